@@ -1,0 +1,1 @@
+"""Export segjax networks to ONNX and run them without JAX."""
