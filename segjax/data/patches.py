@@ -1,0 +1,347 @@
+"""Cut volumes into patches, and put predictions on patches together again."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Float32, Integer, Shaped
+from numpy.typing import ArrayLike
+
+from segjax.errors import InputError
+
+Window = Literal["gaussian", "constant"]
+Predict = Callable[[np.ndarray], ArrayLike]
+
+
+def grid_corners(
+    shape: Sequence[int], patch_size: Sequence[int], overlap: float = 0.5
+) -> list[tuple[int, ...]]:
+    """List the first voxels of overlapping patches that together cover a volume.
+
+    Along each axis patches start every ``max(1, int(patch * (1 - overlap)))`` voxels; the last
+    one is moved back so that it ends with the volume. Where the volume is smaller than the patch
+    there is one patch, centred on the volume, and its corner is negative.
+
+    Args:
+        shape: Size of the volume, in voxels.
+        patch_size: Size of a patch, in voxels.
+        overlap: Fraction of a patch shared with the next one, in [0, 1).
+
+    Returns:
+        The corners, the last axis varying fastest.
+
+    Raises:
+        InputError: Where ranks differ, a patch is empty or the overlap is out of range.
+
+    Example:
+        >>> grid_corners((10,), (4,), 0.5)
+        [(0,), (2,), (4,), (6,)]
+        >>> grid_corners((10, 3), (4, 5), 0.0)
+        [(0, -1), (4, -1), (6, -1)]
+
+    Source:
+        The scan of ``monai.inferers.sliding_window_inference``.
+    """
+    _check_patch(shape, patch_size)
+    if not 0 <= overlap < 1:
+        raise InputError(f"overlap {overlap} is out of range: give a fraction in [0, 1)")
+    axes = [_axis_corners(n, p, overlap) for n, p in zip(shape, patch_size, strict=True)]
+    return list(itertools.product(*axes))
+
+
+def gaussian_window(patch_size: Sequence[int]) -> Float32[np.ndarray, "*patch"]:
+    """Weigh the voxels of a patch by their closeness to its centre.
+
+    The weight is exp(-Σ x_i² / 2σ_i²), where x_i is the distance from the centre in voxels and
+    σ_i = patch_i / 8; weights under 0.001 become 0.001, so that no voxel is left without weight.
+
+    Args:
+        patch_size: Size of the patch, in voxels.
+
+    Returns:
+        Weights in [0.001, 1].
+
+    Example:
+        >>> gaussian_window((3,)).round(3).tolist()
+        [0.029, 1.0, 0.029]
+
+    Source:
+        ``monai.data.utils.compute_importance_map``; Isensee et al., nnU-Net, 2021.
+    """
+    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in patch_size]
+    window = np.ones((), np.float64)
+    for axis in axes:
+        window = window[..., None] * axis
+    return np.maximum(window, 1e-3).astype(np.float32)
+
+
+def extract_patch(
+    array: Shaped[np.ndarray, "*shape"],
+    corner: Sequence[int],
+    patch_size: Sequence[int],
+    *,
+    fill: float = 0.0,
+) -> Shaped[np.ndarray, "*patch"]:
+    """Copy one patch out of a volume; what lies outside the volume gets the fill value.
+
+    Args:
+        array: ``(*spatial)`` or ``(*spatial, channel)``.
+        corner: Index of the patch's first voxel; may be negative or lie past the end.
+        patch_size: Size of the patch, one number per spatial axis.
+        fill: Value outside the volume.
+
+    Returns:
+        A new array ``(*patch_size)`` or ``(*patch_size, channel)`` of the same type.
+
+    Example:
+        >>> extract_patch(np.arange(4), (-1,), (3,), fill=9).tolist()
+        [9, 0, 1]
+    """
+    rank = len(patch_size)
+    patch = np.full((*patch_size, *array.shape[rank:]), fill, array.dtype)
+    inside, outside = _overlap(array.shape[:rank], corner, patch_size)
+    patch[inside] = array[outside]
+    return patch
+
+
+def sample_corner(
+    rng: np.random.Generator,
+    label: Integer[np.ndarray, "*spatial"],
+    patch_size: Sequence[int],
+    foreground: float,
+) -> tuple[int, ...]:
+    """Draw the corner of a training patch, with lesions more often than chance would.
+
+    With probability ``foreground`` the patch is drawn around a random foreground voxel
+    (:func:`foreground_corner`), otherwise, or where the label is empty, anywhere in the volume
+    (:func:`uniform_corner`).
+
+    Args:
+        rng: Source of randomness.
+        label: Label map; every value over 0 is foreground.
+        patch_size: Size of the patch, in voxels.
+        foreground: Probability in [0, 1].
+
+    Returns:
+        The index of the patch's first voxel, for :func:`extract_patch`.
+
+    Example:
+        >>> label = np.zeros((64, 64), np.uint8)
+        >>> label[60, 2] = 1
+        >>> corner = sample_corner(np.random.default_rng(0), label, (8, 8), 1.0)
+        >>> int(extract_patch(label, corner, (8, 8)).max())
+        1
+    """
+    voxels = np.flatnonzero(label > 0)
+    return draw_corner(rng, label.shape, voxels, patch_size=patch_size, foreground=foreground)
+
+
+def draw_corner(
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    voxels: Integer[np.ndarray, " voxels"],
+    *,
+    patch_size: Sequence[int],
+    foreground: float,
+) -> tuple[int, ...]:
+    """Draw as :func:`sample_corner` does, from foreground voxels that were listed before.
+
+    Args:
+        rng: Source of randomness.
+        shape: Size of the volume, in voxels.
+        voxels: Flat (C-order) indices of the foreground voxels; may be empty.
+        patch_size: Size of the patch, in voxels.
+        foreground: Probability in [0, 1].
+
+    Returns:
+        The index of the patch's first voxel.
+
+    Example:
+        >>> draw_corner(
+        ...     np.random.default_rng(0), (9,), np.array([8]), patch_size=(3,), foreground=1.0
+        ... )
+        (6,)
+    """
+    if rng.random() < foreground and voxels.size:
+        voxel = np.unravel_index(int(rng.choice(voxels)), tuple(shape))
+        return foreground_corner(rng, [int(v) for v in voxel], shape, patch_size)
+    return uniform_corner(rng, shape, patch_size)
+
+
+def foreground_corner(
+    rng: np.random.Generator, voxel: Sequence[int], shape: Sequence[int], patch_size: Sequence[int]
+) -> tuple[int, ...]:
+    """Draw the corner of a patch that holds a voxel, most often near its middle.
+
+    The patch's centre lies uniformly within a quarter of the patch of the voxel; then the patch
+    is moved into the volume. Where the volume is smaller than the patch, the patch is moved so
+    that it holds the whole volume.
+
+    Args:
+        rng: Source of randomness.
+        voxel: Index of the voxel.
+        shape: Size of the volume, in voxels.
+        patch_size: Size of the patch, in voxels.
+
+    Returns:
+        The index of the patch's first voxel.
+
+    Example:
+        >>> foreground_corner(np.random.default_rng(0), (8,), (9,), (3,))
+        (6,)
+    """
+    corner = []
+    for v, n, p in zip(voxel, shape, patch_size, strict=True):
+        jitter = int(rng.integers(-(p // 4), p // 4, endpoint=True))
+        corner.append(min(max(v - p // 2 + jitter, min(0, n - p)), max(0, n - p)))
+    return tuple(corner)
+
+
+def uniform_corner(
+    rng: np.random.Generator, shape: Sequence[int], patch_size: Sequence[int]
+) -> tuple[int, ...]:
+    """Draw the corner of a patch uniformly among all that lie in the volume.
+
+    Where the volume is smaller than the patch, uniformly among all patches that hold the whole
+    volume; such corners are negative or 0.
+
+    Args:
+        rng: Source of randomness.
+        shape: Size of the volume, in voxels.
+        patch_size: Size of the patch, in voxels.
+
+    Returns:
+        The index of the patch's first voxel.
+
+    Example:
+        >>> uniform_corner(np.random.default_rng(0), (9, 4), (9, 4))
+        (0, 0)
+    """
+    _check_patch(shape, patch_size)
+    return tuple(
+        int(rng.integers(min(0, n - p), max(0, n - p), endpoint=True))
+        for n, p in zip(shape, patch_size, strict=True)
+    )
+
+
+def sliding_window(
+    image: Float[np.ndarray, "*spatial channel"],
+    predict: Predict,
+    *,
+    patch_size: Sequence[int],
+    overlap: float = 0.5,
+    batch_size: int = 1,
+    window: Window = "gaussian",
+) -> Float32[np.ndarray, "*spatial class"]:
+    """Predict a volume patch by patch, and average where patches overlap.
+
+    The result at a voxel is Σ w·p / Σ w over the patches that hold it, where p is the prediction
+    and w the window. Every call of ``predict`` gets a full batch (the last one repeats its last
+    patch), so that compiled functions see a single shape. Volumes smaller than the patch are
+    padded with zeros on both sides. Memory is that of the result and one batch.
+
+    Args:
+        image: Volume of any rank.
+        predict: Maps ``(batch, *patch, channel)`` float32 to ``(batch, *patch, class)``.
+        patch_size: Size of a patch, in voxels, one number per spatial axis.
+        overlap: Fraction of a patch shared with the next one, in [0, 1).
+        batch_size: Patches per call.
+        window: Weights of a patch's voxels: ``"gaussian"`` (:func:`gaussian_window`) or
+            ``"constant"``.
+
+    Returns:
+        The weighted average.
+
+    Raises:
+        InputError: Where patch size, overlap, batch size or window cannot be used.
+        ValueError: Where ``predict`` returns another shape than promised.
+
+    Example:
+        >>> image = np.random.default_rng(0).random((20, 30, 1), np.float32)
+        >>> result = sliding_window(image, lambda patches: 2 * patches, patch_size=(8, 8))
+        >>> bool(np.allclose(result, 2 * image))
+        True
+
+    Source:
+        ``monai.inferers.sliding_window_inference``, which gives the same numbers.
+    """
+    shape = image.shape[:-1]
+    corners = grid_corners(shape, patch_size, overlap)
+    weights = _window(window, patch_size)
+    predictions = _predict_patches(image, predict, corners, patch_size, batch_size)
+    first = next(predictions)
+    total = np.zeros((*shape, first.shape[-1]), np.float32)
+    weight_sum = np.zeros((*shape, 1), np.float32)
+    for corner, prediction in zip(corners, itertools.chain([first], predictions), strict=True):
+        inside, outside = _overlap(shape, corner, patch_size)
+        total[outside] += weights[inside] * prediction[inside]
+        weight_sum[outside] += weights[inside]
+    total /= weight_sum
+    return total
+
+
+def _predict_patches(
+    image: np.ndarray,
+    predict: Predict,
+    corners: Sequence[tuple[int, ...]],
+    patch_size: Sequence[int],
+    batch_size: int,
+) -> Iterator[np.ndarray]:
+    """Predict patch after patch, a full batch at a time."""
+    for batch in _batches(corners, batch_size):
+        full = [*batch, *[batch[-1]] * (batch_size - len(batch))]
+        patches = np.stack([extract_patch(image, corner, patch_size) for corner in full])
+        predictions = np.asarray(predict(patches.astype(np.float32, copy=False)))
+        if predictions.ndim != patches.ndim or predictions.shape[:-1] != patches.shape[:-1]:
+            raise ValueError(
+                f"predict returned shape {predictions.shape} for patches of shape "
+                f"{patches.shape}: all axes but the last must agree"
+            )
+        yield from predictions[: len(batch)]
+
+
+def _batches(
+    corners: Sequence[tuple[int, ...]], batch_size: int
+) -> Iterator[Sequence[tuple[int, ...]]]:
+    if batch_size < 1:
+        raise InputError(f"batch size {batch_size} is no positive number")
+    return (corners[i : i + batch_size] for i in range(0, len(corners), batch_size))
+
+
+def _window(window: str, patch_size: Sequence[int]) -> np.ndarray:
+    if window == "gaussian":
+        return gaussian_window(patch_size)[..., None]
+    if window == "constant":
+        return np.ones((*patch_size, 1), np.float32)
+    raise InputError(f"unknown window '{window}': use 'gaussian' or 'constant'")
+
+
+def _axis_corners(size: int, patch: int, overlap: float) -> list[int]:
+    if size <= patch:
+        return [-((patch - size) // 2)]
+    step = max(1, int(patch * (1 - overlap)))
+    count = math.ceil((size - patch) / step) + 1
+    return [min(i * step, size - patch) for i in range(count)]
+
+
+def _overlap(
+    shape: Sequence[int], corner: Sequence[int], patch_size: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return what a patch and a volume share, as slices of the patch and of the volume."""
+    axes = list(zip(shape, corner, patch_size, strict=True))
+    bounds = [(max(c, 0), max(min(c + p, n), max(c, 0))) for n, c, p in axes]
+    outside = tuple(slice(start, stop) for start, stop in bounds)
+    inside = tuple(
+        slice(start - c, stop - c) for (start, stop), c in zip(bounds, corner, strict=True)
+    )
+    return inside, outside
+
+
+def _check_patch(shape: Sequence[int], patch_size: Sequence[int]) -> None:
+    if len(shape) != len(patch_size) or min(patch_size, default=1) < 1:
+        raise InputError(
+            f"patch size {tuple(patch_size)} does not fit a volume of shape {tuple(shape)}: "
+            "give one positive number per axis"
+        )
