@@ -1,0 +1,365 @@
+"""Dice, Tversky and cross-entropy losses, and weighted sums of them.
+
+Every loss takes predictions ``(batch, *spatial, class)`` and integer labels
+``(batch, *spatial)``, where the label is the index of the class. ``logits`` says what the
+predictions are: logits or probabilities. A single channel is the sigmoid of a binary
+problem and means class 1; class 0 is then one minus it. Several channels are a softmax.
+
+Half-precision predictions are widened to float32 before anything is summed. Values and
+gradients are finite for empty masks, for batches of one class and for logits up to 1e30.
+
+Classes are treated one after another, each as a contiguous array of voxels: on a CPU a
+one-hot array whose last axis is 3 long costs about four times as much.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import reduce
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer
+
+from segjax.errors import InputError
+
+Predictions = Float[Array | np.ndarray, "batch *spatial class"]
+Labels = Integer[Array | np.ndarray, "batch *spatial"]
+Scalar = Float[Array, ""]
+Weight = float | int | Scalar
+Per = Literal["batch", "image"]
+
+_SMALLEST_SMOOTH = 1e-8  # its square, which the gradient divides by, is still a float32
+_SMALLEST_PROBABILITY = 1e-7
+
+
+def dice_loss(
+    predictions: Predictions,
+    labels: Labels,
+    *,
+    logits: bool,
+    per: Per = "batch",
+    background: bool = False,
+    smooth: float = 1e-5,
+) -> Scalar:
+    """Return one minus the soft Dice coefficient, averaged over the classes.
+
+    ``1 - (2 TP + 2 s) / (2 TP + FN + FP + 2 s)`` with ``s = smooth``: exactly the Tversky
+    loss with alpha = beta = 0.5, and MONAI's ``DiceLoss(smooth_nr=2 * s, smooth_dr=2 * s)``.
+
+    Args:
+        predictions: Logits or probabilities ``(batch, *spatial, class)``; one channel is the
+            foreground of a binary problem.
+        labels: Class indices ``(batch, *spatial)``.
+        logits: Whether the predictions are logits (True) or probabilities (False).
+        per: Sum voxels over the whole "batch", or over each "image" and average the images.
+        background: Whether class 0 counts as a class.
+        smooth: Added to numerator and denominator, in voxels; at least 1e-8. It decides the
+            value of a class that is absent: 0 when nothing is predicted, else near 1.
+
+    Returns:
+        The loss, a float32 scalar from 0 (perfect) to 1.
+
+    Raises:
+        InputError: For shapes that do not match, or an option out of range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> probabilities = jnp.array([[[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]]])
+        >>> loss = dice_loss(probabilities, jnp.array([[1, 1, 0]]), logits=False)
+        >>> round(float(loss), 4)  # TP 1.25, FN 0.75, FP 0: 1 - 2.5 / 3.25
+        0.2308
+
+    Source:
+        F. Milletari et al., V-Net, 3DV 2016 (here without squares in the denominator).
+    """
+    return tversky_loss(
+        predictions,
+        labels,
+        alpha=0.5,
+        logits=logits,
+        per=per,
+        background=background,
+        smooth=smooth,
+    )
+
+
+def tversky_loss(
+    predictions: Predictions,
+    labels: Labels,
+    alpha: Weight,
+    beta: Weight | None = None,
+    *,
+    logits: bool,
+    per: Per = "batch",
+    background: bool = False,
+    smooth: float = 1e-5,
+) -> Scalar:
+    """Return one minus the soft Tversky index, averaged over the classes.
+
+    ``1 - (TP + s) / (TP + alpha FN + beta FP + s)`` with ``s = smooth``. Here **alpha weighs
+    the false negatives** and beta the false positives: a larger alpha finds more and invents
+    more. MONAI's ``TverskyLoss`` has them **the other way round**: its ``alpha`` is our
+    ``beta``, its ``beta`` our ``alpha``.
+
+    Args:
+        predictions: Logits or probabilities ``(batch, *spatial, class)``; one channel is the
+            foreground of a binary problem.
+        labels: Class indices ``(batch, *spatial)``.
+        alpha: Weight of the false negatives, not negative; may be a traced value.
+        beta: Weight of the false positives, not negative; ``1 - alpha`` when None.
+        logits: Whether the predictions are logits (True) or probabilities (False).
+        per: Sum voxels over the whole "batch", or over each "image" and average the images.
+        background: Whether class 0 counts as a class.
+        smooth: Added to numerator and denominator, in voxels; at least 1e-8. It decides the
+            value of a class that is absent: 0 when nothing is predicted, else near 1.
+
+    Returns:
+        The loss, a float32 scalar from 0 (perfect) to 1.
+
+    Raises:
+        InputError: For shapes that do not match, or an option out of range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> probabilities = jnp.array([[[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]]])
+        >>> loss = tversky_loss(probabilities, jnp.array([[1, 1, 0]]), 0.8, logits=False)
+        >>> round(float(loss), 4)  # TP 1.25, FN 0.75, FP 0: 1 - 1.25 / (1.25 + 0.8 * 0.75)
+        0.3243
+
+    Source:
+        S. S. M. Salehi et al., Tversky loss function for image segmentation using 3D fully
+        convolutional deep networks, MLMI 2017, equation 4 (its alpha weighs false positives).
+    """
+    _check_shapes(predictions, labels)
+    _check_options(alpha, beta, per, smooth)
+    beta = 1 - alpha if beta is None else beta
+    axes = tuple(range(0 if per == "batch" else 1, labels.ndim))
+
+    def index(probability: Array, present: Array) -> Array:
+        hit = jnp.where(present, probability, 0).sum(axes)
+        missed = jnp.where(present, 1 - probability, 0).sum(axes)
+        invented = jnp.where(present, 0, probability).sum(axes)
+        return (hit + smooth) / (hit + alpha * missed + beta * invented + smooth)
+
+    probabilities = _softmax(predictions) if logits else _channels(predictions, _complement)
+    first = 0 if background else 1
+    classes = range(first, max(first + 1, len(probabilities)))
+    return 1 - jnp.mean(jnp.stack([index(probabilities[c], labels == c) for c in classes]))
+
+
+def cross_entropy(predictions: Predictions, labels: Labels, *, logits: bool) -> Scalar:
+    """Return the mean over all voxels of minus the log-probability of the true class.
+
+    Args:
+        predictions: Logits or probabilities ``(batch, *spatial, class)``; one channel is the
+            foreground of a binary problem (binary cross-entropy).
+        labels: Class indices ``(batch, *spatial)``.
+        logits: Whether the predictions are logits (True) or probabilities (False);
+            probabilities are taken as at least 1e-7.
+
+    Returns:
+        The loss in nats, a float32 scalar, not negative.
+
+    Raises:
+        InputError: For shapes that do not match.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> probabilities = jnp.array([[[0.25, 0.75], [0.5, 0.5]]])
+        >>> loss = cross_entropy(probabilities, jnp.array([[1, 0]]), logits=False)
+        >>> round(float(loss), 4)  # (-log 0.75 - log 0.5) / 2
+        0.4904
+    """
+    _check_shapes(predictions, labels)
+    if logits:
+        surprise = _minus_log_softmax(predictions)
+    else:
+        given = _channels(predictions, _complement)
+        surprise = [-jnp.log(jnp.maximum(p, _SMALLEST_PROBABILITY)) for p in given]
+    sums = [jnp.where(labels == c, s, 0).sum() for c, s in enumerate(surprise)]
+    return jnp.sum(jnp.stack(sums)) / labels.size
+
+
+_LOSSES: dict[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
+    "dice": (dice_loss, ("background", "per", "smooth")),
+    "tversky": (tversky_loss, ("alpha", "beta", "background", "per", "smooth")),
+    "cross-entropy": (cross_entropy, ()),
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss and its weight in a sum.
+
+    A field that the named loss does not have must keep its default.
+
+    Attributes:
+        name: "dice", "tversky" or "cross-entropy".
+        weight: What the loss is multiplied by.
+        alpha: Tversky only: weight of the false negatives; may be a traced value.
+        beta: Tversky only: weight of the false positives; ``1 - alpha`` when None.
+        background: Dice and Tversky: whether class 0 counts as a class.
+        per: Dice and Tversky: sum voxels per "batch" or per "image".
+        smooth: Dice and Tversky: see ``tversky_loss``.
+
+    Raises:
+        InputError: For an unknown name, or an option out of range or of no effect.
+
+    Example:
+        >>> Term("tversky", alpha=0.7).weight
+        1.0
+    """
+
+    name: Literal["dice", "tversky", "cross-entropy"] = "dice"
+    weight: Weight = 1.0
+    alpha: Weight = 0.5
+    beta: Weight | None = None
+    background: bool = False
+    per: Per = "batch"
+    smooth: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.name not in _LOSSES:
+            raise InputError(f"unknown loss '{self.name}': choose from {', '.join(_LOSSES)}")
+        for option in fields(self)[2:]:
+            value = getattr(self, option.name)
+            if option.name not in _LOSSES[self.name][1] and value != option.default:
+                raise InputError(f"the loss '{self.name}' has no '{option.name}': leave it out")
+        _check_options(self.alpha, self.beta, self.per, self.smooth)
+
+    def __call__(self, predictions: Predictions, labels: Labels, *, logits: bool = True) -> Scalar:
+        """Return the weighted loss of ``(batch, *spatial, class)`` predictions."""
+        function, names = _LOSSES[self.name]
+        options = {name: getattr(self, name) for name in names}
+        return self.weight * function(predictions, labels, logits=logits, **options)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A weighted sum of losses: what training minimises.
+
+    Attributes:
+        terms: The losses and their weights, at least one; Dice plus cross-entropy by default.
+
+    Raises:
+        InputError: When there is no term.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> loss = Loss((Term("dice"), Term("cross-entropy", weight=0.5)))
+        >>> labels = jnp.array([[0, 1]])
+        >>> logits = jnp.array([[[0.0, -40.0], [0.0, 40.0]]])
+        >>> round(float(loss(logits, labels)), 6)
+        0.0
+        >>> Loss.from_json(loss.to_json()) == loss
+        True
+    """
+
+    terms: tuple[Term, ...] = field(default_factory=lambda: (Term("dice"), Term("cross-entropy")))
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise InputError("a loss needs at least one term, for example Term('dice')")
+
+    def __call__(self, predictions: Predictions, labels: Labels, *, logits: bool = True) -> Scalar:
+        """Return the sum of the weighted terms for ``(batch, *spatial, class)`` predictions."""
+        values = [term(predictions, labels, logits=logits) for term in self.terms]
+        return reduce(jnp.add, values)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the terms as plain data, each with the fields that its loss has."""
+        return [_term_to_json(term) for term in self.terms]
+
+    @classmethod
+    def from_json(cls, terms: Sequence[Mapping[str, Any]]) -> "Loss":
+        """Build the loss that ``to_json`` described.
+
+        Raises:
+            InputError: For an unknown field, an unknown loss or a value out of range.
+        """
+        return cls(tuple(_term_from_json(term) for term in terms))
+
+
+def _term_to_json(term: Term) -> dict[str, Any]:
+    kept = ("name", "weight", *_LOSSES[term.name][1])
+    return {name: value for name, value in asdict(term).items() if name in kept}
+
+
+def _term_from_json(term: Mapping[str, Any]) -> Term:
+    known = {field.name for field in fields(Term)}
+    if unknown := sorted(set(term) - known):
+        raise InputError(f"unknown field '{unknown[0]}' in a loss: use {', '.join(sorted(known))}")
+    return Term(**term)
+
+
+def _channels(predictions: Array | np.ndarray, other: Callable[[Array], Array]) -> list[Array]:
+    """Split the classes into arrays of at least float32; ``other`` makes class 0 of one channel."""
+    wide = _widen(jnp.asarray(predictions))
+    channels = [wide[..., c] for c in range(wide.shape[-1])]
+    return channels if len(channels) > 1 else [other(channels[0]), channels[0]]
+
+
+def _complement(probability: Array) -> Array:
+    return 1 - probability
+
+
+def _shifted(predictions: Array | np.ndarray) -> list[Array]:
+    """Return the logits of each class less the largest one, which changes no probability."""
+    channels = _channels(predictions, jnp.zeros_like)
+    largest = jax.lax.stop_gradient(reduce(jnp.maximum, channels))
+    return [channel - largest for channel in channels]
+
+
+def _softmax(predictions: Array | np.ndarray) -> list[Array]:
+    powers = [jnp.exp(channel) for channel in _shifted(predictions)]
+    total = reduce(jnp.add, powers)
+    return [power / total for power in powers]
+
+
+def _minus_log_softmax(predictions: Array | np.ndarray) -> list[Array]:
+    shifted = _shifted(predictions)
+    log_total = jnp.log(reduce(jnp.add, map(jnp.exp, shifted)))
+    return [log_total - channel for channel in shifted]
+
+
+def _widen(x: Array) -> Array:
+    """Convert to float32 at least; the gradient comes back clipped to what x's type can hold."""
+    return x if jnp.finfo(x.dtype).bits >= 32 else _widen_half(x)
+
+
+@jax.custom_vjp
+def _widen_half(x: Array) -> Array:
+    return x.astype(jnp.float32)
+
+
+def _widen_half_forward(x: Array) -> tuple[Array, Array]:
+    return _widen_half(x), jnp.zeros((), x.dtype)
+
+
+def _widen_half_backward(like: Array, gradient: Array) -> tuple[Array]:
+    limit = float(jnp.finfo(like.dtype).max)
+    return (jnp.clip(gradient, -limit, limit).astype(like.dtype),)
+
+
+_widen_half.defvjp(_widen_half_forward, _widen_half_backward)
+
+
+def _check_shapes(predictions: Array | np.ndarray, labels: Array | np.ndarray) -> None:
+    if predictions.ndim < 2 or predictions.shape[:-1] != labels.shape or not predictions.size:
+        raise InputError(
+            f"predictions {predictions.shape} and labels {labels.shape} do not match: "
+            "give (batch, *spatial, class) and (batch, *spatial), not empty"
+        )
+
+
+def _check_options(alpha: Weight, beta: Weight | None, per: str, smooth: float) -> None:
+    weights = {"alpha": alpha, "beta": 1 - alpha if beta is None else beta}
+    for name, value in weights.items():
+        if isinstance(value, float | int) and not 0 <= value < float("inf"):
+            raise InputError(f"{name} is {value}: Tversky weights must be finite and not negative")
+    if per not in ("batch", "image"):
+        raise InputError(f"per is '{per}': choose 'batch' or 'image'")
+    if not _SMALLEST_SMOOTH <= smooth < float("inf"):
+        raise InputError(f"smooth is {smooth}: choose {_SMALLEST_SMOOTH} or more")
