@@ -64,7 +64,7 @@ def gaussian_window(patch_size: Sequence[int]) -> Float32[np.ndarray, "*patch"]:
         Weights in [0.001, 1].
 
     Example:
-        >>> gaussian_window((3,)).round(3).tolist()
+        >>> gaussian_window((3,)).astype(float).round(3).tolist()
         [0.029, 1.0, 0.029]
 
     Source:
@@ -331,7 +331,7 @@ def _overlap(
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return what a patch and a volume share, as slices of the patch and of the volume."""
     axes = list(zip(shape, corner, patch_size, strict=True))
-    bounds = [(max(c, 0), max(min(c + p, n), max(c, 0))) for n, c, p in axes]
+    bounds = [(max(c, 0), max(min(c + p, n), c, 0)) for n, c, p in axes]
     outside = tuple(slice(start, stop) for start, stop in bounds)
     inside = tuple(
         slice(start - c, stop - c) for (start, stop), c in zip(bounds, corner, strict=True)
