@@ -1,1 +1,35 @@
-"""segjax.cli."""
+"""The ``segjax`` command: one module per subcommand, which parses, calls the library and prints.
+
+Example:
+    >>> from segjax.cli import main
+    >>> main(["--version"])
+    segjax 0.1.0
+    0
+"""
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the ``segjax`` command and return its exit code.
+
+    Args:
+        argv: Arguments after the program's name; those of the process when ``None``.
+
+    Returns:
+        0 after success, 1 after an error, 2 after wrong usage, 130 after Ctrl-C. An error prints
+        one line on standard error, or its traceback where ``--debug`` is on the line.
+    """
+    from segjax.cli import failures, parsing
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        parsing.parse([argument for argument in arguments if argument != "--debug"])()
+        sys.stdout.flush()
+    except BaseException as error:
+        return failures.report(error, arguments, debug=debug)
+    return 0

@@ -1,0 +1,29 @@
+"""``segjax demo``: the whole chain on synthetic heads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Show the whole chain on synthetic heads, in minutes.
+
+    Needs no data: makes MR-like heads with lesions, trains mpunet++ for a short while, writes the
+    network as an ONNX file, and lets onnxruntime segment heads that the network has
+    never seen. Look at overview.png first, then at report.html.
+
+    Examples:
+        segjax demo
+        segjax demo --out ~/segjax-demo --seed 1
+    """
+
+    out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")] = Path("segjax-demo")
+    """Folder for everything that is made."""
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """Of the heads, the first weights and the order of training."""
+
+    def __call__(self) -> None:
+        pass

@@ -1,0 +1,79 @@
+"""What a failed command says: one line on standard error, and its exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from segjax.cli.parsing import COMMANDS, UsageError
+from segjax.errors import InputError
+
+_EXTRAS = {
+    "runtime": ("onnxruntime",),
+    "train": ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "jax2onnx", "onnx", "pandas")
+    + ("matplotlib",),
+}
+_EXIT_USAGE, _EXIT_INTERRUPTED, _EXIT_PIPE = 2, 130, 141
+
+
+def report(error: BaseException, arguments: Sequence[str], *, debug: bool) -> int:
+    """Say on standard error what went wrong, in one line, and return the exit code.
+
+    Args:
+        error: What the command raised.
+        arguments: The command line, which decides which extra a missing package belongs to.
+        debug: Print the traceback instead of one line.
+    """
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0
+    if isinstance(error, BrokenPipeError):
+        _silence_stdout()
+        return _EXIT_PIPE
+    if debug:
+        traceback.print_exception(error)
+    else:
+        print(f"segjax: {_line(error, arguments)}", file=sys.stderr)
+    return _exit_code(error)
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return _EXIT_INTERRUPTED
+    return _EXIT_USAGE if isinstance(error, UsageError) else 1
+
+
+def _line(error: BaseException, arguments: Sequence[str]) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        again = "; the same command again goes on from the last checkpoint"
+        return "interrupted" + (again if "train" in arguments[:1] else "")
+    return "error: " + " ".join(_message(error, arguments).split())
+
+
+def _message(error: BaseException, arguments: Sequence[str]) -> str:
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    if isinstance(error, UsageError):
+        known = [command] if command in COMMANDS else []
+        return f"{error}; see {' '.join(['segjax', *known])} --help"
+    if isinstance(error, ModuleNotFoundError) and (extra := _extra(error, command)):
+        return f'segjax {command} needs {error.name}: pip install "segjax[{extra}]"'
+    if isinstance(error, MemoryError):
+        return f"out of memory; try a smaller --batch-size or --patch-size ({error})"
+    if isinstance(error, InputError | OSError):
+        return str(error)
+    return f"{type(error).__name__}: {error} (unexpected: --debug shows where it comes from)"
+
+
+def _extra(error: ModuleNotFoundError, command: str) -> str | None:
+    """Return the extra that holds the missing package; ``None`` where it is none of ours."""
+    package = (error.name or "").partition(".")[0]
+    if package in _EXTRAS["runtime"] and command in ("predict", "info"):
+        return "runtime"
+    return "train" if package in _EXTRAS["train"] + _EXTRAS["runtime"] else None
+
+
+def _silence_stdout() -> None:
+    """Let the interpreter's last flush write nowhere: the reader of the pipe has left."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")

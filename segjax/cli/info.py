@@ -1,0 +1,28 @@
+"""``segjax info``: what a file or folder holds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+
+@dataclass(frozen=True)
+class Info:
+    """Tell what a volume, run, model or data folder holds.
+
+    Examples:
+        segjax info flair.nii.gz       # shape, spacing, orientation, range, label volumes
+        segjax info brains             # cases, channels, sizes, labels
+        segjax info run                # network, settings, best Dice
+        segjax info run/model.onnx     # labels, preprocessing, patch size
+    """
+
+    path: Annotated[Positional[Path], arg(metavar="FILE_OR_FOLDER")]
+    """What to look at."""
+
+    def __call__(self) -> None:
+        from segjax.cli.console import print_facts
+        from segjax.describe import describe
+
+        print_facts(describe(self.path), title=str(self.path))

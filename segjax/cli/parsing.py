@@ -1,0 +1,122 @@
+"""The argument parser: what the subcommands declare, handed to tyro."""
+
+import contextlib
+import inspect
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Union
+
+import tyro
+from tyro.conf import arg, subcommand
+
+import segjax
+from segjax.cli.demo import Demo
+from segjax.cli.evaluate import Evaluate
+from segjax.cli.export import Export
+from segjax.cli.info import Info
+from segjax.cli.predict import Predict
+from segjax.cli.train import Train
+
+COMMANDS: dict[str, type] = {
+    "demo": Demo,
+    "train": Train,
+    "export": Export,
+    "predict": Predict,
+    "evaluate": Evaluate,
+    "info": Info,
+}
+_HELP = """Segment lesions in MR images: train small networks, ship them as ONNX files.
+
+Examples:
+    segjax demo                                       # see it work; needs no data
+    segjax train --data brains --model mpunet++ --out run
+    segjax predict run/model.onnx flair.nii.gz -o masks
+    segjax evaluate masks brains/labels
+    segjax info run                                   # or a volume, a model, a folder
+
+Each command explains itself: segjax train --help
+"""
+_FLAG = arg(help_behavior_hint="")
+_MARKERS = (
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.HelptextFromCommentsOff,
+    tyro.conf.OmitArgPrefixes,
+    tyro.conf.OmitSubcommandPrefixes,
+)
+_AFTER_THE_MESSAGE = ("For full helptext", "Argument helptext", "Got errors")
+
+
+class UsageError(Exception):
+    """The command line makes no sense; the message says, in one line, why."""
+
+
+def parse(arguments: Sequence[str]) -> Callable[[], None]:
+    """Return the subcommand that the arguments ask for, ready to be called.
+
+    Raises:
+        UsageError: The arguments are wrong, in one line.
+        SystemExit: Help was asked for and has been printed.
+    """
+    if "--version" in arguments[:1]:
+        return lambda: print(f"segjax {segjax.__version__}")
+    words = list(arguments) or ["--help"]
+    if {"-h", "--help"}.intersection(words):
+        print(_help(words[0]), end="\n\n")
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            return _tyro(words)
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise UsageError(_one_line(messages.getvalue()) or "wrong usage") from None
+
+
+def _help(command: str) -> str:
+    """Return the text above the options, which tyro would wrap and indent in its own way."""
+    text = COMMANDS[command].__doc__ if command in COMMANDS else _HELP
+    return inspect.cleandoc(text or "")
+
+
+def _tyro(words: list[str]) -> Callable[[], None]:
+    commands = tuple(
+        Annotated[command, subcommand(name, description=_summary(command, name == words[0]))]
+        for name, command in COMMANDS.items()
+    )
+
+    @dataclass(frozen=True)
+    class Line:
+        command: Union[commands]  # type: ignore[valid-type]
+        version: Annotated[bool, _FLAG] = False
+        """Print the version and stop."""
+        debug: Annotated[bool, _FLAG] = False
+        """Print the whole traceback of an error; may stand anywhere on the line."""
+
+    return tyro.cli(Line, prog="segjax", args=words, description="", config=_MARKERS).command
+
+
+def _summary(command: type, chosen: bool) -> str:
+    """Return the first line for the list of commands; nothing where ``_help`` says it all."""
+    return "" if chosen else (command.__doc__ or "").partition("\n")[0]
+
+
+def _one_line(box: str) -> str:
+    """Return the message of one of tyro's boxes: no frame, no help texts, no line breaks."""
+    message = ""
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines():
+        text = line.strip().removeprefix("│ ").removesuffix("│").rstrip()
+        if text.startswith(("╭", "╰")) or text.startswith(" " * 8):
+            continue
+        if text.startswith(_AFTER_THE_MESSAGE):
+            break
+        message = _joined(message, text)
+    return message[:1].lower() + message[1:].strip("; .")
+
+
+def _joined(message: str, text: str) -> str:
+    if text.startswith("──"):
+        return f"{message}; "
+    listed = text.startswith("    ") and message and not message.endswith((":", "; "))
+    return f"{message}{',' if listed else ''} {text.strip()}".lstrip()

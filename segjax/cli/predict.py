@@ -1,0 +1,53 @@
+"""``segjax predict``: an ONNX file and images become masks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+_FROM_MODEL = "(default: as in the model)"
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Segment images with an ONNX file; needs no JAX.
+
+    Each mask has the name, the shape and the position in space of its image. A
+    folder stands for all the images in it. A network of several channels reads
+    files that end in _0000, _0001 and so on.
+
+    Examples:
+        segjax predict run/model.onnx flair.nii.gz -o masks
+        segjax predict run/model.onnx patients/ -o masks --probabilities
+        segjax predict run/model.onnx big.nii.gz -o masks --overlap 0.25 --batch-size 1
+    """
+
+    model: Annotated[Positional[Path], arg(metavar="MODEL.onnx")]
+    """File that segjax train or segjax export wrote."""
+    images: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="IMAGE...", help_behavior_hint="(required)")
+    ]
+    """Images (.nii, .nii.gz, .png, .npy) or folders of them."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")]
+    """Folder for the masks."""
+    probabilities: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Write the probability of each class too."""
+    overwrite: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Replace masks that exist."""
+    patch_size: Annotated[
+        tuple[int, ...] | None, arg(metavar="N [N N]", help_behavior_hint=_FROM_MODEL)
+    ] = None
+    """Voxels that the network sees at a time."""
+    overlap: Annotated[float | None, arg(metavar="0..1", help_behavior_hint=_FROM_MODEL)] = None
+    """Fraction that neighbouring patches share: more is slower and smoother."""
+    batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint=_FROM_MODEL)] = None
+    """Patches at a time: fewer need less memory."""
+    threads: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all cores)")] = (
+        None
+    )
+    """Processor threads."""
+
+    def __call__(self) -> None:
+        pass
