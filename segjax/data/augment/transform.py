@@ -5,7 +5,9 @@ from types import ModuleType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Float32, Integer
+
+from segjax.errors import InputError
 
 Parameters = Mapping[str, Any]
 
@@ -74,3 +76,54 @@ def augment_patch(
             image = transform.apply(image, parameters, np)
             label = transform.apply_label(label, parameters, np)
     return image, label
+
+
+def occurs(rng: np.random.Generator, probability: float) -> bool:
+    """Return True with the given probability.
+
+    Args:
+        rng: Source of randomness; one number is taken in any case.
+        probability: In [0, 1].
+
+    Example:
+        >>> occurs(np.random.default_rng(0), 1.0)
+        True
+    """
+    return bool(rng.random() < probability)
+
+
+def uniform(
+    rng: np.random.Generator, bounds: tuple[float, float], count: int
+) -> Float32[np.ndarray, " count"]:
+    """Draw numbers uniformly between two bounds.
+
+    Args:
+        rng: Source of randomness.
+        bounds: Least and greatest value.
+        count: How many.
+
+    Example:
+        >>> uniform(np.random.default_rng(0), (2.0, 2.0), 3).tolist()
+        [2.0, 2.0, 2.0]
+    """
+    return rng.uniform(*bounds, size=count).astype(np.float32)
+
+
+def check_probability(transform: Transform) -> None:
+    """Raise InputError where a transform's probability is not in [0, 1]."""
+    if not 0 <= transform.probability <= 1:
+        raise InputError(
+            f"{transform.name}: probability {transform.probability} is out of range: "
+            "give a number in [0, 1]"
+        )
+
+
+def check_bounds(transform: Transform, field: str, *, least: float = -np.inf) -> None:
+    """Raise InputError where a transform's field is no pair ``least <= low <= high``."""
+    bounds = getattr(transform, field)
+    if len(bounds) != 2 or not least <= bounds[0] <= bounds[1] < np.inf:
+        limit = "" if least == -np.inf else f", not under {least:g}"
+        raise InputError(
+            f"{transform.name}: {field} {bounds} is no range: give the least and the greatest "
+            f"value{limit}"
+        )

@@ -1,0 +1,64 @@
+"""Bend the contrast of images."""
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from segjax.data.augment.transform import (
+    Parameters,
+    check_bounds,
+    check_probability,
+    occurs,
+    uniform,
+)
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """Raise intensities to a power: sign(image)·|image|^γ, with log γ uniform.
+
+    Args:
+        log_gamma: Bounds of log γ, drawn uniformly for each channel.
+        probability: Of the image being changed, in [0, 1].
+
+    Raises:
+        InputError: Where the bounds or the probability are out of range.
+
+    Example:
+        >>> gamma = Gamma(log_gamma=(0.6931472, 0.6931472), probability=1.0)
+        >>> parameters = gamma.draw(np.random.default_rng(0), (3, 1))
+        >>> gamma.apply(np.array([[-2.0], [0.0], [3.0]]), parameters, np).round(3).ravel().tolist()
+        [-4.0, 0.0, 9.0]
+
+    Source:
+        ``torchio.RandomGamma``.
+    """
+
+    name: ClassVar[str] = "gamma"
+    log_gamma: tuple[float, float] = (-0.3, 0.3)
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_probability(self)
+        check_bounds(self, "log_gamma")
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
+        """Draw ``gamma``, one number per channel."""
+        if not occurs(rng, self.probability):
+            return None
+        return {"gamma": np.exp(uniform(rng, self.log_gamma, shape[-1]))}
+
+    def apply(
+        self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
+    ) -> Float[Any, "*spatial channel"]:
+        """Raise to the power, keeping signs."""
+        return xp.sign(image) * xp.abs(image) ** parameters["gamma"]
+
+    def apply_label(
+        self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
+    ) -> Integer[Any, "*spatial"]:
+        """Return the label map as it is."""
+        return label
