@@ -1,0 +1,102 @@
+"""The forms of a GPU, and the reference of every other form: plain `lax`, channels last."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from segjax.models import _pooling
+from segjax.models._normalization import batch_norm_leaky_relu, instance_norm_prelu
+from segjax.models._random import channel_dropout, dropout_mask
+
+
+def same_padding(size: int) -> tuple[int, int]:
+    """Return the zeros before and after an axis that keep its length at stride 1."""
+    return (size - 1) // 2, size // 2
+
+
+class LaxForms:
+    """Features are (batch, *spatial, channel), as images are."""
+
+    def __init__(self, rank: int):
+        self.rank = rank
+        self.channel_axis = rank + 1
+        self.spatial_axes = tuple(range(1, rank + 1))
+
+    @property
+    def _dimensions(self) -> lax.ConvDimensionNumbers:
+        """Where batch, channel and space lie in features and kernels."""
+        last, space = self.rank + 1, self.spatial_axes
+        features = (0, self.channel_axis, *space)
+        kernel = (last, last - 1, *range(self.rank))
+        return lax.ConvDimensionNumbers(features, kernel, features)
+
+    def from_images(self, images: Array) -> Array:
+        return images
+
+    def to_images(self, features: Array) -> Array:
+        return features
+
+    def channels(self, features: Array) -> int:
+        return features.shape[self.channel_axis]
+
+    def per_channel(self, values: Array) -> Array:
+        """Shape one value per channel so that it broadcasts over features."""
+        return jnp.reshape(values, (-1,) + (1,) * (self.rank + 1 - self.channel_axis))
+
+    def add_bias(self, features: Array, bias: Array | None) -> Array:
+        return features if bias is None else features + self.per_channel(bias)
+
+    def concatenate(self, xs: Sequence[Array]) -> Array:
+        return xs[0] if len(xs) == 1 else jnp.concatenate(xs, self.channel_axis)
+
+    def conv(self, xs: Sequence[Array], kernel: Array, bias: Array | None, stride: int) -> Array:
+        y = lax.conv_general_dilated(
+            self.concatenate(xs),
+            kernel,
+            (stride,) * self.rank,
+            [same_padding(k) for k in kernel.shape[: self.rank]],
+            dimension_numbers=self._dimensions,
+        )
+        return self.add_bias(y, bias)
+
+    def conv_transpose(
+        self, xs: Sequence[Array], kernel: Array, bias: Array | None, stride: int
+    ) -> Array:
+        flipped = jnp.flip(kernel, tuple(range(self.rank)))
+        if stride == 1:
+            return self.conv(xs, flipped, bias, 1)
+        y = lax.conv_general_dilated(
+            self.concatenate(xs),
+            flipped,
+            (1,) * self.rank,
+            [(k // 2, k // 2 + stride - 1) for k in kernel.shape[: self.rank]],
+            lhs_dilation=(stride,) * self.rank,
+            dimension_numbers=self._dimensions,
+        )
+        return self.add_bias(y, bias)
+
+    def batch_norm_leaky_relu(
+        self, y: Array, scale: Array, shift: Array, slope: float
+    ) -> tuple[Array, Array, Array]:
+        return batch_norm_leaky_relu(y, scale, shift, slope, self.channel_axis)
+
+    def leaky_relu(self, y: Array, slope: float) -> Array:
+        return jnp.where(y >= 0, y, slope * y)
+
+    def instance_norm_prelu(
+        self, y: Array, slope: Array, keep: tuple[Array, float] | None
+    ) -> Array:
+        return instance_norm_prelu(y, slope, keep, self.channel_axis)
+
+    def dropout_mask(self, key: Array, rate: float, y: Array) -> tuple[Array, float]:
+        return dropout_mask(key, rate, y.shape)
+
+    def channel_dropout(self, x: Array, rate: float, key: Array) -> Array:
+        return channel_dropout(x, rate, key, self.channel_axis)
+
+    def max_pool(self, x: Array) -> Array:
+        return _pooling.max_pool(x, self.spatial_axes)
+
+    def upsample(self, x: Array) -> Array:
+        return _pooling.upsample(x, self.spatial_axes)

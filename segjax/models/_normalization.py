@@ -1,0 +1,126 @@
+"""Normalisation fused with the activation that follows it: few passes, little saved memory.
+
+Both save only their input and its statistics, and recompute the rest in the backward pass.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+EPSILON = 1e-5  # PyTorch's and MONAI's
+
+Keep = tuple[Array, float] | None
+
+
+def _statistics(y: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return mean and variance over `axes`, both kept as axes of length 1, in one pass.
+
+    Var[y] = E[(y - c)²] - (E[y] - c)², with c the mean of one slice: exact for any c, and
+    free of the cancellation that c = 0 has where the mean is much larger than the spread.
+    """
+    middle = axes[-1]
+    piece = lax.slice_in_dim(y, y.shape[middle] // 2, y.shape[middle] // 2 + 1, axis=middle)
+    centre = lax.stop_gradient(piece.mean(axes, keepdims=True))
+    shifted = y - centre
+    offset = shifted.mean(axes, keepdims=True)
+    variance = jnp.square(shifted).mean(axes, keepdims=True) - jnp.square(offset)
+    return centre + offset, jnp.maximum(variance, 0)
+
+
+def _other_axes(y: Array, *kept: int) -> tuple[int, ...]:
+    return tuple(a for a in range(y.ndim) if a not in kept)
+
+
+def _per_channel(values: Array, y: Array, channel_axis: int) -> Array:
+    return values.reshape((-1,) + (1,) * (y.ndim - 1 - channel_axis))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_norm_leaky_relu(
+    y: Array, scale: Array, shift: Array, slope: float, channel_axis: int
+) -> tuple[Array, Array, Array]:
+    """Normalise over batch and space, scale, shift, and apply LeakyReLU.
+
+    z = scale·(y - mean)/√(variance + ε) + shift; returns z where z ≥ 0, else slope·z, with
+    the mean and the (biased) variance per channel. No gradient flows through these two.
+    """
+    return _batch_norm_forward(y, scale, shift, slope, channel_axis)[0]
+
+
+def _batch_norm_forward(
+    y: Array, scale: Array, shift: Array, slope: float, channel_axis: int
+) -> tuple[tuple[Array, Array, Array], Any]:
+    mean, variance = _statistics(y, _other_axes(y, channel_axis))
+    inverse = lax.rsqrt(variance + EPSILON)
+    z = _affine(y, mean, inverse, scale, shift, channel_axis)
+    activations = jnp.where(z >= 0, z, slope * z)
+    outputs = activations, mean.reshape(-1), variance.reshape(-1)
+    return outputs, (y, mean, inverse, scale, shift)
+
+
+def _affine(
+    y: Array, mean: Array, inverse: Array, scale: Array, shift: Array, channel_axis: int
+) -> Array:
+    gain = inverse * _per_channel(scale, y, channel_axis)
+    return y * gain + (_per_channel(shift, y, channel_axis) - mean * gain)
+
+
+def _batch_norm_backward(
+    slope: float, channel_axis: int, saved: Any, cotangents: Any
+) -> tuple[Array, Array, Array]:
+    y, mean, inverse, scale, shift = saved
+    axes = _other_axes(y, channel_axis)
+    z = _affine(y, mean, inverse, scale, shift, channel_axis)
+    dz = jnp.where(z >= 0, cotangents[0], slope * cotangents[0])
+    d_shift = dz.sum(axes, keepdims=True)
+    d_scale = ((dz * (y - mean)).sum(axes, keepdims=True)) * inverse
+    gain = inverse * _per_channel(scale, y, channel_axis)
+    count = y.size / y.shape[channel_axis]
+    dy = gain * (dz - (d_shift + (y - mean) * inverse * d_scale) / count)
+    return dy, d_scale.reshape(-1), d_shift.reshape(-1)
+
+
+batch_norm_leaky_relu.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def instance_norm_prelu(y: Array, slope: Array, keep: Keep, channel_axis: int) -> Array:
+    """Normalise each channel of each image, drop elements, apply a PReLU of one slope.
+
+    z = keep·factor·(y - mean)/√(variance + ε) over space; z where z ≥ 0, else slope·z.
+    """
+    return _instance_norm_forward(y, slope, keep, channel_axis)[0]
+
+
+def _dropped(values: Array, keep: Keep) -> Array:
+    return values if keep is None else jnp.where(keep[0], values * keep[1], 0)
+
+
+def _instance_norm_forward(
+    y: Array, slope: Array, keep: Keep, channel_axis: int
+) -> tuple[Array, Any]:
+    mean, variance = _statistics(y, _other_axes(y, 0, channel_axis))
+    inverse = lax.rsqrt(variance + EPSILON)
+    z = _dropped((y - mean) * inverse, keep)
+    return jnp.where(z >= 0, z, slope * z), (y, mean, inverse, slope, keep)
+
+
+def _instance_norm_backward(
+    channel_axis: int, saved: Any, cotangent: Array
+) -> tuple[Array, Array, None]:
+    y, mean, inverse, slope, keep = saved
+    axes = _other_axes(y, 0, channel_axis)
+    normal = (y - mean) * inverse
+    kept = _dropped(cotangent, keep)
+    d_slope = jnp.where(normal < 0, kept * normal, 0).sum(axes).sum()
+    dz = jnp.where(normal >= 0, kept, slope * kept)
+    dy = inverse * (
+        dz - dz.mean(axes, keepdims=True) - normal * (dz * normal).mean(axes, keepdims=True)
+    )
+    return dy, d_slope.reshape(jnp.shape(slope)), None
+
+
+instance_norm_prelu.defvjp(_instance_norm_forward, _instance_norm_backward)
