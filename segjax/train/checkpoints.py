@@ -1,0 +1,318 @@
+"""Snapshots of a training, whole or not there at all."""
+
+import contextlib
+import errno
+import json
+import logging
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from segjax.errors import InputError
+
+CHECKPOINT_FOLDER = "checkpoints"
+State = TypeVar("State")
+Which = Literal["best", "last"]
+Variables = dict[str, Any]
+_NO_SPACE = "No space left on device"
+
+
+class _Contents(NamedTuple):
+    """What one checkpoint holds, as it was read and found whole."""
+
+    arrays: dict[tuple[str, ...], np.ndarray]
+    meta: dict[str, Any]
+    best_step: int | None
+
+
+class Checkpoints:
+    """The checkpoints of one training: the newest two and the best one.
+
+    All arrays of a state travel as one vector of bytes with an index, since hundreds of small
+    files would take ten times longer. A checkpoint counts only once Orbax has renamed its
+    folder, and only while the checksum of its arrays holds: after a crash, a full disk or a
+    damaged file, the one before it is used.
+
+    Args:
+        folder: Folder of the checkpoints, made if absent.
+
+    Example:
+        >>> with Checkpoints(Path("run/checkpoints")) as checkpoints:  # doctest: +SKIP
+        ...     checkpoints.save(100, state, {"epoch": 4}, best=True)
+        ...     state, meta = checkpoints.restore_last(state)
+
+    Source:
+        https://orbax.readthedocs.io, ``CheckpointManager``.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._policy = _NewestAndBest()
+        with _quiet(), _disk_errors(folder):
+            self._manager = _manager(
+                folder,
+                create=True,
+                cleanup_tmp_directories=True,
+                preservation_policy=self._policy,
+            )
+
+    def save(self, step: int, state: Any, meta: dict[str, Any], *, best: bool = False) -> None:
+        """Write a checkpoint, then remove the ones that are no longer needed.
+
+        Args:
+            step: Number of steps that the state has seen; not one that is already saved.
+            state: Pytree of arrays.
+            meta: JSON values to keep beside it.
+            best: Whether this is the best state so far.
+
+        Raises:
+            InputError: The disk is full or not writable.
+        """
+        from orbax.checkpoint import args
+
+        self._policy.best = step if best else self._policy.best
+        vector, index = _pack(state)
+        content = {"best_step": self._policy.best, "index": index, "meta": meta}
+        content["checksum"] = _checksum(vector, content)
+        items = args.Composite(arrays=args.ArraySave(vector), content=args.JsonSave(content))
+        with _quiet(), _disk_errors(self._folder):
+            self._manager.save(step, args=items, force=True)
+
+    def restore_last(self, template: State) -> tuple[State, dict[str, Any]] | None:
+        """Read the newest whole checkpoint and forget all that are newer.
+
+        Args:
+            template: Pytree of arrays, or of their shapes and types, with the wanted structure.
+
+        Returns:
+            The state and what was saved beside it; ``None`` where nothing was saved.
+
+        Raises:
+            InputError: The checkpoint is of another network or optimizer.
+
+        Warns:
+            UserWarning: A damaged checkpoint was passed over.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for newer, step in enumerate(steps):
+            if (contents := self._read_or_warn(step)) is not None:
+                self._forget(steps[:newer])
+                self._policy.best = contents.best_step
+                return _unpack(contents.arrays, template, self._folder / str(step)), contents.meta
+        self._forget(steps)
+        return None
+
+    def restore_best(self, template: State) -> tuple[State, dict[str, Any]] | None:
+        """Read the best checkpoint, as :meth:`restore_last` reads the newest one.
+
+        Raises:
+            InputError: The best checkpoint is damaged, or of another network or optimizer.
+        """
+        if self._policy.best is None:
+            return None
+        contents = _read(self._manager, self._folder, self._policy.best)
+        path = self._folder / str(self._policy.best)
+        return _unpack(contents.arrays, template, path), contents.meta
+
+    def close(self) -> None:
+        """Wait for what is still being written or removed."""
+        with _quiet():
+            self._manager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _read_or_warn(self, step: int) -> _Contents | None:
+        try:
+            return _read(self._manager, self._folder, step)
+        except InputError as error:
+            warnings.warn(f"{error}; the checkpoint before it is used", stacklevel=3)
+            return None
+
+    def _forget(self, steps: Sequence[int]) -> None:
+        """Remove checkpoints, so that their steps can be saved again."""
+        with _quiet():
+            for step in steps:
+                self._manager.delete(step)
+
+
+def load_variables(run: Path, which: Which = "best") -> Variables:
+    """Read the variables of a trained network.
+
+    Args:
+        run: The run's folder.
+        which: ``"best"`` by validation Dice (the newest where nothing was validated yet), or
+            ``"last"``.
+
+    Returns:
+        ``{"params": …, "batch_stats": …}`` with NumPy arrays; no ``"batch_stats"`` where the
+        network has none.
+
+    Raises:
+        InputError: The run has no such checkpoint, or it is damaged.
+
+    Example:
+        >>> variables = load_variables(Path("run"))  # doctest: +SKIP
+        >>> logits = model.apply(variables, images)  # doctest: +SKIP
+    """
+    folder = run / CHECKPOINT_FOLDER
+    if not folder.is_dir():
+        raise InputError(f"{run}: holds no checkpoints; is it the folder of a training?")
+    with _quiet():
+        manager = _manager(folder, read_only=True)
+        contents = _newest_whole(manager, folder)
+        if which == "best" and contents.best_step is not None:
+            contents = _read(manager, folder, contents.best_step)
+        manager.close()
+    return _variables(contents.arrays)
+
+
+def _newest_whole(manager: Any, folder: Path) -> _Contents:
+    for step in sorted(manager.all_steps(), reverse=True):
+        with contextlib.suppress(InputError):
+            return _read(manager, folder, step)
+    raise InputError(f"{folder}: no whole checkpoint yet; let the training go on for a while")
+
+
+def _variables(arrays: dict[tuple[str, ...], np.ndarray]) -> Variables:
+    variables: Variables = {}
+    for path, array in arrays.items():
+        if path[0] in ("params", "batch_stats"):
+            inner = variables
+            for name in path[:-1]:
+                inner = inner.setdefault(name, {})
+            inner[path[-1]] = array
+    return variables
+
+
+@dataclass
+class _NewestAndBest:
+    """Orbax's preservation policy: keep the newest two checkpoints and the best one.
+
+    Two, so that one is left where the newest turns out to be damaged.
+    """
+
+    best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        newest = [checkpoint.step for checkpoint in checkpoints[-2:]]
+        return [item.step in (*newest, self.best) for item in checkpoints]
+
+
+def _manager(folder: Path, **options: Any) -> Any:
+    import orbax.checkpoint as ocp
+
+    handlers = {"arrays": ocp.ArrayCheckpointHandler(), "content": ocp.JsonCheckpointHandler()}
+    return ocp.CheckpointManager(
+        folder.absolute(),
+        item_handlers=handlers,
+        options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options),
+    )
+
+
+def _read(manager: Any, folder: Path, step: int) -> _Contents:
+    """Read one checkpoint and compare its checksum."""
+    from orbax.checkpoint import RestoreArgs, args
+
+    arrays = args.ArrayRestore(restore_args=RestoreArgs(restore_type=np.ndarray))
+    try:
+        with _quiet():
+            items = manager.restore(
+                step, args=args.Composite(arrays=arrays, content=args.JsonRestore())
+            )
+        vector, content = items.arrays, dict(items.content)
+        if content.pop("checksum") != _checksum(vector, content):
+            raise ValueError("its checksum is wrong")
+        found = _split(vector, content["index"])
+        return _Contents(found, content["meta"], content["best_step"])
+    except Exception as error:  # Orbax lets many kinds through for what is not there or cut short
+        reason = str(error).partition("\n")[0][:120] or type(error).__name__
+        raise InputError(f"{folder / str(step)}: damaged checkpoint ({reason})") from error
+
+
+def _pack(state: Any) -> tuple[UInt8[np.ndarray, " byte"], list[dict[str, Any]]]:
+    """Lay all arrays of a pytree end to end; say in the index which is where."""
+    index, parts = [], []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.asarray(leaf)
+        index.append({"path": _names(path), "dtype": array.dtype.name, "shape": list(array.shape)})
+        parts.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.concatenate([np.empty(0, np.uint8), *parts]), index
+
+
+def _names(path: Sequence[Any]) -> list[str]:
+    return [jax.tree_util.keystr((key,), simple=True) for key in path]
+
+
+def _split(
+    vector: UInt8[np.ndarray, " byte"], index: list[dict[str, Any]]
+) -> dict[tuple[str, ...], np.ndarray]:
+    arrays, start = {}, 0
+    for entry in index:
+        shape, dtype = tuple(entry["shape"]), jnp.dtype(entry["dtype"])
+        stop = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        arrays[tuple(entry["path"])] = vector[start:stop].copy().view(dtype).reshape(shape)
+        start = stop
+    return arrays
+
+
+def _unpack(arrays: dict[tuple[str, ...], np.ndarray], template: State, path: Path) -> State:
+    """Put arrays into the template's structure, as JAX arrays of their own memory."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+    names = [tuple(_names(key)) for key, _ in leaves]
+    if set(names) != set(arrays):
+        example = "/".join(min(set(names) ^ set(arrays)))
+        raise InputError(f"{path}: of another network or optimizer (only one has {example})")
+    for name, (_, leaf) in zip(names, leaves, strict=True):
+        if (arrays[name].shape, arrays[name].dtype) != (leaf.shape, leaf.dtype):
+            raise InputError(
+                f"{path}: of another network or optimizer ({'/'.join(name)} is "
+                f"{arrays[name].dtype}{list(arrays[name].shape)}, not "
+                f"{leaf.dtype}{list(leaf.shape)})"
+            )
+    return jax.tree_util.tree_unflatten(structure, [jnp.array(arrays[name]) for name in names])
+
+
+def _checksum(vector: UInt8[np.ndarray, " byte"], content: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode(), zlib.crc32(vector))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back Orbax's log lines and warnings, which say nothing to a user."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the disk into one line that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number == errno.ENOSPC or _NO_SPACE in str(error):
+            reason = "no space left on the disk: free some"
+        elif isinstance(error, OSError):
+            reason = f"not writable ({error.strerror}): make it so"
+        else:
+            raise
+        raise InputError(f"{folder}: {reason}, then run the same command again") from error

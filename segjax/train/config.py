@@ -1,0 +1,300 @@
+"""What a training is made of: plain data that goes to JSON and back."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import segjax
+from segjax.data import augment
+from segjax.data.augment.transform import Transform
+from segjax.data.pipeline import Pipeline
+from segjax.errors import InputError
+from segjax.files import atomic_path
+from segjax.train.losses import Loss
+
+CONFIG_FILE = "config.json"
+Activation = Literal["softmax", "sigmoid"]
+Schedule = Literal["one-cycle", "constant", "cosine"]
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How AdamW moves the parameters.
+
+    Attributes:
+        learning_rate: Peak of the schedule.
+        weight_decay: Decoupled decay of the kernels; biases, norms and slopes have none.
+        schedule: ``"one-cycle"`` rises over the first 30 % of the steps and falls to almost
+            nothing, ``"cosine"`` falls from the start, ``"constant"`` stays.
+        gradient_clip: Greatest global norm of the gradient; ``None`` clips nothing.
+
+    Example:
+        >>> OptimizerConfig(learning_rate=1e-3).schedule
+        'one-cycle'
+    """
+
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    schedule: Schedule = "one-cycle"
+    gradient_clip: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self, _OPTIMIZER_RULES, "optimizer.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a training does, apart from the data.
+
+    Attributes:
+        model: Name in :func:`segjax.models.names`.
+        patch_size: Voxels of a training patch. ``(x, y, 1)`` lets a 2D network train on the
+            slices of volumes.
+        in_channels: Channels of an image.
+        labels: Name of each label value; the first one, 0, is the background.
+        activation: ``"softmax"`` over one output per label, or ``"sigmoid"`` of one output for
+            one foreground label.
+        pipeline: Preprocessing, stored here and in the exported network.
+        batch_size: Patches in one step.
+        patches_per_case: Patches drawn from every case in one epoch.
+        foreground: Fraction of patches drawn around a foreground voxel, in [0, 1].
+        overlap: Fraction shared by neighbouring patches of the sliding window, in [0, 1).
+        epochs: Passes over the training cases.
+        optimizer: Step sizes.
+        loss: Weighted sum of loss terms.
+        augment: Random transforms of the patches, in this order.
+        validate_every: Epochs between two validations; the last epoch always has one.
+        patience: Validations without a better Dice after which training stops; ``None`` never.
+        seed: Decides first weights, sampling, augmentation and dropout.
+        name: Name of the run in ``metrics.csv``.
+
+    Raises:
+        InputError: A value is out of range; the message names the field.
+
+    Example:
+        >>> config = TrainConfig("mpunet++", patch_size=(64, 64, 64), epochs=20)
+        >>> config.out_channels
+        2
+        >>> TrainConfig.from_json(config.to_json()) == config
+        True
+    """
+
+    model: str
+    patch_size: tuple[int, ...]
+    in_channels: int = 1
+    labels: tuple[str, ...] = ("background", "lesion")
+    activation: Activation = "softmax"
+    pipeline: Pipeline = field(default_factory=Pipeline)
+    batch_size: int = 2
+    patches_per_case: int = 1
+    foreground: float = 0.5
+    overlap: float = 0.5
+    epochs: int = 50
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: Loss = field(default_factory=Loss)
+    augment: tuple[Transform, ...] = ()
+    validate_every: int = 1
+    patience: int | None = None
+    seed: int = 0
+    name: str = "run"
+
+    def __post_init__(self) -> None:
+        _check(self, _TRAIN_RULES)
+        if self.activation == "sigmoid" and len(self.labels) != 2:
+            raise InputError(
+                f"activation sigmoid has one output, but there are {len(self.labels)} labels "
+                f"({', '.join(self.labels)}): use softmax"
+            )
+
+    @property
+    def classes(self) -> int:
+        """Number of label values, the background included."""
+        return len(self.labels)
+
+    @property
+    def out_channels(self) -> int:
+        """Number of outputs of the network: 1 for sigmoid, else one per label."""
+        return 1 if self.activation == "sigmoid" else self.classes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as JSON values."""
+        values = {name: getattr(self, name) for name in _names(type(self))}
+        return values | {
+            "patch_size": list(self.patch_size),
+            "labels": list(self.labels),
+            "pipeline": self.pipeline.to_json(),
+            "optimizer": dataclasses.asdict(self.optimizer),
+            "loss": self.loss.to_json(),
+            "augment": augment.to_json(self.augment),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Make a configuration of JSON values; fields that are left out keep their default.
+
+        Raises:
+            InputError: A field is unknown, missing or out of range.
+        """
+        _check_names(cls, values)
+        decoded = {name: _DECODERS.get(name, _same)(value) for name, value in values.items()}
+        return cls(**decoded)
+
+
+def write_config(config: TrainConfig, run: Path) -> None:
+    """Write ``config.json`` into a run's folder, which is made where it is absent.
+
+    Raises:
+        InputError: The file exists or cannot be written.
+    """
+    text = json.dumps({"segjax": segjax.__version__, **config.to_json()}, indent=2)
+    with atomic_path(run / CONFIG_FILE) as path:
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_config(run: Path) -> TrainConfig:
+    """Read the configuration of a run.
+
+    Args:
+        run: The run's folder, or a ``config.json`` itself.
+
+    Raises:
+        InputError: There is no configuration, or it is not valid; the message names the file.
+    """
+    path = run / CONFIG_FILE if run.is_dir() else run
+    if not path.is_file():
+        raise InputError(f"{run}: no run of segjax (it has no {CONFIG_FILE})")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(values, dict) or "segjax" not in values:
+        raise InputError(f"{path}: not the configuration of a segjax run")
+    try:
+        return TrainConfig.from_json({k: v for k, v in values.items() if k != "segjax"})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """List the fields in which two configurations differ, each with both values.
+
+    Example:
+        >>> old = TrainConfig("mpunet++", (64, 64, 64), seed=1)
+        >>> differences(old, dataclasses.replace(old, seed=2))
+        ['seed (1 there, 2 now)']
+    """
+    before, after = _flat(old.to_json()), _flat(new.to_json())
+    names = [*before, *(name for name in after if name not in before)]
+    return [
+        f"{name} ({json.dumps(before.get(name))} there, {json.dumps(after.get(name))} now)"
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lift the optimizer's fields, so that a difference names the one that differs."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = value if name == "optimizer" else None
+        flat |= {f"{name}.{k}": v for k, v in inner.items()} if inner else {name: value}
+    return flat
+
+
+def _names(cls: type) -> list[str]:
+    return [item.name for item in dataclasses.fields(cls)]
+
+
+def _check_names(cls: type, values: object, prefix: str = "") -> None:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{prefix or 'configuration'}: must be an object, not {values!r}")
+    known = _names(cls)
+    if unknown := [prefix + str(name) for name in values if name not in known]:
+        raise InputError(f"unknown field {', '.join(unknown)}; known: {', '.join(known)}")
+    required = [f.name for f in dataclasses.fields(cls) if _is_required(f)]
+    if missing := [prefix + name for name in required if name not in values]:
+        raise InputError(f"field {', '.join(missing)} is missing")
+
+
+def _is_required(item: dataclasses.Field) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _optimizer(values: Any) -> OptimizerConfig:
+    _check_names(OptimizerConfig, values, "optimizer.")
+    return OptimizerConfig(**values)
+
+
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "patch_size": _tuple,
+    "labels": _tuple,
+    "pipeline": Pipeline.from_json,
+    "optimizer": _optimizer,
+    "loss": Loss.from_json,
+    "augment": augment.from_json,
+}
+
+
+def _whole(value: Any, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _names_of_labels(value: Any) -> bool:
+    names = isinstance(value, tuple) and all(isinstance(v, str) and v for v in value)
+    return names and 2 <= len(set(value)) == len(value) <= 256
+
+
+def _is_patch(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) in (2, 3) and all(_whole(v, 1) for v in value)
+
+
+Rule = tuple[Callable[[Any], bool], str]
+_COUNT: Rule = (lambda v: _whole(v, 1), "a whole number from 1 up")
+_OPTIONAL_COUNT: Rule = (lambda v: v is None or _whole(v, 1), "a whole number from 1 up, or null")
+_POSITIVE: Rule = (lambda v: _number(v) and v > 0, "a number over 0")
+
+_OPTIMIZER_RULES: dict[str, Rule] = {
+    "learning_rate": _POSITIVE,
+    "weight_decay": (lambda v: _number(v) and v >= 0, "a number from 0 up"),
+    "schedule": (lambda v: v in Schedule.__args__, f"one of {', '.join(Schedule.__args__)}"),
+    "gradient_clip": (lambda v: v is None or _POSITIVE[0](v), "a number over 0, or null"),
+}
+_TRAIN_RULES: dict[str, Rule] = {
+    "model": (lambda v: isinstance(v, str) and v != "", "the name of a model"),
+    "patch_size": (_is_patch, "2 or 3 whole numbers from 1 up"),
+    "in_channels": _COUNT,
+    "labels": (_names_of_labels, "2 to 256 different names, that of the background first"),
+    "activation": (lambda v: v in Activation.__args__, f"one of {', '.join(Activation.__args__)}"),
+    "batch_size": _COUNT,
+    "patches_per_case": _COUNT,
+    "foreground": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),
+    "overlap": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to, not including, 1"),
+    "epochs": _COUNT,
+    "validate_every": _COUNT,
+    "patience": _OPTIONAL_COUNT,
+    "seed": (lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 2**32 - 1"),
+    "name": (lambda v: isinstance(v, str), "text"),
+}
+
+
+def _check(config: object, rules: Mapping[str, Rule], prefix: str = "") -> None:
+    for name, (holds, requirement) in rules.items():
+        value = getattr(config, name)
+        if not holds(value):
+            raise InputError(f"{prefix}{name} must be {requirement}, not {value!r}")
