@@ -9,7 +9,7 @@ Half-precision predictions are widened to float32 before anything is summed. Val
 gradients are finite for empty masks, for batches of one class and for logits up to 1e30.
 
 Classes are treated one after another, each as a contiguous array of voxels: on a CPU a
-one-hot array whose last axis is 3 long costs about four times as much.
+one-hot array with 3 classes on its last axis took six to nine times as long.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +132,7 @@ def tversky_loss(
         S. S. M. Salehi et al., Tversky loss function for image segmentation using 3D fully
         convolutional deep networks, MLMI 2017, equation 4 (its alpha weighs false positives).
     """
-    _check_shapes(predictions, labels)
+    labels = _matching(labels, predictions)
     _check_options(alpha, beta, per, smooth)
     beta = 1 - alpha if beta is None else beta
     axes = tuple(range(0 if per == "batch" else 1, labels.ndim))
@@ -172,7 +172,7 @@ def cross_entropy(predictions: Predictions, labels: Labels, *, logits: bool) -> 
         >>> round(float(loss), 4)  # (-log 0.75 - log 0.5) / 2
         0.4904
     """
-    _check_shapes(predictions, labels)
+    labels = _matching(labels, predictions)
     if logits:
         surprise = _minus_log_softmax(predictions)
     else:
@@ -265,7 +265,8 @@ class Loss:
 
     def __call__(self, predictions: Predictions, labels: Labels, *, logits: bool = True) -> Scalar:
         """Return the sum of the weighted terms for ``(batch, *spatial, class)`` predictions."""
-        values = [term(predictions, labels, logits=logits) for term in self.terms]
+        wide = _widen(jnp.asarray(predictions))
+        values = [term(wide, labels, logits=logits) for term in self.terms]
         return reduce(jnp.add, values)
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -346,12 +347,13 @@ def _widen_half_backward(like: Array, gradient: Array) -> tuple[Array]:
 _widen_half.defvjp(_widen_half_forward, _widen_half_backward)
 
 
-def _check_shapes(predictions: Array | np.ndarray, labels: Array | np.ndarray) -> None:
+def _matching(labels: Array | np.ndarray, predictions: Array | np.ndarray) -> Array:
     if predictions.ndim < 2 or predictions.shape[:-1] != labels.shape or not predictions.size:
         raise InputError(
             f"predictions {predictions.shape} and labels {labels.shape} do not match: "
             "give (batch, *spatial, class) and (batch, *spatial), not empty"
         )
+    return jnp.asarray(labels)
 
 
 def _check_options(alpha: Weight, beta: Weight | None, per: str, smooth: float) -> None:
