@@ -1,0 +1,95 @@
+"""Read and write NumPy's own files: arrays without a place in the patient."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segjax.errors import InputError
+from segjax.files import atomic_path
+from segjax.volume import Volume
+
+__all__ = ["read_npy", "write_npy"]
+
+
+def read_npy(path: str | os.PathLike[str]) -> Volume:
+    """Read an array of numbers; nothing in the file is run.
+
+    Two axes are an image of rank 2, three a volume of rank 3, four a volume with channels last.
+    The affine is the identity: voxels of 1 mm.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        Volume of the array, in native byte order; bool becomes uint8.
+
+    Raises:
+        InputError: The file is missing, truncated, corrupt or no NPY file, states a size that it
+            does not hold, or holds other things than integers or floats on two to four axes.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "flair.npy"
+        >>> np.save(path, np.zeros((4, 5, 6)))
+        >>> read_npy(path).spatial_dims
+        3
+
+    Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    try:
+        shape, dtype = _layout(path)
+        data = np.load(path, allow_pickle=False)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    except Exception as error:  # NumPy parses the header as Python: any error means corruption
+        raise InputError(f"{path}: is a truncated or corrupt NPY file: {error}") from error
+    kind = np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
+    return Volume(data.astype(kind, copy=False), np.eye(3 if len(shape) == 2 else 4))
+
+
+def write_npy(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write the array of a volume; the affine is not stored.
+
+    Args:
+        volume: Volume of rank 3, or of rank 2 without channels.
+        path: File to write.
+        overwrite: Replace a file that is there already.
+
+    Raises:
+        InputError: The volume has rank 2 and a channel axis, which would read back as a volume of
+            rank 3; or the file cannot be written (see :func:`segjax.files.atomic_path`).
+
+    Example:
+        >>> import tempfile
+        >>> write_npy(Volume(np.zeros((4, 5, 6)), np.eye(4)), Path(tempfile.mkdtemp()) / "a.npy")
+    """
+    path = Path(path)
+    if volume.spatial_dims == 2 and volume.data.ndim == 3:
+        raise InputError(f"{path}: an NPY file of rank 2 takes no channels; drop that axis")
+    with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
+        np.save(stream, volume.data, allow_pickle=False)
+
+
+def _layout(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and type, checked against the size of the file before memory is taken."""
+    with path.open("rb") as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        held = path.stat().st_size - stream.tell()
+    if dtype.hasobject or dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise InputError(f"{path}: holds values of type {dtype}; save integers or floats")
+    if not 2 <= len(shape) <= 4 or min(shape) < 1:
+        raise InputError(f"{path}: has shape {shape}; give two to four axes, none of them empty")
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize > held:
+        raise InputError(f"{path}: is truncated: shape {shape} of {dtype} needs more than it holds")
+    return shape, dtype

@@ -1,0 +1,94 @@
+"""Write files whole or not at all."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from segjax.errors import InputError
+
+__all__ = ["atomic_path"]
+
+# Errors of the place, not of the program: a full or broken disk, no right to write, no folder.
+_PLACE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
+}  # fmt: skip
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a path to write to, which becomes ``path`` only when the block ends well.
+
+    The temporary file lies in the same folder and has the same suffixes; at the end it is flushed
+    to the disk and renamed, so that readers see the old file or the whole new one, even after a
+    power cut. When the block raises, the temporary file is removed.
+
+    Args:
+        path: File to write; its folder must exist.
+        overwrite: Replace a file that is there already.
+
+    Yields:
+        Path of a file that does not exist yet, to be created by the block.
+
+    Raises:
+        InputError: There is a file and ``overwrite`` is false (said before the block runs), the
+            folder is missing or not writable, or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with atomic_path(folder / "split.json") as temporary:
+        ...     _ = temporary.write_text("{}")
+        >>> (folder / "split.json").read_text()
+        '{}'
+    """
+    path = Path(path)
+    if not path.name:
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    temporary = path.with_name(f".{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
+    try:
+        _refuse(path, overwrite)
+        temporary.touch(exist_ok=False)  # an unwritable folder shows before the work, not after
+        temporary.unlink()
+        yield temporary
+        _flush(temporary)
+        _refuse(path, overwrite)
+        os.replace(temporary, path)
+        with suppress(OSError):  # some network file systems cannot flush a folder
+            _flush(path.parent)
+    except OSError as error:
+        if error.errno not in _PLACE or not _concerns(error, temporary, path):
+            raise
+        raise InputError(f"{path}: cannot be written: {os.strerror(error.errno)}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _refuse(path: Path, overwrite: bool) -> None:
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; create it first")
+    if os.path.lexists(path) and not path.is_file():
+        raise InputError(f"{path}: exists and is no ordinary file; choose another name")
+    if path.is_file() and not overwrite:
+        raise InputError(f"{path}: exists already; remove it, or ask to overwrite it")
+
+
+def _flush(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows cannot open folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _concerns(error: OSError, temporary: Path, path: Path) -> bool:
+    """Say whether an error is about the file being written, not about one being read."""
+    if error.filename is None:
+        return True
+    return Path(os.fsdecode(error.filename)) in (temporary, path, path.parent)
