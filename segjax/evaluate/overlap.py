@@ -1,0 +1,219 @@
+"""How well a predicted mask covers the true one, and how large each of them is.
+
+Every function takes two masks of equal shape, of booleans or of label values, and compares
+where they equal ``label``. No measure is ever NaN: **where both masks are empty it is 1,
+where only one of them is empty it is 0**, so that a missed lesion never looks better than a
+found one, and a healthy case is right when nothing is found in it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Integer
+
+from segjax.errors import InputError
+
+__all__ = [
+    "dice",
+    "jaccard",
+    "overlap_table",
+    "positive_predictive_value",
+    "sensitivity",
+    "volume_ml",
+]
+
+Mask = Bool[np.ndarray, "*spatial"] | Integer[np.ndarray, "*spatial"]
+
+
+def dice(truth: Mask, prediction: Mask, label: int = 1) -> float:
+    """Return the Dice coefficient ``2 TP / (2 TP + FN + FP)``.
+
+    Args:
+        truth: True mask ``(*spatial)``.
+        prediction: Predicted mask of the same shape.
+        label: Value to compare.
+
+    Returns:
+        From 0 (nothing in common) to 1 (equal); 1 when both are empty.
+
+    Raises:
+        InputError: When the shapes differ.
+
+    Example:
+        >>> dice(np.array([1, 1, 1, 0]), np.array([1, 1, 0, 1]))  # TP 2, FN 1, FP 1
+        0.6666666666666666
+
+    Source:
+        L. R. Dice, Measures of the amount of ecologic association between species, 1945.
+    """
+    count = _compare(truth, prediction, label)
+    return _share(2 * count.hit, 2 * count.hit + count.missed + count.invented)
+
+
+def jaccard(truth: Mask, prediction: Mask, label: int = 1) -> float:
+    """Return the Jaccard index, or intersection over union, ``TP / (TP + FN + FP)``.
+
+    Args:
+        truth: True mask ``(*spatial)``.
+        prediction: Predicted mask of the same shape.
+        label: Value to compare.
+
+    Returns:
+        From 0 (nothing in common) to 1 (equal); 1 when both are empty.
+
+    Raises:
+        InputError: When the shapes differ.
+
+    Example:
+        >>> jaccard(np.array([1, 1, 1, 0]), np.array([1, 1, 0, 1]))  # TP 2, FN 1, FP 1
+        0.5
+    """
+    count = _compare(truth, prediction, label)
+    return _share(count.hit, count.hit + count.missed + count.invented)
+
+
+def sensitivity(truth: Mask, prediction: Mask, label: int = 1) -> float:
+    """Return the share of the truth that was found, ``TP / (TP + FN)``; also called recall.
+
+    Args:
+        truth: True mask ``(*spatial)``.
+        prediction: Predicted mask of the same shape.
+        label: Value to compare.
+
+    Returns:
+        From 0 (all missed) to 1 (all found); 1 when both masks are empty, and 0 when the truth
+        is empty but something is predicted.
+
+    Raises:
+        InputError: When the shapes differ.
+
+    Example:
+        >>> sensitivity(np.array([1, 1, 1, 0]), np.array([1, 1, 0, 1]))  # TP 2, FN 1
+        0.6666666666666666
+    """
+    count = _compare(truth, prediction, label)
+    return _share(count.hit, count.hit + count.missed, otherwise=count.invented == 0)
+
+
+def positive_predictive_value(truth: Mask, prediction: Mask, label: int = 1) -> float:
+    """Return the share of the prediction that is true, ``TP / (TP + FP)``; also precision.
+
+    Args:
+        truth: True mask ``(*spatial)``.
+        prediction: Predicted mask of the same shape.
+        label: Value to compare.
+
+    Returns:
+        From 0 (all invented) to 1 (all true); 1 when both masks are empty, and 0 when nothing
+        is predicted but something is there.
+
+    Raises:
+        InputError: When the shapes differ.
+
+    Example:
+        >>> positive_predictive_value(np.array([1, 0, 0, 0]), np.array([1, 1, 0, 0]))
+        0.5
+    """
+    count = _compare(truth, prediction, label)
+    return _share(count.hit, count.hit + count.invented, otherwise=count.missed == 0)
+
+
+def volume_ml(mask: Mask, spacing: Sequence[float]) -> float:
+    """Return the volume of all voxels that are not zero, in millilitres.
+
+    Args:
+        mask: Mask ``(*spatial)``.
+        spacing: Three edges of a voxel in mm; for a mask of one 2D slice the third is the
+            slice thickness.
+
+    Returns:
+        Volume in ml: voxels times the product of the spacing, over 1000.
+
+    Raises:
+        InputError: When the spacing has not three positive numbers.
+
+    Example:
+        >>> volume_ml(np.ones((10, 10, 10), bool), (1.0, 1.0, 3.0))
+        3.0
+    """
+    if len(spacing) != 3 or not all(0 < edge < math.inf for edge in spacing):
+        raise InputError(
+            f"spacing is {tuple(spacing)}: a volume needs three positive numbers in mm "
+            "(for a 2D mask the third is the slice thickness)"
+        )
+    return float(np.count_nonzero(mask)) * math.prod(spacing) / 1000
+
+
+def overlap_table(
+    truth: Integer[np.ndarray, "*spatial"],
+    prediction: Integer[np.ndarray, "*spatial"],
+    labels: Sequence[str],
+    spacing: Sequence[float] | None = None,
+) -> list[dict[str, str | float]]:
+    """Compare two label maps, one label after another.
+
+    Args:
+        truth: True label values ``(*spatial)``.
+        prediction: Predicted label values of the same shape.
+        labels: Name of each value from 0 on; the first one, the background, gets no row.
+        spacing: Edges of a voxel in mm. Two numbers, as of a 2D image, give no volume.
+
+    Returns:
+        One dictionary for each label after the first, with ``label``, ``dice``,
+        ``sensitivity``, ``positive_predictive_value`` and the two sizes: ``truth_ml`` and
+        ``prediction_ml`` where the spacing has three numbers, else ``truth_voxels`` and
+        ``prediction_voxels``.
+
+    Raises:
+        InputError: When the shapes differ or the spacing is not positive.
+
+    Example:
+        >>> truth, prediction = np.array([1, 1, 2, 0]), np.array([1, 0, 2, 0])
+        >>> [(row["label"], row["dice"]) for row in overlap_table(
+        ...     truth, prediction, ["background", "anterior", "posterior"])]
+        [('anterior', 0.6666666666666666), ('posterior', 1.0)]
+    """
+    measured = spacing is not None and len(spacing) == 3
+    unit = "ml" if measured else "voxels"
+
+    def size(mask: np.ndarray) -> float:
+        return volume_ml(mask, spacing) if spacing and measured else float(np.count_nonzero(mask))
+
+    return [
+        {
+            "label": name,
+            "dice": dice(truth, prediction, value),
+            "sensitivity": sensitivity(truth, prediction, value),
+            "positive_predictive_value": positive_predictive_value(truth, prediction, value),
+            f"truth_{unit}": size(truth == value),
+            f"prediction_{unit}": size(prediction == value),
+        }
+        for value, name in enumerate(labels)
+        if value > 0
+    ]
+
+
+class _Count(NamedTuple):
+    """Voxels that two masks have in common, and that only the truth or the prediction has."""
+
+    hit: int
+    missed: int
+    invented: int
+
+
+def _compare(truth: np.ndarray, prediction: np.ndarray, label: int) -> _Count:
+    if truth.shape != prediction.shape:
+        raise InputError(
+            f"truth {truth.shape} and prediction {prediction.shape} differ in shape: "
+            "compare masks of one grid"
+        )
+    there, found = truth == label, prediction == label
+    hit = int(np.count_nonzero(there & found))
+    missed = int(np.count_nonzero(there)) - hit
+    return _Count(hit, missed, int(np.count_nonzero(found)) - hit)
+
+
+def _share(part: int, whole: int, *, otherwise: bool = True) -> float:
+    return part / whole if whole else float(otherwise)

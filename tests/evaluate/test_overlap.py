@@ -1,0 +1,135 @@
+"""Overlap measures against hand counts, MONAI, surface-distance and properties."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segjax.errors import InputError
+from segjax.evaluate import overlap
+from segjax.evaluate.overlap import (
+    dice,
+    jaccard,
+    overlap_table,
+    positive_predictive_value,
+    sensitivity,
+    volume_ml,
+)
+
+MEASURES = (dice, jaccard, sensitivity, positive_predictive_value)
+TRUTH = np.array([[1, 1, 1], [1, 0, 2], [0, 0, 2]], np.uint8)
+PREDICTION = np.array([[1, 1, 0], [0, 1, 2], [0, 0, 1]], np.uint8)
+# label 1: TP 2, FN 2, FP 2; label 2: TP 1, FN 1, FP 0
+
+
+@pytest.mark.parametrize(
+    ("measure", "first", "second"),
+    [
+        (dice, 4 / 8, 2 / 3),
+        (jaccard, 2 / 6, 1 / 2),
+        (sensitivity, 2 / 4, 1 / 2),
+        (positive_predictive_value, 2 / 4, 1.0),
+    ],
+)
+def test_measures_equal_the_hand_count(measure, first, second):
+    assert measure(TRUTH, PREDICTION) == pytest.approx(first)
+    assert measure(TRUTH, PREDICTION, 2) == pytest.approx(second)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_two_empty_masks_are_a_perfect_match(measure):
+    nothing = np.zeros((3, 3), bool)
+    assert measure(nothing, nothing) == 1
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_one_empty_mask_is_no_match(measure):
+    nothing, something = np.zeros((3, 3), bool), np.eye(3, dtype=bool)
+    assert measure(nothing, something) == 0
+    assert measure(something, nothing) == 0
+
+
+masks = st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1)).map(
+    lambda drawn: tuple(
+        np.random.default_rng(drawn[0]).random((2, 4, 5, 3))
+        < np.array(drawn[1:]).reshape(2, 1, 1, 1)
+    )
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(masks)
+def test_dice_equals_surface_distance(pair):
+    surface_distance = pytest.importorskip("surface_distance")
+    truth, prediction = pair
+    if truth.any() or prediction.any():
+        expected = surface_distance.compute_dice_coefficient(truth, prediction)
+        assert dice(truth, prediction) == pytest.approx(expected)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_dice_of_each_label_equals_monai(seed):
+    metrics = pytest.importorskip("monai.metrics")
+    torch = pytest.importorskip("torch")
+    truth, prediction = np.random.default_rng(seed).integers(0, 4, (2, 6, 5, 4))
+    tensors = [torch.tensor(np.eye(4)[array]).movedim(-1, 0)[None] for array in (prediction, truth)]
+    expected = metrics.DiceMetric(include_background=False)(*tensors)
+    ours = [dice(truth, prediction, label) for label in (1, 2, 3)]
+    np.testing.assert_allclose(ours, expected[0], atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(masks)
+def test_measures_lie_between_zero_and_one_and_agree_with_each_other(pair):
+    values = {measure: measure(*pair) for measure in MEASURES}
+    assert all(0 <= value <= 1 for value in values.values())
+    assert values[dice] == pytest.approx(2 * values[jaccard] / (1 + values[jaccard]))
+    assert sensitivity(*pair) == positive_predictive_value(*reversed(pair))
+    assert (values[dice] == 1) == np.array_equal(*pair)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_masks_of_different_shapes_are_refused(measure):
+    with pytest.raises((InputError, TypeError), match=r"\(2, 3\) and prediction \(3, 2\)|spatial"):
+        measure(np.zeros((2, 3), int), np.zeros((3, 2), int))
+
+
+def test_volume_is_counted_voxels_times_their_size():
+    mask = np.zeros((4, 4, 4), np.uint8)
+    mask[0, 0, :3] = (1, 2, 1)
+    assert volume_ml(mask, (2.0, 2.5, 10.0)) == pytest.approx(3 * 0.05)
+    assert volume_ml(mask[0], (2.0, 2.5, 10.0)) == pytest.approx(3 * 0.05)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, float("nan"))])
+def test_impossible_spacing_is_refused(spacing):
+    with pytest.raises(InputError, match="three positive numbers"):
+        volume_ml(np.ones((2, 2), bool), spacing)
+
+
+def test_table_has_one_row_for_each_foreground_label():
+    names = ("background", "core", "edge", "absent")
+    rows = overlap_table(TRUTH, PREDICTION, names, (1.0, 1.0, 5.0))
+    assert [row["label"] for row in rows] == ["core", "edge", "absent"]
+    assert rows[0] == {
+        "label": "core",
+        "dice": pytest.approx(0.5),
+        "sensitivity": pytest.approx(0.5),
+        "positive_predictive_value": pytest.approx(0.5),
+        "truth_ml": pytest.approx(0.02),
+        "prediction_ml": pytest.approx(0.02),
+    }
+    assert rows[2]["dice"] == 1
+    assert rows[2]["truth_ml"] == 0
+
+
+@pytest.mark.parametrize("spacing", [None, (0.5, 0.5)])
+def test_table_without_a_slice_thickness_counts_voxels(spacing):
+    (row,) = overlap_table(TRUTH, PREDICTION, ("background", "core"), spacing)
+    assert (row["truth_voxels"], row["prediction_voxels"]) == (4, 4)
+    assert "truth_ml" not in row
+
+
+def test_public_names_exist():
+    assert all(hasattr(overlap, name) for name in overlap.__all__)
