@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -28,21 +30,19 @@ def print_facts(facts: Mapping[str, str], *, title: str | None = None) -> None:
     console().print(table)
 
 
-def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, footer: Sequence[str] | None = None
-) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table whose first column is text and whose others are numbers, flushed right."""
-    table = Table(box=box.SIMPLE_HEAD, show_footer=footer is not None, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):
         table.add_column(
             name,
-            footer=footer[index] if footer else "",
             justify="left" if index == 0 else "right",
             overflow="fold",
         )
     for row in rows:
         table.add_row(*row)
     console().print(table)
+    console().print()
 
 
 def print_paths(paths: Mapping[str, Path]) -> None:
@@ -50,3 +50,40 @@ def print_paths(paths: Mapping[str, Path]) -> None:
     width = max(map(len, paths), default=0)
     for name, path in paths.items():
         console().print(f"[bold]{name:<{width}}[/bold]  {path}", soft_wrap=True)
+
+
+def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print what :func:`segjax.evaluate.folders.compare_masks` measured, and the mean Dice.
+
+    Two tables: the mean over the cases for each label, and the Dice of each case.
+    """
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    metrics = [name for name in rows[0] if name not in ("case", "label")]
+    by_case: dict[str, list[str]] = {}
+    for row in rows:
+        by_case.setdefault(row["case"], []).append(f"{row['dice']:.4f}")
+    print_table(["case", *(f"Dice {label}" for label in labels)], _rows(by_case))
+    means = {
+        label: [
+            _mean(metric, [r[metric] for r in rows if r["label"] == label]) for metric in metrics
+        ]
+        for label in labels
+    }
+    print_table(["mean of label", *(_heading(metric) for metric in metrics)], _rows(means))
+    mean = fmean(row["dice"] for row in rows)
+    console().print(f"mean Dice [bold]{mean:.4f}[/bold] of {len(by_case)} cases")
+
+
+def _rows(cells: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    return [[name, *values] for name, values in cells.items()]
+
+
+def _mean(metric: str, values: Sequence[float]) -> str:
+    return f"{fmean(values):{'.4g' if metric.endswith(('_ml', '_voxels')) else '.4f'}}"
+
+
+def _heading(metric: str) -> str:
+    """Return ``Dice`` for ``dice``, ``truth ml`` for ``truth_ml``."""
+    return {"dice": "Dice", "positive_predictive_value": "pred. value"}.get(
+        metric, metric.replace("_", " ")
+    )

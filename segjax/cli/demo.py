@@ -26,4 +26,4 @@ class Demo:
     """Of the heads, the first weights and the order of training."""
 
     def __call__(self) -> None:
-        pass
+        """Run the demo and print what it made."""

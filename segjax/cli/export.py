@@ -36,6 +36,7 @@ class Export:
     """Replace the file if it exists."""
 
     def __call__(self) -> None:
+        """Export the run and print where the file is."""
         from segjax.cli.console import print_paths
         from segjax.train.devices import keep_freed_memory
 

@@ -1,5 +1,6 @@
 """What a failed command says: one line on standard error, and its exit code."""
 
+import io
 import os
 import sys
 import traceback
@@ -8,11 +9,9 @@ from collections.abc import Sequence
 from segjax.cli.parsing import COMMANDS, UsageError
 from segjax.errors import InputError
 
-_EXTRAS = {
-    "runtime": ("onnxruntime",),
-    "train": ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "jax2onnx", "onnx", "pandas")
-    + ("matplotlib",),
-}
+_RUNTIME = ("onnxruntime",)
+_TRAIN = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "jax2onnx", "onnx", "onnxruntime")
+_REPORT = ("pandas", "matplotlib")
 _EXIT_USAGE, _EXIT_INTERRUPTED, _EXIT_PIPE = 2, 130, 141
 
 
@@ -66,9 +65,9 @@ def _message(error: BaseException, arguments: Sequence[str]) -> str:
 def _extra(error: ModuleNotFoundError, command: str) -> str | None:
     """Return the extra that holds the missing package; ``None`` where it is none of ours."""
     package = (error.name or "").partition(".")[0]
-    if package in _EXTRAS["runtime"] and command in ("predict", "info"):
+    if package in _RUNTIME and command in ("predict", "info"):
         return "runtime"
-    return "train" if package in _EXTRAS["train"] + _EXTRAS["runtime"] else None
+    return "train" if package in _TRAIN + _REPORT else None
 
 
 def _silence_stdout() -> None:
@@ -76,4 +75,4 @@ def _silence_stdout() -> None:
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+        sys.stdout = io.StringIO()

@@ -22,6 +22,7 @@ class Info:
     """What to look at."""
 
     def __call__(self) -> None:
+        """Print what the path holds."""
         from segjax.cli.console import print_facts
         from segjax.describe import describe
 

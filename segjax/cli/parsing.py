@@ -88,7 +88,7 @@ def _tyro(words: list[str]) -> Callable[[], None]:
 
     @dataclass(frozen=True)
     class Line:
-        command: Union[commands]  # type: ignore[valid-type]
+        command: Union[commands]  # type: ignore[valid-type]  # noqa: UP007
         version: Annotated[bool, _FLAG] = False
         """Print the version and stop."""
         debug: Annotated[bool, _FLAG] = False
@@ -105,18 +105,18 @@ def _summary(command: type, chosen: bool) -> str:
 def _one_line(box: str) -> str:
     """Return the message of one of tyro's boxes: no frame, no help texts, no line breaks."""
     message = ""
-    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines():
-        text = line.strip().removeprefix("│ ").removesuffix("│").rstrip()
-        if text.startswith(("╭", "╰")) or text.startswith(" " * 8):
-            continue
+    for line in re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯]", " ", box).splitlines()[1:]:
+        text = line[2:].rstrip()
         if text.startswith(_AFTER_THE_MESSAGE):
             break
-        message = _joined(message, text)
-    return message[:1].lower() + message[1:].strip("; .")
+        if not text.startswith(" " * 8):
+            message = _joined(message, text)
+    sentences = (part.strip(" .") for part in message.split("; "))
+    return "; ".join(part[:1].lower() + part[1:] for part in sentences if part)
 
 
 def _joined(message: str, text: str) -> str:
-    if text.startswith("──"):
+    if text.startswith(("──", "--" * 4)):
         return f"{message}; "
     listed = text.startswith("    ") and message and not message.endswith((":", "; "))
     return f"{message}{',' if listed else ''} {text.strip()}".lstrip()

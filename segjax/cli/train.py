@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from segjax.errors import InputError
+
 _AUTO = "(default: from the data)"
+_NONE = "(default: none)"
 Model = Literal["mpunet++", "unet3d", "unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9"]
-LossName = Literal["dice", "tversky", "cross-entropy", "dice+cross-entropy"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,52 @@ class Train:
         tuple[int, ...] | None, arg(metavar="N [N N]", help_behavior_hint=_AUTO)
     ] = None
     """Voxels of a patch along each axis."""
+    validation: Annotated[float, arg(metavar="0..1")] = 0.2
+    """Fraction of the cases kept apart to measure Dice."""
     learning_rate: Annotated[float | None, arg(metavar="X", help_behavior_hint=_AUTO)] = None
     """Peak of the learning-rate schedule."""
+    loss: Annotated[str | None, arg(metavar="NAME[+NAME]", help_behavior_hint=_AUTO)] = None
+    """Sum of dice, tversky and cross-entropy."""
+    alpha: Annotated[float | None, arg(metavar="0..1", help_behavior_hint="(default: 0.5)")] = None
+    """Tversky's weight of false negatives: more finds more and invents more."""
+    patience: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: never)")] = None
+    """Stop after so many validations without a better Dice."""
+    seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 0)")] = None
+    """Of the split, the first weights and the order of training."""
+    config: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
+    """Settings as in a run's config.json, or some of them; options here win."""
 
     def __call__(self) -> None:
-        pass
+        """Train, export and report; print the plan before and the result after."""
+        from segjax.cli.console import console, print_facts, print_paths
+        from segjax.train.devices import keep_freed_memory
+
+        keep_freed_memory()
+        from segjax import workflow
+        from segjax.train.fit import fit
+
+        layers = [workflow.read_settings(self.config)] if self.config else []
+        plan = workflow.plan(
+            self.data, self.model, *layers, self._settings(), validation=self.validation
+        )
+        print_facts(workflow.summary(plan), title=f"Training {self.out}")
+        result = fit(plan.config, plan.dataset, plan.split, self.out)
+        finished = workflow.finish(self.out, plan.cases(plan.split.validation))
+        console().print(f"mean validation Dice [bold]{result.best_dice:.4f}[/bold]")
+        print_paths(finished)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the options that were given, as fields of a configuration."""
+        fields = ("epochs", "batch_size", "patch_size", "patience", "seed")
+        settings = {name: getattr(self, name) for name in fields}
+        if self.learning_rate is not None:
+            settings["optimizer"] = {"learning_rate": self.learning_rate}
+        if self.loss is not None:
+            settings["loss"] = [self._term(name) for name in self.loss.split("+")]
+        elif self.alpha is not None:
+            raise InputError("--alpha belongs to the Tversky loss: add --loss tversky")
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def _term(self, name: str) -> dict[str, Any]:
+        alpha = {} if self.alpha is None else {"alpha": self.alpha}
+        return {"name": name} | alpha

@@ -1,0 +1,205 @@
+"""Say in words what a file or folder holds: a volume, a data set, a run or an exported network."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from segjax.errors import InputError
+from segjax.volume import Volume
+
+Facts = dict[str, str]
+_MOST_VALUES = 32  # more different values than that, and it is no label map
+
+
+def describe(path: str | Path) -> Facts:
+    """Describe a volume, a data folder, a run or an ONNX file.
+
+    Args:
+        path: A volume (.nii, .nii.gz, .png, .npy), an ONNX file, a run's folder or a folder of
+            labelled images.
+
+    Returns:
+        Names and values in the order to show them, as text with units.
+
+    Raises:
+        InputError: There is no such file, or it cannot be read.
+
+    Example:
+        >>> describe("run/model.onnx")["labels"]  # doctest: +SKIP
+        'background, lesion'
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_dir():
+        is_run = (path / "config.json").is_file()
+        return describe_run(path) if is_run else describe_dataset(path)
+    return describe_model(path) if path.suffix == ".onnx" else describe_volume(path)
+
+
+def describe_volume(path: Path) -> Facts:
+    """Describe one volume: its grid, its values and, for a label map, the size of each label."""
+    from segjax.data.formats import read_volume
+
+    volume = read_volume(path)
+    facts = {"kind": f"{volume.spatial_dims}D volume", "shape": _shape(volume)}
+    if volume.channels > 1:
+        facts["channels"] = str(volume.channels)
+    return facts | _position(volume) | {"type": str(volume.data.dtype)} | _values(volume)
+
+
+def describe_dataset(folder: Path) -> Facts:
+    """Describe a folder of labelled images: how many, how large, which labels."""
+    from segjax.data.datasets import find_cases
+    from segjax.data.formats import read_label
+    from segjax.progress import track
+
+    dataset = find_cases(folder)
+    counts: Counter[int] = Counter()
+    millilitres: defaultdict[int, list[float]] = defaultdict(list)
+    grids = []
+    for case in track(dataset.cases, "Reading labels"):
+        assert case.label is not None
+        volume = read_label(case.label)
+        for value, size in _label_volumes(volume).items():
+            counts[value] += 1
+            millilitres[value].append(size)
+        grids.append((volume.spatial_shape, volume.spacing, _orientation(volume)))
+    names = dataset.labels or {}
+    facts = {
+        "kind": "labelled data set",
+        "cases": str(len(dataset.cases)),
+        "channels": ", ".join(dataset.channels or ()) or str(len(dataset.cases[0].images)),
+        "shape": _range([shape for shape, _, _ in grids]) + " voxels",
+        "spacing": _range([spacing for _, spacing, _ in grids]) + " mm",
+        "orientation": ", ".join(sorted({orientation for _, _, orientation in grids})),
+    }
+    for value in sorted(counts):
+        facts[f"label {value}"] = (
+            f"{names.get(value, '')} in {counts[value]} cases, "
+            f"mean {fmean(millilitres[value]):.4g} ml"
+        ).strip()
+    return facts
+
+
+def describe_run(run: Path) -> Facts:
+    """Describe a run: its network and settings, how far it got and how well it did."""
+    from segjax.data.datasets import read_split
+    from segjax.train.config import read_config
+
+    config = read_config(run)
+    split = read_split(run / "split.json")
+    facts = {
+        "kind": "run of segjax train",
+        "model": config.model,
+        "labels": ", ".join(config.labels),
+        "preprocessing": _steps(config.pipeline.to_json()),
+        "patch": f"{_times(config.patch_size)}, {config.batch_size} in a step",
+        "cases": f"{len(split.train)} training, {len(split.validation)} validation, "
+        f"{len(split.test)} test",
+        "epochs": f"{config.epochs} asked for",
+    }
+    facts |= _progress(run / "metrics.csv", config.epochs)
+    made = [name for name in ("model.onnx", "report.html") if (run / name).is_file()]
+    return facts | {"made": ", ".join(made) or "no model.onnx yet: segjax export"}
+
+
+def describe_model(path: Path) -> Facts:
+    """Describe an exported network by what its file says of itself."""
+    from segjax_onnx.metadata import read_metadata
+
+    metadata = read_metadata(path)
+    return {
+        "kind": f"{metadata.spatial_dims}D network exported by segjax {metadata.segjax_version}",
+        "model": metadata.model,
+        "labels": ", ".join(metadata.labels),
+        "output": f"{metadata.activation} probabilities",
+        "channels": str(metadata.in_channels),
+        "preprocessing": _steps(metadata.pipeline),
+        "patch": f"{_times(metadata.patch_size)}, overlap {metadata.overlap:g}, "
+        f"{metadata.batch_size} at a time",
+        "size": f"{path.stat().st_size / 1e6:.3g} MB",
+        **{f"training {name}": str(value) for name, value in metadata.training.items()},
+    }
+
+
+def _shape(volume: Volume) -> str:
+    return f"{_times(volume.spatial_shape)} {'pixels' if volume.spatial_dims == 2 else 'voxels'}"
+
+
+def _position(volume: Volume) -> Facts:
+    if volume.spatial_dims == 2:
+        return {}
+    return {
+        "spacing": f"{_times(volume.spacing)} mm",
+        "orientation": _orientation(volume),
+        "origin": f"{', '.join(f'{x:.4g}' for x in volume.affine[:-1, -1])} mm (RAS+)",
+    }
+
+
+def _orientation(volume: Volume) -> str:
+    from segjax.data.spatial import orientation
+
+    return orientation(volume.affine) if volume.spatial_dims == 3 else "none (2D)"
+
+
+def _values(volume: Volume) -> Facts:
+    data = volume.data
+    finite = np.isfinite(data)
+    if not finite.any():
+        return {"values": "none is finite"}
+    known = data[finite]
+    facts = {"range": f"{known.min():g} to {known.max():g}, mean {known.mean():.4g}"}
+    if wrong := data.size - known.size:
+        facts["not finite"] = f"{wrong} values are NaN or infinite"
+    sizes = _label_volumes(volume) if not wrong else {}
+    unit = "ml" if volume.spatial_dims == 3 else "pixels"
+    if sizes:
+        facts["labels"] = ", ".join(f"{v}: {size:.4g} {unit}" for v, size in sizes.items())
+    return facts
+
+
+def _label_volumes(volume: Volume) -> dict[int, float]:
+    """Return the millilitres (2D: pixels) of each label; nothing for what is no label map."""
+    if volume.channels > 1 or volume.data.dtype.kind not in "iu":
+        return {}
+    values, counts = np.unique(volume.data, return_counts=True)
+    if len(values) > _MOST_VALUES or values[0] < 0:
+        return {}
+    unit = abs(np.linalg.det(volume.affine[:-1, :-1])) / 1000 if volume.spatial_dims == 3 else 1.0
+    return {int(v): float(n * unit) for v, n in zip(values, counts, strict=True) if v != 0}
+
+
+def _progress(metrics: Path, epochs: int) -> Facts:
+    """Return the last epoch and the best mean validation Dice of a run's ``metrics.csv``."""
+    from segjax.evaluate.metrics import best_epoch, read_metrics, validation_dice
+
+    if not metrics.is_file():
+        return {"trained": "not yet"}
+    table = read_metrics(metrics)
+    facts = {"trained": f"{table.epoch.max()} of {epochs} epochs"}
+    if (best := best_epoch(table)) is not None:
+        dice = validation_dice(table).groupby("epoch").value.mean()[best]
+        facts["best Dice"] = f"{dice:.4f} (validation, epoch {best})"
+    return facts
+
+
+def _steps(pipeline: Iterable[dict]) -> str:
+    return ", then ".join(_step(step) for step in pipeline) or "none"
+
+
+def _step(step: dict) -> str:
+    options = ", ".join(f"{name} {value}" for name, value in step.items() if name != "step")
+    return f"{step['step']} ({options})" if options else step["step"]
+
+
+def _times(numbers: Sequence[float]) -> str:
+    return " × ".join(f"{number:.4g}" for number in numbers)
+
+
+def _range(rows: Sequence[Sequence[float]]) -> str:
+    low, high = np.min(rows, axis=0), np.max(rows, axis=0)
+    return _times(low) if np.allclose(low, high) else f"{_times(low)} to {_times(high)}"
