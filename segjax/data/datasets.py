@@ -10,11 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data.files import atomic_path
 from segjax.data.formats import IMAGE_SUFFIXES, check_same_grid, read_image, read_label, stem
 from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
+from segjax.files import atomic_path
 from segjax.volume import Volume
+
+__all__ = [
+    "LAYOUTS",
+    "Case",
+    "Dataset",
+    "LoadedCase",
+    "Split",
+    "find_cases",
+    "find_images",
+    "load_case",
+    "read_split",
+    "split_cases",
+    "write_split",
+]
 
 LAYOUTS = (
     "images/ and labels/ with equal names, or imagesTr/ and labelsTr/ (Medical Segmentation "
@@ -260,6 +274,8 @@ def load_case(
         raise InputError(f"case '{case.name}' has no label: training needs one")
     image = read_image(case.images, channels=channels)
     label = read_label(case.label, classes=classes)
+    if label.data.dtype != np.uint8:
+        raise InputError(f"{case.label}: has labels over 255; give every class a smaller value")
     check_same_grid(image, label, (str(case.images[0]), str(case.label)))
     return LoadedCase(
         name=case.name,

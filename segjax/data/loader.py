@@ -13,6 +13,8 @@ from segjax.data.datasets import LoadedCase
 from segjax.data.patches import draw_corner, extract_patch
 from segjax.errors import InputError
 
+__all__ = ["Batch", "Loader", "Sampling", "prefetch"]
+
 Batch = tuple[Float32[np.ndarray, "batch *patch channel"], Int32[np.ndarray, "batch *patch"]]
 
 

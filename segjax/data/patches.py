@@ -11,6 +11,17 @@ from numpy.typing import ArrayLike
 
 from segjax.errors import InputError
 
+__all__ = [
+    "draw_corner",
+    "extract_patch",
+    "foreground_corner",
+    "gaussian_window",
+    "grid_corners",
+    "sample_corner",
+    "sliding_window",
+    "uniform_corner",
+]
+
 Window = Literal["gaussian", "constant"]
 Predict = Callable[[np.ndarray], ArrayLike]
 
