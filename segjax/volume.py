@@ -36,8 +36,8 @@ class Volume:
         ((1.0, 1.0, 3.0), 1)
     """
 
-    data: Shaped[np.ndarray, "..."]
-    affine: Float64[np.ndarray, "_ _"]
+    data: np.ndarray
+    affine: np.ndarray
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
@@ -77,7 +77,7 @@ class Volume:
         """View of the data with a channel axis, added when there is none."""
         return self.data[..., None] if self.data.ndim == self.spatial_dims else self.data
 
-    def with_data(self, data: Shaped[np.ndarray, "..."]) -> "Volume":
+    def with_data(self, data: np.ndarray) -> "Volume":
         """Return other data at the same place.
 
         Args:

@@ -75,7 +75,7 @@ def min_max(
 
 
 def rescale(
-    data: Real[np.ndarray, "*spatial channel"], low: float, high: float
+    data: Real[np.ndarray, "*spatial channel"], low: int | float, high: int | float
 ) -> Float32[np.ndarray, "*spatial channel"]:
     """Scale each channel linearly so that its smallest value is ``low`` and its largest ``high``.
 
@@ -108,7 +108,7 @@ def rescale(
 
 
 def clip_percentiles(
-    data: Real[np.ndarray, "*spatial channel"], low: float, high: float
+    data: Real[np.ndarray, "*spatial channel"], low: int | float, high: int | float
 ) -> Float32[np.ndarray, "*spatial channel"]:
     """Clip each channel to its own percentiles.
 

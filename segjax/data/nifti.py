@@ -1,6 +1,8 @@
 """Read and write NIfTI volumes (``.nii`` and ``.nii.gz``)."""
 
+import logging
 import os
+import warnings
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +49,9 @@ def read_nifti(path: str | os.PathLike[str]) -> Volume:
         InputError: The file is missing, truncated, corrupt, or no NIfTI; its header states a size
             that the file cannot hold, or over 16 GiB; it holds colours, complex numbers or more
             than four axes; its affine is not invertible.
+
+    Warns:
+        UserWarning: The header had to be mended, such as a voxel size of 0.
 
     Example:
         >>> import tempfile
@@ -136,16 +141,31 @@ def _header(content: bytes, path: Path) -> "Nifti1Header":
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
-    kind: Any = Nifti1Header
-    if Nifti2Header.may_contain_header(content):
-        kind = Nifti2Header
+    kind: Any = Nifti2Header if Nifti2Header.may_contain_header(content) else Nifti1Header
+    notes = _Notes(logging.WARNING)
     try:
-        header = kind(content[: kind.template_dtype.itemsize])
-        if header["magic"].item()[:2] not in (b"n+",):
-            raise ValueError("no single-file NIfTI")
+        header = kind(content[: kind.template_dtype.itemsize], check=False)
+        header.check_fix(logger=notes.logger, error_level=logging.ERROR)
+        if header["magic"].item()[:2] != b"n+":
+            raise ValueError("its voxels are not in the same file")
     except Exception as error:  # nibabel names no closed set of errors
         raise InputError(f"{path}: is no NIfTI file, or its header is corrupt: {error}") from error
+    for note in notes.messages:
+        warnings.warn(f"{path}: {note}", stacklevel=3)
     return header
+
+
+class _Notes(logging.Handler):
+    """Keep what nibabel says about a header, which it would print besides raising it."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.messages: list[str] = []
+        self.logger = logging.Logger(__name__)
+        self.logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
 
 
 def _layout(header: "Nifti1Header", path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
@@ -153,7 +173,7 @@ def _layout(header: "Nifti1Header", path: Path) -> tuple[tuple[int, ...], np.dty
     try:
         shape = tuple(int(n) for n in header.get_data_shape())
         dtype = header.get_data_dtype()
-        offset = int(header.get_data_offset())
+        offset = int(header.get_data_offset()) or int(header.single_vox_offset)
     except Exception as error:  # nibabel names no closed set of errors
         raise InputError(f"{path}: its header is corrupt: {error}") from error
     if dtype.kind not in "iuf":

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,7 +93,7 @@ class Resample(Step):
     """
 
     name: ClassVar[str] = "resample"
-    spacing: tuple[float, ...] = (1.0, 1.0, 1.0)
+    spacing: tuple[int | float, ...] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spacing", _positive("spacing", self.spacing, float))
@@ -155,8 +156,8 @@ class ClipPercentiles(Step):
     """
 
     name: ClassVar[str] = "clip-percentiles"
-    low: float = 0.5
-    high: float = 99.5
+    low: int | float = 0.5
+    high: int | float = 99.5
 
     def __post_init__(self) -> None:
         _numbers(self)
@@ -207,8 +208,8 @@ class Rescale(Step):
     """
 
     name: ClassVar[str] = "rescale"
-    low: float = -1.0
-    high: float = 1.0
+    low: int | float = -1.0
+    high: int | float = 1.0
 
     def __post_init__(self) -> None:
         _numbers(self)
@@ -256,8 +257,15 @@ class Pipeline:
 
         Returns:
             The processed image: float32, with a channel axis, in C order.
+
+        Raises:
+            InputError: Voxels are NaN or infinite, or a step cannot take the image.
         """
-        image = image.with_data(image.channels_last.astype(np.float32, copy=False))
+        with np.errstate(over="ignore"):
+            image = image.with_data(image.channels_last.astype(np.float32, copy=False))
+        wrong = int(np.count_nonzero(~np.isfinite(image.data)))
+        if wrong:
+            raise InputError(f"{wrong:,} voxels of the image are NaN or infinite; mend it first")
         for step in self.steps:
             image = step.apply(image)
         return image.with_data(np.ascontiguousarray(image.data))
@@ -343,9 +351,9 @@ class Pipeline:
 
 def _step(entry: Mapping[str, Any]) -> Step:
     name = entry.get("step") if isinstance(entry, Mapping) else None
-    if name not in _STEPS:
+    if not isinstance(name, str) or name not in _STEPS:
         raise InputError(f"unknown step {name or entry!r}: give one of {', '.join(_STEPS)}")
-    given = {key: value for key, value in entry.items() if key != "step"}
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k != "step"}
     known = [field.name for field in fields(_STEPS[name])]
     unknown = sorted(set(given) - set(known))
     if unknown:
@@ -365,7 +373,7 @@ def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
 def _positive(what: str, values: Iterable[Any], kind: type) -> tuple[Any, ...]:
     try:
         numbers = tuple(kind(value) for value in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = ()
     exact = numbers == tuple(values) if numbers else False
     if len(numbers) not in (2, 3) or not exact or not all(0 < n < np.inf for n in numbers):
@@ -376,7 +384,7 @@ def _positive(what: str, values: Iterable[Any], kind: type) -> tuple[Any, ...]:
 def _numbers(step: Step) -> None:
     for field in fields(step):
         value = getattr(step, field.name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise InputError(f"{field.name} {value!r}: give a number")
         object.__setattr__(step, field.name, float(value))
 

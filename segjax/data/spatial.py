@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Real, Shaped
 
 from segjax.errors import InputError
 from segjax.volume import Volume, check_affine
@@ -29,6 +29,7 @@ _ENDS = ("LR", "PA", "IS")  # negative and positive end of each axis of the pati
 _SAME_PLACE = 1e-4  # voxels; grids whose corners differ by less are the same
 _WHOLE = 1e-3  # voxels; a field of view that is this close to one more voxel holds it
 _MOST_VOXELS = 2**32
+_SIMPLE_ITK = {"b1": np.uint8, "f2": np.float32, "f16": np.float64}  # types it does not take
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ class Grid:
     """
 
     shape: tuple[int, ...]
-    affine: Float64[np.ndarray, "_ _"]
+    affine: np.ndarray
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
@@ -79,7 +80,7 @@ def grid(volume: Volume) -> Grid:
     return Grid(volume.spatial_shape, volume.affine)
 
 
-def orientation(affine: Float64[np.ndarray, "4 4"]) -> str:
+def orientation(affine: Real[np.ndarray, "4 4"]) -> str:
     """Name the side of the patient that each voxel axis points to.
 
     Oblique axes count as the nearest axes of the patient, each used once, as in nibabel.
@@ -229,7 +230,7 @@ def resample(volume: Volume, grid: Grid, *, interpolation: Interpolation = "line
     return Volume(sampled[0] if one else np.stack(sampled, axis=-1), grid.affine)
 
 
-def spacing_grid(volume: Volume | Grid, spacing: tuple[float, ...]) -> Grid:
+def spacing_grid(volume: Volume | Grid, spacing: tuple[int | float, ...]) -> Grid:
     """Return the grid of another spacing over a volume's field of view.
 
     The axes and the centre stay. Along each axis ``floor(size * old / new)`` voxels fit: the new
@@ -269,7 +270,7 @@ def spacing_grid(volume: Volume | Grid, spacing: tuple[float, ...]) -> Grid:
     return Grid(tuple(int(n) for n in after), affine)
 
 
-def crop_or_pad(volume: Volume, shape: tuple[int, ...], *, fill: float = 0) -> Volume:
+def crop_or_pad(volume: Volume, shape: tuple[int, ...], *, fill: int | float = 0) -> Volume:
     """Crop or pad each axis about the centre to the given size.
 
     Where an odd number of voxels comes or goes, the larger half is at the start, as in TorchIO's
@@ -391,8 +392,8 @@ def _sample(
     import SimpleITK as sitk  # noqa: N813
 
     rank = len(shape)
-    plain = data.astype(np.uint8) if data.dtype.kind == "b" else data
-    image = sitk.GetImageFromArray(plain.T)  # SimpleITK writes the axes the other way round
+    kind = _SIMPLE_ITK.get(data.dtype.str[1:], data.dtype.newbyteorder("="))
+    image = sitk.GetImageFromArray(data.astype(kind, copy=False).T)  # it names the axes backwards
     place = sitk.AffineTransform(rank)
     place.SetMatrix(index[:rank, :rank].ravel().tolist())
     place.SetTranslation(index[:rank, rank].tolist())

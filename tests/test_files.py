@@ -1,0 +1,164 @@
+"""Atomic writing."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segjax.errors import InputError
+from segjax.files import atomic_path
+
+
+def write(path, text, *, overwrite=False, then=lambda: None):
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text)
+        then()
+
+
+def fail(error):
+    raise error
+
+
+def test_file_appears_only_when_the_block_ends(tmp_path):
+    path = tmp_path / "case.nii.gz"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"mask")
+        assert not path.exists()
+    assert path.read_bytes() == b"mask"
+    assert os.listdir(tmp_path) == ["case.nii.gz"]
+
+
+def test_temporary_file_has_the_folder_and_suffixes(tmp_path):
+    with atomic_path(tmp_path / "sub-1.5.nii.gz") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.name.endswith(".nii.gz")
+        temporary.touch()
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        with atomic_path(tmp_path / "a.csv") as temporary:
+            temporary.write_text("x")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.csv").stat().st_mode & 0o777 == 0o640
+
+
+def test_existing_file_is_refused_before_the_block_runs(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+    with pytest.raises(InputError, match=r"model\.onnx: exists already"), atomic_path(path):
+        pytest.fail("the block ran")
+    assert path.read_text() == "old"
+
+
+def test_file_that_appeared_meanwhile_is_not_overwritten(tmp_path):
+    path = tmp_path / "model.onnx"
+    with pytest.raises(InputError, match="exists already"):
+        write(path, "new", then=lambda: path.write_text("someone else's"))
+    assert path.read_text() == "someone else's"
+    assert os.listdir(tmp_path) == ["model.onnx"]
+
+
+def test_overwrite_replaces_the_file(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+    with atomic_path(path, overwrite=True) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), KeyboardInterrupt(), SystemExit(3)])
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+    with pytest.raises(type(error)):
+        write(path, "half", overwrite=True, then=lambda: fail(error))
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["model.onnx"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EIO])
+def test_errors_of_the_disk_name_the_file(tmp_path, number):
+    path = tmp_path / "mask.nii"
+    error = OSError(number, os.strerror(number))
+    with pytest.raises(InputError, match=rf"mask\.nii: cannot be written: {error.strerror}"):
+        write(path, "half", then=lambda: fail(error))
+    assert os.listdir(tmp_path) == []
+
+
+def test_errors_about_other_files_pass_through(tmp_path):
+    with pytest.raises(PermissionError), atomic_path(tmp_path / "mask.nii"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/flair.nii")
+    with pytest.raises(OSError, match="odd"), atomic_path(tmp_path / "mask.nii"):
+        raise OSError(errno.EAGAIN, "odd")
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"there is no folder .*results"):
+        atomic_path(tmp_path / "results" / "a.csv").__enter__()
+
+
+@pytest.mark.parametrize("name", ["folder", "link"])
+def test_what_is_no_ordinary_file_is_never_replaced(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no ordinary file"):
+        atomic_path(tmp_path / name, overwrite=True).__enter__()
+
+
+def test_a_path_without_a_name_is_refused():
+    with pytest.raises(InputError, match="give the name of a file"):
+        atomic_path(Path("/")).__enter__()
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot be written"), atomic_path(tmp_path / ("x" * 300)):
+        pytest.fail("the block ran")
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="cannot be written"), atomic_path(tmp_path / "a.csv"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs users")
+def test_unwritable_folder_is_refused_before_the_block_runs(tmp_path):
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    root = os.geteuid() == 0
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        if root:
+            parent.chmod(0o755)
+    folder.chmod(0o555)
+    if root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(InputError, match=r"a\.csv: cannot be written: Permission denied"):
+            atomic_path(folder / "a.csv").__enter__()
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits on file sizes")
+def test_a_real_write_beyond_the_limit_leaves_nothing(tmp_path):
+    program = f"""
+import resource
+from segjax.files import atomic_path
+from segjax.errors import InputError
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    with atomic_path({str(tmp_path / "big.nii")!r}) as temporary:
+        temporary.write_bytes(bytes(100_000))
+except InputError as error:
+    print(error)
+"""
+    printed = subprocess.check_output([sys.executable, "-c", program], text=True)
+    assert "big.nii: cannot be written: File too large" in printed
+    assert os.listdir(tmp_path) == []
