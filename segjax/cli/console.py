@@ -1,13 +1,17 @@
 """Tables and lines on the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from segjax.workflow import Segmentation
 
 _WIDE = 200  # columns where the output goes into a file or a pipe: nothing to wrap for
 
@@ -18,15 +22,15 @@ def console() -> Console:
     return screen if screen.is_terminal else Console(highlight=False, width=_WIDE)
 
 
-def print_facts(facts: Mapping[str, str], *, title: str | None = None) -> None:
+def print_facts(facts: Mapping[str, object], *, title: str | None = None) -> None:
     """Print names and values as two columns."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, value)
+        table.add_row(escape(name), escape(str(value)))
     if title:
-        console().print(f"[bold]{title}[/bold]")
+        console().print(Text(title, "bold"), soft_wrap=True)
     console().print(table)
 
 
@@ -34,22 +38,25 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table whose first column is text and whose others are numbers, flushed right."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):
-        table.add_column(
-            name,
-            justify="left" if index == 0 else "right",
-            overflow="fold",
-        )
+        table.add_column(escape(name), justify="right" if index else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console().print(table)
     console().print()
 
 
-def print_paths(paths: Mapping[str, Path]) -> None:
-    """Print what was written and where, one line each, ready to be copied."""
-    width = max(map(len, paths), default=0)
-    for name, path in paths.items():
-        console().print(f"[bold]{name:<{width}}[/bold]  {path}", soft_wrap=True)
+def print_segmentations(results: Sequence["Segmentation"], labels: Sequence[str]) -> None:
+    """Print the size of every label and the time of every image that was segmented."""
+    print_table(
+        ["case", *labels, "seconds"],
+        [[r.case, *_sizes(r, len(labels)), f"{r.seconds:.1f}"] for r in results],
+    )
+
+
+def _sizes(result: "Segmentation", count: int) -> list[str]:
+    if result.error:
+        return ["failed"] * count
+    return [f"{size:.4g} {result.unit}" for size in result.sizes]
 
 
 def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -71,7 +78,7 @@ def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
     }
     print_table(["mean of label", *(_heading(metric) for metric in metrics)], _rows(means))
     mean = fmean(row["dice"] for row in rows)
-    console().print(f"mean Dice [bold]{mean:.4f}[/bold] of {len(by_case)} cases")
+    print_facts({"mean Dice": f"{mean:.4f} of {len(by_case)} cases"})
 
 
 def _rows(cells: Mapping[str, Sequence[str]]) -> list[list[str]]:

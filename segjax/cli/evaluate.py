@@ -38,11 +38,11 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Print the measures of every case and label."""
-        from segjax.cli.console import print_paths, print_scores
+        from segjax.cli.console import print_facts, print_scores
         from segjax.evaluate.folders import compare_masks, match_masks, write_metrics
 
         rows = compare_masks(match_masks(self.predictions, self.labels), names=self.names)
         print_scores(rows)
         if self.out:
             write_metrics(rows, self.out, overwrite=self.overwrite)
-            print_paths({"metrics": self.out})
+            print_facts({"metrics": self.out})

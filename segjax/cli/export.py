@@ -37,7 +37,7 @@ class Export:
 
     def __call__(self) -> None:
         """Export the run and print where the file is."""
-        from segjax.cli.console import print_paths
+        from segjax.cli.console import print_facts
         from segjax.train.devices import keep_freed_memory
 
         keep_freed_memory()
@@ -50,4 +50,4 @@ class Export:
             overwrite=self.overwrite,
             opset=self.opset,
         )
-        print_paths({"model": path})
+        print_facts({"model": path})

@@ -50,3 +50,24 @@ class Predict:
 
     def __call__(self) -> None:
         """Write the masks and print their sizes."""
+        from segjax.cli.console import print_facts, print_segmentations
+        from segjax.data.datasets import find_images
+        from segjax.progress import track
+        from segjax.workflow import check_all, segment
+        from segjax_onnx.predictor import Predictor
+
+        predictor = Predictor(
+            self.model,
+            threads=self.threads,
+            patch_size=self.patch_size,
+            overlap=self.overlap,
+            batch_size=self.batch_size,
+        )
+        metadata = predictor.metadata
+        cases = find_images(self.images, channels=metadata.in_channels)
+        options = {"probabilities": self.probabilities, "overwrite": self.overwrite}
+        steps = segment(predictor, cases, self.out, **options)
+        results = list(track(steps, "Segmenting", total=len(cases)))
+        print_segmentations(results, metadata.labels[1:])
+        print_facts({"masks": self.out})
+        check_all(results)

@@ -62,7 +62,7 @@ class Train:
 
     def __call__(self) -> None:
         """Train, export and report; print the plan before and the result after."""
-        from segjax.cli.console import console, print_facts, print_paths
+        from segjax.cli.console import print_facts
         from segjax.train.devices import keep_freed_memory
 
         keep_freed_memory()
@@ -77,7 +77,7 @@ class Train:
         result = fit(plan.config, plan.dataset, plan.split, self.out)
         finished = workflow.finish(self.out, plan.cases(plan.split.validation))
         console().print(f"mean validation Dice [bold]{result.best_dice:.4f}[/bold]")
-        print_paths(finished)
+        print_facts(finished)
 
     def _settings(self) -> dict[str, Any]:
         """Return the options that were given, as fields of a configuration."""

@@ -33,7 +33,8 @@ def match_masks(predictions: str | Path, labels: str | Path) -> list[Pair]:
         labels: Folder of true labels with the same names (suffixes may differ), or one file.
 
     Returns:
-        The pairs, sorted by name. Labels without a prediction are left out.
+        The pairs, sorted by name. Labels without a prediction are left out, and so are the
+        ``NAME_probabilities`` that ``segjax predict --probabilities`` writes.
 
     Raises:
         InputError: There is no prediction, or one has no label.
@@ -113,6 +114,7 @@ def _masks(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give two folders, or two files")
     files = {stem(f): f for f in sorted(folder.iterdir()) if f.name.endswith(IMAGE_SUFFIXES)}
+    files = {name: file for name, file in files.items() if not name.endswith("_probabilities")}
     if not files:
         raise InputError(f"{folder}: holds no mask ({', '.join(IMAGE_SUFFIXES)})")
     return files
