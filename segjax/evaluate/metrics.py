@@ -1,0 +1,79 @@
+"""Read the metrics of a run: a tidy table, one row for each value."""
+
+import os
+from typing import TYPE_CHECKING
+
+from segjax.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COLUMNS", "best_epoch", "read_metrics", "validation_dice"]
+
+COLUMNS = {
+    "run": str,
+    "epoch": int,
+    "split": str,
+    "case": str,
+    "label": str,
+    "metric": str,
+    "value": float,
+}
+"""Columns of a metrics file and their types; ``case`` and ``label`` may be empty text."""
+
+
+def read_metrics(path: str | os.PathLike[str]) -> "pd.DataFrame":
+    """Read a metrics file.
+
+    Args:
+        path: CSV file with the columns ``run, epoch, split, case, label, metric, value``.
+
+    Returns:
+        One row for each value.
+
+    Raises:
+        InputError: When the file cannot be read, lacks a column or holds text for a number.
+
+    Example:
+        >>> read_metrics("run/metrics.csv").value.max()  # doctest: +SKIP
+        0.8931
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise InputError("reading metrics needs pandas: pip install 'segjax[train]'") from error
+    try:
+        table = pd.read_csv(path, keep_default_na=False, dtype=str)
+        return table[list(COLUMNS)].astype(COLUMNS)
+    except KeyError as error:
+        columns = ", ".join(COLUMNS)
+        raise InputError(f"{path}: is no metrics file, whose columns are {columns}") from error
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as a metrics file ({reason})") from error
+
+
+def validation_dice(metrics: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the rows that hold the Dice of one validation case and label.
+
+    Args:
+        metrics: Table that ``read_metrics`` gave.
+
+    Returns:
+        Some of its rows; none before the first validation.
+    """
+    wanted = (metrics.split == "validation") & (metrics.metric == "dice") & (metrics.case != "")
+    return metrics[wanted]
+
+
+def best_epoch(metrics: "pd.DataFrame") -> int | None:
+    """Return the epoch whose mean validation Dice is highest, the first of equals.
+
+    Args:
+        metrics: Table that ``read_metrics`` gave.
+
+    Returns:
+        The epoch; None before the first validation.
+    """
+    means = validation_dice(metrics).groupby("epoch").value.mean()
+    return None if means.empty else int(means.index[int(means.argmax())])

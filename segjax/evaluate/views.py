@@ -1,0 +1,191 @@
+"""Choose the slice of a volume that shows most, and lay it out as a radiologist expects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from segjax.data.spatial import orientation, reorient
+from segjax.errors import InputError
+from segjax.volume import Volume
+
+__all__ = ["View", "best_view"]
+
+_PLANES = ("sagittal", "coronal", "axial")
+_ENDS = ("LR", "PA", "IS")  # low and high end of each axis in RAS order
+_ANISOTROPIC = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Hold one slice, ready to be drawn with row 0 at the top.
+
+    Attributes:
+        image: Grey values ``(row, column)``.
+        truth: True label values ``(row, column)``; None where there is no truth.
+        prediction: Predicted label values ``(row, column)``; None where there is none.
+        aspect: Height of a pixel over its width.
+        window: Grey values of black and white: 1st and 99th percentile of the whole image
+            without its background.
+        edges: Letters of the patient's sides at the left, right, top and bottom edge; empty
+            for a 2D image, which does not know its place in the patient.
+        caption: Which slice this is.
+    """
+
+    image: Float[np.ndarray, "row column"]
+    truth: Integer[np.ndarray, "row column"] | None
+    prediction: Integer[np.ndarray, "row column"] | None
+    aspect: float
+    window: tuple[float, float]
+    edges: str
+    caption: str
+
+
+def best_view(image: Volume, truth: Volume | None = None, prediction: Volume | None = None) -> View:
+    """Return the slice with most foreground, in radiological convention.
+
+    The plane is the one that the image was acquired in, where one edge of the voxels is over 1.5
+    times as long as another; otherwise axial. The patient's right is on the left of axial and
+    coronal slices, the front on the left of sagittal ones; the front of axial slices and the
+    head of the others is on top. Oblique volumes are shown along their own axes, named by the
+    nearest ones of the patient. Images of rank 2 are shown as they are stored.
+
+    Args:
+        image: Volume of rank 2 or 3; its first channel is shown.
+        truth: Label map on the image's grid.
+        prediction: Label map on the image's grid.
+
+    Returns:
+        The slice with most foreground in the truth, or in the prediction where the truth is
+        empty or None, or the middle slice where both are.
+
+    Raises:
+        InputError: When a label map has another shape than the image.
+
+    Example:
+        >>> view = best_view(Volume(np.zeros((4, 5, 6)), np.diag([1.0, 1.0, 3.0, 1.0])))
+        >>> view.image.shape, view.edges, view.caption
+        ((5, 4), 'RLAP', 'axial slice 4 of 6')
+    """
+    _check_grid(image, truth, prediction)
+    image = image.with_data(image.channels_last[..., 0])
+    place = _choose(image, (truth, prediction))
+    window = _window(image.data)
+    grey = _cut(image, place).astype(np.float32)
+    return _cropped(
+        View(
+            image=np.nan_to_num(grey, nan=window[0], posinf=window[1], neginf=window[0]),
+            truth=_cut_mask(truth, place),
+            prediction=_cut_mask(prediction, place),
+            aspect=place.aspect,
+            window=window,
+            edges=place.edges,
+            caption=place.caption,
+        )
+    )
+
+
+class _Place(NamedTuple):
+    """Where to cut a volume in RAS order, and what is then seen; an image of rank 2 is whole."""
+
+    axis: int
+    number: int
+    aspect: float
+    edges: str
+    caption: str
+
+
+def _choose(image: Volume, masks: Sequence[Volume | None]) -> _Place:
+    if image.spatial_dims == 2:
+        return _Place(0, 0, image.spacing[0] / image.spacing[1], "", "")
+    ras = reorient(image)
+    axis = _normal(ras)
+    index = _fullest(ras, [None if mask is None else reorient(mask) for mask in masks], axis)
+    across, upwards = (a for a in range(3) if a != axis)
+    return _Place(
+        axis,
+        index,
+        aspect=ras.spacing[upwards] / ras.spacing[across],
+        edges=_ENDS[across][::-1] + _ENDS[upwards][::-1],
+        caption=_caption(image, axis, index),
+    )
+
+
+def _cut(volume: Volume, place: _Place) -> np.ndarray:
+    """Cut out a slice: the right or the front at its left, the head or the front at its top."""
+    if volume.spatial_dims == 2:
+        return volume.data
+    return reorient(volume).data.take(place.number, place.axis)[::-1, ::-1].T
+
+
+def _cut_mask(volume: Volume | None, place: _Place) -> np.ndarray | None:
+    return None if volume is None else _cut(volume, place).astype(np.int64)
+
+
+def _cropped(view: View) -> View:
+    """Cut off the dark margins of a view, but for a narrow frame."""
+    masks = [mask > 0 for mask in (view.truth, view.prediction) if mask is not None]
+    dark = 0.9 * view.window[0] + 0.1 * view.window[1]
+    content = np.logical_or.reduce([view.image > dark, *masks])
+    if not content.any():
+        return view
+    box = tuple(_extent(content.any(axis=1 - axis)) for axis in (0, 1))
+    return replace(
+        view,
+        image=view.image[box],
+        truth=None if view.truth is None else view.truth[box],
+        prediction=None if view.prediction is None else view.prediction[box],
+    )
+
+
+def _extent(full: np.ndarray) -> slice:
+    """Return where a line of pixels is not empty, and a frame of 5 % of it."""
+    places = np.flatnonzero(full)
+    frame = 1 + (places[-1] - places[0]) // 20
+    return slice(max(0, places[0] - frame), places[-1] + frame + 1)
+
+
+def _check_grid(image: Volume, truth: Volume | None, prediction: Volume | None) -> None:
+    for name, mask in (("truth", truth), ("prediction", prediction)):
+        if mask is not None and mask.data.shape != image.spatial_shape:
+            raise InputError(
+                f"{name} of shape {mask.data.shape} does not lie on the image's grid of "
+                f"{image.spatial_shape} voxels"
+            )
+
+
+def _window(data: np.ndarray) -> tuple[float, float]:
+    """Return the 1st and 99th percentile of the voxels above the lowest value."""
+    finite = data[np.isfinite(data)]
+    tissue = finite[finite > finite.min()] if finite.size else finite
+    if not tissue.size:
+        return 0.0, 1.0
+    low, high = (float(p) for p in np.percentile(tissue, (1, 99)))
+    return (low, high) if high > low else (float(finite.min()), high)
+
+
+def _normal(image: Volume) -> int:
+    """Return the axis through the slices: of a single slice, of the thickest ones, or z."""
+    if 1 in image.spatial_shape:
+        return image.spatial_shape.index(1)
+    thick = max(image.spacing) > _ANISOTROPIC * min(image.spacing)
+    return image.spacing.index(max(image.spacing)) if thick else 2
+
+
+def _fullest(image: Volume, masks: Sequence[Volume | None], axis: int) -> int:
+    others = tuple(a for a in range(3) if a != axis)
+    for mask in masks:
+        if mask is not None and mask.data.any():
+            return int(np.count_nonzero(mask.data, axis=others).argmax())
+    return image.spatial_shape[axis] // 2
+
+
+def _caption(volume: Volume, axis: int, index: int) -> str:
+    """Name a slice by its number on the axis of the volume as it is stored, counted from 1."""
+    letters = orientation(volume.affine)
+    stored = next(i for i, letter in enumerate(letters) if letter in _ENDS[axis])
+    count = volume.spatial_shape[stored]
+    number = index + 1 if letters[stored] == _ENDS[axis][1] else count - index
+    return f"{_PLANES[axis]} slice {number} of {count}"
