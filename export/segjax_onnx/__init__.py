@@ -1,1 +1,37 @@
-"""Export segjax networks to ONNX and run them without JAX."""
+"""Export segjax networks to ONNX and run them without JAX.
+
+Names load on first use: `Predictor` and `read_metadata` need no JAX, `export_onnx` and `to_onnx`
+do.
+
+Example:
+    >>> import segjax_onnx
+    >>> mask = segjax_onnx.Predictor("model.onnx").predict("flair.nii.gz")  # doctest: +SKIP
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segjax_onnx.convert import export_onnx, to_onnx
+    from segjax_onnx.metadata import ModelMetadata, read_metadata
+    from segjax_onnx.predictor import Predictor
+
+__all__ = ["ModelMetadata", "Predictor", "export_onnx", "read_metadata", "to_onnx"]
+
+_MODULES = {
+    "ModelMetadata": "metadata",
+    "Predictor": "predictor",
+    "export_onnx": "convert",
+    "read_metadata": "metadata",
+    "to_onnx": "convert",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"segjax_onnx.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'segjax_onnx' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

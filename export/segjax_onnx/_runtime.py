@@ -1,0 +1,105 @@
+"""Open ONNX files with onnxruntime, and say in one line what is wrong with them."""
+
+import contextlib
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from segjax.errors import InputError
+
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+# TF32 would round what is convolved to 10 bits: masks would differ from those of a CPU.
+_OPTIONS = {_CUDA: {"use_tf32": "0"}}
+_ERRORS_ONLY = 3
+
+
+def open_session(
+    source: str | Path | bytes,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+    optimize: bool = True,
+) -> Any:
+    """Open a network.
+
+    Args:
+        source: An ONNX file, or its bytes.
+        threads: Threads for one operation; by default one per core that this process may use.
+        providers: onnxruntime's execution providers; by default CUDA where there is one, then
+            the CPU.
+        optimize: Whether the network will run; without, opening is faster.
+
+    Returns:
+        An `onnxruntime.InferenceSession`.
+
+    Raises:
+        InputError: If onnxruntime is missing, the file is missing or no ONNX network, or a
+            provider is unknown.
+    """
+    onnxruntime = _import_onnxruntime()
+    name = "the network" if isinstance(source, bytes) else str(source)
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise InputError(f"{name}: no such file")
+    chosen = [(p, _OPTIONS.get(p, {})) for p in _choose_providers(onnxruntime, providers)]
+    model = source if isinstance(source, bytes) else os.fspath(source)
+    try:
+        return onnxruntime.InferenceSession(
+            model, _session_options(onnxruntime, threads, optimize), providers=chosen
+        )
+    except Exception as error:  # onnxruntime's errors share no class of their own
+        raise InputError(f"{name}: no ONNX network ({first_line(error)})") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(
+            'running a network needs onnxruntime: pip install "segjax[runtime]"'
+        ) from error
+    return onnxruntime
+
+
+def _session_options(onnxruntime: Any, threads: int | None, optimize: bool) -> Any:
+    if threads is not None and threads < 1:
+        raise InputError(f"threads = {threads}: give a number of at least 1")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = threads or _usable_cores()
+    if not optimize:
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = level
+    return options
+
+
+def _usable_cores() -> int:
+    """Return how many cores this process may use, or 0 (onnxruntime decides) if that is all."""
+    if not hasattr(os, "sched_getaffinity"):
+        return 0
+    usable = len(os.sched_getaffinity(0))
+    return 0 if usable == os.cpu_count() else usable
+
+
+def _choose_providers(onnxruntime: Any, wanted: Sequence[str] | None) -> list[str]:
+    available = onnxruntime.get_available_providers()
+    chosen = [p for p in (_CUDA, _CPU) if p in available] if wanted is None else list(wanted)
+    unknown = sorted(set(chosen) - set(available))
+    if unknown or not chosen:
+        raise InputError(f"providers = {chosen}: this onnxruntime has {', '.join(available)}")
+    if _CUDA in chosen:
+        _load_cuda(onnxruntime)
+    return chosen
+
+
+def _load_cuda(onnxruntime: Any) -> None:
+    """Load the CUDA libraries that pip installed; what is missing shows when a session opens."""
+    if hasattr(onnxruntime, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()

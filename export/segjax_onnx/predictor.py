@@ -1,0 +1,308 @@
+"""Masks from volumes, with onnxruntime alone."""
+
+import math
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from segjax.data.datasets import Case
+from segjax.data.formats import read_image, stem, write_volume
+from segjax.data.patches import grid_corners, sliding_window
+from segjax.data.pipeline import Pipeline
+from segjax.errors import InputError
+from segjax.progress import track
+from segjax.volume import Volume
+from segjax_onnx import _runtime
+from segjax_onnx.metadata import ModelMetadata, metadata_of
+
+Image = str | Path | Sequence[str | Path] | Volume
+
+
+@dataclass(frozen=True)
+class _Window:
+    """How a volume is cut into patches."""
+
+    patch_size: tuple[int, ...]
+    overlap: float
+    batch_size: int
+
+
+class Predictor:
+    """Segments images with a network that `segjax export` wrote.
+
+    Images go through the preprocessing that the file holds, patch by patch through the network,
+    and back: masks lie on the grid of the image that was given. A 2D network takes volumes too,
+    slice by slice along their third axis. Memory is bounded by the probabilities of one volume
+    and one batch of patches. CUDA is used where onnxruntime offers it, else the CPU.
+
+    Args:
+        path: The ONNX file.
+        threads: CPU threads; by default one per core that this process may use.
+        patch_size: Size of the patches in voxels, multiples of ``metadata.size_multiple``; by
+            default those of the training.
+        overlap: Fraction of a patch shared with the next one, in [0, 1); by default the
+            training's.
+        batch_size: Patches per call; by default 1 on a CPU, where more only cost memory, and the
+            training's on a GPU.
+        providers: onnxruntime's execution providers, in order of preference.
+
+    Raises:
+        InputError: If the file is no network of segjax, an option does not fit it, or
+            onnxruntime is not installed.
+
+    Example:
+        >>> predictor = Predictor("model.onnx")  # doctest: +SKIP
+        >>> mask = predictor.predict("flair.nii.gz")  # doctest: +SKIP
+        >>> mask.data.dtype, mask.spatial_shape  # doctest: +SKIP
+        (dtype('uint8'), (182, 218, 182))
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        patch_size: Sequence[int] | None = None,
+        overlap: float | None = None,
+        batch_size: int | None = None,
+        providers: Sequence[str] | None = None,
+    ) -> None:
+        self._path = path
+        self._session = _runtime.open_session(path, threads=threads, providers=providers)
+        self.metadata: ModelMetadata = metadata_of(self._session, path)
+        self._pipeline = _read_pipeline(path, self.metadata)
+        default_batch = 1 if self.providers[0].startswith("CPU") else self.metadata.batch_size
+        self._window = _Window(
+            _checked_patch_size(self.metadata, patch_size),
+            _checked_overlap(self.metadata.overlap if overlap is None else overlap),
+            _checked_batch_size(default_batch if batch_size is None else batch_size),
+        )
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The execution providers in use, the preferred one first."""
+        return tuple(self._session.get_providers())
+
+    def predict(self, image: Image) -> Volume:
+        """Segment one image.
+
+        Args:
+            image: A file, one file per channel, or a volume.
+
+        Returns:
+            The label of every voxel, uint8, on the grid of the image: the most probable one, or
+            for a sigmoid network 1 where the probability is over 0.5. Voxels outside the field
+            of view of the preprocessing are background.
+
+        Raises:
+            InputError: If the image cannot be read, has the wrong number of channels, or holds
+                NaN or infinite values.
+
+        Example:
+            >>> Predictor("model.onnx").predict(["flair.nii.gz", "t1.nii.gz"])  # doctest: +SKIP
+        """
+        return self._to_mask(self.probabilities(image))
+
+    def probabilities(self, image: Image) -> Volume:
+        """Compute the probability of every label at every voxel of an image.
+
+        Args:
+            image: A file, one file per channel, or a volume.
+
+        Returns:
+            Probabilities ``(*spatial, label)``, float32, on the grid of the image; they sum to 1.
+            A sigmoid network has one, that of label 1.
+
+        Raises:
+            InputError: As `predict`.
+
+        Example:
+            >>> Predictor("model.onnx").probabilities("flair.nii.gz").channels  # doctest: +SKIP
+            2
+        """
+        return self._probabilities(image, show_progress=False)
+
+    def predict_files(
+        self,
+        cases: Sequence[Case],
+        out: str | Path,
+        *,
+        probabilities: bool = False,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Segment cases and write each mask under the name of its case.
+
+        Args:
+            cases: What to segment; `segjax.data.datasets.find_images` lists files and folders.
+            out: The folder to write to, made if needed. Masks have the format of their images.
+            probabilities: Whether to write ``NAME_probabilities`` too (NIfTI; for 2D images NPY).
+            overwrite: Whether to replace files.
+
+        Returns:
+            The masks' files.
+
+        Raises:
+            InputError: As `predict`; or if files exist already, before any work.
+
+        Example:
+            >>> from segjax.data.datasets import find_images
+            >>> Predictor("model.onnx").predict_files(find_images(["scans"]), "masks")
+            ... # doctest: +SKIP
+        """
+        folder = _make_folder(out)
+        masks = [folder / f"{case.name}{_suffix(case)}" for case in cases]
+        maps = [folder / f"{case.name}_probabilities{_map_suffix(case)}" for case in cases]
+        _check_outputs(cases, masks + maps if probabilities else masks, overwrite)
+        jobs = list(zip(cases, masks, maps, strict=True))
+        one = len(jobs) == 1
+        for case, mask, map_ in jobs if one else track(jobs, "Predicting"):
+            probable = self._probabilities(case.images, show_progress=one)
+            write_volume(self._to_mask(probable), mask, overwrite=overwrite)
+            if probabilities:
+                write_volume(probable, map_, overwrite=overwrite)
+        return masks
+
+    def _read(self, image: Image) -> Volume:
+        rank, channels = self.metadata.spatial_dims, self.metadata.in_channels
+        if isinstance(image, Volume):
+            volume, name = _finite(image), "the volume"
+        else:
+            volume, name = read_image(image, channels=channels), str(image)
+        if volume.channels != channels:
+            raise InputError(f"{name}: {volume.channels} channels; the network takes {channels}")
+        if volume.spatial_dims < rank:
+            raise InputError(
+                f"{name}: an image of shape {volume.spatial_shape}; the network takes volumes"
+            )
+        return volume
+
+    def _probabilities(self, image: Image, *, show_progress: bool) -> Volume:
+        given = self._read(image)
+        processed = self._pipeline.apply(given)
+        predicted = processed.with_data(self._predict_patches(processed.data, show_progress))
+        restored = self._pipeline.invert(predicted, given, interpolation="linear")
+        data = np.require(restored.data, np.float32, "W")
+        if self.metadata.activation == "softmax":  # what lies outside is background
+            np.clip(1 - data[..., 1:].sum(-1), 0, 1, out=data[..., 0])
+        return restored.with_data(data)
+
+    def _predict_patches(
+        self, image: Float32[np.ndarray, "*spatial channel"], show_progress: bool
+    ) -> Float32[np.ndarray, "*spatial label"]:
+        """Slide over the image; a 2D network sees slices of a volume as patches of depth 1."""
+        depth = (1,) * (image.ndim - 1 - self.metadata.spatial_dims)
+        patch_size = self._window.patch_size + depth
+        count = len(grid_corners(image.shape[:-1], patch_size, self._window.overlap))
+        batch_size = min(self._window.batch_size, count)
+        calls = range(math.ceil(count / batch_size))
+        with closing(_count(calls, show_progress)) as counter:
+            return sliding_window(
+                image,
+                lambda patches: (next(counter), self._run(patches))[1],
+                patch_size=patch_size,
+                overlap=self._window.overlap,
+                batch_size=batch_size,
+            )
+
+    def _run(
+        self, patches: Float32[np.ndarray, "batch *patch channel"]
+    ) -> Float32[np.ndarray, "batch *patch label"]:
+        """Call the network, which takes channels first and may have one axis less."""
+        rank = self.metadata.spatial_dims
+        images = np.ascontiguousarray(np.moveaxis(patches, -1, 1))
+        images = images.reshape(images.shape[: 2 + rank])
+        try:
+            (output,) = self._session.run(["probabilities"], {"image": images})
+        except Exception as error:  # onnxruntime's errors share no class of their own
+            raise InputError(
+                f"{self._path}: onnxruntime failed on a batch of shape {images.shape}; smaller "
+                f"patches or batches need less memory ({_runtime.first_line(error)})"
+            ) from error
+        return np.moveaxis(output.reshape(*output.shape[:2], *patches.shape[1:-1]), 1, -1)
+
+    def _to_mask(self, probabilities: Volume) -> Volume:
+        data = probabilities.data
+        labels: UInt8[np.ndarray, "*spatial"]
+        if self.metadata.activation == "sigmoid":
+            labels = (data[..., 0] > 0.5).astype(np.uint8)
+        else:
+            labels = data.argmax(-1).astype(np.uint8)
+        return probabilities.with_data(labels)
+
+
+def _count(calls: Iterable[int], show: bool) -> Generator[int]:
+    """Yield before every call of the network, with a progress bar where one is wanted."""
+    yield from track(calls, "Predicting", unit="batch") if show else calls
+
+
+def _read_pipeline(path: str | Path, metadata: ModelMetadata) -> Pipeline:
+    try:
+        return Pipeline.from_json(metadata.pipeline)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _checked_patch_size(metadata: ModelMetadata, wanted: Sequence[int] | None) -> tuple[int, ...]:
+    patch_size = metadata.patch_size if wanted is None else tuple(wanted)
+    multiple, rank = metadata.size_multiple, metadata.spatial_dims
+    if len(patch_size) != rank or any(n < 1 or n % multiple for n in patch_size):
+        raise InputError(
+            f"patch size {patch_size}: {metadata.model} takes {rank} multiples of {multiple}"
+        )
+    return patch_size
+
+
+def _checked_overlap(overlap: float) -> float:
+    if not 0 <= overlap < 1:
+        raise InputError(f"overlap {overlap}: give a fraction of a patch, from 0 to below 1")
+    return overlap
+
+
+def _checked_batch_size(batch_size: int) -> int:
+    if batch_size < 1:
+        raise InputError(f"batch size {batch_size}: give a number of at least 1")
+    return batch_size
+
+
+def _finite(volume: Volume) -> Volume:
+    wrong = volume.data.size - np.count_nonzero(np.isfinite(volume.data))
+    if wrong:
+        raise InputError(f"the volume holds {wrong} NaN or infinite values; replace them")
+    return volume
+
+
+def _suffix(case: Case) -> str:
+    """Return the suffix of the case's images, ``.nii.gz`` in one piece."""
+    return case.images[0].name.removeprefix(stem(case.images[0]))
+
+
+def _map_suffix(case: Case) -> str:
+    """Return a format that holds fractions and channels."""
+    return ".npy" if _suffix(case) == ".png" else _suffix(case)
+
+
+def _make_folder(path: str | Path) -> Path:
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder ({error.strerror})") from error
+    return folder
+
+
+def _check_outputs(cases: Sequence[Case], outputs: Sequence[Path], overwrite: bool) -> None:
+    """Refuse, before any work, to write a file twice, over an image, or over another file."""
+    images = {image.resolve() for case in cases for image in case.images}
+    seen: set[Path] = set()
+    for path in outputs:
+        if path in seen:
+            raise InputError(f"{path}: two cases would be written there; rename one")
+        if path.resolve() in images:
+            raise InputError(f"{path}: is an image to segment; write to another folder")
+        if path.exists() and not overwrite:
+            raise InputError(f"{path}: exists already; remove it, or ask to overwrite it")
+        seen.add(path)
