@@ -123,10 +123,16 @@ def find_cases(folder: str | Path) -> Dataset:
             label no image, a channel is missing, or ``dataset.json`` cannot be understood.
 
     Example:
-        >>> find_cases("data/hippocampus").cases[0].name  # doctest: +SKIP
-        'hippocampus_001'
+        >>> import tempfile
+        >>> from segjax.data.phantom import write_dataset
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = write_dataset(folder, count=2, shape=(32, 32))
+        >>> [case.name for case in find_cases(folder).cases]
+        ['ms_000', 'ms_001']
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
     for images, labels in _FOLDERS:
         if (folder / images).is_dir() and (folder / labels).is_dir():
             groups = _pair(_list(folder / images), _list(folder / labels))
@@ -155,8 +161,12 @@ def find_images(paths: Iterable[str | Path], *, channels: int | None = None) -> 
             cases have one name.
 
     Example:
-        >>> find_images(["a_0000.png", "a_0001.png"])  # doctest: +SKIP
-        [Case(name='a', images=(PosixPath('a_0000.png'), PosixPath('a_0001.png')), label=None)]
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("a_0000.png", "a_0001.png", "b_0000.png", "b_0001.png"):
+        ...     (folder / name).touch()
+        >>> [(case.name, len(case.images)) for case in find_images([folder])]
+        [('a', 2), ('b', 2)]
     """
     files = [file for path in paths for file in _expand(Path(path))]
     if not files:
@@ -221,6 +231,13 @@ def write_split(split: Split, path: str | Path, *, overwrite: bool = False) -> N
 
     Raises:
         InputError: Where the file exists and may not be replaced, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "split.json"
+        >>> write_split(Split(train=("a", "b"), validation=("c",)), path)
+        >>> read_split(path).validation
+        ('c',)
     """
     parts = {
         "train": list(split.train),
@@ -267,7 +284,7 @@ def load_case(
         The case in memory.
 
     Raises:
-        InputError: Where a file cannot be read, image and label lie on different grids, the case
+        InputError: A file cannot be read, image and label lie on different grids, the case
             has no label, or values or channels are not those expected.
     """
     if case.label is None:
@@ -320,7 +337,7 @@ def _expand(path: Path) -> list[Path]:
 def _pair(images: Sequence[Path], labels: Sequence[Path]) -> dict[str, _Group]:
     """Group image files by the label that they belong to."""
     _check_unique(labels)
-    groups = {stem(label): _Group(label, {}) for label in labels}
+    groups = {stem(label): _Group(label, {}) for label in sorted(labels, key=stem)}
     for image in images:
         name, channel = _case_and_channel(image, groups)
         if channel in groups[name].channels:

@@ -58,8 +58,12 @@ class Loader:
         InputError: Where there is no case, or patch size, channels or cases do not fit together.
 
     Example:
-        >>> loader = Loader(cases, Sampling((64, 64, 64), batch_size=2))  # doctest: +SKIP
-        >>> images, labels = loader.batch(0)  # doctest: +SKIP
+        >>> from segjax.data.phantom import phantom
+        >>> image, label = phantom(0, shape=(32, 32))
+        >>> case = LoadedCase("head", image.channels_last, label.data, image, label)
+        >>> loader = Loader([case], Sampling((16, 16), batch_size=2))
+        >>> [array.shape for array in loader.batch(0)]
+        [(2, 16, 16, 1), (2, 16, 16)]
     """
 
     def __init__(
@@ -139,8 +143,12 @@ def prefetch(loader: Loader, steps: Iterable[int], *, depth: int = 2) -> Iterato
         The batch of every step, as ``loader.batch`` returns it.
 
     Example:
-        >>> for images, labels in prefetch(loader, range(100)):  # doctest: +SKIP
-        ...     state = train_step(state, images, labels)
+        >>> from segjax.data.phantom import phantom
+        >>> image, label = phantom(0, shape=(32, 32))
+        >>> case = LoadedCase("head", image.channels_last, label.data, image, label)
+        >>> loader = Loader([case], Sampling((16, 16), batch_size=2))
+        >>> len([labels for images, labels in prefetch(loader, range(10))])
+        10
     """
     pending: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="segjax-loader") as executor:

@@ -107,7 +107,7 @@ def extract_patch(
         A new array ``(*patch_size)`` or ``(*patch_size, channel)`` of the same type.
 
     Example:
-        >>> extract_patch(np.arange(4), (-1,), (3,), fill=9).tolist()
+        >>> extract_patch(np.arange(4), (-1,), (3,), fill=9.0).tolist()
         [9, 0, 1]
     """
     rank = len(patch_size)

@@ -43,7 +43,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         check_probability(self)
-        check_bounds(self, "std", least=0)
+        check_bounds(self, "std", least=0.0)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
         """Draw ``std``, a number, and ``normal``, a standard normal array of the image's shape."""

@@ -45,7 +45,7 @@ class ScaleIntensity:
 
     def __post_init__(self) -> None:
         check_probability(self)
-        check_bounds(self, "factor", least=0)
+        check_bounds(self, "factor", least=0.0)
         check_bounds(self, "shift")
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:

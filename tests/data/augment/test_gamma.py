@@ -1,0 +1,47 @@
+"""Contrast."""
+
+import numpy as np
+import pytest
+
+from segjax.data.augment import Gamma
+from segjax.errors import InputError
+
+
+def test_power_is_that_of_torchio():
+    import torch
+    import torchio
+
+    image = np.random.default_rng(0).standard_normal((4, 5, 6, 2)).astype(np.float32)
+    gammas = [0.8, 1.3]
+    peer = torchio.Gamma(gamma=gammas)(
+        torchio.ScalarImage(tensor=torch.from_numpy(np.moveaxis(image, -1, 0).copy()))
+    )
+    result = Gamma().apply(image, {"gamma": np.array(gammas, np.float32)}, np)
+    np.testing.assert_allclose(np.moveaxis(result, -1, 0), peer.data.numpy(), rtol=1e-5)
+
+
+def test_gamma_one_is_the_identity():
+    image = np.random.default_rng(0).standard_normal((4, 4, 1)).astype(np.float32)
+    result = Gamma().apply(image, {"gamma": np.ones(1, np.float32)}, np)
+    np.testing.assert_allclose(result, image, rtol=1e-6)
+
+
+def test_logarithm_of_gamma_is_uniform():
+    rng = np.random.default_rng(0)
+    gamma = Gamma(probability=1.0)
+    drawn = np.log([gamma.draw(rng, (1, 1))["gamma"] for _ in range(1000)])
+    assert -0.3 <= drawn.min() < -0.29
+    assert 0.29 < drawn.max() <= 0.3 + 1e-6
+    assert abs(drawn.mean()) < 0.02
+
+
+def test_zero_stays_zero_and_order_is_kept():
+    values = np.linspace(-2, 2, 41, dtype=np.float32)[:, None]
+    result = Gamma().apply(values, {"gamma": np.array([0.7], np.float32)}, np)
+    assert result[20] == 0
+    assert (np.diff(result[:, 0]) > 0).all()
+
+
+def test_impossible_range_is_refused():
+    with pytest.raises(InputError, match=r"gamma: log_gamma .* is no range"):
+        Gamma(log_gamma=(0.3, -0.3))

@@ -1,0 +1,146 @@
+"""What all transforms share: NumPy and JAX agree, labels gain no values, chances hold."""
+
+import json
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from segjax.data.augment import (
+    Flip,
+    Gamma,
+    Noise,
+    ScaleIntensity,
+    Transform,
+    augment_patch,
+    from_json,
+    names,
+    to_json,
+)
+from segjax.errors import InputError
+
+TRANSFORMS = [
+    Flip(axes=(0, 1), probability=0.9),
+    Noise(std=(0.1, 0.5), probability=1.0),
+    ScaleIntensity(factor=(0.5, 2.0), shift=(-1.0, 1.0), probability=1.0),
+    Gamma(probability=1.0),
+]
+each = pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: t.name)
+
+
+def make_pair(seed, channels=2):
+    rng = np.random.default_rng(seed)
+    image = rng.standard_normal((6, 7, 5, channels)).astype(np.float32)
+    return image, rng.integers(0, 5, (6, 7, 5)).astype(np.uint8)
+
+
+@each
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_numpy_and_jax_agree(transform, seed):
+    image, label = make_pair(seed)
+    parameters = transform.draw(np.random.default_rng(seed), image.shape)
+    if parameters is None:
+        return
+    expected = transform.apply(image, parameters, np)
+    result = transform.apply(jnp.asarray(image), parameters, jnp)
+    assert isinstance(result, jax.Array)
+    assert result.dtype == expected.dtype == np.float32
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+    expected = transform.apply_label(label, parameters, np)
+    np.testing.assert_array_equal(
+        transform.apply_label(jnp.asarray(label), parameters, jnp), expected
+    )
+
+
+@each
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_label_maps_keep_type_shape_and_gain_no_values(transform, seed):
+    image, label = make_pair(seed)
+    parameters = transform.draw(np.random.default_rng(seed), image.shape)
+    if parameters is None:
+        return
+    result = transform.apply_label(label, parameters, np)
+    assert (result.shape, result.dtype) == (label.shape, label.dtype)
+    assert set(result.ravel().tolist()) <= set(label.ravel().tolist())
+
+
+@each
+def test_transforms_run_under_jit_and_vmap(transform):
+    pairs = [make_pair(seed)[0] for seed in range(2)]
+    rngs = [np.random.default_rng(seed) for seed in (0, 3)]
+    drawn = [transform.draw(rng, pairs[0].shape) for rng in rngs]
+    assert all(drawn)
+    stacked = {key: np.stack([d[key] for d in drawn]) for key in drawn[0]}
+    apply = jax.jit(jax.vmap(lambda image, p: transform.apply(image, p, jnp)))
+    for result, image, p in zip(apply(np.stack(pairs), stacked), pairs, drawn, strict=True):
+        np.testing.assert_allclose(result, transform.apply(image, p, np), rtol=1e-5, atol=1e-5)
+
+
+@each
+def test_inputs_are_left_as_they_were(transform):
+    image, label = make_pair(0)
+    before = image.copy(), label.copy()
+    augment_patch(np.random.default_rng(0), image, label, [transform])
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(label, before[1])
+
+
+@each
+def test_probability_zero_draws_nothing(transform):
+    rng = np.random.default_rng(0)
+    never = type(transform)(probability=0.0)
+    assert all(never.draw(rng, (4, 4, 1)) is None for _ in range(20))
+
+
+@pytest.mark.parametrize("kind", [Noise, ScaleIntensity, Gamma])
+def test_transforms_are_drawn_as_often_as_their_probability_says(kind):
+    rng = np.random.default_rng(0)
+    drawn = [kind(probability=0.25).draw(rng, (2, 1)) is not None for _ in range(2000)]
+    assert abs(np.mean(drawn) - 0.25) < 0.03
+
+
+def test_patches_go_through_all_transforms_in_order():
+    image, label = make_pair(0)
+    double = ScaleIntensity(factor=(2.0, 2.0), probability=1.0)
+    add = ScaleIntensity(factor=(1.0, 1.0), shift=(1.0, 1.0), probability=1.0)
+    result, same = augment_patch(np.random.default_rng(0), image, label, [double, add])
+    np.testing.assert_allclose(result, 2 * image + 1, rtol=1e-6)
+    np.testing.assert_array_equal(same, label)
+
+
+@each
+def test_transforms_satisfy_the_protocol(transform):
+    assert isinstance(transform, Transform)
+
+
+@pytest.mark.parametrize("kind", [Flip, Noise, ScaleIntensity, Gamma])
+@pytest.mark.parametrize("probability", [-0.1, 1.1, float("nan")])
+def test_impossible_probabilities_are_refused(kind, probability):
+    with pytest.raises(InputError, match=r"probability .* out of range"):
+        kind(probability=probability)
+
+
+def test_json_gives_the_same_transforms_back():
+    text = json.dumps(to_json(TRANSFORMS))
+    assert from_json(json.loads(text)) == tuple(TRANSFORMS)
+    assert names() == ("flip", "gamma", "noise", "scale-intensity")
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"transform": "warp"}, "unknown transform 'warp': known are flip, gamma"),
+        ({"axes": [0]}, "unknown transform None"),
+        ({"transform": "noise", "sigma": 1}, "noise: unknown field 'sigma': known are std"),
+        ({"transform": "noise", "std": "big"}, "noise: .* cannot be understood"),
+        ({"transform": "noise", "std": 1}, "noise: .* cannot be understood"),
+    ],
+)
+def test_json_that_cannot_be_understood_is_named(step, message):
+    with pytest.raises(InputError, match=message):
+        from_json([step])

@@ -1,0 +1,156 @@
+"""Batches: pure functions of seed and step; drawn ahead by a thread."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from segjax.data.augment import Flip, Noise
+from segjax.data.datasets import LoadedCase
+from segjax.data.loader import Loader, Sampling, prefetch
+from segjax.errors import InputError
+from segjax.volume import Volume
+
+
+def make_case(index, shape=(12, 10), channels=1):
+    """Return a case whose image is its number everywhere, and the label of one voxel."""
+    label = np.zeros(shape, np.uint8)
+    label[(3,) * len(shape)] = 1
+    volume = Volume(label, np.eye(len(shape) + 1))
+    image = np.full((*shape, channels), index, np.float32)
+    return LoadedCase(f"case{index}", image, label, volume, volume)
+
+
+def make_loader(count=5, batch_size=2, **options):
+    sampling = Sampling((6, 6), batch_size, foreground=1.0, patches_per_case=3)
+    return Loader([make_case(i + 1) for i in range(count)], sampling, **options)
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_batches_have_the_promised_shapes_and_types():
+    images, labels = make_loader().batch(0)
+    assert (images.shape, images.dtype) == ((2, 6, 6, 1), np.float32)
+    assert (labels.shape, labels.dtype) == ((2, 6, 6), np.int32)
+
+
+def test_a_step_is_the_same_whenever_it_is_drawn():
+    augment = (Flip(axes=(0, 1)), Noise())
+    first, second = make_loader(augment=augment), make_loader(augment=augment)
+    forwards = [first.batch(step) for step in range(20)]
+    backwards = [second.batch(step) for step in reversed(range(20))][::-1]
+    assert all(same(a, b) for a, b in zip(forwards, backwards, strict=True))
+
+
+def test_seeds_and_steps_differ():
+    augment = (Noise(probability=1.0),)
+    loader = make_loader(augment=augment)
+    assert not same(loader.batch(0), loader.batch(1))
+    assert not same(loader.batch(0), loader.batch(loader.steps_per_epoch))
+    assert not same(loader.batch(0), make_loader(augment=augment, seed=1).batch(0))
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(5, 3), (4, 2), (2, 16)])
+def test_every_epoch_visits_every_case_equally_often(count, batch_size):
+    loader = make_loader(count, batch_size)
+    steps = loader.steps_per_epoch
+    assert steps == int(np.ceil(count * 3 / batch_size))
+    for epoch in range(3):
+        batches = [loader.batch(epoch * steps + i)[0] for i in range(steps)]
+        order = np.concatenate(batches)[: count * 3].max((1, 2, 3))
+        assert sorted(order) == sorted([i + 1.0 for i in range(count)] * 3)
+
+
+def test_epochs_have_different_orders():
+    loader = make_loader(count=20, batch_size=60)
+    first, second = (loader.batch(epoch)[0].max((1, 2, 3)) for epoch in range(2))
+    assert not np.array_equal(first, second)
+
+
+def test_foreground_probability_one_always_shows_the_lesion():
+    loader = make_loader()
+    assert all((loader.batch(step)[1].max((1, 2)) == 1).all() for step in range(30))
+
+
+def test_slices_of_volumes_have_a_third_axis_of_one_voxel():
+    loader = Loader([make_case(1, (12, 10, 8))], Sampling((6, 6, 1), 2))
+    assert loader.batch(0)[0].shape == (2, 6, 6, 1, 1)
+
+
+def test_transforms_change_image_and_label_alike():
+    shape = (8, 8)
+    label = np.arange(64, dtype=np.uint8).reshape(shape)
+    volume = Volume(label, np.eye(3))
+    case = LoadedCase("ramp", label[..., None].astype(np.float32), label, volume, volume)
+    loader = Loader([case], Sampling((8, 8), 4), augment=(Flip((0, 1), 0.9),))
+    images, labels = loader.batch(0)
+    np.testing.assert_array_equal(images[..., 0], labels)
+    assert not np.array_equal(labels[0], label)
+
+
+def test_prefetch_yields_the_batches_in_order():
+    loader = make_loader()
+    batches = list(prefetch(loader, range(3, 12)))
+    assert len(batches) == 9
+    assert all(same(b, loader.batch(s)) for b, s in zip(batches, range(3, 12), strict=True))
+
+
+def test_prefetch_draws_in_another_thread_and_ends_it_when_closed():
+    threads = set()
+
+    class Recorder(Loader):
+        def batch(self, step):
+            threads.add(threading.current_thread())
+            return super().batch(step)
+
+    loader = Recorder([make_case(1)], Sampling((6, 6), 1))
+    batches = prefetch(loader, iter(range(10**9)))
+    next(batches)
+    batches.close()
+    assert threading.current_thread() not in threads
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_prefetch_raises_what_the_thread_raised():
+    class Broken(Loader):
+        def batch(self, step):
+            if step == 2:
+                raise RuntimeError("disk gone")
+            return super().batch(step)
+
+    batches = prefetch(Broken([make_case(1)], Sampling((6, 6), 1)), range(5))
+    next(batches)
+    next(batches)
+    with pytest.raises(RuntimeError, match="disk gone"):
+        next(batches)
+
+
+@pytest.mark.parametrize(
+    ("cases", "message"),
+    [
+        ([], "no case"),
+        ([make_case(1, (8, 8, 8))], "case 'case1' .* another number of axes"),
+        (
+            [make_case(1), make_case(2, channels=2)],
+            "'case2' has 2 channels, but case 'case1' has 1",
+        ),
+    ],
+)
+def test_cases_that_do_not_fit_are_named(cases, message):
+    with pytest.raises(InputError, match=message):
+        Loader(cases, Sampling((6, 6), 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch_size": (0, 4), "batch_size": 1}, "must be positive"),
+        ({"patch_size": (4, 4), "batch_size": 0}, "must be positive"),
+        ({"patch_size": (4, 4), "batch_size": 1, "foreground": 1.5}, "foreground 1.5"),
+    ],
+)
+def test_impossible_sampling_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        Sampling(**options)
