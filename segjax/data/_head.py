@@ -57,7 +57,7 @@ class Space:
         """Draw smooth noise of variance about 1 whose blobs lie ``distance`` apart."""
         return smooth_noise(rng, self.shape, distance * self.unit)
 
-    def ellipsoid(self, centre: Sequence[float], axes: Sequence[float]) -> np.ndarray:
+    def ellipsoid(self, centre: Sequence[float], axes: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return 0 at the centre of an ellipsoid, 1 on its surface, growing outwards."""
         offsets = zip((self.x, self.y, self.z), centre, axes, strict=True)
         x, y, z = ((p - c) / a for p, c, a in offsets)
@@ -177,15 +177,15 @@ def _draw_ventricles(rng: np.random.Generator, space: Space) -> np.ndarray:
     """Return 1 on the walls of the lateral ventricles, bent like horns, and of the third."""
     y, z = space.y, space.z
     size = rng.uniform(0.8, 1.4)
-    course = 0.035 + 0.03 * size
-    course = course + 0.8 * np.maximum(y - 0.06, 0) ** 1.5 + 1.5 * np.maximum(-0.1 - y, 0) ** 1.5
+    spread = 0.8 * np.maximum(y - 0.06, 0) ** 1.5 + 1.5 * np.maximum(-0.1 - y, 0) ** 1.5
+    course = 0.035 + 0.03 * size + spread
     height = z - 0.13 + 0.9 * np.maximum(-0.15 - y, 0)
     lateral = np.sqrt(
         ((np.abs(space.x) - course) / (0.045 * size)) ** 2
         + ((y + 0.02) / 0.40) ** 2
         + (height / (0.10 * size)) ** 2
     )
-    return np.minimum(lateral, space.ellipsoid((0, -0.02, -0.04), (0.018 * size, 0.14, 0.10)))
+    return np.minimum(lateral, space.ellipsoid((0.0, -0.02, -0.04), (0.018 * size, 0.14, 0.10)))
 
 
 def _paint_soft_tissue(
@@ -193,7 +193,7 @@ def _paint_soft_tissue(
 ) -> None:
     """Paint scalp, face and neck; muscles, fat and air cells lie below the skull."""
     neck = np.hypot(space.x / 0.52, (space.y + 0.08) / 0.62) + 8 * np.maximum(space.z + 0.35, 0)
-    face = space.ellipsoid((0, 0.42, -0.62), (0.52, 0.55, 0.62))
+    face = space.ellipsoid((0.0, 0.42, -0.62), (0.52, 0.55, 0.62))
     skin = np.minimum(np.minimum(radius, neck), face)
     lumps = space.noise(rng, 0.12)
     tissue[skin < 1] = Tissue.FAT
@@ -258,16 +258,16 @@ def _paint_deep_nuclei(tissue: np.ndarray, space: Space) -> None:
 
 def _paint_posterior_fossa(rng: np.random.Generator, tissue: np.ndarray, space: Space) -> None:
     """Paint cerebellum with its leaves, brainstem and fourth ventricle."""
-    cerebellum = space.ellipsoid((0, -0.40, -0.41), (0.50, 0.36, 0.25))
+    cerebellum = space.ellipsoid((0.0, -0.40, -0.41), (0.50, 0.36, 0.25))
     leaves = np.abs(np.sin(28 * (space.z + 0.35 * space.y) + 1.5 * space.noise(rng, 0.25)))
     tissue[cerebellum < 1.08] = Tissue.FLUID
     tissue[cerebellum < 1] = Tissue.GREY
     tissue[(cerebellum < 0.85) & (leaves > 0.5)] = Tissue.WHITE
     tissue[cerebellum < 0.45] = Tissue.WHITE
-    stem = space.ellipsoid((0, -0.06, -0.5), (0.12, 0.13, 0.45))
+    stem = space.ellipsoid((0.0, -0.06, -0.5), (0.12, 0.13, 0.45))
     tissue[(stem < 1.3) & (space.z < -0.2)] = Tissue.FLUID
     tissue[(stem < 1) & (space.z < -0.1)] = Tissue.WHITE
-    tissue[space.ellipsoid((0, -0.21, -0.42), (0.06, 0.05, 0.09)) < 1] = Tissue.FLUID
+    tissue[space.ellipsoid((0.0, -0.21, -0.42), (0.06, 0.05, 0.09)) < 1] = Tissue.FLUID
 
 
 def _paint_orbits(tissue: np.ndarray, space: Space) -> None:
@@ -275,4 +275,4 @@ def _paint_orbits(tissue: np.ndarray, space: Space) -> None:
     half = space.both_sides()
     tissue[half.ellipsoid((0.27, 0.70, -0.45), (0.16, 0.24, 0.14)) < 1] = Tissue.FAT
     tissue[half.ellipsoid((0.27, 0.80, -0.45), (0.11, 0.11, 0.11)) < 1] = Tissue.FLUID
-    tissue[space.ellipsoid((0, 0.62, -0.60), (0.12, 0.28, 0.17)) < 1] = Tissue.AIR
+    tissue[space.ellipsoid((0.0, 0.62, -0.60), (0.12, 0.28, 0.17)) < 1] = Tissue.AIR

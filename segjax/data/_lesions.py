@@ -30,7 +30,7 @@ def paint_ms(rng: np.random.Generator, head: Head) -> np.ndarray:
         centre = _pick(rng, head.space, [(near if finger else white) & ~plaques, brain])
         axes = rng.uniform(*((0.05, 0.12) if flat else (0.085, 0.17))) * _proportions(rng, finger)
         turned = _turn(head.space, centre, rng.uniform(-0.5, 0.5))
-        plaques |= (turned.ellipsoid((0, 0, 0), axes) + roughness < 1) & brain
+        plaques |= (turned.ellipsoid((0.0, 0.0, 0.0), axes) + roughness < 1) & brain
     plaques = _without_specks(plaques, diameter=0.1 * head.space.unit)
     tissue[plaques] = Tissue.LESION
     return plaques

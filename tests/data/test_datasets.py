@@ -1,0 +1,365 @@
+"""Folder layouts, splits and loading."""
+
+import json
+
+import numpy as np
+import pytest
+
+from segjax.data.datasets import (
+    Case,
+    LoadedCase,
+    Split,
+    find_cases,
+    find_images,
+    load_case,
+    read_split,
+    split_cases,
+    write_split,
+)
+from segjax.data.pipeline import Pipeline, Resample, ZScore
+from segjax.errors import InputError
+from segjax.volume import Volume
+
+
+@pytest.fixture
+def make_folder(tmp_path):
+    """Return a function that makes a folder of empty files, and JSON files from objects."""
+
+    def make(*files, **jsons):
+        for name in files:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        for name, content in jsons.items():
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        return tmp_path
+
+    return make
+
+
+def names_of(cases):
+    return [(case.name, [path.name for path in case.images]) for case in cases]
+
+
+def test_images_and_labels_of_equal_names_are_paired(make_folder):
+    folder = make_folder("images/b.nii.gz", "images/a.png", "labels/a.npy", "labels/b.nii")
+    dataset = find_cases(folder)
+    assert names_of(dataset.cases) == [("a", ["a.png"]), ("b", ["b.nii.gz"])]
+    assert [case.label for case in dataset.cases] == [
+        folder / "labels/a.npy",
+        folder / "labels/b.nii",
+    ]
+    assert (dataset.labels, dataset.channels) == (None, None)
+
+
+def test_decathlon_layout_gives_label_and_channel_names(make_folder):
+    folder = make_folder(
+        "imagesTr/brats_01.nii.gz",
+        "imagesTr/._brats_01.nii.gz",
+        "labelsTr/brats_01.nii.gz",
+        "imagesTs/brats_02.nii.gz",
+        dataset={
+            "labels": {"0": "background", "1": "oedema", "2": "tumour"},
+            "modality": {"0": "FLAIR", "1": "T1w"},
+        },
+    )
+    dataset = find_cases(folder)
+    assert names_of(dataset.cases) == [("brats_01", ["brats_01.nii.gz"])]
+    assert dataset.labels == {0: "background", 1: "oedema", 2: "tumour"}
+    assert dataset.channels == ("FLAIR", "T1w")
+
+
+def test_nnunet_layout_groups_channel_files(make_folder):
+    files = [f"imagesTr/{case}_000{i}.nii.gz" for case in ("p1", "p2") for i in (1, 0)]
+    folder = make_folder(
+        *files,
+        "labelsTr/p1.nii.gz",
+        "labelsTr/p2.nii.gz",
+        dataset={
+            "labels": {"lesion": 1, "background": 0},
+            "channel_names": {"1": "T1", "0": "FLAIR"},
+        },
+    )
+    dataset = find_cases(folder)
+    assert names_of(dataset.cases) == [
+        ("p1", ["p1_0000.nii.gz", "p1_0001.nii.gz"]),
+        ("p2", ["p2_0000.nii.gz", "p2_0001.nii.gz"]),
+    ]
+    assert dataset.labels == {0: "background", 1: "lesion"}
+    assert dataset.channels == ("FLAIR", "T1")
+
+
+def test_numbers_that_labels_share_are_no_channels(make_folder):
+    folder = make_folder(
+        *[f"{part}/scan_000{i}.png" for part in ("images", "labels") for i in "12"]
+    )
+    assert names_of(find_cases(folder).cases) == [
+        ("scan_0001", ["scan_0001.png"]),
+        ("scan_0002", ["scan_0002.png"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["scans/a.nii"], "accepted are images/ and labels/ .* imagesTr/ and labelsTr/"),
+        (["images/a.txt", "labels/a.nii"], r"images: holds no images: accepted are .*\.nii\.gz"),
+        (["images/a.nii", "labels/b.nii"], r"a\.nii: has no label: expected a label named 'a'"),
+        (["images/a_0000.nii", "labels/b.nii"], "expected a label named 'a_0000' or 'a'"),
+        (["images/a.nii", "labels/a.nii", "labels/b.nii"], r"b\.nii: no image of this name"),
+        (["images/a.nii", "images/a.png", "labels/a.nii"], "already has channel 0"),
+        (["images/a.nii", "labels/a.nii", "labels/a.png"], "have one name"),
+        (
+            [f"images/{name}.nii" for name in ("a_0000", "a_0001", "b_0000")]
+            + [f"labels/{name}.nii" for name in "ab"],
+            "case 'b': channel 1 is missing: expected b_0001",
+        ),
+    ],
+)
+def test_broken_layouts_are_named(make_folder, files, message):
+    with pytest.raises(InputError, match=message) as error:
+        find_cases(make_folder(*files))
+    assert "\n" not in str(error.value)
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        find_cases(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ([], "holds no JSON object"),
+        ({"labels": {"background": 0, "whole": [1, 2]}}, "labels .* cannot be used"),
+        ({"labels": {"0": "background", "2": "lesion"}}, "labels .* cannot be used"),
+        ({"labels": {"background": 0, "a": 1, "b": 1}}, "labels .* cannot be used"),
+        ({"labels": ["background", "lesion"]}, "labels .* cannot be used"),
+        ({"labels": {}}, "labels .* cannot be used"),
+        ({"channel_names": {"FLAIR": "0"}}, "channels .* cannot be used"),
+        ({"channel_names": 3}, "channels .* cannot be used"),
+        ({"channel_names": ["FLAIR", "T1"]}, "channel 1 is missing"),
+        ({"channel_names": ["FLAIR"]}, None),
+    ],
+)
+def test_descriptions_are_checked(make_folder, description, message):
+    folder = make_folder("images/a_0000.nii", "labels/a.nii", dataset=description)
+    if message is None:
+        assert find_cases(folder).channels == ("FLAIR",)
+    else:
+        with pytest.raises(InputError, match=message):
+            find_cases(folder)
+
+
+def test_more_channels_than_described_are_named(make_folder):
+    files = ["images/a_0000.nii", "images/a_0001.nii", "labels/a.nii"]
+    folder = make_folder(*files, dataset={"channel_names": {"0": "FLAIR"}})
+    with pytest.raises(InputError, match=r"channel 1 is there, but dataset\.json names 1"):
+        find_cases(folder)
+
+
+def test_description_that_is_no_json_is_named(make_folder):
+    folder = make_folder("images/a.nii", "labels/a.nii")
+    (folder / "dataset.json").write_text("{labels")
+    with pytest.raises(InputError, match=r"dataset\.json: is no JSON"):
+        find_cases(folder)
+
+
+def test_files_and_folders_become_cases_in_the_order_given(make_folder):
+    folder = make_folder("x/b.png", "x/a.png", "x/notes.txt", "z.nii.gz")
+    cases = find_images([folder / "z.nii.gz", str(folder / "x")])
+    assert names_of(cases) == [("z", ["z.nii.gz"]), ("a", ["a.png"]), ("b", ["b.png"])]
+    assert all(case.label is None for case in cases)
+
+
+def test_channel_files_are_grouped_where_all_have_suffixes(make_folder):
+    folder = make_folder("a_0001.nii", "a_0000.nii", "b_0000.nii", "b_0001.nii")
+    grouped = [
+        ("a", ["a_0000.nii", "a_0001.nii"]),
+        ("b", ["b_0000.nii", "b_0001.nii"]),
+    ]
+    assert names_of(find_images([folder])) == grouped
+    assert names_of(find_images([folder], channels=2)) == grouped
+    assert len(find_images([folder], channels=1)) == 4
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["a_0000.nii", "b.nii"],
+        ["a_0001.nii", "a_0002.nii"],
+        ["a_0000.nii", "a_0001.nii", "b_0000.nii"],
+    ],
+)
+def test_numbered_files_are_cases_of_their_own_where_sets_are_incomplete(make_folder, files):
+    cases = find_images([make_folder(*files)])
+    assert [[path.name for path in case.images] for case in cases] == [[name] for name in files]
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ([], "no image given"),
+        (["missing.nii"], r"missing\.nii: no such file"),
+        (["notes.txt"], r"notes\.txt: not an image"),
+        (["x/a.png", "y/a.npy"], "have one name"),
+        (["empty"], "empty: holds no images"),
+    ],
+)
+def test_paths_that_are_no_images_are_named(make_folder, paths, message):
+    folder = make_folder("notes.txt", "x/a.png", "y/a.npy", "empty/notes.txt")
+    with pytest.raises(InputError, match=message):
+        find_images([folder / path for path in paths])
+
+
+def test_split_is_a_partition_of_the_given_sizes():
+    names = [f"case{i:03d}" for i in range(210)]
+    split = split_cases(names, validation=0.2, test=0.1, seed=3)
+    assert (len(split.train), len(split.validation), len(split.test)) == (147, 42, 21)
+    assert sorted(split.train + split.validation + split.test) == names
+
+
+def test_split_depends_on_names_and_seed_alone():
+    names = [f"case{i}" for i in range(30)]
+    assert split_cases(names) == split_cases(reversed(names))
+    assert split_cases(names) != split_cases(names, seed=1)
+
+
+def test_test_set_stays_when_validation_changes():
+    names = [f"case{i}" for i in range(30)]
+    tests = {split_cases(names, validation=v, test=0.2).test for v in (0.0, 0.1, 0.4)}
+    assert len(tests) == 1
+
+
+def test_small_datasets_keep_one_case_to_validate_on():
+    split = split_cases(["a", "b"], validation=0.1)
+    assert (len(split.train), len(split.validation)) == (1, 1)
+    assert split_cases(["a"], validation=0.0) == Split(("a",), ())
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (["a", "a"], {}, "case 'a' occurs more than once"),
+        (["a", "b"], {"validation": 1.0}, "fraction 1.0 for validation"),
+        (["a", "b"], {"test": -0.1}, "fraction -0.1 for test"),
+        (["a"], {}, "leave none to train on"),
+        (["a", "b"], {"test": 0.5}, "leave none to train on"),
+    ],
+)
+def test_impossible_splits_are_refused(names, options, message):
+    with pytest.raises(InputError, match=message):
+        split_cases(names, **options)
+
+
+def test_split_survives_a_file(tmp_path):
+    split = Split(train=("a", "b"), validation=("c",), test=("é",))
+    write_split(split, tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json") == split
+    with pytest.raises(InputError, match="exists"):
+        write_split(split, tmp_path / "split.json")
+    write_split(Split(("x",), ()), tmp_path / "split.json", overwrite=True)
+    assert read_split(tmp_path / "split.json") == Split(("x",), ())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        ("{", "is no JSON"),
+        ("[]", "a split is an object"),
+        ('{"train": ["a"]}', "a split is an object"),
+        ('{"train": "a", "validation": []}', "'train' is no list"),
+        ('{"train": ["a"], "validation": ["a"]}', "case 'a' occurs more than once"),
+    ],
+)
+def test_files_that_are_no_split_are_named(tmp_path, content, message):
+    path = tmp_path / "split.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=rf"split\.json: .*{message}"):
+        read_split(path)
+
+
+@pytest.fixture
+def two_channels(tmp_path):
+    """Return a case of two channels and its arrays."""
+    rng = np.random.default_rng(0)
+    channels = [rng.standard_normal((6, 5, 4)).astype(np.float32) for _ in range(2)]
+    label = rng.integers(0, 3, (6, 5, 4)).astype(np.uint8)
+    for i, channel in enumerate(channels):
+        np.save(tmp_path / f"a_000{i}.npy", channel)
+    np.save(tmp_path / "a.npy", label)
+    images = (tmp_path / "a_0000.npy", tmp_path / "a_0001.npy")
+    return Case("a", images, tmp_path / "a.npy"), np.stack(channels, -1), label
+
+
+def test_loaded_case_holds_processed_arrays_and_raw_geometry(two_channels):
+    case, image, label = two_channels
+    loaded = load_case(case, Pipeline((ZScore(),)), classes=3, channels=2)
+    expected = (image - image.mean((0, 1, 2))) / image.std((0, 1, 2))
+    np.testing.assert_allclose(loaded.image, expected, atol=1e-5)
+    np.testing.assert_array_equal(loaded.label, label)
+    assert (loaded.image.dtype, loaded.label.dtype) == (np.float32, np.uint8)
+    np.testing.assert_array_equal(loaded.raw_label.data, label)
+    assert loaded.volume.spatial_shape == (6, 5, 4)
+    np.testing.assert_array_equal(loaded.volume.affine, np.eye(4))
+
+
+def test_geometry_before_processing_is_kept_for_inversion(two_channels):
+    case, _, label = two_channels
+    pipeline = Pipeline((Resample(spacing=(0.5, 0.5, 0.5)),))
+    loaded = load_case(case, pipeline)
+    assert loaded.label.shape == (12, 10, 8)
+    processed = pipeline.apply_label(loaded.raw_label)
+    back = pipeline.invert(processed.with_data(loaded.label), loaded.volume)
+    np.testing.assert_array_equal(back.data, label)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"classes": 2}, "2"), ({"channels": 1}, "2 channels")]
+)
+def test_unexpected_classes_and_channels_are_refused(two_channels, options, message):
+    with pytest.raises(InputError, match=message):
+        load_case(two_channels[0], Pipeline(), **options)
+
+
+def test_case_without_label_cannot_be_trained_on(two_channels):
+    case = Case("a", two_channels[0].images)
+    with pytest.raises(InputError, match="case 'a' has no label"):
+        load_case(case, Pipeline())
+
+
+def test_label_of_another_shape_is_refused(two_channels, tmp_path):
+    np.save(tmp_path / "b.npy", np.zeros((6, 5, 3), np.uint8))
+    case = Case("a", two_channels[0].images, tmp_path / "b.npy")
+    with pytest.raises(InputError, match=r"b\.npy"):
+        load_case(case, Pipeline())
+
+
+def test_labels_over_255_are_refused(two_channels, tmp_path):
+    np.save(tmp_path / "b.npy", np.full((6, 5, 4), 256, np.int32))
+    case = Case("a", two_channels[0].images, tmp_path / "b.npy")
+    with pytest.raises(InputError, match="over 255"):
+        load_case(case, Pipeline())
+
+
+def test_image_and_label_in_memory_must_have_one_shape():
+    volume = Volume(np.zeros((4, 4)), np.eye(3))
+    with pytest.raises(InputError, match="case 'a': image of shape"):
+        LoadedCase("a", np.zeros((4, 4, 1)), np.zeros((4, 5)), volume, volume)
+
+
+def test_hippocampus_dataset_is_found_and_loaded(data_dir):
+    dataset = find_cases(data_dir / "hippocampus")
+    assert len(dataset.cases) == 210
+    loaded = load_case(dataset.cases[0], Pipeline((ZScore(),)), classes=3, channels=1)
+    assert loaded.image.shape == (*loaded.label.shape, 1)
+    assert set(np.unique(loaded.label)) == {0, 1, 2}
+
+
+def test_meningioma_slices_are_found_and_loaded(data_dir):
+    dataset = find_cases(data_dir / "meningioma2d")
+    assert len(dataset.cases) == 602
+    loaded = load_case(dataset.cases[0], Pipeline(), classes=2, channels=1)
+    assert (loaded.image.shape, loaded.label.shape) == ((512, 512, 1), (512, 512))
+    assert set(np.unique(loaded.label)) == {0, 1}
