@@ -147,11 +147,11 @@ def volume_ml(mask: Mask, spacing: Sequence[float]) -> float:
 
 
 def overlap_table(
-    truth: Integer[np.ndarray, "*spatial"],
-    prediction: Integer[np.ndarray, "*spatial"],
+    truth: Mask,
+    prediction: Mask,
     labels: Sequence[str],
     spacing: Sequence[float] | None = None,
-) -> list[dict[str, str | float]]:
+) -> list[dict[str, str | float | int]]:
     """Compare two label maps, one label after another.
 
     Args:
@@ -178,8 +178,8 @@ def overlap_table(
     measured = spacing is not None and len(spacing) == 3
     unit = "ml" if measured else "voxels"
 
-    def size(mask: np.ndarray) -> float:
-        return volume_ml(mask, spacing) if spacing and measured else float(np.count_nonzero(mask))
+    def size(mask: np.ndarray) -> float | int:
+        return volume_ml(mask, spacing) if spacing and measured else int(np.count_nonzero(mask))
 
     return [
         {

@@ -262,31 +262,36 @@ def _draw_heading(figure: "Figure", title: str, view: View) -> None:
 
 
 def _draw_loss(axes: "Axes", metrics: "pd.DataFrame") -> None:
-    losses = metrics[metrics.metric == "loss"]
-    for i, ((run, split), rows) in enumerate(losses.groupby(["run", "split"])):
-        curve = rows.groupby("epoch").value.mean()
-        name = f"{run}, {split}" if losses.run.nunique() > 1 else split
-        axes.plot(curve.index, curve, color=_LABELS[i % len(_LABELS)], lw=1.6, label=name)
-    _style(axes, xlabel="epoch", ylabel="loss", title="Loss")
-    _name_lines(axes)
+    _draw_curves(axes, metrics[metrics.metric == "loss"], "split")
+    _style(axes, title="Loss", ylabel="loss", xlabel="epoch")
 
 
 def _draw_dice(axes: "Axes", metrics: "pd.DataFrame") -> None:
     dice = validation_dice(metrics)
-    for i, ((run, label), rows) in enumerate(dice.groupby(["run", "label"])):
-        curve = rows.groupby("epoch").value.mean()
-        name = f"{run}, {label}" if dice.run.nunique() > 1 else label
-        colour = _LABELS[i % len(_LABELS)]
-        axes.plot(curve.index, curve, color=colour, lw=1.6, marker="o", ms=2.5, label=name)
+    _draw_curves(axes, dice, "label")
     epoch = best_epoch(metrics)
     if epoch is not None:
-        axes.axvline(epoch, color=_FAINT, lw=0.8, ls=":")
         mean = dice[dice.epoch == epoch].value.mean()
+        axes.axvline(epoch, color=_FAINT, lw=0.8, ls=":")
         axes.set_title(
             f"best mean {mean:.3f}, epoch {epoch}", loc="right", fontsize=8, color=_FAINT
         )
-    _style(axes, xlabel="epoch", ylabel="Dice, mean over cases", title="Validation Dice")
-    _name_lines(axes)
+    _style(axes, title="Validation Dice", ylabel="Dice, mean over cases", xlabel="epoch")
+
+
+def _draw_curves(axes: "Axes", rows: "pd.DataFrame", kind: str) -> None:
+    """Draw the mean of each epoch, one line for each run and each value of the column ``kind``."""
+    from matplotlib.ticker import MaxNLocator
+
+    several = rows.run.nunique() > 1
+    for i, ((run, name), group) in enumerate(rows.groupby(["run", kind], sort=False)):
+        curve = group.groupby("epoch").value.mean()
+        label = f"{run}, {name}" if several else str(name)
+        colour = _LABELS[i % len(_LABELS)]
+        axes.plot(curve.index, curve, color=colour, lw=1.6, marker="o", ms=2.5, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(rows):
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _by_label(rows: "pd.DataFrame") -> list[tuple[str, "pd.Series[float]"]]:
@@ -320,8 +325,3 @@ def _style(axes: "Axes", *, title: str, ylabel: str, xlabel: str = "") -> None:
     axes.grid(axis="y", color="#E4E4E4", lw=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _name_lines(axes: "Axes") -> None:
-    if axes.lines and axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)

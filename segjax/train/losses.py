@@ -227,6 +227,7 @@ class Term:
             value = getattr(self, option.name)
             if option.name not in _LOSSES[self.name][1] and value != option.default:
                 raise InputError(f"the loss '{self.name}' has no '{option.name}': leave it out")
+        _check_weight("weight", self.weight)
         _check_options(self.alpha, self.beta, self.per, self.smooth)
 
     def __call__(self, predictions: Predictions, labels: Labels, *, logits: bool = True) -> Scalar:
@@ -280,7 +281,20 @@ class Loss:
         Raises:
             InputError: For an unknown field, an unknown loss or a value out of range.
         """
+        if not isinstance(terms, Sequence):
+            raise InputError(f"a loss is {terms!r}: give a list of terms")
         return cls(tuple(_term_from_json(term) for term in terms))
+
+
+_JSON_TYPES: dict[str, Any] = {
+    "name": str,
+    "weight": float | int,
+    "alpha": float | int,
+    "beta": float | int | None,
+    "background": bool,
+    "per": str,
+    "smooth": float | int,
+}
 
 
 def _term_to_json(term: Term) -> dict[str, Any]:
@@ -289,9 +303,13 @@ def _term_to_json(term: Term) -> dict[str, Any]:
 
 
 def _term_from_json(term: Mapping[str, Any]) -> Term:
-    known = {field.name for field in fields(Term)}
-    if unknown := sorted(set(term) - known):
-        raise InputError(f"unknown field '{unknown[0]}' in a loss: use {', '.join(sorted(known))}")
+    if not isinstance(term, Mapping):
+        raise InputError(f"a loss has a term {term!r}: give an object such as {{'name': 'dice'}}")
+    for name, value in term.items():
+        if name not in _JSON_TYPES:
+            raise InputError(f"unknown field '{name}' in a loss: use {', '.join(_JSON_TYPES)}")
+        if not isinstance(value, _JSON_TYPES[name]):
+            raise InputError(f"a loss has {name} {value!r}, which is of the wrong type")
     return Term(**term)
 
 
@@ -357,11 +375,14 @@ def _matching(labels: Array | np.ndarray, predictions: Array | np.ndarray) -> Ar
 
 
 def _check_options(alpha: Weight, beta: Weight | None, per: str, smooth: float) -> None:
-    weights = {"alpha": alpha, "beta": 1 - alpha if beta is None else beta}
-    for name, value in weights.items():
-        if isinstance(value, float | int) and not 0 <= value < float("inf"):
-            raise InputError(f"{name} is {value}: Tversky weights must be finite and not negative")
+    _check_weight("alpha", alpha)
+    _check_weight("beta", 1 - alpha if beta is None else beta)
     if per not in ("batch", "image"):
         raise InputError(f"per is '{per}': choose 'batch' or 'image'")
     if not _SMALLEST_SMOOTH <= smooth < float("inf"):
         raise InputError(f"smooth is {smooth}: choose {_SMALLEST_SMOOTH} or more")
+
+
+def _check_weight(name: str, value: Weight) -> None:
+    if isinstance(value, float | int) and not 0 <= value < float("inf"):
+        raise InputError(f"{name} is {value}: weights must be finite and not negative")

@@ -374,7 +374,11 @@ def test_loss_is_immutable():
         (lambda: Term("dice", smooth=0.0), "smooth is 0.0"),
         (lambda: Term("dice", per="voxel"), "per"),
         (lambda: Loss(()), "at least one term"),
+        (lambda: Term("dice", weight=-1.0), "weight is -1.0"),
         (lambda: Loss.from_json([{"name": "dice", "gamma": 2}]), "unknown field 'gamma'"),
+        (lambda: Loss.from_json([{"name": "tversky", "alpha": "0.3"}]), "alpha '0.3'"),
+        (lambda: Loss.from_json(["dice"]), "'dice'"),
+        (lambda: Loss.from_json(3), "3"),
     ],
 )
 def test_impossible_options_are_refused(build, message):

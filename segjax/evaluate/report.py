@@ -1,0 +1,272 @@
+"""One HTML page that shows a whole training: settings, curves, Dice of each case, pictures.
+
+The page needs nothing but itself: its pictures are embedded, it loads no script and no font.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segjax.errors import InputError
+from segjax.evaluate.metrics import best_epoch, read_metrics, validation_dice
+from segjax.evaluate.overlap import overlap_table
+from segjax.evaluate.plots import dice_by_case, learning_curves, overlay
+from segjax.files import atomic_path
+from segjax.volume import Volume
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Example", "write_report"]
+
+Row = Sequence[str | float | int]
+
+_HEADINGS = {
+    "dice": "Dice",
+    "positive_predictive_value": "predictive value",
+    "truth_ml": "truth (ml)",
+    "prediction_ml": "prediction (ml)",
+    "truth_voxels": "truth (voxels)",
+    "prediction_voxels": "prediction (voxels)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One case to show in a report.
+
+    Attributes:
+        name: Name of the case.
+        image: The image.
+        truth: Label map on the image's grid; None where it is not known.
+        prediction: Label map on the image's grid.
+
+    Example:
+        >>> Example("case 7", flair, None, mask).name  # doctest: +SKIP
+        'case 7'
+    """
+
+    name: str
+    image: Volume
+    truth: Volume | None
+    prediction: Volume
+
+
+def write_report(run: str | os.PathLike[str], *, examples: Sequence[Example] = ()) -> Path:
+    """Write ``report.html`` into the folder of a run, and its pictures into ``figures/``.
+
+    Reads ``config.json`` and ``metrics.csv`` of the run; an earlier report is replaced.
+
+    Args:
+        run: Folder of a training run.
+        examples: Cases to show, in this order.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: When the folder is no run, its files cannot be read, or a mask does not lie
+            on its image's grid.
+
+    Example:
+        >>> write_report("run", examples=[Example("case 7", flair, truth, mask)])  # doctest: +SKIP
+        PosixPath('run/report.html')
+    """
+    run = Path(run)
+    config = _read_config(run / "config.json")
+    metrics = read_metrics(run / "metrics.csv")
+    figures = _folder(run / "figures")
+    sections = [
+        _overview(config, metrics),
+        _training(run / "metrics.csv", metrics, figures),
+        _examples(examples, config, figures),
+        _settings(config),
+    ]
+    title = f"{config.get('name') or run.resolve().name}: {config.get('model', 'training')}"
+    page = _PAGE.format(title=escape(title), style=_STYLE, sections="\n".join(sections))
+    path = run / "report.html"
+    with atomic_path(path, overwrite=True) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read; give the folder of a training run") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: is no configuration of a run")
+    return config
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: the folder cannot be made ({error.strerror})") from error
+    return path
+
+
+def _overview(config: Mapping[str, Any], metrics: "pd.DataFrame") -> str:
+    facts = {"model": config.get("model", ""), "epochs": metrics.epoch.max()}
+    if (epoch := best_epoch(metrics)) is not None:
+        rows = validation_dice(metrics)
+        best = rows[rows.epoch == epoch]
+        facts = {"mean validation Dice": f"{best.value.mean():.3f}", "best epoch": epoch} | facts
+        facts["validation cases"] = best.case.nunique()
+    tiles = (
+        f"<div><b>{escape(str(v))}</b><span>{escape(k)}</span></div>" for k, v in facts.items()
+    )
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _training(path: Path, metrics: "pd.DataFrame", figures: Path) -> str:
+    learning_curves(path, figures / "learning_curves.png", overwrite=True)
+    parts = [_picture(figures / "learning_curves.png", "Loss and validation Dice by epoch")]
+    if (epoch := best_epoch(metrics)) is not None:
+        dice_by_case(path, figures / "dice_by_case.png", overwrite=True)
+        rows = validation_dice(metrics)
+        best = rows[rows.epoch == epoch]
+        parts.append(f"<h2>Validation Dice, epoch {epoch}</h2>")
+        parts.append(_label_summary(best))
+        parts.append(_picture(figures / "dice_by_case.png", "Dice of each case"))
+        parts.append(_case_table(best))
+    return "<h2>Training</h2>" + "".join(parts)
+
+
+def _label_summary(best: "pd.DataFrame") -> str:
+    groups = best.groupby("label", sort=False).value
+    rows = [
+        (str(label), v.mean(), v.std(ddof=0), v.median(), v.min(), v.max(), len(v))
+        for label, v in groups
+    ]
+    return _table(("label", "mean", "standard deviation", "median", "lowest", "highest", "n"), rows)
+
+
+def _case_table(best: "pd.DataFrame") -> str:
+    """Return the Dice of every case and label, the worst case first."""
+    labels = list(dict.fromkeys(best.label))
+    table = best.pivot_table("value", "case", "label")[labels]
+    table["mean"] = table.mean(axis=1)
+    table = table.sort_values("mean")
+    rows = [(str(case), *values) for case, *values in table.itertuples()]
+    body = _table(("case", *table.columns), rows)
+    return f"<details><summary>Every case, the worst first</summary>{body}</details>"
+
+
+def _examples(examples: Sequence[Example], config: Mapping[str, Any], figures: Path) -> str:
+    if not examples:
+        return ""
+    labels = tuple(config.get("labels", ()))
+    shown = (_example(e, labels, figures / f"example_{i}.png") for i, e in enumerate(examples, 1))
+    return "<h2>Examples</h2>" + "".join(shown) + f"<p class='note'>{_CONVENTIONS}</p>"
+
+
+def _example(example: Example, labels: Sequence[str], path: Path) -> str:
+    image, truth, prediction = example.image, example.truth, example.prediction
+    overlay(image, truth, prediction, path=path, title=example.name, labels=labels, overwrite=True)
+    parts = [_picture(path, f"{example.name}: image, truth and prediction")]
+    if truth is not None:
+        rows = overlap_table(truth.data, prediction.data, labels, image.spacing)
+        names = [_HEADINGS.get(name, name) for name in rows[0]] if rows else []
+        parts.append(_table(names, [tuple(row.values()) for row in rows]))
+    return f"<section>{''.join(parts)}</section>"
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    return f"<h2>Settings</h2>{_table(('setting', 'value'), list(_flat(config)))}"
+
+
+def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
+    """Yield nested settings as dotted names and text; the items of a list stand on one row each."""
+    items = value if isinstance(value, list) else []
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif any(isinstance(item, Mapping) for item in items):
+        for number, item in enumerate(items, 1):
+            yield f"{name} {number}", ", ".join(f"{key} {text}" for key, text in _flat(item))
+    elif isinstance(value, list):
+        yield name, ", ".join(map(str, items)) or "none"
+    else:
+        yield name, "none" if value is None else str(value)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Row]) -> str:
+    head = "".join(f"<th>{escape(str(name))}</th>" for name in headings)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _cell(value: str | float | int) -> str:
+    if isinstance(value, str):
+        return f"<td>{escape(value)}</td>"
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f'<td class="number">{text}</td>'
+
+
+def _picture(path: Path, description: str) -> str:
+    """Embed a PNG file; two of its pixels make one of the page."""
+    data = path.read_bytes()
+    width = int.from_bytes(data[16:20]) // 2
+    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return f'<img width="{width}" alt="{escape(description)}" src="{source}">'
+
+
+_CONVENTIONS = """The slice with most foreground of each case, in radiological convention: the
+patient's right is on the left (2D images are shown as they are stored). Dice, sensitivity and
+predictive value are of the whole case; they are 1 where truth and prediction are both empty, and
+0 where only one of them is."""
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d2126; --faint: #646d78; --line: #dfe3e8;
+  --card: #fff; --page: #f5f6f8; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e7eb; --faint: #9aa4b0; --line: #353b44;
+  --card: #20242a; --page: #16191d; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
+h1 { font-size: 26px; font-weight: 650; margin: 0 0 20px; }
+h2 { font-size: 18px; font-weight: 650; margin: 40px 0 12px; }
+.tiles { display: flex; flex-wrap: wrap; gap: 12px; }
+.tiles div { flex: 1 1 140px; background: var(--card); border: 1px solid var(--line);
+  border-radius: 8px; padding: 12px 16px; }
+.tiles b { display: block; font-size: 22px; font-weight: 650; }
+.tiles span, .note { color: var(--faint); font-size: 13px; }
+img { display: block; max-width: 100%; height: auto; background: #fff; padding: 12px;
+  border: 1px solid var(--line); border-radius: 8px; margin: 12px 0; }
+section { margin-bottom: 28px; }
+.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line);
+  border-radius: 8px; margin: 12px 0; }
+table { border-collapse: collapse; width: 100%; font-size: 14px; }
+th, td { text-align: left; padding: 6px 14px; border-bottom: 1px solid var(--line);
+  vertical-align: top; }
+tr:last-child td { border-bottom: 0; }
+th { color: var(--faint); font-weight: 550; white-space: nowrap; }
+td.number { font-variant-numeric: tabular-nums; }
+summary { cursor: pointer; color: var(--faint); }
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{sections}
+</main>
+</body>
+</html>
+"""
