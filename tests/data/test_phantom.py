@@ -14,6 +14,12 @@ both = pytest.mark.parametrize("kind", ["ms", "meningioma"])
 sizes = pytest.mark.parametrize("shape", [(48, 48, 48), (96, 96), (64, 48, 32)])
 
 
+def best_dice_of_a_threshold(image, lesion):
+    """Return the greatest Dice that "brighter than t" reaches, over all t."""
+    hits = np.cumsum(lesion.ravel()[np.argsort(-image.ravel())])
+    return np.max(2 * hits / (np.arange(1, lesion.size + 1) + lesion.sum()))
+
+
 @both
 @sizes
 def test_phantoms_have_the_promised_shapes_types_and_values(kind, shape):
@@ -62,8 +68,7 @@ def test_lesions_are_brighter_than_their_surroundings_but_no_threshold_finds_the
         lesion = label == 1
         around = ndimage.binary_dilation(lesion, iterations=3) & ~ndimage.binary_dilation(lesion)
         assert np.median(image[lesion]) > 1.25 * np.median(image[around])
-        brighter = image > np.percentile(image[lesion], 20)
-        assert brighter.sum() > 1.5 * lesion.sum()
+        assert best_dice_of_a_threshold(image, lesion) < 0.75
 
 
 def test_head_is_surrounded_by_air_and_noise_is_there():
