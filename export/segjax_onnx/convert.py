@@ -106,15 +106,21 @@ def export_onnx(
     with atomic_path(path, overwrite=overwrite) as temporary:
         config = read_config(run)
         variables = load_variables(run, which)
-        model = models.create(
-            config.model, in_channels=config.in_channels, out_channels=config.out_channels
-        )
+        model = _create(config)
         metadata = _describe(config, model, which)
         proto = to_onnx(model, variables, metadata=metadata, opset=opset)
         proto = _attach(proto, dataclasses.replace(metadata, local=_is_local(proto)))
         _check_parity(proto, model, variables, metadata.activation)
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
     return path
+
+
+def _create(config: "TrainConfig") -> Any:
+    channels = {"in_channels": config.in_channels, "out_channels": config.out_channels}
+    try:
+        return models.create(config.model, **channels)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def _describe(config: "TrainConfig", model: Any, which: str) -> ModelMetadata:

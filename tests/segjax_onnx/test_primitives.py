@@ -7,15 +7,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from segjax.models import ops
 from segjax_onnx import primitives
 from segjax_onnx.primitives import onnx_forms as forms
 
-CONV = {2: F.conv2d, 3: F.conv3d}
-CONV_TRANSPOSE = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
-MAX_POOL = {2: F.max_pool2d, 3: F.max_pool3d}
+CONV = {2: functional.conv2d, 3: functional.conv3d}
+CONV_TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
+MAX_POOL = {2: functional.max_pool2d, 3: functional.max_pool3d}
 SPACES = {2: ((8, 6), (7, 13)), 3: ((8, 6, 4), (5, 7, 9))}
 
 
@@ -64,7 +64,9 @@ def test_conv_is_that_of_pytorch_with_same_padding(rank, stride, size):
     padding = ((size - 1) // 2, size // 2) * rank
     assert_same(
         lambda x: forms.conv((x,), kernel, bias, stride),
-        lambda x: CONV[rank](F.pad(x, padding), weight, torch.from_numpy(bias), stride=stride),
+        lambda x: CONV[rank](
+            functional.pad(x, padding), weight, torch.from_numpy(bias), stride=stride
+        ),
         channels=2,
         rank=rank,
     )
@@ -91,7 +93,9 @@ def test_several_features_are_concatenated_on_their_channels_and_a_bias_may_be_m
     weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
     assert_same(
         lambda x: forms.conv((x, forms.leaky_relu(x, 0.5)), kernel, None, 1),
-        lambda x: F.conv2d(torch.cat([x, F.leaky_relu(x, 0.5)], 1), weight, padding=1),
+        lambda x: functional.conv2d(
+            torch.cat([x, functional.leaky_relu(x, 0.5)], 1), weight, padding=1
+        ),
         channels=2,
         rank=2,
     )
@@ -102,7 +106,7 @@ def test_instance_norm_prelu_is_that_of_pytorch(rank):
     slope = np.float32(0.3)
     assert_same(
         lambda x: forms.instance_norm_prelu(x, slope, None),
-        lambda x: F.prelu(F.instance_norm(x, eps=1e-5), torch.tensor([0.3])),
+        lambda x: functional.prelu(functional.instance_norm(x, eps=1e-5), torch.tensor([0.3])),
         channels=3,
         rank=rank,
     )
@@ -115,13 +119,17 @@ def test_max_pool_is_that_of_pytorch(rank):
 
 @pytest.mark.parametrize("rank", [2, 3])
 def test_upsample_is_nearest_interpolation(rank):
-    assert_same(forms.upsample, lambda x: F.interpolate(x, scale_factor=2), channels=3, rank=rank)
+    assert_same(
+        forms.upsample, lambda x: functional.interpolate(x, scale_factor=2), channels=3, rank=rank
+    )
 
 
 @pytest.mark.parametrize("opset", [17, 18, 21])
 @pytest.mark.parametrize("rank", [2, 3])
 def test_softmax_is_that_of_pytorch_over_the_channels(rank, opset):
-    assert_same(primitives.softmax, lambda x: F.softmax(x, 1), channels=3, rank=rank, opset=opset)
+    assert_same(
+        primitives.softmax, lambda x: functional.softmax(x, 1), channels=3, rank=rank, opset=opset
+    )
 
 
 def test_sigmoid_is_that_of_pytorch():
