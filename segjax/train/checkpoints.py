@@ -56,7 +56,7 @@ class Checkpoints:
     def __init__(self, folder: Path):
         self._folder = folder
         self._policy = _NewestAndBest()
-        with _quiet(), _disk_errors(folder):
+        with _quiet(), disk_errors(folder):
             self._manager = _manager(
                 folder,
                 create=True,
@@ -83,7 +83,7 @@ class Checkpoints:
         content = {"best_step": self._policy.best, "index": index, "meta": meta}
         content["checksum"] = _checksum(vector, content)
         items = args.Composite(arrays=args.ArraySave(vector), content=args.JsonSave(content))
-        with _quiet(), _disk_errors(self._folder):
+        with _quiet(), disk_errors(self._folder):
             self._manager.save(step, args=items, force=True)
 
     def restore_last(self, template: State) -> tuple[State, dict[str, Any]] | None:
@@ -285,7 +285,7 @@ def _unpack(arrays: dict[tuple[str, ...], np.ndarray], template: State, path: Pa
 
 
 def _checksum(vector: UInt8[np.ndarray, " byte"], content: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(content, sort_keys=True).encode(), zlib.crc32(vector))
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode(), zlib.crc32(vector.data))
 
 
 @contextlib.contextmanager
@@ -303,7 +303,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> Iterator[None]:
     """Turn errors of the disk into one line that says what to do."""
     try:
         yield

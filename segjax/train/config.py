@@ -6,17 +6,24 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
 
 import segjax
 from segjax.data import augment
 from segjax.data.augment.transform import Transform
-from segjax.data.pipeline import Pipeline
+from segjax.data.datasets import Dataset
+from segjax.data.pipeline import Pipeline, Reorient, ZScore
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.train.losses import Loss
+from segjax.train.survey import survey
 
 CONFIG_FILE = "config.json"
+_LARGEST = {2: 256, 3: 64}  # voxels along an axis of a default patch, by the network's rank
+_SMALL_PATCH = 48**3  # voxels; of smaller patches four make a batch
+_STEPS = 1000  # steps of a default training, about
 Activation = Literal["softmax", "sigmoid"]
 Schedule = Literal["one-cycle", "constant", "cosine"]
 
@@ -43,7 +50,7 @@ class OptimizerConfig:
     gradient_clip: float | None = 1.0
 
     def __post_init__(self) -> None:
-        _check(self, _OPTIMIZER_RULES, "optimizer.")
+        _check(vars(self), _OPTIMIZER_RULES, "optimizer.")
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class TrainConfig:
     name: str = "run"
 
     def __post_init__(self) -> None:
-        _check(self, _TRAIN_RULES)
+        _check(vars(self), _TRAIN_RULES)
         if self.activation == "sigmoid" and len(self.labels) != 2:
             raise InputError(
                 f"activation sigmoid has one output, but there are {len(self.labels)} labels "
@@ -141,17 +148,23 @@ class TrainConfig:
         """
         _check_names(cls, values)
         decoded = {name: _DECODERS.get(name, _same)(value) for name, value in values.items()}
+        _check(decoded, _TRAIN_RULES)
         return cls(**decoded)
 
 
-def write_config(config: TrainConfig, run: Path) -> None:
-    """Write ``config.json`` into a run's folder, which is made where it is absent.
+def write_config(config: TrainConfig, run: Path, *, overwrite: bool = False) -> None:
+    """Write ``config.json`` into a run's folder.
+
+    Args:
+        config: The configuration.
+        run: The folder.
+        overwrite: Replace a file that is there already.
 
     Raises:
-        InputError: The file exists or cannot be written.
+        InputError: The file exists and may not be replaced, or it cannot be written.
     """
     text = json.dumps({"segjax": segjax.__version__, **config.to_json()}, indent=2)
-    with atomic_path(run / CONFIG_FILE) as path:
+    with atomic_path(run / CONFIG_FILE, overwrite=overwrite) as path:
         path.write_text(text + "\n", encoding="utf-8")
 
 
@@ -177,6 +190,85 @@ def read_config(run: Path) -> TrainConfig:
         return TrainConfig.from_json({k: v for k, v in values.items() if k != "segjax"})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def default_config(
+    dataset: Dataset, model: str = "mpunet++", *, pipeline: Pipeline | None = None
+) -> TrainConfig:
+    """Choose a configuration for a dataset, from its rank, sizes, channels and labels.
+
+    Volumes are turned to RAS; intensities become z-scores. A patch covers 95 of 100 cases where
+    they are small, and has at most 64 voxels along an axis of a volume, 256 of an image; a 2D
+    network on volumes gets patches of one slice. About 1000 steps are made, in epochs that see
+    each case about once as a whole. Intensities are scaled and noise is added; nothing is
+    flipped, since left and right differ in a brain.
+
+    Args:
+        dataset: Labelled cases; all label maps are read.
+        model: Name in :func:`segjax.models.names`.
+        pipeline: Preprocessing, if another one is wanted.
+
+    Returns:
+        The configuration; :func:`dataclasses.replace` changes fields.
+
+    Raises:
+        InputError: The dataset cannot be used, or the model does not fit it.
+
+    Example:
+        >>> import tempfile
+        >>> from segjax.data.phantom import write_dataset
+        >>> dataset = write_dataset(tempfile.mkdtemp(), count=2, shape=(30, 40))
+        >>> default_config(dataset, "unet2d-k3").patch_size
+        (32, 64)
+    """
+    pipeline = Pipeline((Reorient("RAS"), ZScore())) if pipeline is None else pipeline
+    found = survey(dataset, pipeline)
+    network = create_model(model, in_channels=found.channels, out_channels=len(found.labels))
+    if network.spatial_dims > found.spatial_dims:
+        raise InputError(f"model {model} needs volumes, but the cases are 2D: use a 2D model")
+    patch = _patch_size(found.shapes, network)
+    flat = network.spatial_dims == 2
+    batch_size = 8 if flat else 4 if math.prod(patch) <= _SMALL_PATCH else 2
+    patches_per_case = _patches_per_case(found.shapes, patch)
+    steps = math.ceil(len(dataset.cases) * patches_per_case / batch_size)
+    return TrainConfig(
+        model,
+        patch,
+        in_channels=found.channels,
+        labels=found.labels,
+        pipeline=pipeline,
+        batch_size=batch_size,
+        patches_per_case=patches_per_case,
+        epochs=max(10, math.ceil(_STEPS / steps)),
+        validate_every=max(1, math.ceil(_STEPS / steps) // 20),
+        optimizer=OptimizerConfig(learning_rate=3e-3 if model == "mpunet++" else 1e-3),
+        augment=(augment.ScaleIntensity(), augment.Noise()),
+    )
+
+
+def create_model(model: str, *, in_channels: int, out_channels: int) -> Any:
+    """Create a network by name, as :func:`segjax.models.create` does.
+
+    Raises:
+        InputError: The name is unknown.
+    """
+    from segjax import models
+
+    if model not in models.names():
+        raise InputError(f"no network is named '{model}': choose {', '.join(models.names())}")
+    return models.create(model, in_channels=in_channels, out_channels=out_channels)
+
+
+def _patch_size(shapes: Sequence[tuple[int, ...]], model: Any) -> tuple[int, ...]:
+    largest, multiple = _LARGEST[model.spatial_dims], model.size_multiple
+    usual = np.percentile(np.array(shapes), 95, axis=0)
+    sizes = [max(multiple, -(-min(int(n), largest) // multiple) * multiple) for n in np.ceil(usual)]
+    return (*sizes[: model.spatial_dims], *[1] * (len(sizes) - model.spatial_dims))
+
+
+def _patches_per_case(shapes: Sequence[tuple[int, ...]], patch: tuple[int, ...]) -> int:
+    voxels = float(np.median(np.prod(np.array(shapes), axis=1)))
+    return min(8, max(1, round(voxels / math.prod(patch))))
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
@@ -234,6 +326,7 @@ def _tuple(value: Any) -> Any:
 
 def _optimizer(values: Any) -> OptimizerConfig:
     _check_names(OptimizerConfig, values, "optimizer.")
+    _check(values, _OPTIMIZER_RULES, "optimizer.")
     return OptimizerConfig(**values)
 
 
@@ -265,6 +358,13 @@ def _is_patch(value: Any) -> bool:
 
 
 Rule = tuple[Callable[[Any], bool], str]
+
+
+def _one_of(kind: Any) -> Rule:
+    choices = get_args(kind)
+    return (lambda v: v in choices, f"one of {', '.join(choices)}")
+
+
 _COUNT: Rule = (lambda v: _whole(v, 1), "a whole number from 1 up")
 _OPTIONAL_COUNT: Rule = (lambda v: v is None or _whole(v, 1), "a whole number from 1 up, or null")
 _POSITIVE: Rule = (lambda v: _number(v) and v > 0, "a number over 0")
@@ -272,7 +372,7 @@ _POSITIVE: Rule = (lambda v: _number(v) and v > 0, "a number over 0")
 _OPTIMIZER_RULES: dict[str, Rule] = {
     "learning_rate": _POSITIVE,
     "weight_decay": (lambda v: _number(v) and v >= 0, "a number from 0 up"),
-    "schedule": (lambda v: v in Schedule.__args__, f"one of {', '.join(Schedule.__args__)}"),
+    "schedule": _one_of(Schedule),
     "gradient_clip": (lambda v: v is None or _POSITIVE[0](v), "a number over 0, or null"),
 }
 _TRAIN_RULES: dict[str, Rule] = {
@@ -280,7 +380,7 @@ _TRAIN_RULES: dict[str, Rule] = {
     "patch_size": (_is_patch, "2 or 3 whole numbers from 1 up"),
     "in_channels": _COUNT,
     "labels": (_names_of_labels, "2 to 256 different names, that of the background first"),
-    "activation": (lambda v: v in Activation.__args__, f"one of {', '.join(Activation.__args__)}"),
+    "activation": _one_of(Activation),
     "batch_size": _COUNT,
     "patches_per_case": _COUNT,
     "foreground": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),
@@ -293,8 +393,7 @@ _TRAIN_RULES: dict[str, Rule] = {
 }
 
 
-def _check(config: object, rules: Mapping[str, Rule], prefix: str = "") -> None:
+def _check(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
     for name, (holds, requirement) in rules.items():
-        value = getattr(config, name)
-        if not holds(value):
-            raise InputError(f"{prefix}{name} must be {requirement}, not {value!r}")
+        if name in values and not holds(values[name]):
+            raise InputError(f"{prefix}{name} must be {requirement}, not {values[name]!r}")

@@ -1,0 +1,106 @@
+"""What a training shows on the screen while it runs."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+
+class Display(Protocol):
+    """What :func:`show_training` gives to the loop."""
+
+    def step(self, done: int, loss: float | None) -> None:
+        """Show that so many steps of the whole training are done, and a recent loss."""
+
+    def validate(self, epoch: int) -> None:
+        """Show that the network of this epoch is being validated."""
+
+    def epoch(self, epoch: int, loss: float, dice: float | None, best: float | None) -> None:
+        """Show what an epoch gave."""
+
+
+@contextlib.contextmanager
+def show_training(epochs: int, steps_per_epoch: int, *, first_step: int = 0) -> Iterator[Display]:
+    """Show a training on stderr: a bar on a terminal, elsewhere one plain line per epoch.
+
+    Both tell epoch, loss, best Dice and the time left.
+
+    Args:
+        epochs: Epochs of the whole training.
+        steps_per_epoch: Steps of each.
+        first_step: Steps that are done already.
+    """
+    if not sys.stderr.isatty():
+        yield _Lines(epochs, first_step / steps_per_epoch)
+        return
+    with _progress() as progress:
+        yield _Bar(progress, epochs, steps_per_epoch, first_step)
+
+
+class _Bar:
+    def __init__(self, progress: Any, epochs: int, steps_per_epoch: int, first_step: int):
+        self._progress, self._epochs, self._per_epoch = progress, epochs, steps_per_epoch
+        total = epochs * steps_per_epoch
+        self._task = progress.add_task("", total=total, completed=first_step, loss="–", best="–")
+        self.step(first_step, None)
+
+    def step(self, done: int, loss: float | None) -> None:
+        epoch = min(done // self._per_epoch + 1, self._epochs)
+        fields = {} if loss is None else {"loss": f"{loss:.4f}"}
+        self._update(f"epoch {epoch}/{self._epochs}", completed=done, **fields)
+
+    def validate(self, epoch: int) -> None:
+        self._update(f"validating epoch {epoch}/{self._epochs}")
+
+    def epoch(self, epoch: int, loss: float, dice: float | None, best: float | None) -> None:
+        self._update(f"epoch {epoch}/{self._epochs}", loss=f"{loss:.4f}")
+        if best is not None:
+            self._progress.update(self._task, best=f"{best:.4f}")
+
+    def _update(self, description: str, **fields: Any) -> None:
+        self._progress.update(self._task, description=description, **fields)
+
+
+def _progress() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as TimeLeftColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]} · best Dice {task.fields[best]} ·"),
+        TimeElapsedColumn(),
+        TextColumn("· left"),
+        TimeLeftColumn(),
+        console=Console(stderr=True),
+        refresh_per_second=4,
+        speed_estimate_period=600,  # over several epochs with their validations
+    )
+
+
+class _Lines:
+    def __init__(self, epochs: int, done: float):
+        self._epochs, self._first, self._start = epochs, done, time.monotonic()
+
+    def step(self, done: int, loss: float | None) -> None: ...
+
+    def validate(self, epoch: int) -> None: ...
+
+    def epoch(self, epoch: int, loss: float, dice: float | None, best: float | None) -> None:
+        elapsed = time.monotonic() - self._start
+        left = elapsed / (epoch - self._first) * (self._epochs - epoch)
+        parts = [f"epoch {epoch}/{self._epochs}", f"loss {loss:.4f}"]
+        if dice is not None:
+            parts.append(f"Dice {dice:.4f}")
+        if best is not None:
+            parts.append(f"best {best:.4f}")
+        line = ", ".join([*parts, f"{_duration(left)} left"])
+        print(line, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

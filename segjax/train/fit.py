@@ -1,0 +1,440 @@
+"""The loop around the training step: sample, step, validate, save, resume."""
+
+import contextlib
+import dataclasses
+import math
+import time
+import warnings
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from segjax.data.datasets import Case, Dataset, LoadedCase, Split, load_case
+from segjax.data.loader import Loader, Sampling, prefetch
+from segjax.errors import InputError
+from segjax.progress import track
+from segjax.train.checkpoints import CHECKPOINT_FOLDER, Checkpoints
+from segjax.train.config import TrainConfig, create_model
+from segjax.train.display import Display, show_training
+from segjax.train.metrics import METRICS_FILE, MetricsFile, Row
+from segjax.train.run import check_run, owned, write_run
+from segjax.train.step import (
+    TrainState,
+    init_state,
+    make_optimizer,
+    make_predict,
+    make_train_step,
+)
+from segjax.train.validate import Scores, mean_dice, validate_case, window_batch
+
+_AHEAD = 2  # steps that may be under way before the host waits for the oldest of them
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training came to.
+
+    Attributes:
+        run: Its folder.
+        epochs: Epochs done; fewer than configured where it stopped early.
+        best_epoch: Epoch of the best validation, from 1 on; ``None`` without validation cases.
+        best_dice: Its Dice, averaged over cases and labels.
+        seconds: Time of training and validation, over all its parts.
+    """
+
+    run: Path
+    epochs: int
+    best_epoch: int | None
+    best_dice: float | None
+    seconds: float
+
+
+class RunFinishedError(InputError):
+    """The folder holds this very training, and it is finished.
+
+    Attributes:
+        result: What it came to.
+    """
+
+    def __init__(self, result: FitResult):
+        self.result = result
+        dice = "" if result.best_dice is None else f", best Dice {result.best_dice:.4f}"
+        super().__init__(
+            f"{result.run}: this training is finished ({result.epochs} epochs{dice}) and is not "
+            "overwritten; give another folder to train again"
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is: with the state, all that it takes to go on exactly.
+
+    Attributes:
+        epoch: Epochs done, validation included.
+        losses: Losses of the steps of the epoch under way.
+        best_dice: Highest mean validation Dice.
+        best_epoch: Its epoch.
+        stale: Validations since then.
+        seconds: Time so far.
+    """
+
+    epoch: int = 0
+    losses: tuple[float, ...] = ()
+    best_dice: float | None = None
+    best_epoch: int | None = None
+    stale: int = 0
+    seconds: float = 0.0
+
+    def finished(self, config: TrainConfig) -> bool:
+        """Whether all epochs are done, or Dice has not risen for too long."""
+        tired = config.patience is not None and self.stale >= config.patience
+        return self.epoch >= config.epochs or tired
+
+    def validated(self, dice: float) -> "Progress":
+        """Return the progress after the validation of an epoch."""
+        if self.best_dice is None or dice > self.best_dice:
+            return dataclasses.replace(self, best_dice=dice, best_epoch=self.epoch, stale=0)
+        return dataclasses.replace(self, stale=self.stale + 1)
+
+
+def fit(
+    config: TrainConfig,
+    dataset: Dataset,
+    split: Split,
+    out: str | Path,
+    *,
+    resume: bool = True,
+    checkpoint_seconds: float = 60.0,
+) -> FitResult:
+    """Train a network, validate it on whole cases, and keep the best.
+
+    The folder gets ``config.json``, ``split.json``, ``metrics.csv`` and ``checkpoints/``.
+    Checkpoints are written at the end of each epoch, and within long ones. A training that was
+    stopped at any moment, even by ``kill -9`` or a power cut, goes on when ``fit`` is called
+    again with the same arguments, and ends on a CPU with the same parameters to the bit and the
+    same ``metrics.csv`` (``seconds`` apart) as if it had never been stopped.
+
+    Validation segments each case as a whole by sliding window, and measures Dice against the
+    label map on its own grid, as it is on disk.
+
+    Args:
+        config: What to train.
+        dataset: Labelled cases.
+        split: Names of the cases to train and to validate on.
+        out: Folder of the run.
+        resume: Whether to go on with a training that is there.
+        checkpoint_seconds: Longest time between two checkpoints, up to a step or a validation.
+
+    Returns:
+        What the training came to.
+
+    Raises:
+        RunFinishedError: The folder holds this training, finished.
+        InputError: The data, the configuration or the folder cannot be used, the disk is full,
+            or the loss is not finite any more; the message says what to do.
+
+    Warns:
+        UserWarning: A label never occurs in the training cases, or a checkpoint is damaged.
+
+    Example:
+        >>> dataset = find_cases("brains")  # doctest: +SKIP
+        >>> split = split_cases([case.name for case in dataset.cases])  # doctest: +SKIP
+        >>> fit(default_config(dataset), dataset, split, "run").best_dice  # doctest: +SKIP
+        0.887
+    """
+    out = Path(out)
+    cases = _choose(dataset, split)
+    network = _Network(config, _steps_per_epoch(config, split))
+    if config.patience is not None and not cases.validation:
+        warnings.warn("patience does nothing without validation cases", stacklevel=2)
+    with owned(out):
+        check_run(out, config, split, resume=resume)
+        with Checkpoints(out / CHECKPOINT_FOLDER) as checkpoints:
+            state, progress = _restore(network, checkpoints)
+            if progress.finished(config):
+                raise RunFinishedError(_result(out, progress))
+            data = _load(config, cases)
+            write_run(out, config, split)
+            files = _Files(out, config.name, checkpoints, checkpoint_seconds)
+            progress = _Loop(network, data, files).run(state or network.init(), progress)
+    return _result(out, progress)
+
+
+def check_patch_size(config: TrainConfig, model: Any) -> None:
+    """Refuse a patch that does not fit the network, and say which would.
+
+    Raises:
+        InputError: The patch has another rank, or sizes that the network cannot halve.
+    """
+    sizes, multiple, rank = config.patch_size, model.size_multiple, model.spatial_dims
+    slices = rank == 2 and len(sizes) == 3 and sizes[2] == 1
+    if len(sizes) != rank and not slices:
+        slices_too = ", or x y 1 for the slices of volumes" if rank == 2 else ""
+        raise InputError(
+            f"patch_size {_text(sizes)} does not fit {config.model}: give {rank} numbers"
+            + slices_too
+        )
+    if any(size % multiple for size in sizes[:rank]):
+        lower = [max(multiple, size // multiple * multiple) for size in sizes[:rank]]
+        upper = [-(-size // multiple) * multiple for size in sizes[:rank]]
+        either = dict.fromkeys([_text([*lower, *sizes[rank:]]), _text([*upper, *sizes[rank:]])])
+        raise InputError(
+            f"patch_size {_text(sizes)}: {config.model} needs multiples of {multiple}; "
+            f"{' or '.join(either)} would do"
+        )
+
+
+class _Cases(NamedTuple):
+    train: tuple[Case, ...]
+    validation: tuple[Case, ...]
+
+
+class _Data(NamedTuple):
+    train: list[LoadedCase]
+    validation: list[LoadedCase]
+
+
+class _Network:
+    """A network and the functions that train it."""
+
+    def __init__(self, config: TrainConfig, steps_per_epoch: int):
+        model = create_model(
+            config.model, in_channels=config.in_channels, out_channels=config.out_channels
+        )
+        check_patch_size(config, model)
+        self.config, self._model = config, model
+        self._optimizer = make_optimizer(config.optimizer, config.epochs * steps_per_epoch)
+        self._first_key, self.dropout_key = jax.random.split(jax.random.key(config.seed))
+        self.train_step = make_train_step(model, config.loss, self._optimizer)
+        self.predict = make_predict(model, config.activation)
+
+    def init(self) -> TrainState:
+        return init_state(self._model, self._optimizer, self._first_key, self.config.patch_size)
+
+
+class _Files:
+    """What a training writes while it runs."""
+
+    def __init__(self, run: Path, name: str, checkpoints: Checkpoints, seconds: float):
+        self.metrics = MetricsFile(run / METRICS_FILE, name)
+        self._checkpoints, self._between, self._saved = checkpoints, seconds, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the last checkpoint is too long ago."""
+        return time.monotonic() - self._saved >= self._between
+
+    def save(self, state: TrainState, progress: Progress, *, best: bool = False) -> None:
+        meta = dataclasses.asdict(progress)
+        self._checkpoints.save(int(state.step), state, meta, best=best)
+        self._saved = time.monotonic()
+
+
+class _Loop:
+    """A training that runs."""
+
+    def __init__(self, network: _Network, data: _Data, files: _Files):
+        config = network.config
+        self._config, self._network, self._files = config, network, files
+        sampling = Sampling(
+            config.patch_size, config.batch_size, config.foreground, config.patches_per_case
+        )
+        self._loader = Loader(data.train, sampling, augment=config.augment, seed=config.seed)
+        self._validation = data.validation
+        self._window_batch = window_batch(data.validation, config)
+
+    def run(self, state: TrainState, progress: Progress) -> Progress:
+        """Train to the end."""
+        self._files.metrics.rewind(progress.epoch)
+        self._started = time.monotonic() - progress.seconds
+        per_epoch = self._loader.steps_per_epoch
+        first = progress.epoch * per_epoch + len(progress.losses)
+        with show_training(self._config.epochs, per_epoch, first_step=first) as display:
+            while not progress.finished(self._config):
+                state, progress = self._epoch(state, progress, display)
+        return progress
+
+    def _epoch(
+        self, state: TrainState, progress: Progress, display: Display
+    ) -> tuple[TrainState, Progress]:
+        """Do what is left of an epoch: steps, validation, metrics, checkpoint."""
+        state, losses = self._steps(state, progress, display)
+        epoch, loss = progress.epoch + 1, float(np.mean(losses))
+        progress = dataclasses.replace(progress, epoch=epoch, losses=())
+        rows, dice = [Row(epoch, "train", "loss", loss)], None
+        if self._is_validated(epoch):
+            display.validate(epoch)
+            scores = self._validate(state)
+            rows += _dice_rows(epoch, scores)
+            dice = mean_dice(scores)
+            progress = progress.validated(dice)
+        progress = dataclasses.replace(progress, seconds=time.monotonic() - self._started)
+        self._files.metrics.append([*rows, Row(epoch, "train", "seconds", progress.seconds)])
+        self._files.save(state, progress, best=dice is not None and progress.best_epoch == epoch)
+        display.epoch(epoch, loss, dice, progress.best_dice)
+        return state, progress
+
+    def _steps(
+        self, state: TrainState, progress: Progress, display: Display
+    ) -> tuple[TrainState, list[float]]:
+        """Do the steps that are left of an epoch; return the losses of all of its steps."""
+        start = progress.epoch * self._loader.steps_per_epoch
+        losses = _Losses(progress.losses, start)
+        steps = range(start + len(progress.losses), start + self._loader.steps_per_epoch)
+        with contextlib.closing(prefetch(self._loader, steps)) as batches:  # type: ignore[type-var]
+            for step, (images, labels) in zip(steps, batches, strict=True):
+                state, metrics = self._network.train_step(
+                    state, images, labels, self._network.dropout_key
+                )
+                losses.append(metrics["loss"])
+                display.step(step + 1, losses.latest)
+                if self._files.due() and step != steps[-1]:
+                    seconds = time.monotonic() - self._started
+                    now = dataclasses.replace(progress, losses=losses.all(), seconds=seconds)
+                    self._files.save(state, now)
+        return state, list(losses.all())
+
+    def _is_validated(self, epoch: int) -> bool:
+        regular = epoch % self._config.validate_every == 0 or epoch == self._config.epochs
+        return regular and bool(self._validation)
+
+    def _validate(self, state: TrainState) -> Scores:
+        """Measure Dice by case and label."""
+        return {
+            case.name: validate_case(
+                case,
+                lambda patches: self._network.predict(state.variables, patches),
+                self._config,
+                batch_size=self._window_batch,
+            )
+            for case in self._validation
+        }
+
+
+class _Losses:
+    """The losses of an epoch, of which the newest may still be under way on the device.
+
+    Waiting for a loss only some steps later keeps the device busy all the time, and keeps the
+    host from running ahead without limit.
+    """
+
+    def __init__(self, done: Sequence[float], first_step: int):
+        self._done, self._first_step = list(done), first_step
+        self._pending: deque[jax.Array] = deque()
+
+    @property
+    def latest(self) -> float | None:
+        """The newest loss that is known."""
+        return self._done[-1] if self._done else None
+
+    def append(self, loss: jax.Array) -> None:
+        """Add the loss of a step.
+
+        Raises:
+            InputError: An earlier one is not finite.
+        """
+        self._pending.append(loss)
+        self._settle(_AHEAD)
+
+    def all(self) -> tuple[float, ...]:
+        """Wait for all losses and return them.
+
+        Raises:
+            InputError: One is not finite.
+        """
+        self._settle(0)
+        return tuple(self._done)
+
+    def _settle(self, ahead: int) -> None:
+        while len(self._pending) > ahead:
+            self._done.append(float(self._pending.popleft()))
+            if not math.isfinite(self._done[-1]):
+                step = self._first_step + len(self._done)
+                raise InputError(
+                    f"the loss became {self._done[-1]} at step {step}: train in a new folder with "
+                    "a lower learning rate, and look for extreme values in the images"
+                )
+
+
+def _dice_rows(epoch: int, scores: Scores) -> list[Row]:
+    return [
+        Row(epoch, "validation", "dice", value, case, label)
+        for case, labels in scores.items()
+        for label, value in labels.items()
+    ]
+
+
+def _steps_per_epoch(config: TrainConfig, split: Split) -> int:
+    return math.ceil(len(split.train) * config.patches_per_case / config.batch_size)
+
+
+def _restore(network: _Network, checkpoints: Checkpoints) -> tuple[TrainState | None, Progress]:
+    """Read where an earlier training stopped; no state where there was none."""
+    restored = checkpoints.restore_last(jax.eval_shape(network.init))
+    if restored is None:
+        return None, Progress()
+    state, meta = restored
+    return state, Progress(**{**meta, "losses": tuple(meta["losses"])})
+
+
+def _result(run: Path, progress: Progress) -> FitResult:
+    return FitResult(run, progress.epoch, progress.best_epoch, progress.best_dice, progress.seconds)
+
+
+def _choose(dataset: Dataset, split: Split) -> _Cases:
+    """Take cases by name."""
+    if not split.train:
+        raise InputError(
+            f"no case is left to train on (cases: {len(dataset.cases)}, validation: "
+            f"{len(split.validation)}, test: {len(split.test)}): change the split"
+        )
+    if both := set(split.train) & {*split.validation, *split.test}:
+        raise InputError(f"case '{min(both)}' is for training and for measuring: change the split")
+    cases = {case.name: case for case in dataset.cases}
+    if unknown := [name for name in (*split.train, *split.validation) if name not in cases]:
+        raise InputError(f"the split names case '{unknown[0]}', which the dataset does not have")
+    return _Cases(
+        tuple(cases[name] for name in split.train),
+        tuple(cases[name] for name in split.validation),
+    )
+
+
+def _load(config: TrainConfig, cases: _Cases) -> _Data:
+    """Read and preprocess all cases."""
+
+    def load(some: Sequence[Case], description: str) -> list[LoadedCase]:
+        return [
+            load_case(case, config.pipeline, classes=config.classes, channels=config.in_channels)
+            for case in track(some, description)
+        ]
+
+    data = _Data(
+        load(cases.train, "Reading training"), load(cases.validation, "Reading validation")
+    )
+    _warn_of_absent_labels(config, data.train)
+    return data
+
+
+def _warn_of_absent_labels(config: TrainConfig, cases: Sequence[LoadedCase]) -> None:
+    present: set[int] = set().union(*(np.unique(case.label).tolist() for case in cases))
+    if not present - {0}:
+        warnings.warn(
+            "all label maps of the training cases are empty: the network will learn to find "
+            "nothing",
+            stacklevel=4,
+        )
+        return
+    absent = [name for value, name in enumerate(config.labels) if value and value not in present]
+    if absent:
+        warnings.warn(
+            f"no training case has the label {', '.join(absent)}: the network cannot learn it",
+            stacklevel=4,
+        )
+
+
+def _text(sizes: Sequence[int]) -> str:
+    return " ".join(map(str, sizes))

@@ -1,0 +1,120 @@
+"""The folder of a run: who owns it, and whether a training may go on in it."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from segjax.data.datasets import Split, read_split, write_split
+from segjax.errors import InputError
+from segjax.train.checkpoints import CHECKPOINT_FOLDER
+from segjax.train.config import CONFIG_FILE, TrainConfig, differences, read_config, write_config
+from segjax.train.metrics import METRICS_FILE
+
+SPLIT_FILE = "split.json"
+_SHOWN = 4  # names in a message
+
+
+def check_run(run: Path, config: TrainConfig, split: Split, *, resume: bool) -> None:
+    """Refuse a folder in which this training may not start, nor go on.
+
+    Args:
+        run: Folder of the run; need not exist.
+        config: What is to be trained.
+        split: On which cases.
+        resume: Whether a training that is there may go on.
+
+    Raises:
+        InputError: The folder holds another training, or files of that name that are no run.
+    """
+    if not (run / CONFIG_FILE).exists():
+        _refuse_foreign_files(run)
+        return
+    before = read_config(run)
+    if not _has_checkpoints(run):
+        return  # it ended before anything was learned: nothing is lost
+    if not resume:
+        raise InputError(f"{run}: holds a training already; give another folder, or resume it")
+    if changed := differences(before, config):
+        raise InputError(
+            f"{run}: holds a training with another configuration: {'; '.join(changed)}; "
+            "use that one to go on with it, or give another folder"
+        )
+    _check_split(run / SPLIT_FILE, split)
+
+
+def write_run(run: Path, config: TrainConfig, split: Split) -> None:
+    """Write configuration and split, each whole or not at all; :func:`check_run` comes before.
+
+    Raises:
+        InputError: They cannot be written.
+    """
+    if not _has_checkpoints(run):
+        write_config(config, run, overwrite=True)
+        write_split(split, run / SPLIT_FILE, overwrite=True)
+
+
+@contextlib.contextmanager
+def owned(run: Path) -> Iterator[None]:
+    """Make the folder and keep other trainings out of it; a killed one keeps nobody out.
+
+    Raises:
+        InputError: Another training is running in the folder, or it cannot be made.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "is a file" if run.is_file() else f"cannot be made ({error.strerror})"
+        raise InputError(f"{run}: {reason}; give another folder for the run") from error
+    with _lock(run) as free:
+        if not free:
+            raise InputError(f"{run}: another training is running in this folder; wait for it")
+        yield
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Lock a folder; the system unlocks it when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
+
+
+def _has_checkpoints(run: Path) -> bool:
+    folder = run / CHECKPOINT_FOLDER
+    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+
+
+def _refuse_foreign_files(run: Path) -> None:
+    found = [name for name in (SPLIT_FILE, METRICS_FILE) if (run / name).exists()]
+    if _has_checkpoints(run):
+        found.append(CHECKPOINT_FOLDER)
+    if found:
+        raise InputError(
+            f"{run}: holds {found[0]} but no {CONFIG_FILE}, so it is no run to go on with; "
+            "give another folder"
+        )
+
+
+def _check_split(path: Path, split: Split) -> None:
+    before = read_split(path)
+    for part in ("train", "validation", "test"):
+        then, now = set(getattr(before, part)), set(getattr(split, part))
+        if then != now:
+            names = sorted(then ^ now)
+            more = ", …" if len(names) > _SHOWN else ""
+            raise InputError(
+                f"{path}: the training there has other {part} cases "
+                f"(only one of both has {', '.join(names[:_SHOWN])}{more}); "
+                "use the same data, or give another folder"
+            )

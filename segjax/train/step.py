@@ -1,0 +1,201 @@
+"""One training step: a pure function of state, batch and key."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from segjax.train.config import Activation, OptimizerConfig
+from segjax.train.losses import Loss
+
+Images = Float[Any, "batch *spatial channel"]
+Labels = Int[Any, "batch *spatial"]
+Metrics = dict[str, Float[Array, ""]]
+Predict = Callable[[PyTree, Images], Float[Array, "batch *spatial class"]]
+
+
+class TrainState(NamedTuple):
+    """All that changes while a network trains.
+
+    Attributes:
+        params: Parameters.
+        batch_stats: Running statistics of the batch norms; empty where there are none.
+        opt_state: State of the optimizer.
+        step: Steps done so far.
+    """
+
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+    step: Int[Array, ""]
+
+    @property
+    def variables(self) -> dict[str, PyTree]:
+        """What ``model.apply`` takes."""
+        return _variables(self.params, self.batch_stats)
+
+
+TrainStep = Callable[[TrainState, Images, Labels, Key[Array, ""]], tuple[TrainState, Metrics]]
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Make AdamW with its schedule and gradient clipping.
+
+    Weights decay in kernels alone, that is in parameters of two or more axes; biases, norm
+    parameters and PReLU slopes have fewer.
+
+    Args:
+        config: Step sizes.
+        steps: Length of the whole training, at least 1.
+
+    Example:
+        >>> optimizer = make_optimizer(OptimizerConfig(schedule="constant"), steps=10)
+        >>> opt_state = optimizer.init({"kernel": jnp.ones((3, 3))})
+
+    Source:
+        I. Loshchilov, F. Hutter, Decoupled weight decay regularization, ICLR 2019.
+        L. N. Smith, N. Topin, Super-convergence, 2018 (one cycle).
+    """
+    adamw = optax.adamw(
+        learning_rate=make_schedule(config, steps),
+        weight_decay=config.weight_decay,
+        mask=_decays,
+    )
+    if config.gradient_clip is None:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(config.gradient_clip), adamw)
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Make the learning rate as a function of the step.
+
+    Args:
+        config: Peak and kind of the schedule.
+        steps: Length of the whole training, at least 1.
+
+    Example:
+        >>> schedule = make_schedule(OptimizerConfig(learning_rate=0.5, schedule="cosine"), 10)
+        >>> [round(float(schedule(step)), 3) for step in (0, 5, 10)]
+        [0.5, 0.25, 0.0]
+    """
+    schedules: dict[str, Callable[[float], optax.Schedule]] = {
+        "one-cycle": lambda rate: optax.cosine_onecycle_schedule(steps, rate),
+        "cosine": lambda rate: optax.cosine_decay_schedule(rate, steps),
+        "constant": optax.constant_schedule,
+    }
+    return schedules[config.schedule](config.learning_rate)
+
+
+def init_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: Key[Array, ""],
+    patch_size: tuple[int, ...],
+) -> TrainState:
+    """Draw the first parameters.
+
+    Args:
+        model: Network.
+        optimizer: What will move its parameters.
+        key: Decides the parameters.
+        patch_size: Voxels of a patch, or ``(x, y, 1)`` for a 2D network.
+    """
+    sizes = patch_size[: model.spatial_dims]
+    images = jax.ShapeDtypeStruct((1, *sizes, model.in_channels), jnp.float32)
+
+    def first(key: Key[Array, ""]) -> TrainState:
+        variables = model.lazy_init(key, images)  # leaves the forward pass uncompiled
+        params = variables["params"]
+        stats = variables.get("batch_stats", {})
+        return TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    return jax.jit(first)(key)
+
+
+def make_train_step(
+    model: nn.Module, loss: Loss, optimizer: optax.GradientTransformation
+) -> TrainStep:
+    """Make the jitted step: forward, backward, new parameters and batch statistics.
+
+    The state that goes in is donated: its memory is used again, and it must not be read
+    afterwards. Dropout depends on the key and the number of the step alone, so that a resumed
+    training draws what the undisturbed one would have drawn. A 2D network also takes slices of
+    volumes, ``(batch, x, y, 1, channel)``.
+
+    Args:
+        model: Network; ``apply`` gives logits.
+        loss: What is minimised, a function of logits and labels.
+        optimizer: As from :func:`make_optimizer`.
+
+    Returns:
+        ``(state, images, labels, key) -> (state, {"loss": …})``.
+
+    Example:
+        >>> train_step = make_train_step(model, Loss(), optimizer)  # doctest: +SKIP
+        >>> state, metrics = train_step(state, images, labels, jax.random.key(0))  # doctest: +SKIP
+    """
+
+    def objective(
+        params: PyTree, state: TrainState, images: Images, labels: Labels, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], PyTree]:
+        logits, updates = model.apply(
+            _variables(params, state.batch_stats),
+            _drop_axis(model, images, -2),
+            train=True,
+            rngs={"dropout": jax.random.fold_in(key, state.step)},
+            mutable=["batch_stats"],
+        )
+        return loss(logits, _drop_axis(model, labels, -1)), updates.get("batch_stats", {})
+
+    def train_step(
+        state: TrainState, images: Images, labels: Labels, key: Key[Array, ""]
+    ) -> tuple[TrainState, Metrics]:
+        differentiate = jax.value_and_grad(objective, has_aux=True)
+        (value, stats), gradients = differentiate(state.params, state, images, labels, key)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params, stats, opt_state, state.step + 1), {"loss": value}
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def make_predict(model: nn.Module, activation: Activation) -> Predict:
+    """Make the jitted prediction: variables and images to probabilities.
+
+    Args:
+        model: Network; ``apply`` gives logits.
+        activation: ``"softmax"`` over the classes, or ``"sigmoid"`` of each output.
+
+    Returns:
+        ``(variables, images) -> probabilities``, ``(batch, *spatial, class)`` float32. A 2D
+        network also takes slices of volumes, ``(batch, x, y, 1, channel)``.
+
+    Example:
+        >>> predict = make_predict(model, "softmax")  # doctest: +SKIP
+        >>> probabilities = predict(state.variables, images)  # doctest: +SKIP
+    """
+    activate = {"softmax": nn.softmax, "sigmoid": nn.sigmoid}[activation]
+
+    def predict(variables: PyTree, images: Images) -> Float[Array, "batch *spatial class"]:
+        logits = jnp.asarray(model.apply(variables, _drop_axis(model, images, -2)), jnp.float32)
+        return activate(logits).reshape(*images.shape[:-1], -1)
+
+    return jax.jit(predict)
+
+
+def _variables(params: PyTree, batch_stats: PyTree) -> dict[str, PyTree]:
+    return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+
+
+def _drop_axis(model: nn.Module, array: Any, axis: int) -> Any:
+    """Take away the third axis of slices, for a 2D network."""
+    slices = model.spatial_dims == 2 and array.ndim + axis == 3
+    return jnp.squeeze(array, axis) if slices else array
+
+
+def _decays(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda parameter: jnp.ndim(parameter) > 1, params)

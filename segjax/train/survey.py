@@ -1,0 +1,86 @@
+"""What a dataset looks like, before anything is decided about a training on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segjax.data.datasets import Case, Dataset
+from segjax.data.formats import read_image, read_label
+from segjax.data.pipeline import Pipeline
+from segjax.errors import InputError
+from segjax.progress import track
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Sizes, channels and labels of a dataset.
+
+    Attributes:
+        shapes: Voxels of every case after preprocessing.
+        channels: Channels of an image.
+        labels: Name of each label value.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    channels: int
+    labels: tuple[str, ...]
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for images of rows and columns, 3 for volumes."""
+        return len(self.shapes[0])
+
+
+def survey(dataset: Dataset, pipeline: Pipeline) -> Survey:
+    """Read the label maps of a dataset, and its first image.
+
+    Args:
+        dataset: Labelled cases.
+        pipeline: Preprocessing, of which the spatial steps decide the shapes.
+
+    Raises:
+        InputError: There is no case, a case has no label, a file cannot be read, some cases are
+            images and others volumes, or label values are left out that nothing names.
+    """
+    if not dataset.cases:
+        raise InputError("the dataset has no cases: nothing to train on")
+    shapes, values = [], set()
+    for case in track(dataset.cases, "Looking at the labels"):
+        shape, found = _look(case, pipeline)
+        shapes.append(shape)
+        values |= found
+        if len(shape) != len(shapes[0]):
+            raise InputError(
+                f"case '{case.name}' has {len(shape)} spatial axes, case "
+                f"'{dataset.cases[0].name}' has {len(shapes[0])}: train on either alone"
+            )
+    channels = read_image(dataset.cases[0].images).channels
+    return Survey(tuple(shapes), channels, _label_names(dataset, values))
+
+
+def _look(case: Case, pipeline: Pipeline) -> tuple[tuple[int, ...], set[int]]:
+    if case.label is None:
+        raise InputError(f"case '{case.name}' has no label: training needs one")
+    label = read_label(case.label)
+    values = {int(value) for value in np.unique(label.data)}
+    return pipeline.apply_label(label).spatial_shape, values
+
+
+def _label_names(dataset: Dataset, values: set[int]) -> tuple[str, ...]:
+    """Take the names of ``dataset.json``, or make names for values that have no gap."""
+    if dataset.labels is not None:
+        return tuple(dataset.labels[value] for value in sorted(dataset.labels))
+    highest = max(values)
+    if missing := sorted(set(range(1, highest + 1)) - values):
+        raise InputError(
+            f"the labels hold the values {_list(sorted(values))}, but never {_list(missing)}: "
+            "number them 0, 1, 2, … without a gap, or name every value in dataset.json"
+        )
+    if highest <= 1:
+        return ("background", "lesion")
+    return ("background", *(f"label {value}" for value in range(1, highest + 1)))
+
+
+def _list(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:8])) + (", …" if len(values) > 8 else "")
