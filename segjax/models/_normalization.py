@@ -16,18 +16,12 @@ Keep = tuple[Array, float] | None
 
 
 def _statistics(y: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return mean and variance over `axes`, both kept as axes of length 1, in one pass.
+    """Return mean and variance over `axes`, both kept as axes of length 1.
 
-    Var[y] = E[(y - c)²] - (E[y] - c)², with c the mean of one slice: exact for any c, and
-    free of the cancellation that c = 0 has where the mean is much larger than the spread.
+    Two passes: E[y²] - E[y]² would lose the variance where the mean is much larger.
     """
-    middle = axes[-1]
-    piece = lax.slice_in_dim(y, y.shape[middle] // 2, y.shape[middle] // 2 + 1, axis=middle)
-    centre = lax.stop_gradient(piece.mean(axes, keepdims=True))
-    shifted = y - centre
-    offset = shifted.mean(axes, keepdims=True)
-    variance = jnp.square(shifted).mean(axes, keepdims=True) - jnp.square(offset)
-    return centre + offset, jnp.maximum(variance, 0)
+    mean = y.mean(axes, keepdims=True)
+    return mean, jnp.square(y - mean).mean(axes, keepdims=True)
 
 
 def _other_axes(y: Array, *kept: int) -> tuple[int, ...]:

@@ -1,0 +1,262 @@
+"""The CPU forms against plain lax and PyTorch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segjax.models import ops
+
+
+def _random(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+def _reference(operation, *, stride):
+    """Return the operation on channels-last arrays by plain lax, free of the module's forms."""
+
+    def conv(x, kernel, bias):
+        size = kernel.shape[:-2]
+        layout = ("NHWC", "HWIO", "NHWC") if len(size) == 2 else ("NDHWC", "DHWIO", "NDHWC")
+        if operation == "conv":
+            y = jax.lax.conv_general_dilated(
+                x,
+                kernel,
+                (stride,) * len(size),
+                [((k - 1) // 2, k // 2) for k in size],
+                dimension_numbers=layout,
+            )
+        else:
+            y = jax.lax.conv_transpose(
+                x,
+                jnp.swapaxes(kernel, -1, -2),
+                (stride,) * len(size),
+                [(k // 2, k // 2 + stride - 1) for k in size],
+                dimension_numbers=layout,
+                transpose_kernel=True,
+            )
+        return y + bias
+
+    return conv
+
+
+def _ours(operation, splits, *, stride):
+    def conv(x, kernel, bias):
+        rank, channels = kernel.ndim - 2, x.shape[-1]
+        parts = jnp.split(x, [channels // 2], -1) if splits == 2 and channels > 1 else [x]
+        features = [ops.from_images(p, spatial_dims=rank, in_channels=p.shape[-1]) for p in parts]
+        return ops.to_images(getattr(ops, operation)(features, kernel, bias, stride=stride))
+
+    return conv
+
+
+def _close(actual, expected, tolerance):
+    scale = max(float(jnp.abs(expected).max()), 1.0)
+    np.testing.assert_allclose(actual, expected, atol=tolerance * scale, rtol=0)
+
+
+def _check_value_and_gradients(operation, x, kernel, bias, *, stride, splits=1):
+    expected, expected_vjp = jax.vjp(_reference(operation, stride=stride), x, kernel, bias)
+    actual, actual_vjp = jax.vjp(_ours(operation, splits, stride=stride), x, kernel, bias)
+    assert actual.shape == expected.shape
+    _close(actual, expected, 1e-5)
+    cotangent = _random(3, *expected.shape)
+    for ours, theirs in zip(actual_vjp(cotangent), expected_vjp(cotangent), strict=True):
+        _close(ours, theirs, 1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.tuples(*[st.integers(1, 9)] * 3),
+    batch=st.integers(1, 3),
+    channels=st.tuples(st.integers(1, 5), st.integers(1, 4)),
+    kernel=st.sampled_from([1, 2, 3, 4, 5]),
+    stride=st.sampled_from([1, 2]),
+    splits=st.sampled_from([1, 2]),
+)
+def test_conv_equals_plain_lax_for_any_volume(sizes, batch, channels, kernel, stride, splits):
+    c, o = channels
+    x, k = _random(0, batch, *sizes, c), _random(1, kernel, kernel, kernel, c, o)
+    _check_value_and_gradients("conv", x, k, _random(2, o), stride=stride, splits=splits)
+
+
+@pytest.mark.parametrize("kernel", range(1, 10))
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(9, 7), (6, 10, 5)], ids=["2D", "3D"])
+def test_conv_equals_plain_lax_for_every_kernel_size(shape, stride, kernel):
+    x = _random(0, 2, *shape, 3)
+    k = _random(1, *(kernel,) * len(shape), 3, 4)
+    _check_value_and_gradients("conv", x, k, _random(2, 4), stride=stride, splits=2)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("classes", [2, 6])
+@pytest.mark.parametrize("shape", [(9, 7), (4, 3, 5)], ids=["2D", "3D"])
+def test_conv_transpose_equals_plain_lax_for_every_kernel_size(shape, classes, stride, kernel):
+    x = _random(0, 2, *shape, 3)
+    k = _random(1, *(kernel,) * len(shape), 3, classes)
+    _check_value_and_gradients("conv_transpose", x, k, _random(2, classes), stride=stride)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_conv_transpose_is_pytorch_s(rank, kernel):
+    x, k = _random(0, 2, *(4, 5, 6)[:rank], 3), _random(1, *(kernel,) * rank, 3, 2)
+    function = (
+        torch.nn.functional.conv_transpose2d
+        if rank == 2
+        else (torch.nn.functional.conv_transpose3d)
+    )
+    expected = function(
+        torch.from_numpy(np.moveaxis(np.array(x), -1, 1)),
+        torch.from_numpy(np.moveaxis(np.array(k), (-2, -1), (0, 1))),
+        stride=2,
+        padding=kernel // 2,
+        output_padding=1,
+    ).numpy()
+    actual = _ours("conv_transpose", 1, stride=2)(x, k, jnp.zeros(2))
+    np.testing.assert_allclose(actual, np.moveaxis(expected, 1, -1), atol=1e-5)
+
+
+def _torch_images(x):
+    return torch.from_numpy(np.moveaxis(np.array(x), -1, 1)).requires_grad_()
+
+
+def _features(x):
+    return ops.from_images(x, spatial_dims=x.ndim - 2, in_channels=x.shape[-1])
+
+
+def _value_and_gradient(function, x, cotangent):
+    value, vjp = jax.vjp(lambda x: ops.to_images(function(_features(x))), x)
+    return value, vjp(cotangent)[0]
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 6, 3), (2, 8, 6, 4, 3), (1, 7, 5, 9, 2)])
+def test_max_pool_and_its_gradient_are_pytorch_s_with_ties_too(shape):
+    x = jnp.round(_random(0, *shape))  # rounded: many ties
+    images = _torch_images(x)
+    pool = torch.nn.functional.max_pool2d if x.ndim == 4 else torch.nn.functional.max_pool3d
+    expected = pool(images, 2)
+    cotangent = _random(1, *np.moveaxis(expected.detach().numpy(), 1, -1).shape)
+    expected.backward(_torch_images(cotangent))
+    value, gradient = _value_and_gradient(ops.max_pool, x, cotangent)
+    np.testing.assert_array_equal(value, np.moveaxis(expected.detach().numpy(), 1, -1))
+    np.testing.assert_array_equal(gradient, np.moveaxis(images.grad.numpy(), 1, -1))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 3), (2, 3, 4, 2, 3)])
+def test_upsample_and_its_gradient_are_pytorch_s(shape):
+    x = _random(0, *shape)
+    images = _torch_images(x)
+    expected = torch.nn.functional.interpolate(images, scale_factor=2, mode="nearest")
+    cotangent = _random(1, *np.moveaxis(expected.detach().numpy(), 1, -1).shape)
+    expected.backward(_torch_images(cotangent))
+    value, gradient = _value_and_gradient(ops.upsample, x, cotangent)
+    np.testing.assert_array_equal(value, np.moveaxis(expected.detach().numpy(), 1, -1))
+    np.testing.assert_allclose(gradient, np.moveaxis(images.grad.numpy(), 1, -1), atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0], ids=["centred", "far from zero"])
+@pytest.mark.parametrize("shape", [(2, 8, 6, 3), (2, 8, 6, 4, 3)])
+def test_batch_norm_leaky_relu_is_pytorch_s(shape, offset):
+    x = _random(0, *shape) + offset
+    scale, shift = _random(1, 3), _random(2, 3)
+    images = _torch_images(x)
+    weights = [torch.from_numpy(np.array(w)).requires_grad_() for w in (scale, shift)]
+    normal = torch.nn.functional.batch_norm(images, None, None, *weights, training=True)
+    expected = torch.nn.functional.leaky_relu(normal, 0.3)
+    cotangent = _random(3, *shape)
+    expected.backward(_torch_images(cotangent))
+
+    def ours(x, scale, shift):
+        y, mean, variance = ops.batch_norm_leaky_relu(_features(x), scale, shift, slope=0.3)
+        return ops.to_images(y), mean, variance
+
+    (value, mean, variance), vjp = jax.vjp(ours, x, scale, shift)
+    gradients = vjp((cotangent, jnp.zeros(3), jnp.zeros(3)))
+    tolerance = 1e-5 if offset == 0 else 1e-3
+    _close(value, np.moveaxis(expected.detach().numpy(), 1, -1), tolerance)
+    axes = tuple(range(x.ndim - 1))
+    _close(mean, np.array(x, np.float64).mean(axes), 1e-6)
+    _close(variance, np.array(x, np.float64).var(axes), tolerance)
+    _close(gradients[0], np.moveaxis(images.grad.numpy(), 1, -1), tolerance)
+    for ours_, theirs in zip(gradients[1:], weights, strict=True):
+        _close(ours_, theirs.grad.numpy(), tolerance)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 6, 3), (2, 8, 6, 4, 3)])
+def test_instance_norm_prelu_is_pytorch_s(shape):
+    x, slope = _random(0, *shape), jnp.float32(0.2)
+    images, weight = _torch_images(x), torch.tensor([0.2], requires_grad=True)
+    expected = torch.nn.functional.prelu(torch.nn.functional.instance_norm(images), weight)
+    cotangent = _random(3, *shape)
+    expected.backward(_torch_images(cotangent))
+
+    def ours(x, slope):
+        return ops.to_images(ops.instance_norm_prelu(_features(x), slope))
+
+    value, vjp = jax.vjp(ours, x, slope)
+    gradient, slope_gradient = vjp(cotangent)
+    _close(value, np.moveaxis(expected.detach().numpy(), 1, -1), 1e-5)
+    _close(gradient, np.moveaxis(images.grad.numpy(), 1, -1), 1e-5)
+    np.testing.assert_allclose(slope_gradient, weight.grad.item(), rtol=1e-4)
+
+
+def test_instance_norm_prelu_with_dropout_equals_its_plain_form():
+    x, slope = _random(0, 2, 6, 8, 3), jnp.float32(0.2)
+    keep = ops.dropout_mask(jax.random.key(0), 0.3, x)
+    cotangent = _random(1, *x.shape)
+
+    def plain(x, slope):
+        normal = (x - x.mean((1, 2), keepdims=True)) / jnp.sqrt(
+            x.var((1, 2), keepdims=True) + ops.EPSILON
+        )
+        dropped = jnp.where(keep[0], normal * keep[1], 0)
+        return jnp.where(dropped >= 0, dropped, slope * dropped)
+
+    (expected, expected_vjp), (actual, actual_vjp) = (
+        jax.vjp(f, x, slope) for f in (plain, lambda x, s: ops.instance_norm_prelu(x, s, keep))
+    )
+    _close(actual, expected, 1e-5)
+    for ours, theirs in zip(actual_vjp(cotangent), expected_vjp(cotangent), strict=True):
+        _close(ours, theirs, 1e-5)
+
+
+def test_dropout_mask_keeps_the_rate_and_the_mean():
+    mask, factor = ops.dropout_mask(jax.random.key(1), 0.3, jnp.zeros((4, 50, 50, 7)))
+    kept = float(mask.mean())
+    assert abs(kept - (1 - 77 / 256)) < 0.01
+    assert abs(kept * factor - 1) < 0.015
+
+
+def test_channel_dropout_drops_whole_channels_and_keeps_the_mean():
+    x = ops.from_images(jnp.ones((64, 2, 2, 2, 50)), spatial_dims=3, in_channels=50)
+    values = np.asarray(
+        ops.to_images(ops.channel_dropout(x, rate=0.3, key=jax.random.key(0)))
+    ).reshape(64, 8, 50)
+    assert np.all(values == values[:, :1])
+    assert set(np.unique(values.round(5))) == {0.0, np.float32(1 / 0.7).round(5)}
+    assert abs(values.mean() - 1) < 0.05
+
+
+def test_lent_forms_replace_the_operations_only_inside_the_block():
+    x = _features(_random(0, 1, 4, 4, 4, 2))
+    assert ops.channels(x) == 2
+    assert x.shape == (1, 4, 2, 4, 4)
+    with ops.use(ops.lax_forms(3)):
+        assert _features(_random(0, 1, 4, 4, 4, 2)).shape == (1, 4, 4, 4, 2)
+    assert _features(_random(0, 1, 4, 4, 4, 2)).shape == (1, 4, 2, 4, 4)
+
+
+def test_wrong_rank_channels_or_sizes_are_named():
+    check = {"spatial_dims": 2, "in_channels": 1, "size_multiple": 8}
+    with pytest.raises(ValueError, match=r"height, width, 1 channels\), got \(1, 8, 8, 8, 1\)"):
+        ops.from_images(jnp.zeros((1, 8, 8, 8, 1)), **check)
+    with pytest.raises(ValueError, match="1 channels"):
+        ops.from_images(jnp.zeros((1, 8, 8, 3)), **check)
+    with pytest.raises(ValueError, match="multiples of 8"):
+        ops.from_images(jnp.zeros((1, 8, 12, 1)), **check)
