@@ -1,0 +1,142 @@
+"""The report of a run: complete, self-contained and safe to open."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from segjax.errors import InputError
+from segjax.evaluate.report import Example, write_report
+from segjax.volume import Volume
+
+CONFIG = {
+    "segjax": "0.1.0",
+    "model": "mpunet++",
+    "patch_size": [32, 32, 32],
+    "labels": ["background", "lesion"],
+    "pipeline": [{"step": "z-score", "where": "nonzero"}],
+    "optimizer": {"learning_rate": 0.003, "gradient_clip": None},
+    "augment": [],
+    "name": "first & <best>",
+}
+METRICS = """run,epoch,split,case,label,metric,value
+r,1,train,,,loss,1.5
+r,1,validation,good,lesion,dice,0.90
+r,1,validation,bad,lesion,dice,0.25
+r,2,train,,,loss,1.25
+"""
+
+
+class Page(HTMLParser):
+    """Collects what a page shows and what it loads; fails on tags that do not match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.loaded, self.words = [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.loaded += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data.strip())
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "metrics.csv").write_text(METRICS)
+    return tmp_path
+
+
+@pytest.fixture
+def example():
+    data = np.random.default_rng(0).uniform(1, 2, (10, 10, 10)).astype(np.float32)
+    image = Volume(data, np.diag([1.0, 1.0, 2.0, 1.0]))
+    truth, prediction = np.zeros((2, 10, 10, 10), np.uint8)
+    truth[2:6, 2:6, 5] = 1
+    prediction[4:8, 2:6, 5] = 1  # 8 of 16 voxels in common, each of 2 µl
+    return Example("case <7>", image, image.with_data(truth), image.with_data(prediction))
+
+
+def test_the_page_loads_nothing_from_elsewhere(run, example):
+    text = write_report(run, examples=[example]).read_text()
+    assert len(Page(text).loaded) == 3  # curves, boxes, one overlay
+    assert all(source.startswith("data:image/png;base64,") for source in Page(text).loaded)
+    assert not re.search(r"https?://|<script|@import", text)
+
+
+def test_the_page_says_what_was_measured(run, example):
+    path = write_report(run, examples=[example])
+    words = Page(path.read_text()).words
+    assert path == run / "report.html"
+    assert "0.575" in words  # mean of 0.90 and 0.25
+    assert words.index("bad") < words.index("good")  # the worst case first
+    row = words[words.index("prediction (ml)") + 1 :]
+    assert [word for word in row if word][:6] == [
+        "lesion", "0.500", "0.500", "0.500", "0.032", "0.032",
+    ]  # fmt: skip
+
+
+def test_names_are_escaped(run, example):
+    text = write_report(run, examples=[example]).read_text()
+    assert "first &amp; &lt;best&gt;: mpunet++" in text
+    assert "<best>" not in text
+    assert "<7>" not in text
+
+
+def test_every_setting_is_shown(run):
+    words = Page(write_report(run).read_text()).words
+    for name, value in {
+        "patch_size": "32, 32, 32",
+        "pipeline 1": "step z-score, where nonzero",
+        "optimizer.learning_rate": "0.003",
+        "optimizer.gradient_clip": "none",
+        "augment": "none",
+    }.items():
+        assert words[words.index(name) + 1] == value
+
+
+def test_a_case_without_truth_is_shown_without_numbers(run, example):
+    example = Example(example.name, example.image, None, example.prediction)
+    page = Page(write_report(run, examples=[example]).read_text())
+    assert len(page.loaded) == 3
+    assert "prediction (ml)" not in page.words
+
+
+def test_a_run_without_validation_has_a_report(run):
+    (run / "metrics.csv").write_text("\n".join(METRICS.splitlines()[:2]) + "\n")
+    page = Page(write_report(run).read_text())
+    assert len(page.loaded) == 1
+    assert "mean validation Dice" not in page.words
+
+
+def test_an_earlier_report_is_replaced(run, example):
+    write_report(run)
+    assert "Examples" in Page(write_report(run, examples=[example]).read_text()).words
+    assert sorted(path.name for path in (run / "figures").iterdir()) == [
+        "dice_by_case.png", "example_1.png", "learning_curves.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [None, "{", "[1]"])
+def test_what_is_no_run_is_refused(run, text):
+    (run / "config.json").unlink()
+    if text is not None:
+        (run / "config.json").write_text(text)
+    with pytest.raises(InputError, match=r"config\.json"):
+        write_report(run)
+
+
+def test_a_file_in_the_place_of_the_figures_is_named(run):
+    (run / "figures").write_text("")
+    with pytest.raises(InputError, match="figures"):
+        write_report(run)

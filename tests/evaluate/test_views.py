@@ -1,0 +1,135 @@
+"""The slice that is shown, and where the patient's sides are in it."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from segjax.errors import InputError
+from segjax.evaluate.views import best_view
+from segjax.volume import Volume
+
+SHAPE, SPACING = (7, 8, 9), (1.0, 1.1, 1.2)  # of the axes right, front, head
+ORIENTATIONS = [
+    (axes, signs)
+    for axes in itertools.permutations(range(3))
+    for signs in itertools.product((1, -1), repeat=3)
+]
+
+
+def store(data, axes, signs):
+    """Store an array of RAS order with its axes permuted and flipped; the affine says how."""
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for stored, (axis, sign) in enumerate(zip(axes, signs, strict=True)):
+        affine[axis, stored] = sign * SPACING[axis]
+    flips = tuple(slice(None, None, sign) for sign in signs)
+    return Volume(data.transpose(axes)[flips], affine)
+
+
+def plain(shape=(5, 6, 7), spacing=(1.0, 1.0, 1.0), fill=1.0):
+    data = np.full(shape, fill, np.float32)
+    data[0, 0] = 0
+    return Volume(data, np.diag([*spacing, 1.0][-len(shape) - 1 :]))
+
+
+@pytest.mark.parametrize(("axes", "signs"), ORIENTATIONS)
+def test_the_patients_right_is_on_the_left_and_the_front_is_on_top(axes, signs):
+    image = 1 + np.random.default_rng(0).random(SHAPE).astype(np.float32)
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[5, 6, 3] = 1  # near the right, near the front
+    truth[0, 0, 3] = 2  # leftmost and rearmost
+    view = best_view(store(image, axes, signs), store(truth, axes, signs))
+    assert view.truth is not None
+    assert np.argwhere(view.truth == 1).tolist() == [[1, 1]]
+    assert np.argwhere(view.truth == 2).tolist() == [[7, 6]]
+    assert view.image[1, 1] == image[5, 6, 3]
+    assert view.edges == "RLAP"
+    assert view.aspect == pytest.approx(1.1)
+    stored = axes.index(2)
+    number = 4 if signs[stored] > 0 else 6  # of 9, counted from 1 along the stored axis
+    assert view.caption == f"axial slice {number} of 9"
+
+
+@pytest.mark.parametrize(
+    ("spacing", "plane", "edges"),
+    [
+        ((6.5, 0.5, 0.5), "sagittal slice 3 of 5", "APSI"),
+        ((0.5, 6.5, 0.5), "coronal slice 4 of 6", "RLSI"),
+        ((0.5, 0.5, 6.5), "axial slice 4 of 7", "RLAP"),
+        ((1.0, 1.2, 1.0), "axial slice 4 of 7", "RLAP"),
+    ],
+)
+def test_thick_slices_are_shown_in_their_own_plane(spacing, plane, edges):
+    view = best_view(plain(spacing=spacing))
+    assert (view.caption, view.edges) == (plane, edges)
+
+
+def test_a_single_slice_is_shown_whole():
+    view = best_view(plain((1, 6, 7)))
+    assert view.image.shape == (7, 6)
+    assert view.caption == "sagittal slice 1 of 1"
+
+
+def test_the_slice_has_most_foreground():
+    image = plain((6, 6, 9))
+    mask = np.zeros((6, 6, 9), np.uint8)
+    mask[2, 2, 1] = 1
+    mask[2:4, 2, 7] = 1
+    assert best_view(image, image.with_data(mask)).caption == "axial slice 8 of 9"
+    empty = image.with_data(np.zeros_like(mask))
+    assert best_view(image, empty, image.with_data(mask)).caption == "axial slice 8 of 9"
+    assert best_view(image, empty, empty).caption == "axial slice 5 of 9"
+
+
+def test_images_of_rows_and_columns_are_shown_as_stored():
+    data = np.arange(1.0, 13.0, dtype=np.float32).reshape(3, 4)
+    view = best_view(Volume(data, np.diag([2.0, 0.5, 1.0])), prediction=None)
+    np.testing.assert_array_equal(view.image, data)
+    assert view.aspect == 4
+    assert (view.edges, view.caption, view.truth) == ("", "", None)
+
+
+def test_the_window_leaves_out_background_and_outliers():
+    data = np.zeros(100_000, np.float32)
+    data[:1001] = np.arange(1000, 2001)
+    data[1001] = np.inf
+    data[1002] = np.nan
+    view = best_view(Volume(data.reshape(100, 1000), np.eye(3)))
+    assert view.window == pytest.approx((1010, 1990))
+    assert np.isfinite(view.image).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, np.nan])
+def test_constant_images_have_a_window(value):
+    low, high = best_view(Volume(np.full((4, 4), value, np.float32), np.eye(3))).window
+    assert low < high
+
+
+def test_two_grey_values_have_a_window_that_tells_them_apart():
+    data = np.zeros((4, 4), np.float32)
+    data[1:3] = 7
+    assert best_view(Volume(data, np.eye(3))).window == (0, 7)
+
+
+def test_dark_margins_are_cut_off_but_masks_are_kept():
+    data = np.zeros((100, 200), np.float32)
+    data[40:60, 100:140] = np.random.default_rng(0).uniform(90, 100, (20, 40))
+    mask = np.zeros(data.shape, np.uint8)
+    mask[50, 20] = 1
+    view = best_view(Volume(data, np.eye(3)), Volume(mask, np.eye(3)))
+    assert view.image.shape == (20 + 2 * 1, 120 + 2 * 6)  # a frame of 1 + 5 % of the content
+    assert view.truth is not None
+    assert view.truth.sum() == 1
+
+
+def test_the_first_channel_is_shown():
+    data = np.stack([np.full((4, 4), 3.0), np.full((4, 4), 8.0)], axis=-1)
+    assert (best_view(Volume(data, np.eye(3))).image == 3).all()
+
+
+def test_a_mask_of_another_grid_is_refused():
+    image = plain()
+    mask = Volume(np.zeros((5, 6, 8), np.uint8), np.eye(4))
+    with pytest.raises(InputError, match=r"prediction of shape \(5, 6, 8\).*\(5, 6, 7\)"):
+        best_view(image, None, mask)
