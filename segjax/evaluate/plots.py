@@ -188,11 +188,11 @@ def _prediction_layers(view: View, labels: Sequence[str]) -> list[_Layer]:
 
 
 def _overlay_size(view: View, panels: int) -> tuple[float, float]:
-    """Return the inches of a figure whose panels are 3.4 inches wide, or 4 inches high at most."""
+    """Return the inches of a figure whose panels fill 3.4 inches of width or 4 of height."""
     rows, columns = view.image.shape
     height = 3.4 * view.aspect * rows / columns
     width = 3.4 * min(1.0, 4.0 / height)
-    return panels * (width + 0.1), min(height, 4.0) + 0.9
+    return panels * (max(width, 1.0) + 0.1), min(max(height, 1.0), 4.0) + 0.9
 
 
 def _draw_panel(axes: "Axes", view: View, name: str, layers: Sequence[_Layer]) -> None:
@@ -258,7 +258,7 @@ def _draw_legend(figure: "Figure", layers: Sequence[_Layer]) -> None:
 def _draw_heading(figure: "Figure", title: str, view: View) -> None:
     heading = "  ·  ".join(text for text in (title, view.caption) if text)
     if heading:
-        figure.suptitle(heading, fontsize=10, color=_INK, x=0.01, ha="left")
+        figure.suptitle(heading, fontsize=10, color=_INK, x=0.01, ha="left", parse_math=False)
 
 
 def _draw_loss(axes: "Axes", metrics: "pd.DataFrame") -> None:

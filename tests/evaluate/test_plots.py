@@ -91,6 +91,13 @@ def test_panels_keep_the_proportions_of_the_patient(tmp_path):
     assert width / height == pytest.approx(2, rel=0.03)
 
 
+@pytest.mark.parametrize("shape", [(300, 2), (2, 300), (1, 1)])
+def test_extreme_shapes_and_odd_names_are_drawn(tmp_path, shape):
+    image = Volume(np.ones(shape, np.float32), np.eye(3))
+    overlay(image, image.with_data(np.ones(shape, bool)), path=tmp_path / "a.png", title="$x_$ %")
+    assert share(tmp_path / "a.png", BLUE) > 0.0001
+
+
 @pytest.mark.parametrize("suffix", [".pdf", ".svg"])
 def test_vector_formats_are_written(tmp_path, suffix):
     path = tmp_path / f"figure{suffix}"
