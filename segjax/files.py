@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Read files with clear errors; write them whole or not at all."""
 
 import errno
 import os
@@ -6,10 +6,11 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from segjax.errors import InputError
 
-__all__ = ["atomic_path"]
+__all__ = ["atomic_path", "reading"]
 
 # Errors of the place, not of the program: a full or broken disk, no right to write, no folder.
 _PLACE = {
@@ -66,6 +67,37 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> Ite
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file to read its bytes.
+
+    Args:
+        path: File to read.
+
+    Yields:
+        The open file.
+
+    Raises:
+        InputError: There is no such file, or it cannot be read; errors of the block too, where
+            they come from the operating system.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "split.json"
+        >>> _ = path.write_text("{}")
+        >>> with reading(path) as stream:
+        ...     stream.read()
+        b'{}'
+    """
+    try:
+        if not Path(path).is_file():
+            raise InputError(f"{path}: there is no such file")
+        with Path(path).open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _refuse(path: Path, overwrite: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from segjax.errors import InputError
-from segjax.files import atomic_path
+from segjax.files import atomic_path, reading
 
 
 def write(path, text, *, overwrite=False, then=lambda: None):
@@ -127,30 +127,30 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs users")
-def test_unwritable_folder_is_refused_before_the_block_runs(tmp_path):
-    folder = tmp_path / "closed"
-    folder.mkdir()
+@pytest.fixture
+def as_nobody(tmp_path):
+    """Run a test as a user for whom permissions count, in a folder that is not to be written."""
     root = os.geteuid() == 0
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        if root:
-            parent.chmod(0o755)
-    folder.chmod(0o555)
-    if root:
-        os.seteuid(65534)
-    try:
-        with pytest.raises(InputError, match=r"a\.csv: cannot be written: Permission denied"):
-            atomic_path(folder / "a.csv").__enter__()
-    finally:
-        if root:
-            os.seteuid(0)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    tmp_path.chmod(0o555)
+    os.seteuid(65534 if root else os.geteuid())
+    yield
+    os.seteuid(0 if root else os.geteuid())
+    tmp_path.chmod(0o755)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs users")
+def test_unwritable_folder_is_refused_before_the_block_runs(tmp_path, as_nobody):
+    with pytest.raises(InputError, match=r"a\.csv: cannot be written: Permission denied"):
+        atomic_path(tmp_path / "a.csv").__enter__()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs limits on file sizes")
 def test_a_real_write_beyond_the_limit_leaves_nothing(tmp_path):
     program = f"""
 import resource
-from segjax.files import atomic_path
+from segjax.files import atomic_path, reading
 from segjax.errors import InputError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
@@ -162,3 +162,36 @@ except InputError as error:
     printed = subprocess.check_output([sys.executable, "-c", program], text=True)
     assert "big.nii: cannot be written: File too large" in printed
     assert os.listdir(tmp_path) == []
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["none.nii", "."])
+def test_missing_files_and_folders_are_no_files(tmp_path, name):
+    with pytest.raises(InputError, match="there is no such file"):
+        reading(tmp_path / name).__enter__()
+
+
+def test_bytes_are_read_as_they_are(tmp_path):
+    (tmp_path / "a.nii").write_bytes(b"mask")
+    with reading(tmp_path / "a.nii") as stream:
+        assert stream.read() == b"mask"
+
+
+def test_unreadable_files_are_named(tmp_path):
+    (tmp_path / "a.nii").touch()
+    error = OSError(errno.EIO, os.strerror(errno.EIO))
+    with (
+        pytest.raises(InputError, match=rf"a\.nii: cannot be read: {error.strerror}"),
+        reading(tmp_path / "a.nii"),
+    ):
+        raise error
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs users")
+def test_closed_files_are_named(tmp_path, request):
+    (tmp_path / "a.nii").touch(mode=0o000)
+    request.getfixturevalue("as_nobody")
+    with pytest.raises(InputError, match=r"a\.nii: cannot be read: Permission denied"):
+        reading(tmp_path / "a.nii").__enter__()

@@ -1,16 +1,57 @@
 """Read, process, sample and write MR volumes with NumPy alone: nothing here imports JAX.
 
-Every public name of the modules below can be taken from this package, and loads its module on
-first use.
+Every name below can be taken from this package and loads its module on first use. The synthetic
+heads are :func:`segjax.data.phantom.phantom`, since the module has that name.
+
+Example:
+    >>> from segjax.data import Pipeline, Reorient, ZScore
+    >>> len(Pipeline((Reorient("RAS"), ZScore("nonzero"))).steps)
+    2
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segjax.data.augment import Flip as Flip
+    from segjax.data.augment import Gamma as Gamma
+    from segjax.data.augment import Noise as Noise
+    from segjax.data.augment import ScaleIntensity as ScaleIntensity
+    from segjax.data.augment import Transform as Transform
+    from segjax.data.datasets import *  # noqa: F403
+    from segjax.data.formats import *  # noqa: F403
+    from segjax.data.intensity import *  # noqa: F403
+    from segjax.data.loader import *  # noqa: F403
+    from segjax.data.nifti import *  # noqa: F403
+    from segjax.data.npy import *  # noqa: F403
+    from segjax.data.patches import *  # noqa: F403
+    from segjax.data.phantom import Kind as Kind
+    from segjax.data.phantom import write_dataset as write_dataset
+    from segjax.data.pipeline import *  # noqa: F403
+    from segjax.data.png import *  # noqa: F403
+    from segjax.data.spatial import *  # noqa: F403
 
 _MODULES: dict[str, tuple[str, ...]] = {
-    "nifti": ("read_nifti", "write_nifti"),
-    "png": ("read_png", "write_png"),
-    "npy": ("read_npy", "write_npy"),
+    "augment": (
+        "Flip",
+        "Gamma",
+        "Noise",
+        "ScaleIntensity",
+        "Transform",
+    ),
+    "datasets": (
+        "LAYOUTS",
+        "Case",
+        "Dataset",
+        "LoadedCase",
+        "Split",
+        "find_cases",
+        "find_images",
+        "load_case",
+        "read_split",
+        "split_cases",
+        "write_split",
+    ),
     "formats": (
         "IMAGE_SUFFIXES",
         "check_same_grid",
@@ -20,16 +61,41 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "stem",
         "write_volume",
     ),
-    "spatial": (
-        "Grid",
-        "crop_or_pad",
-        "grid",
-        "orientation",
-        "reorient",
-        "resample",
-        "spacing_grid",
+    "intensity": (
+        "Where",
+        "clip_percentiles",
+        "min_max",
+        "rescale",
+        "z_score",
     ),
-    "intensity": ("clip_percentiles", "min_max", "rescale", "z_score"),
+    "loader": (
+        "Batch",
+        "Loader",
+        "Sampling",
+        "prefetch",
+    ),
+    "nifti": (
+        "read_nifti",
+        "write_nifti",
+    ),
+    "npy": (
+        "read_npy",
+        "write_npy",
+    ),
+    "patches": (
+        "draw_corner",
+        "extract_patch",
+        "foreground_corner",
+        "gaussian_window",
+        "grid_corners",
+        "sample_corner",
+        "sliding_window",
+        "uniform_corner",
+    ),
+    "phantom": (
+        "Kind",
+        "write_dataset",
+    ),
     "pipeline": (
         "ClipPercentiles",
         "CropOrPad",
@@ -41,10 +107,27 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Step",
         "ZScore",
     ),
+    "png": (
+        "read_png",
+        "write_png",
+    ),
+    "spatial": (
+        "Grid",
+        "Interpolation",
+        "crop_or_pad",
+        "crop_or_pad_grid",
+        "grid",
+        "orientation",
+        "reorient",
+        "reorient_grid",
+        "resample",
+        "restore_orientation",
+        "spacing_grid",
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = [*_MODULES, *_HOME]
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
@@ -56,4 +139,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *_MODULES, *_HOME])

@@ -150,7 +150,8 @@ def read_label(path: PathLike, *, classes: int | None = None) -> Volume:
     data = _integers(volume.data, path)
     low, high = int(data.min()), int(data.max())
     if low < 0 or high > _LARGEST:
-        raise InputError(f"{path}: has labels that are no classes, from {low} to {high}")
+        odd = data[(data < 0) | (data > _LARGEST)]
+        raise InputError(f"{path}: has labels that are no classes: {_values(odd)}")
     if classes is not None and high >= classes:
         raise InputError(
             f"{path}: has labels {_values(data[data >= classes])}, but with {classes} classes they "

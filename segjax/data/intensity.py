@@ -102,7 +102,7 @@ def rescale(
         smallest, largest = float(channel.min()), float(channel.max())
         if largest - smallest > _CONSTANT * max(abs(smallest), abs(largest)):
             factor = (high - low) / (largest - smallest)
-            scaled = (channel - smallest) * factor + low
+            scaled = (channel.astype(np.float64) - smallest) * factor + low
             result[..., c] = np.clip(scaled, low, high)
     return result
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from segjax.errors import InputError
-from segjax.files import atomic_path
+from segjax.files import atomic_path, reading
 from segjax.volume import Volume
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def read_nifti(path: str | os.PathLike[str]) -> Volume:
     Source: https://nifti.nimh.nih.gov/nifti-1
     """
     path = Path(path)
-    raw = _read_file(path)
+    with reading(path) as stream:
+        raw = stream.read()
     compressed = raw[:2] == b"\x1f\x8b"
     header = _header(_inflate(raw, _HEADER_BYTES, path) if compressed else raw, path)
     shape, dtype, offset = _layout(header, path)
@@ -108,15 +109,6 @@ def write_nifti(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool
         temporary.write_bytes(_deflate(content) if name.endswith(".gz") else content)
 
 
-def _read_file(path: Path) -> bytes:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-
-
 def _inflate(raw: bytes, size: int, path: Path, *, verify: bool = False) -> bytes:
     """Decompress at most the first ``size`` bytes of a gzip file of one or more members."""
     parts, missing, rest = [], size, raw
@@ -151,7 +143,8 @@ def _header(content: bytes, path: Path) -> "Nifti1Header":
     except Exception as error:  # nibabel names no closed set of errors
         raise InputError(f"{path}: is no NIfTI file, or its header is corrupt: {error}") from error
     for note in notes.messages:
-        warnings.warn(f"{path}: {note}", stacklevel=3)
+        if note.startswith(("pixdim", "qform", "sform")):  # the rest moves no voxel
+            warnings.warn(f"{path}: {note}", stacklevel=3)
     return header
 
 
@@ -220,7 +213,8 @@ def _scale(
 
 def _affine(header: "Nifti1Header") -> Shaped[np.ndarray, "4 4"]:
     try:
-        affine = np.array(header.get_best_affine(), dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            affine = np.array(header.get_best_affine(), dtype=np.float64)
     except Exception as error:  # nibabel names no closed set of errors
         raise InputError(f"its affine is corrupt: {error}") from error
     affine[:3] *= _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)

@@ -2,12 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
 from segjax.errors import InputError
-from segjax.files import atomic_path
+from segjax.files import atomic_path, reading
 from segjax.volume import Volume
 
 __all__ = ["read_npy", "write_npy"]
@@ -39,19 +39,12 @@ def read_npy(path: str | os.PathLike[str]) -> Volume:
     Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
-    try:
-        shape, dtype = _layout(path)
-        data = np.load(path, allow_pickle=False)
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    except Exception as error:  # NumPy parses the header as Python: any error means corruption
-        raise InputError(f"{path}: is a truncated or corrupt NPY file: {error}") from error
-    kind = np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
-    return Volume(data.astype(kind, copy=False), np.eye(3 if len(shape) == 2 else 4))
+    with reading(path) as stream:
+        _check_header(stream, path)
+        stream.seek(0)
+        data = np.load(stream, allow_pickle=False)
+    kind = np.dtype(np.uint8) if data.dtype.kind == "b" else data.dtype.newbyteorder("=")
+    return Volume(data.astype(kind, copy=False), np.eye(3 if data.ndim == 2 else 4))
 
 
 def write_npy(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -77,19 +70,20 @@ def write_npy(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool =
         np.save(stream, volume.data, allow_pickle=False)
 
 
-def _layout(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and type, checked against the size of the file before memory is taken."""
-    with path.open("rb") as stream:
+def _check_header(stream: BinaryIO, path: Path) -> None:
+    """Refuse, before memory is taken, what the file does not hold, or what is no volume."""
+    try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0
         if version != (1, 0):
             read = np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
-        held = path.stat().st_size - stream.tell()
+    except Exception as error:  # NumPy parses the header as Python: any error means corruption
+        raise InputError(f"{path}: is a truncated or corrupt NPY file: {error}") from error
     if dtype.hasobject or dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise InputError(f"{path}: holds values of type {dtype}; save integers or floats")
     if not 2 <= len(shape) <= 4 or min(shape) < 1:
         raise InputError(f"{path}: has shape {shape}; give two to four axes, none of them empty")
+    held = path.stat().st_size - stream.tell()
     if int(np.prod(shape, dtype=object)) * dtype.itemsize > held:
         raise InputError(f"{path}: is truncated: shape {shape} of {dtype} needs more than it holds")
-    return shape, dtype

@@ -328,11 +328,11 @@ class Pipeline:
         return [{"step": step.name, **_plain(asdict(step))} for step in self.steps]
 
     @classmethod
-    def from_json(cls, steps: Sequence[Mapping[str, Any]]) -> "Pipeline":
+    def from_json(cls, steps: Any) -> "Pipeline":
         """Return the pipeline that :meth:`to_json` wrote.
 
         Args:
-            steps: One dictionary per step.
+            steps: Parsed JSON: a list of one dictionary per step.
 
         Returns:
             The pipeline.
@@ -349,7 +349,7 @@ class Pipeline:
         return cls(tuple(_step(entry) for entry in steps))
 
 
-def _step(entry: Mapping[str, Any]) -> Step:
+def _step(entry: Any) -> Step:
     name = entry.get("step") if isinstance(entry, Mapping) else None
     if not isinstance(name, str) or name not in _STEPS:
         raise InputError(f"unknown step {name or entry!r}: give one of {', '.join(_STEPS)}")

@@ -4,6 +4,7 @@ import os
 import struct
 import warnings
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from segjax.errors import InputError
-from segjax.files import atomic_path
+from segjax.files import atomic_path, reading
 from segjax.volume import Volume
 
 if TYPE_CHECKING:
@@ -50,9 +51,11 @@ def read_png(path: str | os.PathLike[str]) -> Volume:
     Source: https://www.w3.org/TR/png-3
     """
     path = Path(path)
-    depth = _check_header(path)
+    with reading(path) as stream:
+        raw = stream.read()
+    _check_header(raw[:33], len(raw), path)
     try:
-        data = _decode(path, depth)
+        data = _decode(raw, path)
     except InputError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
@@ -88,38 +91,30 @@ def write_png(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool =
         image.save(temporary, format="PNG")
 
 
-def _check_header(path: Path) -> int:
-    """Return the bits per sample; refuse a size that the file cannot hold."""
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
-    try:
-        with path.open("rb") as stream:
-            header = stream.read(33)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+def _check_header(header: bytes, size: int, path: Path) -> None:
+    """Refuse what is no PNG, or states more pixels than a file of ``size`` bytes can hold."""
     if len(header) < 33 or header[:8] != _SIGNATURE or header[12:16] != b"IHDR":
         raise InputError(f"{path}: is no PNG file")
     columns, rows, depth, colour = struct.unpack(">IIBB", header[16:26])
-    if columns * rows * depth > 8 * path.stat().st_size * _MOST_DEFLATED:
+    if columns * rows * depth > 8 * size * _MOST_DEFLATED:
         raise InputError(f"{path}: its header states {columns}×{rows} pixels: more than it holds")
     if depth == 16 and colour != 0:
         raise InputError(f"{path}: has colours or transparency of 16 bits; save it as grey")
-    return int(depth)
 
 
-def _decode(path: Path, depth: int) -> Shaped[np.ndarray, "..."]:
+def _decode(raw: bytes, path: Path) -> Shaped[np.ndarray, "..."]:
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            with Image.open(path, formats=["PNG"]) as image:
-                return _samples(image, path, depth)
+            with Image.open(BytesIO(raw), formats=["PNG"]) as image:
+                return _samples(image, path)
         except Image.DecompressionBombError as error:
             raise InputError(f"{path}: is too large: {error}") from error
 
 
-def _samples(image: "Image", path: Path, depth: int) -> Shaped[np.ndarray, "..."]:
+def _samples(image: "Image", path: Path) -> Shaped[np.ndarray, "..."]:
     if image.mode in _GREY_16:
         return np.asarray(image).astype(np.uint16)
     if image.mode in ("1", "L") and "transparency" not in image.info:

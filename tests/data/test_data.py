@@ -1,0 +1,43 @@
+"""The package as one imports it."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import segjax.data
+
+
+@pytest.mark.parametrize("name", segjax.data.__all__)
+def test_every_public_name_loads(name):
+    assert getattr(segjax.data, name) is not None
+    assert name in dir(segjax.data)
+
+
+def test_public_names_of_the_modules_are_not_forgotten():
+    for module in ("datasets", "formats", "intensity", "loader", "nifti", "npy", "patches",
+                   "pipeline", "png", "spatial"):  # fmt: skip
+        public = importlib.import_module(f"segjax.data.{module}").__all__
+        assert set(public) <= set(segjax.data.__all__)
+
+
+def test_modules_load_on_first_use():
+    assert segjax.data.phantom.phantom.__name__ == "phantom"
+
+
+def test_unknown_names_are_missing():
+    with pytest.raises(AttributeError, match="has no attribute 'read_dicom'"):
+        segjax.data.read_dicom  # noqa: B018
+
+
+def test_nothing_imports_what_it_does_not_need():
+    program = """
+import sys, segjax.data
+assert "segjax.data.pipeline" not in sys.modules
+for name in segjax.data.__all__:
+    getattr(segjax.data, name)
+heavy = {"jax", "flax", "torch", "nibabel", "SimpleITK", "PIL", "rich", "grain", "matplotlib"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"

@@ -1,0 +1,197 @@
+"""Files by suffix, images and labels."""
+
+import numpy as np
+import pytest
+
+from segjax.data.formats import (
+    IMAGE_SUFFIXES,
+    check_same_grid,
+    read_image,
+    read_label,
+    read_volume,
+    stem,
+    write_volume,
+)
+from segjax.errors import InputError
+from segjax.volume import Volume
+
+AFFINE = np.diag([-1.0, 1.0, 3.0, 1.0])
+
+
+def save(path, data, affine=AFFINE):
+    write_volume(Volume(np.asarray(data), affine), path)
+    return path
+
+
+def cube(value=0, dtype=np.float32):
+    return np.full((3, 4, 5), value, dtype)
+
+
+def test_suffixes():
+    assert IMAGE_SUFFIXES == (".nii", ".nii.gz", ".png", ".npy")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "A.NII.GZ", "a.npy"])
+def test_volumes_survive_each_format(tmp_path, name):
+    data = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    path = save(tmp_path / name, data)
+    np.testing.assert_array_equal(read_volume(path).data, data)
+    np.testing.assert_array_equal(read_volume(str(path)).data, data)
+
+
+def test_slices_survive_png(tmp_path):
+    path = save(tmp_path / "a.PNG", np.eye(4, dtype=np.uint8), np.eye(3))
+    np.testing.assert_array_equal(read_volume(path).data, np.eye(4))
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.gz", "a", "a.nii.bz2"])
+def test_other_suffixes_are_refused(tmp_path, name):
+    message = rf"{name}: is of no known format; give one of \.nii, \.nii\.gz, \.png, \.npy"
+    with pytest.raises(InputError, match=message):
+        read_volume(tmp_path / name)
+    with pytest.raises(InputError, match=message):
+        write_volume(Volume(cube(), AFFINE), tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("images/sub-01.5_flair.nii.gz", "sub-01.5_flair"),
+        ("a.nii", "a"),
+        ("a.NII.GZ", "a"),
+        ("/x/y.png", "y"),
+        ("run.json", "run"),
+        ("a.nii.nii.gz", "a.nii"),
+    ],
+)
+def test_stem(path, expected):
+    assert stem(path) == expected
+
+
+# -- images -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float64])
+def test_one_file_is_one_channel_of_float32(tmp_path, dtype):
+    image = read_image(save(tmp_path / "a.nii.gz", cube(7, dtype)))
+    assert (image.data.shape, image.data.dtype) == ((3, 4, 5, 1), np.float32)
+    assert (image.data == 7).all()
+    np.testing.assert_array_equal(image.affine, AFFINE)
+
+
+def test_files_are_channels_in_order(tmp_path):
+    paths = [save(tmp_path / f"{i}.nii.gz", cube(i, np.uint8)) for i in range(3)]
+    image = read_image(paths, channels=3)
+    np.testing.assert_array_equal(image.data[0, 0, 0], [0, 1, 2])
+
+
+def test_files_with_channels_are_concatenated(tmp_path):
+    two = save(tmp_path / "two.nii", np.stack([cube(1), cube(2)], -1))
+    three = save(tmp_path / "three.nii", cube(3))
+    np.testing.assert_array_equal(read_image([two, three]).data[0, 0, 0], [1, 2, 3])
+
+
+def test_other_numbers_of_channels_are_refused(tmp_path):
+    path = save(tmp_path / "a.nii", cube())
+    with pytest.raises(InputError, match=r"a\.nii: 1 channels, but 2 are expected"):
+        read_image(path, channels=2)
+
+
+def test_no_files_are_refused():
+    with pytest.raises(InputError, match="no image file given"):
+        read_image([])
+
+
+def test_channels_of_other_shapes_are_refused(tmp_path):
+    paths = [save(tmp_path / "a.nii", cube()), save(tmp_path / "b.nii", np.zeros((3, 4, 6)))]
+    with pytest.raises(InputError, match=r"b\.nii: has shape \(3, 4, 6\), but .*a\.nii has \(3, 4"):
+        read_image(paths)
+
+
+def test_channels_that_lie_elsewhere_are_refused(tmp_path):
+    moved = AFFINE.copy()
+    moved[1, 3] = 2.5
+    paths = [save(tmp_path / "a.nii", cube()), save(tmp_path / "b.nii", cube(), moved)]
+    with pytest.raises(InputError, match=r"b\.nii: lies elsewhere than .*a\.nii: .* by up to 2\.5"):
+        read_image(paths)
+
+
+@pytest.mark.parametrize(("value", "count"), [(np.nan, 3), (np.inf, 1), (-np.inf, 60)])
+def test_images_that_are_not_finite_are_refused(tmp_path, value, count):
+    data = cube()
+    data.reshape(-1)[:count] = value
+    paths = [save(tmp_path / "a.nii", cube()), save(tmp_path / "b.nii", data)]
+    with pytest.raises(InputError, match=rf"b\.nii: {count} of 60 voxels are NaN or infinite"):
+        read_image(paths)
+
+
+def test_values_beyond_float32_count_as_infinite(tmp_path):
+    with pytest.raises(InputError, match="60 of 60 voxels"):
+        read_image(save(tmp_path / "a.npy", cube(1e300, np.float64)))
+
+
+# -- labels -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("high", "dtype"), [(1, np.uint8), (255, np.uint8), (256, np.uint16), (70000, np.int32)]
+)
+@pytest.mark.parametrize("stored", [np.int32, np.float64])
+def test_labels_get_the_smallest_type(tmp_path, high, dtype, stored):
+    data = cube(0, stored)
+    data[1, 2, 3] = high
+    label = read_label(save(tmp_path / "a.nii.gz", data))
+    assert label.data.dtype == dtype
+    np.testing.assert_array_equal(label.data, data)
+
+
+def test_labels_of_one_fourth_voxel_lose_that_axis(tmp_path):
+    assert read_label(save(tmp_path / "a.nii", cube()[..., None])).data.shape == (3, 4, 5)
+
+
+def test_rounding_of_scaled_labels_is_forgiven(tmp_path):
+    label = read_label(save(tmp_path / "a.npy", cube(1 + 1e-6)), classes=2)
+    assert (label.data == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0, 1, 3, 4], r"labels 3, 4, but with 3 classes they go from 0 to 2"),
+        ([255], r"labels 255, but"),
+        (list(range(20)), r"labels 3, 4, 5, 6, 7, 8, 9, 10, …, but"),
+        ([-1, 1, 2], r"labels that are no classes: -1"),
+        ([0.5, 1.25], r"labels that are no integers: 0\.5, 1\.25"),
+        ([np.nan], "labels that are NaN or infinite"),
+        ([np.inf], "labels that are NaN or infinite"),
+        ([1e30], "labels that are no integers: 1e\\+30"),
+    ],
+)
+def test_labels_that_are_no_classes_are_named(tmp_path, values, message):
+    data = cube(0, np.float64)
+    data.reshape(-1)[: len(values)] = values
+    with pytest.raises(InputError, match=rf"a\.npy: has {message}"):
+        read_label(save(tmp_path / "a.npy", data), classes=3)
+
+
+def test_labels_beyond_all_reason_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no classes"):
+        read_label(save(tmp_path / "a.npy", cube(2**40, np.int64)))
+
+
+def test_labels_with_channels_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"a\.png: has 3 channels"):
+        read_label(save(tmp_path / "a.png", np.arange(60).reshape(4, 5, 3), np.eye(3)))
+
+
+# -- grids --------------------------------------------------------------------------------------
+
+
+def test_the_same_grid_passes_up_to_rounding():
+    near = AFFINE + np.array([[5e-4] * 4] * 3 + [[0] * 4])
+    check_same_grid(Volume(cube(), AFFINE), Volume(cube(), near), ("a", "b"))
+
+
+def test_ranks_must_agree():
+    with pytest.raises(InputError, match=r"b: has shape \(3, 4\), but a has \(3, 4, 5\)"):
+        check_same_grid(Volume(cube(), AFFINE), Volume(np.zeros((3, 4)), np.eye(3)), ("a", "b"))

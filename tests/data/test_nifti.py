@@ -1,0 +1,435 @@
+"""NIfTI files: what nibabel and SimpleITK read and write, and what nobody can."""
+
+import gzip
+import struct
+import tracemalloc
+import warnings
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from segjax.data.nifti import read_nifti, write_nifti
+from segjax.errors import InputError
+from segjax.volume import Volume
+
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [10, -25, 40], degrees=True).as_matrix() * [0.5, 1, 3]
+OBLIQUE[:3, 3] = [-80, 12.5, 33]
+SHEARED = OBLIQUE.copy()
+SHEARED[:3, 2] += 0.4 * SHEARED[:3, 1]
+DTYPES = ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
+
+
+def numbers(dtype, shape=(4, 5, 6)):
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+BYTES = nibabel.Nifti1Image(numbers("i2"), OBLIQUE).to_bytes()
+
+
+def save(path, data, affine=OBLIQUE, *, kind=nibabel.Nifti1Image, **fields):
+    image = kind(data, affine, dtype=data.dtype)
+    for field, value in fields.items():
+        image.header[field] = value
+    nibabel.save(image, path)
+    return path
+
+
+def patch(path, offset, content):
+    raw = bytearray(path.read_bytes())
+    raw[offset : offset + len(content)] = content
+    path.write_bytes(raw)
+    return path
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", [*DTYPES, ">i2", ">f4"])
+def test_values_types_and_affine_are_those_of_nibabel(tmp_path, dtype, suffix):
+    path = save(tmp_path / f"a{suffix}", numbers(dtype))
+    volume, image = read_nifti(path), nibabel.load(path)
+    assert volume.data.dtype == np.dtype(dtype).newbyteorder("=")
+    np.testing.assert_array_equal(volume.data, np.asarray(image.dataobj))
+    np.testing.assert_array_equal(volume.affine, image.affine)
+
+
+def test_data_can_be_written_to(tmp_path):
+    volume = read_nifti(save(tmp_path / "a.nii", numbers("f4")))
+    volume.data[0, 0, 0] = 7
+    assert volume.data[0, 0, 0] == 7
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "f4"])
+@pytest.mark.parametrize(("slope", "inter"), [(0.1, 0), (2.5, -1024.0), (1.0, -1.0)])
+def test_scaled_values_are_float32(tmp_path, dtype, slope, inter):
+    header = save(tmp_path / "a.nii", numbers(dtype))
+    patch(header, 112, struct.pack("<ff", slope, inter))
+    volume = read_nifti(header)
+    expected = numbers("f8") * np.float32(slope) + inter
+    assert volume.data.dtype == np.float32
+    np.testing.assert_allclose(volume.data, expected, rtol=1e-7, atol=1e-6)
+    np.testing.assert_allclose(volume.data, nibabel.load(header).get_fdata(), rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(0, 5), (np.nan, 3), (1, 0), (np.inf, 0)])
+def test_invalid_and_neutral_scaling_keeps_integers(tmp_path, slope, inter):
+    path = patch(save(tmp_path / "a.nii", numbers("i2")), 112, struct.pack("<ff", slope, inter))
+    volume = read_nifti(path)
+    assert volume.data.dtype == np.int16
+    np.testing.assert_array_equal(volume.data, numbers("i2"))
+
+
+def test_scaling_without_a_finite_intercept_is_refused(tmp_path):
+    path = patch(save(tmp_path / "a.nii", numbers("i2")), 112, struct.pack("<ff", 2, np.inf))
+    with pytest.raises(InputError, match=r"a\.nii: its header is corrupt"):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        ((4, 5), (4, 5, 1)),
+        ((4, 5, 1), (4, 5, 1)),
+        ((4, 5, 6, 1), (4, 5, 6)),
+        ((4, 5, 6, 1, 1), (4, 5, 6)),
+        ((4, 5, 6, 2), (4, 5, 6, 2)),
+        ((4, 5, 1, 3), (4, 5, 1, 3)),
+        ((1, 5, 6), (1, 5, 6)),
+    ],
+)
+def test_axes(tmp_path, stored, read):
+    data = numbers("f4", stored)
+    volume = read_nifti(save(tmp_path / "a.nii.gz", data))
+    np.testing.assert_array_equal(volume.data, data.reshape(read))
+
+
+def test_nifti2(tmp_path):
+    path = save(tmp_path / "a.nii.gz", numbers("i2"), kind=nibabel.Nifti2Image)
+    np.testing.assert_array_equal(read_nifti(path).data, numbers("i2"))
+    np.testing.assert_array_equal(read_nifti(path).affine, OBLIQUE)
+
+
+def test_header_extensions_are_skipped(tmp_path):
+    image = nibabel.Nifti1Image(numbers("i2"), OBLIQUE)
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"x" * 1000))
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(read_nifti(tmp_path / "a.nii.gz").data, numbers("i2"))
+
+
+def test_an_offset_of_zero_means_right_after_the_header(tmp_path):
+    path = patch(save(tmp_path / "a.nii", numbers("i2")), 108, struct.pack("<f", 0))
+    np.testing.assert_array_equal(read_nifti(path).data, numbers("i2"))
+
+
+def test_compression_shows_in_the_content_not_in_the_name(tmp_path):
+    path = save(tmp_path / "a.nii", numbers("i2"))
+    (tmp_path / "b.nii").write_bytes(gzip.compress(path.read_bytes()))
+    path.rename(tmp_path / "a.nii.gz")
+    for name in ("a.nii.gz", "b.nii"):
+        np.testing.assert_array_equal(read_nifti(tmp_path / name).data, numbers("i2"))
+
+
+def test_gzip_files_of_several_members(tmp_path):
+    raw = save(tmp_path / "a.nii", numbers("i2")).read_bytes()
+    members = [gzip.compress(raw[:100]), gzip.compress(raw[100:500]), gzip.compress(raw[500:])]
+    (tmp_path / "b.nii.gz").write_bytes(b"".join(members) + b"trailing rubbish")
+    np.testing.assert_array_equal(read_nifti(tmp_path / "b.nii.gz").data, numbers("i2"))
+    (tmp_path / "c.nii.gz").write_bytes(b"".join(members[:2]))
+    with pytest.raises(InputError, match=r"c\.nii\.gz: is truncated: 92 bytes of its 592"):
+        read_nifti(tmp_path / "c.nii.gz")
+
+
+def test_qform_is_used_without_sform(tmp_path):
+    path = save(tmp_path / "a.nii", numbers("i2"), sform_code=0, qform_code=1)
+    np.testing.assert_array_equal(read_nifti(path).affine, nibabel.load(path).affine)
+    np.testing.assert_allclose(read_nifti(path).affine, OBLIQUE, atol=1e-4)
+
+
+def test_voxel_size_alone_gives_the_affine_of_nibabel(tmp_path):
+    path = save(tmp_path / "a.nii", numbers("i2"), sform_code=0, qform_code=0)
+    np.testing.assert_array_equal(read_nifti(path).affine, nibabel.load(path).affine)
+
+
+def test_sheared_affines_survive(tmp_path):
+    path = save(tmp_path / "a.nii", numbers("i2"), SHEARED)
+    np.testing.assert_allclose(read_nifti(path).affine, SHEARED, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1e3), ("micron", 1e-3), ("unknown", 1)])
+def test_units_become_millimetres(tmp_path, unit, factor):
+    image = nibabel.Nifti1Image(numbers("i2"), OBLIQUE)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    expected = np.vstack([nibabel.load(tmp_path / "a.nii").affine[:3] * factor, [0, 0, 0, 1]])
+    np.testing.assert_allclose(read_nifti(tmp_path / "a.nii").affine, expected)
+
+
+def test_mended_headers_are_said(tmp_path, capfd):
+    path = save(tmp_path / "a.nii", numbers("i2"), sform_code=0, qform_code=1)
+    patch(path, 80, struct.pack("<f", 0))
+    with pytest.warns(UserWarning, match=r"a\.nii: pixdim"):
+        volume = read_nifti(path)
+    assert volume.spacing[0] == pytest.approx(1)
+    assert capfd.readouterr().err == ""
+
+
+def test_real_volumes_read_as_with_simpleitk(data_dir):
+    path = data_dir / "ms_lesions/patient07/flair.nii.gz"
+    image = sitk.ReadImage(str(path))
+    np.testing.assert_array_equal(read_nifti(path).data, sitk.GetArrayFromImage(image).T)
+
+
+# -- files that cannot be read ------------------------------------------------------------------
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    for path in (tmp_path / "none.nii.gz", tmp_path):
+        with pytest.raises(InputError, match=f"{path.name}: there is no such file"):
+            read_nifti(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"hello", bytes(400), b"\x89PNG" * 200])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_files_of_something_else_are_no_nifti(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"^\S*{name}: is (no NIfTI file|truncated|corrupt)"):
+        read_nifti(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_every_truncation_is_refused(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    raw = save(tmp_path / f"a{suffix}", rng.normal(size=(4, 5, 6)).astype("f4")).read_bytes()
+    path = tmp_path / f"cut{suffix}"
+    for length in [*range(0, len(raw) - 1, 13), len(raw) - 1]:
+        path.write_bytes(raw[:length])
+        with pytest.raises(InputError, match=rf"^\S*cut{suffix}: .*(truncated|no NIfTI|corrupt)"):
+            read_nifti(path)
+
+
+def test_every_flipped_byte_of_compressed_voxels_is_noticed(tmp_path):
+    rng = np.random.default_rng(0)
+    raw = save(tmp_path / "a.nii.gz", rng.normal(size=(4, 5, 6)).astype("f4")).read_bytes()
+    path = tmp_path / "b.nii.gz"
+    for position in range(20, len(raw), 11):
+        path.write_bytes(raw[:position] + bytes([raw[position] ^ 0x55]) + raw[position + 1 :])
+        with pytest.raises(InputError, match=r"^\S*b\.nii\.gz: "):
+            read_nifti(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=6),
+)
+def test_any_header_gives_a_volume_or_a_clear_error(tmp_path_factory, changes):
+    raw = bytearray(BYTES)
+    for position, value in changes:
+        raw[position] = value
+    path = tmp_path_factory.mktemp("fuzz") / "fuzz.nii"
+    path.write_bytes(raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            message = f"{path}: {read_nifti(path).spatial_shape}"
+        except InputError as error:
+            message = str(error)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("axis", [400, 32767])
+def test_sizes_that_the_file_cannot_hold_take_no_memory(tmp_path, suffix, axis):
+    raw = bytearray(BYTES)
+    raw[40:56] = struct.pack("<8h", 3, axis, axis, axis, 1, 1, 1, 1)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(gzip.compress(raw) if suffix == ".nii.gz" else raw)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="truncated, or its header lies: it states"):
+        read_nifti(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+
+
+def test_sizes_beyond_the_bound_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("segjax.data.nifti._MOST_BYTES", 500)
+    with pytest.raises(InputError, match=r"a\.nii: states 592 bytes; at most 500 are read"):
+        read_nifti(save(tmp_path / "a.nii", numbers("i2")))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "what"),
+    [
+        (np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]), "colours"),
+        (np.dtype("c8"), "complex64"),
+    ],
+)
+def test_colours_and_complex_numbers_are_refused(tmp_path, dtype, what):
+    path = save(tmp_path / "a.nii", np.zeros((4, 5, 6), dtype))
+    with pytest.raises(InputError, match=f"holds .*{what}"):
+        read_nifti(path)
+
+
+def test_more_than_four_axes_are_refused(tmp_path):
+    path = save(tmp_path / "a.nii", numbers("f4", (2, 3, 4, 1, 2)))
+    with pytest.raises(InputError, match=r"has shape \(2, 3, 4, 1, 2\)"):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize("dims", [(0, 1, 1, 1), (3, 4, 0, 6), (3, 4, -5, 6), (1, 10, 1, 1)])
+def test_shapes_without_voxels_are_refused(tmp_path, dims):
+    path = patch(save(tmp_path / "a.nii", numbers("i2")), 40, struct.pack("<4h", *dims))
+    with pytest.raises(InputError, match=r"a\.nii: its header states shape"):
+        read_nifti(path)
+
+
+def test_voxels_that_begin_nowhere_are_refused(tmp_path):
+    path = patch(save(tmp_path / "a.nii", numbers("i2")), 108, struct.pack("<f", np.nan))
+    with pytest.raises(InputError, match=r"a\.nii: .*header is corrupt"):
+        read_nifti(path)
+
+
+def test_rotations_that_are_none_are_refused(tmp_path):
+    path = save(tmp_path / "a.nii", numbers("i2"), sform_code=0, qform_code=1)
+    patch(path, 256, struct.pack("<3f", 5, 5, 5))
+    with pytest.raises(InputError, match=r"a\.nii: its affine is corrupt"):
+        read_nifti(path)
+
+
+def test_affines_without_volume_are_refused(tmp_path):
+    path = save(tmp_path / "a.nii", numbers("i2"))
+    for offset in (280, 296, 312):
+        patch(path, offset, struct.pack("<f", 0))
+    with pytest.raises(InputError, match=r"a\.nii: the affine is not invertible"):
+        read_nifti(path)
+
+
+def test_header_of_a_pair_is_refused(tmp_path):
+    nibabel.save(nibabel.Nifti1Pair(numbers("i2"), OBLIQUE), tmp_path / "a.img")
+    (tmp_path / "a.hdr").rename(tmp_path / "a.nii")
+    with pytest.raises(InputError, match="not in the same file"):
+        read_nifti(tmp_path / "a.nii")
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    ("dtype", "written"),
+    [
+        ("bool", "u1"),
+        ("u1", "u1"),
+        ("i1", "i1"),
+        ("i2", "i2"),
+        (">i2", "i2"),
+        ("u2", "u2"),
+        ("i4", "i4"),
+        ("i8", "i4"),
+        ("u8", "u4"),
+        ("f2", "f4"),
+        ("f4", "f4"),
+        ("f8", "f4"),
+    ],
+)
+def test_nibabel_reads_what_is_written(tmp_path, dtype, written, suffix):
+    data = numbers(dtype)
+    write_nifti(Volume(data, OBLIQUE), tmp_path / f"a{suffix}")
+    image = nibabel.load(tmp_path / f"a{suffix}")
+    assert image.get_data_dtype() == np.dtype(written)
+    np.testing.assert_array_equal(np.asarray(image.dataobj), data)
+    np.testing.assert_allclose(image.affine, OBLIQUE, rtol=1e-6)
+
+
+def test_simpleitk_finds_each_voxel_at_its_place(tmp_path):
+    write_nifti(Volume(numbers("i2"), OBLIQUE), tmp_path / "a.nii.gz")
+    image = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    place = np.array(image.TransformIndexToPhysicalPoint((1, 2, 3))) * [-1, -1, 1]  # LPS -> RAS
+    np.testing.assert_allclose(place, (OBLIQUE @ [1, 2, 3, 1])[:3], atol=1e-3)
+    assert image[1, 2, 3] == numbers("i2")[1, 2, 3]
+
+
+@pytest.mark.parametrize("affine", [OBLIQUE, np.diag([-1.0, -2.0, 3.0, 1.0]), np.eye(4)])
+def test_both_transforms_of_the_header_are_set(tmp_path, affine):
+    write_nifti(Volume(numbers("i2"), affine), tmp_path / "a.nii")
+    header = nibabel.load(tmp_path / "a.nii").header
+    np.testing.assert_allclose(header.get_sform(coded=True)[0], affine, rtol=1e-6)
+    np.testing.assert_allclose(header.get_qform(coded=True)[0], affine, atol=1e-4)
+    assert header.get_xyzt_units()[0] == "mm"
+
+
+def test_a_qform_never_hides_shear(tmp_path):
+    write_nifti(Volume(numbers("i2"), SHEARED), tmp_path / "a.nii")
+    header = nibabel.load(tmp_path / "a.nii").header
+    assert header.get_qform(coded=True)[1] == 0
+    np.testing.assert_allclose(header.get_sform(coded=True)[0], SHEARED, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6, 3), (4, 5, 6, 1), (4, 5, 1), (1, 1, 1)])
+def test_shapes_survive(tmp_path, shape):
+    write_nifti(Volume(numbers("f4", shape), OBLIQUE), tmp_path / "a.nii.gz")
+    assert nibabel.load(tmp_path / "a.nii.gz").shape == shape
+
+
+def test_the_same_volume_gives_the_same_bytes(tmp_path):
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_nifti(Volume(numbers("i2"), OBLIQUE), tmp_path / name)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_files_are_overwritten_only_on_request(tmp_path):
+    path = tmp_path / "a.nii"
+    write_nifti(Volume(numbers("i2"), OBLIQUE), path)
+    with pytest.raises(InputError, match="exists already"):
+        write_nifti(Volume(numbers("i2") + 1, OBLIQUE), path)
+    np.testing.assert_array_equal(read_nifti(path).data, numbers("i2"))
+    write_nifti(Volume(numbers("i2") + 1, OBLIQUE), path, overwrite=True)
+    np.testing.assert_array_equal(read_nifti(path).data, numbers("i2") + 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "affine", "message"),
+    [
+        (np.zeros((4, 5, 6), "c8"), np.eye(4), "complex64 cannot be written"),
+        (np.full((4, 5, 6), 2**31), np.eye(4), "reach beyond int32"),
+        (np.full((4, 5, 6), 2**32, "u8"), np.eye(4), "reach beyond uint32"),
+        (np.zeros((4, 5), "f4"), np.eye(3), "three axes"),
+        (np.zeros((32768, 1, 1), "u1"), np.eye(4), "32,767 voxels along an axis"),
+    ],
+)
+def test_what_nifti_cannot_say_is_refused(tmp_path, data, affine, message):
+    with pytest.raises(InputError, match=rf"a\.nii: .*{message}"):
+        write_nifti(Volume(data, affine), tmp_path / "a.nii")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_suffixes_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"a\.mha: .*\.nii or \.nii\.gz"):
+        write_nifti(Volume(numbers("i2"), OBLIQUE), tmp_path / "a.mha")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.tuples(*[st.integers(1, 7)] * 3),
+    st.sampled_from(["u1", "i2", "i4", "f4"]),
+    st.sampled_from([".nii", ".nii.gz"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_volumes_survive_a_round_trip(tmp_path_factory, shape, dtype, suffix, seed):
+    rng = np.random.default_rng(seed)
+    data = rng.integers(0, 100, shape).astype(dtype)
+    affine = np.eye(4)
+    affine[:3] = rng.normal(size=(3, 4)) + np.eye(3, 4) * 5
+    path = tmp_path_factory.mktemp("trip") / f"a{suffix}"
+    write_nifti(Volume(data, affine), path)
+    volume = read_nifti(path)
+    assert volume.data.dtype == data.dtype
+    np.testing.assert_array_equal(volume.data, data)
+    np.testing.assert_allclose(volume.affine, affine, rtol=1e-6, atol=1e-7)
