@@ -1,6 +1,7 @@
 """Read and write NumPy's own files: arrays without a place in the patient."""
 
 import os
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,8 +67,10 @@ def write_npy(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool =
     path = Path(path)
     if volume.spatial_dims == 2 and volume.data.ndim == 3:
         raise InputError(f"{path}: an NPY file of rank 2 takes no channels; drop that axis")
-    with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
-        np.save(stream, volume.data, allow_pickle=False)
+    content = BytesIO()  # to a file, NumPy would not say that the disk is full
+    np.save(content, volume.data, allow_pickle=False)
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def _check_header(stream: BinaryIO, path: Path) -> None:

@@ -28,7 +28,7 @@ Interpolation = Literal["linear", "nearest"]
 _ENDS = ("LR", "PA", "IS")  # negative and positive end of each axis of the patient
 _SAME_PLACE = 1e-4  # voxels; grids whose corners differ by less are the same
 _WHOLE = 1e-3  # voxels; a field of view that is this close to one more voxel holds it
-_MOST_VOXELS = 2**32
+_MOST_VOXELS = 2**31
 _SIMPLE_ITK = {"b1": np.uint8, "f2": np.float32, "f16": np.float64}  # types it does not take
 
 
@@ -236,7 +236,7 @@ def spacing_grid(volume: Volume | Grid, spacing: tuple[int | float, ...]) -> Gri
     The axes and the centre stay. Along each axis ``floor(size * old / new)`` voxels fit: the new
     field of view never reaches beyond the old one. An axis of one voxel keeps one. This is
     TorchIO's ``Resample(spacing)``, and what one writes with SimpleITK to resample about the
-    centre.
+    centre; but a voxel that lacks up to 0.001 of its width, by rounding, fits too.
 
     Args:
         volume: Volume or grid of rank 2 or 3.
@@ -246,7 +246,7 @@ def spacing_grid(volume: Volume | Grid, spacing: tuple[int | float, ...]) -> Gri
         The grid, to resample onto.
 
     Raises:
-        InputError: The spacing is not positive, has another rank, or needs over 2**32 voxels.
+        InputError: The spacing is not positive, has another rank, or needs over 2**31 voxels.
 
     Example:
         >>> thick = Grid((192, 192, 60), np.diag([1.0, 1.0, 3.0, 1.0]))

@@ -1,5 +1,8 @@
 """Files by suffix, images and labels."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -66,6 +69,31 @@ def test_other_suffixes_are_refused(tmp_path, name):
 )
 def test_stem(path, expected):
     assert stem(path) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits on file sizes")
+def test_a_full_disk_leaves_nothing_in_any_format(tmp_path):
+    program = f"""
+import resource
+import numpy as np
+from segjax.data import write_volume
+from segjax.errors import InputError
+from segjax.volume import Volume
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+noise = np.random.default_rng(0).integers(0, 255, (64, 64, 64), dtype=np.uint8)
+for name in ("a.nii", "a.nii.gz", "a.npy", "a.png"):
+    slices = name.endswith("png")
+    volume = Volume(noise.reshape(512, 512), np.eye(3)) if slices else Volume(noise, np.eye(4))
+    try:
+        write_volume(volume, {str(tmp_path)!r} + "/" + name)
+    except InputError as error:
+        print(error)
+"""
+    lines = subprocess.check_output([sys.executable, "-c", program], text=True).splitlines()
+    reason = "cannot be written: File too large"
+    names = ("a.nii", "a.nii.gz", "a.npy", "a.png")
+    assert lines == [f"{tmp_path / name}: {reason}" for name in names]
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- images -------------------------------------------------------------------------------------
