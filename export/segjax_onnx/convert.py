@@ -14,13 +14,13 @@ from segjax import models
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.models import ops
+from segjax.train.checkpoints import load_variables
+from segjax.train.config import TrainConfig, read_config
 from segjax_onnx import _runtime, primitives
 from segjax_onnx.metadata import KEY, ModelMetadata
 
 if TYPE_CHECKING:
     import onnx
-
-    from segjax.train.config import TrainConfig
 
 Variables = Mapping[str, Any]
 
@@ -97,9 +97,6 @@ def export_onnx(
         >>> export_onnx("run", "model.onnx")  # doctest: +SKIP
         PosixPath('model.onnx')
     """
-    from segjax.train.checkpoints import load_variables
-    from segjax.train.config import read_config
-
     run, path = Path(run), Path(path)
     if path.suffix != ".onnx":
         raise InputError(f"{path}: give the file a name that ends in .onnx")
@@ -115,7 +112,7 @@ def export_onnx(
     return path
 
 
-def _create(config: "TrainConfig") -> Any:
+def _create(config: TrainConfig) -> Any:
     channels = {"in_channels": config.in_channels, "out_channels": config.out_channels}
     try:
         return models.create(config.model, **channels)
@@ -123,7 +120,7 @@ def _create(config: "TrainConfig") -> Any:
         raise InputError(str(error)) from error
 
 
-def _describe(config: "TrainConfig", model: Any, which: str) -> ModelMetadata:
+def _describe(config: TrainConfig, model: Any, which: str) -> ModelMetadata:
     """Return what a run's configuration says of its network."""
     settings = config.to_json()
     training = {name: settings[name] for name in ("epochs", "seed", "loss", "optimizer")}
@@ -198,7 +195,8 @@ def _check_parity(
     """Refuse a network that computes something else than JAX, at two shapes."""
     session = _runtime.open_session(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
-    for batch, factors in ((1, (2, 2, 2)), (2, (3, 2, 1))):
+    # A norm over the few voxels that small images leave at the lowest level magnifies rounding.
+    for batch, factors in ((1, (4, 4, 4)), (2, (5, 4, 3))):
         space = [factor * model.size_multiple for factor in factors[: model.spatial_dims]]
         images = rng.standard_normal((batch, *space, model.in_channels), np.float32)
         (found,) = session.run(None, {"image": np.moveaxis(images, -1, 1)})

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 from segjax.errors import InputError
 from segjax_onnx import _runtime
@@ -48,7 +48,7 @@ class ModelMetadata:
 
     model: str
     labels: tuple[str, ...]
-    activation: Literal["softmax", "sigmoid"]
+    activation: str
     spatial_dims: int
     in_channels: int
     patch_size: tuple[int, ...]
@@ -80,7 +80,7 @@ class ModelMetadata:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str) -> "ModelMetadata":
         """Read what `to_json` wrote.
 
         Raises:
@@ -97,7 +97,9 @@ class ModelMetadata:
             tuples = {name: tuple(values[name]) for name in ("labels", "patch_size")}
             return cls(**{**values, **tuples})
         except TypeError as error:
-            raise InputError(f"the segjax metadata hold a wrong type ({error})") from error
+            raise InputError(
+                f"the segjax metadata hold a wrong type ({_runtime.first_line(error)})"
+            ) from error
 
 
 def _check(holds: bool, name: str, value: object) -> None:

@@ -14,6 +14,7 @@ from segjax.data.formats import read_image, stem, write_volume
 from segjax.data.patches import grid_corners, sliding_window
 from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
+from segjax.files import atomic_path
 from segjax.progress import track
 from segjax.volume import Volume
 from segjax_onnx import _runtime
@@ -139,7 +140,8 @@ class Predictor:
         Args:
             cases: What to segment; `segjax.data.datasets.find_images` lists files and folders.
             out: The folder to write to, made if needed. Masks have the format of their images.
-            probabilities: Whether to write ``NAME_probabilities`` too (NIfTI; for 2D images NPY).
+            probabilities: Whether to write ``NAME_probabilities`` too, labels last; those of PNG
+                images are NPY files.
             overwrite: Whether to replace files.
 
         Returns:
@@ -163,7 +165,7 @@ class Predictor:
             probable = self._probabilities(case.images, show_progress=one)
             write_volume(self._to_mask(probable), mask, overwrite=overwrite)
             if probabilities:
-                write_volume(probable, map_, overwrite=overwrite)
+                _write_map(probable, map_, overwrite)
         return masks
 
     def _read(self, image: Image) -> Volume:
@@ -234,7 +236,7 @@ class Predictor:
         return probabilities.with_data(labels)
 
 
-def _count(calls: Iterable[int], show: bool) -> Generator[int]:
+def _count(calls: Iterable[int], show: bool) -> Generator[int, None, None]:
     """Yield before every call of the network, with a progress bar where one is wanted."""
     yield from track(calls, "Predicting", unit="batch") if show else calls
 
@@ -283,6 +285,14 @@ def _suffix(case: Case) -> str:
 def _map_suffix(case: Case) -> str:
     """Return a format that holds fractions and channels."""
     return ".npy" if _suffix(case) == ".png" else _suffix(case)
+
+
+def _write_map(probabilities: Volume, path: Path, overwrite: bool) -> None:
+    if probabilities.spatial_dims == 3:
+        write_volume(probabilities, path, overwrite=overwrite)
+        return
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        np.save(temporary, probabilities.data)
 
 
 def _make_folder(path: str | Path) -> Path:

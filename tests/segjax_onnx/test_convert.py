@@ -116,7 +116,7 @@ def of_jax(name, small=True):
     model, variables = network(name) if small else build(name)
     apply = jax.jit(model.apply)
     examples = []
-    for batch, factors in ((1, (3, 2, 1)), (3, (1, 2, 2))):
+    for batch, factors in ((1, (3, 2, 2)), (3, (2, 3, 3))):
         space = [f * model.size_multiple for f in factors[: model.spatial_dims]]
         images = np.random.default_rng(1).standard_normal((batch, *space, 1), np.float32)
         examples.append((images, jax.nn.softmax(apply(variables, images))))
@@ -150,7 +150,8 @@ def test_networks_of_the_zoo_compute_what_jax_does(name):
     proto = to_onnx(model, variables, metadata=metadata_of(model))
     for images, wanted in of_jax(name, small=False):
         found = run(proto, np.moveaxis(images, -1, 1))
-        np.testing.assert_allclose(np.moveaxis(found, 1, -1), wanted, atol=1e-5)
+        # A norm over the few voxels of the lowest level magnifies rounding.
+        np.testing.assert_allclose(np.moveaxis(found, 1, -1), wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (3, 1), (2, 4)])

@@ -1,0 +1,491 @@
+import dataclasses
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import nibabel
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+
+from segjax.data.datasets import Case, find_images
+from segjax.errors import InputError
+from segjax.volume import Volume
+from segjax_onnx import Predictor
+from segjax_onnx.metadata import KEY, ModelMetadata
+
+CLOCKWISE = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def rotation(degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    about_x = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    about_z = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    return about_x @ about_z
+
+
+def affine_of(matrix, spacing=(1, 1, 1)):
+    affine = np.eye(4)
+    affine[:3, :3] = matrix @ np.diag(spacing)
+    affine[:3, 3] = (-31.5, 12.25, 7)
+    return affine
+
+
+AFFINES = {
+    "RAS": affine_of(np.eye(3)),
+    "flipped": affine_of(np.diag([-1, -1, 1])),
+    "permuted": affine_of(CLOCKWISE),
+    "oblique": affine_of(rotation(17)),
+    "flipped and oblique": affine_of(rotation(-28) @ np.diag([1, -1, -1])),
+    "anisotropic": affine_of(rotation(9), (0.7, 0.9, 3.3)),
+}
+
+
+def write_model(path, *, rank=3, channels=1, classes=1, threshold=0.5, **changes):
+    """Write a network whose labels are thresholds of the image's first channel.
+
+    Label 1 is where the channel exceeds the threshold, the last one where it exceeds it by 1.
+    """
+    weights = np.zeros((classes, channels, *[1] * rank), np.float32)
+    weights[:, 0] = 50 * np.arange(1, classes + 1).reshape(classes, *[1] * rank)
+    steps = threshold + np.arange(classes)
+    bias = -50 * np.cumsum(steps).astype(np.float32)
+    if classes > 1:
+        weights -= weights[:1]
+        bias = np.float32([0, *np.cumsum(-50 * steps[:-1])])
+    activation = "Softmax" if classes > 1 else "Sigmoid"
+    options = {"axis": 1} if classes > 1 else {}
+    nodes = [
+        onnx.helper.make_node("Conv", ["image", "weights", "bias"], ["logits"]),
+        onnx.helper.make_node(activation, ["logits"], ["probabilities"], **options),
+    ]
+    space = ["x", "y", "z"][:rank]
+    inputs, outputs = (
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size, *space])]
+        for name, size in (("image", channels), ("probabilities", classes))
+    )
+    initializers = [
+        onnx.numpy_helper.from_array(array, name)
+        for name, array in (("weights", weights), ("bias", bias))
+    ]
+    graph = onnx.helper.make_graph(nodes, "threshold", inputs, outputs, initializers)
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    metadata = ModelMetadata(
+        model="threshold",
+        labels=tuple(f"label {i}" for i in range(max(2, classes))),
+        activation="softmax" if classes > 1 else "sigmoid",
+        spatial_dims=rank,
+        in_channels=channels,
+        patch_size=(16,) * rank,
+        overlap=0.5,
+        batch_size=2,
+        size_multiple=4,
+        pipeline=[{"step": "reorient", "orientation": "RAS"}] if rank == 3 else [],
+        segjax_version="0.1.0",
+    )
+    metadata = dataclasses.replace(metadata, **changes)
+    onnx.helper.set_model_props(proto, {KEY: metadata.to_json()})
+    onnx.save(proto, path)
+    return path
+
+
+def lesion_of(shape, corner=(3, 5, 2), size=(6, 4, 3)):
+    """A mask with a block that is no mirror image of itself."""
+    mask = np.zeros(shape, np.uint8)
+    mask[tuple(slice(c, c + s) for c, s in zip(corner, size, strict=True))] = 1
+    mask[tuple(corner)] = 0
+    return mask
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+@pytest.mark.parametrize("name", AFFINES)
+def test_a_lesion_lands_where_it_was_put(model, tmp_path, name):
+    mask = lesion_of((20, 33, 9))
+    path = tmp_path / "image.nii.gz"
+    nibabel.Nifti1Image(mask.astype(np.float32), AFFINES[name]).to_filename(path)
+    found = Predictor(model).predict(path)
+    assert found.data.dtype == np.uint8
+    np.testing.assert_array_equal(found.data, mask)
+    np.testing.assert_allclose(found.affine, AFFINES[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["oblique", "anisotropic", "flipped and oblique"])
+def test_a_lesion_lands_where_it_was_put_through_resampling_and_cropping(tmp_path, name):
+    pipeline = [
+        {"step": "reorient", "orientation": "LPS"},
+        {"step": "resample", "spacing": [0.5, 0.6, 0.7]},
+        {"step": "crop-or-pad", "shape": [64, 64, 64]},
+    ]
+    model = write_model(tmp_path / "model.onnx", pipeline=pipeline)
+    mask = lesion_of((20, 23, 9))
+    volume = Volume(mask, AFFINES[name])
+    found = Predictor(model, overlap=0.0).predict(volume)
+    np.testing.assert_array_equal(found.data, mask)
+    np.testing.assert_array_equal(found.affine, volume.affine)
+
+
+def test_scaled_integers_are_read_as_what_they_mean(tmp_path):
+    model = write_model(tmp_path / "model.onnx", threshold=1000.5)
+    mask = lesion_of((20, 18, 9))
+    image = nibabel.Nifti1Image(np.where(mask, 4, 3).astype(np.int16), AFFINES["oblique"])
+    image.header.set_slope_inter(2.0, 994.0)  # 3 -> 1000, 4 -> 1002
+    image.to_filename(tmp_path / "image.nii")
+    with (tmp_path / "image.nii").open("rb") as file:
+        assert nibabel.Nifti1Header.from_fileobj(file)["datatype"] == 4
+    np.testing.assert_array_equal(Predictor(model).predict(tmp_path / "image.nii").data, mask)
+
+
+def test_volumes_of_one_slice_work_in_3d_and_2d(model, tmp_path):
+    mask = lesion_of((20, 33, 1), (3, 5, 0), (6, 4, 1))
+    flat = write_model(tmp_path / "flat.onnx", rank=2)
+    for path in (model, flat):
+        found = Predictor(path).predict(Volume(mask.astype(np.float32), AFFINES["oblique"]))
+        np.testing.assert_array_equal(found.data, mask)
+
+
+def test_a_2d_network_segments_a_volume_slice_by_slice(tmp_path):
+    model = write_model(tmp_path / "model.onnx", rank=2, patch_size=(16, 8))
+    mask = lesion_of((20, 33, 9))
+    for batch_size in (1, 4):
+        found = Predictor(model, batch_size=batch_size).predict(Volume(mask, AFFINES["oblique"]))
+        np.testing.assert_array_equal(found.data, mask)
+
+
+def test_png_and_npy_images_give_masks_of_their_shape(tmp_path):
+    model = write_model(tmp_path / "model.onnx", rank=2, threshold=100)
+    mask = lesion_of((40, 21, 1), (3, 5, 0), (6, 4, 1))[..., 0]
+    Image.fromarray(200 * mask).save(tmp_path / "image.png")
+    np.save(tmp_path / "image.npy", 200.0 * mask)
+    for name in ("image.png", "image.npy"):
+        np.testing.assert_array_equal(Predictor(model).predict(tmp_path / name).data, mask)
+
+
+def test_channels_come_from_one_file_each_or_from_one_volume(tmp_path):
+    model = write_model(tmp_path / "model.onnx", channels=2)
+    mask = lesion_of((20, 33, 9)).astype(np.float32)
+    other = 1 - mask
+    paths = [tmp_path / f"case_000{i}.nii.gz" for i in range(2)]
+    for path, data in zip(paths, (mask, other), strict=True):
+        nibabel.Nifti1Image(data, AFFINES["permuted"]).to_filename(path)
+    both = Volume(np.stack([mask, other], -1), AFFINES["permuted"])
+    predictor = Predictor(model)
+    np.testing.assert_array_equal(predictor.predict(paths).data, mask)
+    np.testing.assert_array_equal(predictor.predict(both).data, mask)
+    np.testing.assert_array_equal(predictor.predict(list(reversed(paths))).data, other)
+
+
+def test_several_labels_are_told_apart(tmp_path):
+    model = write_model(tmp_path / "model.onnx", classes=3)
+    labels = lesion_of((20, 33, 9))
+    labels[10:14, 20:30, 4:8] = 2
+    volume = Volume(labels.astype(np.float32), AFFINES["flipped and oblique"])
+    np.testing.assert_array_equal(Predictor(model).predict(volume).data, labels)
+
+
+def test_probabilities_lie_on_the_grid_of_the_image_and_sum_to_one(tmp_path):
+    pipeline = [{"step": "crop-or-pad", "shape": [8, 48, 12]}]
+    model = write_model(tmp_path / "model.onnx", classes=3, pipeline=pipeline)
+    volume = Volume(np.full((20, 33, 9), 1.0), AFFINES["oblique"])
+    found = Predictor(model).probabilities(volume)
+    assert found.data.dtype == np.float32
+    assert found.data.shape == (20, 33, 9, 3)
+    np.testing.assert_array_equal(found.affine, volume.affine)
+    np.testing.assert_allclose(found.data.sum(-1), 1, atol=1e-6)
+    # The middle 8 of 20 rows are seen; the other voxels are background for certain.
+    np.testing.assert_array_equal(found.data[:6, ..., 0], 1)
+    np.testing.assert_array_equal(found.data[14:, ..., 0], 1)
+    assert found.data[6:14, ..., 1].min() > 0.99
+
+
+def test_a_sigmoid_network_has_one_probability(model):
+    volume = Volume(lesion_of((20, 33, 9)), AFFINES["flipped"])
+    found = Predictor(model).probabilities(volume).data
+    assert found.shape == (20, 33, 9, 1)
+    np.testing.assert_allclose(found[..., 0], volume.data, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"patch_size": (8, 12, 4)},
+        {"patch_size": [64, 64, 64]},
+        {"overlap": 0.0},
+        {"overlap": 0.75},
+        {"batch_size": 5},
+        {"threads": 2},
+        {"providers": ["CPUExecutionProvider"]},
+    ],
+)
+def test_options_change_how_a_mask_is_made_and_not_the_mask(model, options):
+    volume = Volume(lesion_of((20, 33, 9)), AFFINES["oblique"])
+    np.testing.assert_array_equal(Predictor(model, **options).predict(volume).data, volume.data)
+
+
+def test_the_network_sees_the_patches_that_were_asked_for(model):
+    predictor = Predictor(model, patch_size=(8, 12, 4), batch_size=3)
+    shapes = []
+    session = predictor._session
+
+    class Recorder:
+        def run(self, names, feed):
+            shapes.append(feed["image"].shape)
+            return session.run(names, feed)
+
+    predictor._session = Recorder()
+    predictor.predict(Volume(np.zeros((16, 12, 4)), np.eye(4)))
+    assert shapes == [(3, 1, 8, 12, 4)]  # corners 0, 4 and 8 along the first axis
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch_size": (16, 16)}, r"patch size \(16, 16\): threshold takes 3 multiples of 4"),
+        ({"patch_size": (16, 16, 18)}, "multiples of 4"),
+        ({"patch_size": (16, 16, 0)}, "multiples of 4"),
+        ({"overlap": 1.0}, "overlap 1.0"),
+        ({"overlap": -0.1}, "overlap -0.1"),
+        ({"batch_size": 0}, "batch size 0"),
+        ({"threads": 0}, "threads = 0"),
+        ({"providers": ["TPU"]}, r"providers = \['TPU'\]: this onnxruntime has "),
+        ({"providers": []}, r"providers = \[\]"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(model, options, message):
+    with pytest.raises(InputError, match=message):
+        Predictor(model, **options)
+
+
+def test_a_pipeline_of_another_version_is_refused(tmp_path):
+    model = write_model(tmp_path / "model.onnx", pipeline=[{"step": "histogram"}])
+    with pytest.raises(InputError, match=r"model\.onnx: .*histogram"):
+        Predictor(model)
+
+
+def test_files_that_are_no_network_are_refused_in_one_line(model, tmp_path):
+    whole = model.read_bytes()
+    for name, content in {
+        "text.onnx": b"This is no network.",
+        "truncated.onnx": whole[: len(whole) // 3],
+        "garbled.onnx": whole[:40] + bytes(100) + whole[140:],
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError) as error:
+            Predictor(tmp_path / name)
+        assert str(error.value).startswith(f"{tmp_path / name}: ")
+        assert "\n" not in str(error.value)
+
+
+def test_a_wrong_number_of_channels_is_refused(model, tmp_path):
+    volume = Volume(np.zeros((8, 8, 8, 2)), np.eye(4))
+    with pytest.raises(InputError, match="2 channels; the network takes 1"):
+        Predictor(model).predict(volume)
+    path = tmp_path / "image.nii.gz"
+    nibabel.Nifti1Image(np.zeros((8, 8, 8, 2), np.float32), np.eye(4)).to_filename(path)
+    with pytest.raises(InputError, match=r"image\.nii\.gz: 2 channels"):
+        Predictor(model).predict(path)
+
+
+def test_values_that_are_not_finite_are_refused_and_counted(model, tmp_path):
+    data = np.zeros((8, 8, 8), np.float32)
+    data[0, 0, :2] = np.nan
+    data[1, 1, 1] = np.inf
+    with pytest.raises(InputError, match="holds 3 NaN or infinite values"):
+        Predictor(model).predict(Volume(data, np.eye(4)))
+    nibabel.Nifti1Image(data, np.eye(4)).to_filename(tmp_path / "image.nii.gz")
+    with pytest.raises(InputError, match=r"image\.nii\.gz"):
+        Predictor(model).predict(tmp_path / "image.nii.gz")
+
+
+def test_a_3d_network_refuses_an_image(model):
+    with pytest.raises(InputError, match=r"shape \(8, 8\); the network takes volumes"):
+        Predictor(model).predict(Volume(np.zeros((8, 8)), np.eye(3)))
+
+
+def test_a_failure_of_onnxruntime_is_said_in_one_line(model, monkeypatch):
+    predictor = Predictor(model)
+
+    class Failing:
+        def run(self, names, feed):
+            raise RuntimeError("Failed to allocate memory\nat line 7")
+
+    monkeypatch.setattr(predictor, "_session", Failing())
+    with pytest.raises(InputError, match="smaller patches or batches") as error:
+        predictor.predict(Volume(np.zeros((8, 8, 8)), np.eye(4)))
+    assert "Failed to allocate memory" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_onnxruntime_is_said_with_what_to_do(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r'pip install "segjax\[runtime\]"'):
+        Predictor(model)
+
+
+class FakeRuntime:
+    """Stands for the onnxruntime of a machine with a GPU."""
+
+    SessionOptions = onnxruntime.SessionOptions
+    opened = None
+
+    def get_available_providers(self):
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def preload_dlls(self):
+        print("noise")
+
+    def InferenceSession(self, path, options, providers):
+        self.opened = (providers, options.intra_op_num_threads)
+        names = [name for name, _ in providers]
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session.get_providers = lambda: names
+        return session
+
+
+def test_cuda_is_chosen_where_it_is_offered_and_sees_batches(model, monkeypatch, capsys):
+    runtime = FakeRuntime()
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    predictor = Predictor(model, threads=3)
+    providers = [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})]
+    assert runtime.opened == (providers, 3)
+    assert predictor.providers[0] == "CUDAExecutionProvider"
+    assert predictor._window.batch_size == 2  # of the metadata
+    assert capsys.readouterr().out == ""
+
+
+def test_the_cpu_is_used_with_batches_of_one_where_there_is_no_gpu(model):
+    predictor = Predictor(model, providers=["CPUExecutionProvider"])
+    assert predictor.providers == ("CPUExecutionProvider",)
+    assert predictor._window.batch_size == 1
+
+
+def test_threads_are_the_cores_that_the_process_may_use(model, monkeypatch):
+    runtime = FakeRuntime()
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5, 6}, raising=False)
+    Predictor(model)
+    assert runtime.opened[1] == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    Predictor(model)
+    assert runtime.opened[1] == 0  # onnxruntime's own choice
+    monkeypatch.delattr(os, "sched_getaffinity")
+    Predictor(model)
+    assert runtime.opened[1] == 0
+
+
+def test_memory_is_that_of_the_volume_and_one_batch(model):
+    volume = Volume(np.zeros((64, 64, 48), np.float32), np.eye(4))
+    predictor = Predictor(model, patch_size=(16, 16, 16), overlap=0.75, batch_size=8)
+    tracemalloc.start()
+    predictor.predict(volume)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The 13 · 13 · 9 patches together would take 32 times the volume.
+    assert peak < 10 * volume.data.nbytes
+
+
+def write_images(folder, names=("a", "b"), suffix=".nii.gz"):
+    folder.mkdir()
+    mask = lesion_of((20, 33, 9))
+    for name in names:
+        image = nibabel.Nifti1Image(mask.astype(np.float32), AFFINES["oblique"])
+        image.to_filename(folder / f"{name}{suffix}")
+    return find_images([folder])
+
+
+def test_masks_are_written_under_the_names_of_the_images(model, tmp_path):
+    cases = write_images(tmp_path / "images")
+    written = Predictor(model).predict_files(cases, tmp_path / "deep" / "masks")
+    assert [path.name for path in written] == ["a.nii.gz", "b.nii.gz"]
+    assert sorted((tmp_path / "deep" / "masks").iterdir()) == written
+    image = nibabel.load(written[0])
+    assert image.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(image.dataobj), lesion_of((20, 33, 9)))
+    np.testing.assert_allclose(image.affine, AFFINES["oblique"], atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_probabilities_are_written_beside_the_masks(model, tmp_path, suffix):
+    cases = write_images(tmp_path / "images", ("a",), suffix)
+    Predictor(model).predict_files(cases, tmp_path / "masks", probabilities=True)
+    names = sorted(path.name for path in (tmp_path / "masks").iterdir())
+    assert names == [f"a{suffix}", f"a_probabilities{suffix}"]
+    data = np.squeeze(nibabel.load(tmp_path / "masks" / names[1]).get_fdata())
+    np.testing.assert_allclose(data, lesion_of((20, 33, 9)), atol=1e-6)
+
+
+def test_masks_of_2d_images_keep_their_format_and_probabilities_are_npy(tmp_path):
+    model = write_model(tmp_path / "model.onnx", rank=2, threshold=100, classes=2)
+    mask = lesion_of((40, 21, 1), (3, 5, 0), (6, 4, 1))[..., 0]
+    Image.fromarray(200 * mask).save(tmp_path / "image.png")
+    cases = find_images([tmp_path / "image.png"])
+    (path,) = Predictor(model).predict_files(cases, tmp_path / "out", probabilities=True)
+    assert path.name == "image.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), mask)
+    probabilities = np.load(tmp_path / "out" / "image_probabilities.npy")
+    np.testing.assert_allclose(probabilities[..., 1], mask, atol=1e-6)
+
+
+def test_existing_masks_stay_unless_asked_and_no_work_is_done(model, tmp_path):
+    cases = write_images(tmp_path / "images")
+    out = tmp_path / "masks"
+    out.mkdir()
+    (out / "b.nii.gz").write_text("mine")
+    predictor = Predictor(model)
+    with pytest.raises(InputError, match=r"b\.nii\.gz: exists already"):
+        predictor.predict_files(cases, out)
+    assert [path.name for path in out.iterdir()] == ["b.nii.gz"]
+    assert (out / "b.nii.gz").read_text() == "mine"
+    predictor.predict_files(cases, out, overwrite=True)
+    np.testing.assert_array_equal(
+        np.asarray(nibabel.load(out / "b.nii.gz").dataobj), lesion_of((20, 33, 9))
+    )
+
+
+def test_images_are_never_overwritten_by_their_masks(model, tmp_path):
+    cases = write_images(tmp_path / "images")
+    before = (tmp_path / "images" / "a.nii.gz").read_bytes()
+    with pytest.raises(InputError, match=r"a\.nii\.gz: is an image to segment"):
+        Predictor(model).predict_files(cases, tmp_path / "images", overwrite=True)
+    assert (tmp_path / "images" / "a.nii.gz").read_bytes() == before
+
+
+def test_two_cases_of_one_name_and_a_file_for_a_folder_are_refused(model, tmp_path):
+    (case, _) = write_images(tmp_path / "images")
+    other = Case(case.name, (tmp_path / "images" / "b.nii.gz",), None)
+    with pytest.raises(InputError, match="two cases would be written there"):
+        Predictor(model).predict_files([case, other], tmp_path / "masks")
+    with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be made a folder"):
+        Predictor(model).predict_files([case], case.images[0])
+
+
+def test_an_unreadable_image_is_named_and_leaves_no_mask(model, tmp_path):
+    (case, _) = write_images(tmp_path / "images")
+    case.images[0].write_bytes(case.images[0].read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"a\.nii\.gz"):
+        Predictor(model).predict_files([case], tmp_path / "masks")
+    assert list((tmp_path / "masks").iterdir()) == []
+
+
+WITHOUT_JAX = """
+import sys
+for name in ("jax", "flax", "onnx", "jax2onnx"):
+    sys.modules[name] = None
+from segjax_onnx import Predictor
+print(Predictor(sys.argv[1]).predict(sys.argv[2]).data.sum())
+"""
+
+
+def test_prediction_needs_no_jax(model, tmp_path):
+    (case, _) = write_images(tmp_path / "images")
+    command = [sys.executable, "-c", WITHOUT_JAX, str(model), str(case.images[0])]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(printed) == 6 * 4 * 3 - 1
