@@ -1,9 +1,19 @@
-"""Fixtures for every test."""
+"""Fixtures for every test, and the run-time check of all signatures."""
 
 import os
+import sys
+import types
 from pathlib import Path
 
 import pytest
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+# jaxtyping takes its type checker by name; int is accepted where float is asked for (PEP 484)
+_checker = types.ModuleType("signature_checker")
+_checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+sys.modules[_checker.__name__] = _checker
+install_import_hook(["segjax", "segjax_onnx"], "signature_checker.check")
 
 
 @pytest.fixture(scope="session")
