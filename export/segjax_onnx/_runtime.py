@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,20 @@ def open_session(
         raise InputError(f"{name}: no such file")
     chosen = [(p, _OPTIONS.get(p, {})) for p in _choose_providers(onnxruntime, providers)]
     model = source if isinstance(source, bytes) else os.fspath(source)
+    options = _session_options(onnxruntime, threads, optimize)
     try:
-        return onnxruntime.InferenceSession(
-            model, _session_options(onnxruntime, threads, optimize), providers=chosen
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # onnxruntime prints that it falls back
+            session = onnxruntime.InferenceSession(model, options, providers=chosen)
     except Exception as error:  # onnxruntime's errors share no class of their own
         raise InputError(f"{name}: no ONNX network ({first_line(error)})") from error
+    _warn_of_fallback([provider for provider, _ in chosen], session.get_providers())
+    return session
+
+
+def _warn_of_fallback(wanted: Sequence[str], found: Sequence[str]) -> None:
+    missing = [provider for provider in wanted if provider not in found]
+    if missing:
+        warnings.warn(f"{missing[0]} could not start: using {found[0]}", stacklevel=4)
 
 
 def first_line(error: Exception) -> str:

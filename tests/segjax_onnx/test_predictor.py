@@ -334,6 +334,7 @@ class FakeRuntime:
 
     SessionOptions = onnxruntime.SessionOptions
     opened = None
+    broken = ()
 
     def get_available_providers(self):
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -343,7 +344,8 @@ class FakeRuntime:
 
     def InferenceSession(self, path, options, providers):
         self.opened = (providers, options.intra_op_num_threads)
-        names = [name for name, _ in providers]
+        print("more noise")
+        names = [name for name, _ in providers if name not in self.broken]
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         session.get_providers = lambda: names
         return session
@@ -358,6 +360,15 @@ def test_cuda_is_chosen_where_it_is_offered_and_sees_batches(model, monkeypatch,
     assert predictor.providers[0] == "CUDAExecutionProvider"
     assert predictor._window.batch_size == 2  # of the metadata
     assert capsys.readouterr().out == ""
+
+
+def test_a_gpu_that_cannot_start_is_warned_of(model, monkeypatch):
+    runtime = FakeRuntime()
+    runtime.broken = ("CUDAExecutionProvider",)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider could not start: using CPU"):
+        predictor = Predictor(model)
+    assert predictor._window.batch_size == 1
 
 
 def test_the_cpu_is_used_with_batches_of_one_where_there_is_no_gpu(model):
