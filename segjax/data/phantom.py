@@ -27,7 +27,7 @@ _SIGNAL = {
     "ms": {
         Tissue.AIR: 0.0, Tissue.FAT: 0.85, Tissue.BONE: 0.08, Tissue.MARROW: 0.35,
         Tissue.FLUID: 0.10, Tissue.GREY: 0.61, Tissue.WHITE: 0.48, Tissue.MUSCLE: 0.33,
-        Tissue.DURA: 0.22, Tissue.VESSEL: 0.15, Tissue.OEDEMA: 0.70, Tissue.LESION: 0.92,
+        Tissue.DURA: 0.22, Tissue.VESSEL: 0.15, Tissue.OEDEMA: 0.70, Tissue.LESION: 0.98,
     },
     "meningioma": {
         Tissue.AIR: 0.0, Tissue.FAT: 0.95, Tissue.BONE: 0.07, Tissue.MARROW: 0.45,
