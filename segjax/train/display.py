@@ -4,9 +4,10 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Display(Protocol):
     """What :func:`show_training` gives to the loop."""
 

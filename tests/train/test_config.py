@@ -1,0 +1,291 @@
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segjax.data.augment import Flip, Noise, ScaleIntensity
+from segjax.data.datasets import Case, Dataset
+from segjax.data.formats import write_volume
+from segjax.data.phantom import write_dataset
+from segjax.data.pipeline import Pipeline, Reorient, Resample, ZScore
+from segjax.errors import InputError
+from segjax.train.config import (
+    OptimizerConfig,
+    TrainConfig,
+    create_model,
+    default_config,
+    differences,
+    read_config,
+    write_config,
+)
+from segjax.train.losses import Loss, Term
+from segjax.volume import Volume
+
+FULL = TrainConfig(
+    "unet3d",
+    (32, 48, 16),
+    in_channels=4,
+    labels=("background", "anterior", "posterior"),
+    pipeline=Pipeline((Reorient("LPS"), Resample((1.0, 1.0, 3.0)), ZScore("nonzero"))),
+    batch_size=3,
+    patches_per_case=2,
+    foreground=0.25,
+    overlap=0.75,
+    epochs=7,
+    optimizer=OptimizerConfig(1e-4, weight_decay=0.0, schedule="cosine", gradient_clip=None),
+    loss=Loss((Term("tversky", alpha=0.7), Term("cross-entropy", weight=0.5))),
+    augment=(Flip((1,)), Noise()),
+    validate_every=2,
+    patience=5,
+    seed=12,
+    name="anterior and posterior",
+)
+
+
+@pytest.mark.parametrize("config", [FULL, TrainConfig("mpunet++", (64, 64, 64))])
+def test_every_field_comes_back_from_json(config):
+    text = json.dumps(config.to_json())
+    assert TrainConfig.from_json(json.loads(text)) == config
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "epochs": st.integers(1, 10**6),
+            "foreground": st.floats(0, 1),
+            "patience": st.none() | st.integers(1, 100),
+            "labels": st.lists(st.text(min_size=1), min_size=2, max_size=9, unique=True),
+            "seed": st.integers(0, 2**32 - 1),
+        }
+    )
+)
+def test_any_valid_values_come_back_from_json(values):
+    config = TrainConfig.from_json({"model": "m", "patch_size": [8, 8], **values})
+    assert {name: config.to_json()[name] for name in values} == values
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_fields_left_out_of_json_have_their_defaults():
+    values = {"model": "mpunet++", "patch_size": [64, 64, 64]}
+    assert TrainConfig.from_json(values) == TrainConfig("mpunet++", (64, 64, 64))
+
+
+def test_outputs_are_one_for_sigmoid_and_one_per_label_for_softmax():
+    assert FULL.out_channels == 3
+    assert TrainConfig("m", (8, 8), activation="sigmoid").out_channels == 1
+    assert TrainConfig("m", (8, 8), activation="sigmoid").classes == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"epoch": 3}, r"unknown field epoch; known: model, .*epochs"),
+        ({"optimizer": {"rate": 1}}, "unknown field optimizer.rate; known: learning_rate"),
+        ({"optimizer": 3}, "optimizer.: must be an object, not 3"),
+        ({"epochs": "ten"}, "epochs must be a whole number from 1 up, not 'ten'"),
+        ({"epochs": 2.0}, "epochs must be a whole number"),
+        ({"epochs": True}, "epochs must be a whole number"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1 up, not 0"),
+        ({"patch_size": [8]}, "patch_size must be 2 or 3 whole numbers"),
+        ({"patch_size": 8}, "patch_size must be 2 or 3 whole numbers"),
+        ({"patch_size": "88"}, "patch_size must be 2 or 3 whole numbers"),
+        ({"patch_size": [8, -8]}, "patch_size must be"),
+        ({"labels": ["background"]}, "labels must be 2 to 256 different names"),
+        ({"labels": ["background", "a", "a"]}, "different names"),
+        ({"labels": "ab"}, "labels must be"),
+        ({"activation": "relu"}, "activation must be one of softmax, sigmoid, not 'relu'"),
+        ({"foreground": 1.5}, "foreground must be a number from 0 to 1"),
+        ({"overlap": 1.0}, "overlap must be a number from 0 up to, not including, 1"),
+        ({"patience": 0}, "patience must be a whole number from 1 up, or null"),
+        ({"seed": -1}, "seed must be"),
+        ({"name": 3}, "name must be text"),
+        ({"model": ""}, "model must be the name of a model"),
+        ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate must be a number over 0"),
+        ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate must be"),
+        ({"optimizer": {"weight_decay": -1}}, "optimizer.weight_decay must be a number from 0 up"),
+        ({"optimizer": {"schedule": "step"}}, "schedule must be one of one-cycle, constant"),
+        ({"optimizer": {"gradient_clip": 0}}, "gradient_clip must be a number over 0, or null"),
+        ({"loss": [{"hinge": 1}]}, "hinge"),
+        ({"augment": [{"transform": "spin"}]}, "spin"),
+        ({"pipeline": [{"step": "blur"}]}, "blur"),
+        (
+            {"activation": "sigmoid", "labels": ["background", "a", "b"]},
+            r"one output, but there are 3 labels \(background, a, b\): use softmax",
+        ),
+    ],
+)
+def test_bad_values_are_named(values, said):
+    with pytest.raises(InputError, match=said) as error:
+        TrainConfig.from_json({"model": "mpunet++", "patch_size": [8, 8, 8], **values})
+    assert "\n" not in str(error.value)
+
+
+def test_required_fields_are_named():
+    with pytest.raises(InputError, match="field model, patch_size is missing"):
+        TrainConfig.from_json({})
+
+
+def test_values_out_of_range_are_refused_in_python_too():
+    with pytest.raises(InputError, match="epochs must be"):
+        dataclasses.replace(FULL, epochs=0)
+    with pytest.raises(InputError, match=r"optimizer.learning_rate must be"):
+        OptimizerConfig(learning_rate=-1.0)
+
+
+def test_config_is_written_and_read(tmp_path):
+    write_config(FULL, tmp_path)
+    assert read_config(tmp_path) == FULL
+    assert read_config(tmp_path / "config.json") == FULL
+
+
+def test_config_file_says_which_version_wrote_it(tmp_path):
+    import segjax
+
+    write_config(FULL, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["segjax"] == segjax.__version__
+
+
+def test_config_is_replaced_only_when_asked(tmp_path):
+    write_config(FULL, tmp_path)
+    with pytest.raises(InputError, match="exists"):
+        write_config(FULL, tmp_path)
+    write_config(dataclasses.replace(FULL, seed=3), tmp_path, overwrite=True)
+    assert read_config(tmp_path).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not readable as JSON"),
+        (b"\xff\xfe", "not readable as JSON"),
+        ("[]", "not the configuration of a segjax run"),
+        ('{"model": "mpunet++"}', "not the configuration of a segjax run"),
+        ('{"segjax": "0.1.0", "epochs": 0}', "field model, patch_size is missing"),
+    ],
+)
+def test_bad_config_files_are_named(tmp_path, content, said):
+    path = tmp_path / "config.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=said) as error:
+        read_config(tmp_path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_folder_without_config_is_no_run(tmp_path):
+    with pytest.raises(InputError, match=r"no run of segjax \(it has no config.json\)"):
+        read_config(tmp_path)
+    with pytest.raises(InputError, match="no run of segjax"):
+        read_config(tmp_path / "missing")
+
+
+def test_differences_name_the_fields_and_both_values():
+    optimizer = dataclasses.replace(FULL.optimizer, learning_rate=0.5)
+    new = dataclasses.replace(FULL, optimizer=optimizer, epochs=9, patience=None)
+    assert differences(FULL, new) == [
+        "epochs (7 there, 9 now)",
+        "optimizer.learning_rate (0.0001 there, 0.5 now)",
+        "patience (5 there, null now)",
+    ]
+    assert differences(FULL, FULL) == []
+
+
+def test_unknown_models_are_refused_with_the_known_ones():
+    with pytest.raises(InputError, match=r"'unet9d': choose mpunet\+\+, "):
+        create_model("unet9d", in_channels=1, out_channels=2)
+
+
+def labelled(folder, shapes, *, values=(0, 1), rank=3) -> Dataset:
+    cases = []
+    suffix = ".nii.gz" if rank == 3 else ".png"
+    for number, shape in enumerate(shapes):
+        label = np.zeros(shape, np.uint8)
+        label.flat[: len(values)] = values
+        paths = [folder / f"{kind}{number}{suffix}" for kind in ("image", "label")]
+        affine = np.eye(rank + 1)
+        write_volume(Volume(label, affine), paths[0])
+        write_volume(Volume(label, affine), paths[1])
+        cases.append(Case(f"case{number}", (paths[0],), paths[1]))
+    return Dataset(tuple(cases))
+
+
+def test_default_patch_covers_small_volumes_in_multiples_of_eight(tmp_path):
+    # 20 sizes along x, 19 of at most 38: the patch covers these, and not the one of 60
+    shapes = [(38, 55, 42)] * 19 + [(60, 55, 42)]
+    config = default_config(labelled(tmp_path, shapes), "mpunet++")
+    assert config.patch_size == (40, 56, 48)
+    assert config.patches_per_case == 1
+
+
+def test_default_patch_of_large_volumes_is_64_and_sees_them_as_a_whole(tmp_path):
+    config = default_config(labelled(tmp_path, [(128, 128, 64)]), "mpunet++")
+    assert config.patch_size == (64, 64, 64)
+    assert config.patches_per_case == 4
+    assert config.batch_size == 2
+
+
+def test_default_patch_is_measured_after_the_spatial_steps(tmp_path):
+    pipeline = Pipeline((Resample((2.0, 2.0, 2.0)),))
+    config = default_config(labelled(tmp_path, [(64, 64, 32)]), pipeline=pipeline)
+    assert config.patch_size == (32, 32, 16)
+    assert config.pipeline == pipeline
+
+
+def test_defaults_of_volumes(tmp_path):
+    dataset = write_dataset(tmp_path, count=3, shape=(24, 24, 24))
+    config = default_config(dataset)
+    assert config.model == "mpunet++"
+    assert config.labels == ("background", "lesion")
+    assert config.pipeline == Pipeline((Reorient("RAS"), ZScore()))
+    assert config.loss == Loss((Term("dice"), Term("cross-entropy")))
+    assert {type(transform) for transform in config.augment} == {Noise, ScaleIntensity}
+    assert config.optimizer.schedule == "one-cycle"
+    assert config.batch_size == 4
+    assert 900 <= config.epochs <= 1100  # one step per epoch
+    TrainConfig.from_json(config.to_json())
+
+
+def test_defaults_of_images(tmp_path):
+    config = default_config(labelled(tmp_path, [(300, 70)], rank=2), "unet2d-k3")
+    assert config.patch_size == (256, 96)
+    assert config.batch_size == 8
+
+
+def test_2d_network_on_volumes_gets_slices(tmp_path):
+    config = default_config(labelled(tmp_path, [(60, 70, 20)]), "unet2d-k3")
+    assert config.patch_size == (64, 96, 1)
+
+
+def test_3d_network_on_images_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"model mpunet\+\+ needs volumes, but the cases are 2D"):
+        default_config(labelled(tmp_path, [(30, 40)], rank=2), "mpunet++")
+
+
+def test_config_imports_without_what_a_gpu_machine_may_lack():
+    missing = ["nibabel", "SimpleITK", "grain", "tyro", "jax2onnx", "pandas", "matplotlib"]
+    code = f"""
+import sys
+for name in {missing!r}:
+    sys.modules[name] = None
+import segjax.train.fit, segjax.train.config, segjax.train.checkpoints
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_package_gives_every_public_name_and_no_other():
+    import segjax.train
+
+    for name in segjax.train.__all__:
+        assert getattr(segjax.train, name) is not None
+    assert set(segjax.train.__all__) <= set(dir(segjax.train))
+    with pytest.raises(AttributeError, match="no attribute 'train_everything'"):
+        _ = segjax.train.train_everything
+
+
+def test_importing_the_package_loads_no_jax():
+    code = "import sys, segjax.train; sys.exit('jax' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,486 @@
+import csv
+import importlib.util
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from segjax import models
+from segjax.data.augment import ScaleIntensity
+from segjax.data.datasets import Split, find_cases, split_cases
+from segjax.data.formats import read_label, write_volume
+from segjax.data.phantom import write_dataset
+from segjax.errors import InputError
+from segjax.train import fit as fit_module
+from segjax.train.checkpoints import Checkpoints, load_variables
+from segjax.train.config import OptimizerConfig, TrainConfig, read_config
+from segjax.train.fit import RunFinishedError, check_patch_size, fit
+from segjax.train.losses import Loss, Term
+
+SCRIPT = Path(__file__).with_name("train_tiny.py")
+spec = importlib.util.spec_from_file_location("tiny", SCRIPT)
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_networks(monkeypatch):
+    monkeypatch.setattr(models, "create", tiny.create)
+    monkeypatch.setattr(models, "names", tiny.names)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Let all trainings share what was compiled."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _compile_once(cache):
+    options = {
+        "jax_compilation_cache_dir": str(cache),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("heads")
+    write_dataset(folder, count=4, shape=(20, 18, 16))
+    return folder
+
+
+@pytest.fixture
+def dataset(folder):
+    return find_cases(folder)
+
+
+@pytest.fixture
+def split(dataset):
+    return split_cases([case.name for case in dataset.cases], validation=0.25)
+
+
+def metrics(run, *, without=("seconds",)):
+    with (run / "metrics.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["metric"] not in without]
+
+
+def arrays(run, which="last"):
+    return jax.tree.leaves(load_variables(run, which))
+
+
+def assert_same_end(run, other):
+    for which in ("last", "best"):
+        for a, b in zip(arrays(run, which), arrays(other, which), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert metrics(run) == metrics(other)
+
+
+RESUMED = {"epochs": 2, "patches_per_case": 2}  # 3 steps and one validation per epoch
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, folder, cache):
+    """Return the run of the configuration ``RESUMED`` that nothing stopped."""
+    run = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "create", tiny.create)
+        patch.setattr(models, "names", tiny.names)
+        dataset = find_cases(folder)
+        split = split_cases([case.name for case in dataset.cases], validation=0.25)
+        fit(tiny.config(**RESUMED), dataset, split, run)
+    return run
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_run_holds_config_split_metrics_and_checkpoints(tmp_path, dataset, split):
+    config = tiny.config(epochs=2)
+    result = fit(config, dataset, split, tmp_path / "run")
+    run = tmp_path / "run"
+    assert {path.name for path in run.iterdir()} == {
+        "config.json",
+        "split.json",
+        "metrics.csv",
+        "checkpoints",
+    }
+    assert read_config(run) == config
+    assert json.loads((run / "split.json").read_text())["validation"] == list(split.validation)
+    assert result.epochs == 2
+    assert result.run == run
+    assert result.seconds > 0
+
+
+def test_metrics_have_the_loss_of_each_epoch_and_the_dice_of_each_case(tmp_path, dataset, split):
+    result = fit(tiny.config(epochs=2), dataset, split, tmp_path)
+    rows = metrics(tmp_path, without=())
+    assert {row["run"] for row in rows} == {"tiny"}
+    kinds = [(row["epoch"], row["split"], row["metric"], row["case"]) for row in rows]
+    (case,) = split.validation
+    assert kinds == [
+        (str(epoch), *kind)
+        for epoch in (1, 2)
+        for kind in [
+            ("train", "loss", ""),
+            ("validation", "dice", case),
+            ("train", "seconds", ""),
+        ]
+    ]
+    dice = [float(row["value"]) for row in rows if row["metric"] == "dice"]
+    assert result.best_dice == max(dice)
+    assert result.best_epoch == dice.index(max(dice)) + 1
+
+
+def test_network_learns_to_find_bright_boxes(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        truth = np.zeros((16, 16, 16), np.uint8)
+        x, y, z = rng.integers(2, 8, 3)
+        truth[x : x + 6, y : y + 6, z : z + 6] = 1
+        image = truth + rng.normal(0, 0.2, truth.shape)
+        for kind, data in (("images", image.astype(np.float32)), ("labels", truth)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            np.save(tmp_path / kind / f"box{number}.npy", data)
+    data = find_cases(tmp_path)
+    split = split_cases([case.name for case in data.cases], validation=0.25)
+    config = tiny.config(epochs=30, validate_every=30, augment=(ScaleIntensity(),))
+    assert fit(config, data, split, tmp_path / "run").best_dice > 0.9
+
+
+def test_training_again_gives_the_same_to_the_bit(tmp_path, dataset, split, undisturbed):
+    fit(tiny.config(**RESUMED), dataset, split, tmp_path)
+    assert_same_end(tmp_path, undisturbed)
+
+
+def test_another_seed_gives_another_network(tmp_path, dataset, split, undisturbed):
+    fit(tiny.config(**RESUMED, seed=1), dataset, split, tmp_path)
+    pairs = zip(arrays(tmp_path), arrays(undisturbed), strict=True)
+    assert any((a != b).any() for a, b in pairs)
+
+
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("stop", [1, 3, 5, 6])
+def test_resuming_after_a_stop_at_any_save_is_exact(
+    tmp_path, dataset, split, undisturbed, monkeypatch, *, stop, written
+):
+    saves, save = 0, Checkpoints.save
+
+    def save_and_die(self, *args, **options):
+        nonlocal saves
+        saves += 1
+        if saves != stop or written:
+            save(self, *args, **options)
+        if saves == stop:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoints, "save", save_and_die)
+    config = tiny.config(**RESUMED)
+    with pytest.raises(Killed):
+        fit(config, dataset, split, tmp_path, checkpoint_seconds=0)
+    if stop == 6 and written:  # that was the last one
+        with pytest.raises(RunFinishedError):
+            fit(config, dataset, split, tmp_path, checkpoint_seconds=0)
+    else:
+        fit(config, dataset, split, tmp_path, checkpoint_seconds=0)
+    assert_same_end(tmp_path, undisturbed)
+
+
+def test_metrics_of_an_epoch_that_is_done_again_are_not_there_twice(
+    tmp_path, dataset, split, undisturbed, monkeypatch
+):
+    def die(*args, **options):
+        raise Killed
+
+    config = tiny.config(**RESUMED)
+    monkeypatch.setattr(Checkpoints, "save", die)
+    with pytest.raises(Killed):
+        fit(config, dataset, split, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(models, "create", tiny.create)
+    monkeypatch.setattr(models, "names", tiny.names)
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("tiny,1,valid")  # cut short
+    fit(config, dataset, split, tmp_path)
+    assert metrics(tmp_path) == metrics(undisturbed)
+
+
+def test_finished_training_is_not_overwritten_and_tells_its_result(tmp_path, dataset, split):
+    config = tiny.config(epochs=1)
+    result = fit(config, dataset, split, tmp_path)
+    before = (tmp_path / "metrics.csv").read_bytes()
+    with pytest.raises(RunFinishedError, match=r"this training is finished \(1 epochs, best") as e:
+        fit(config, dataset, split, tmp_path)
+    assert e.value.result == result
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+    with pytest.raises(InputError, match="holds a training already"):
+        fit(config, dataset, split, tmp_path, resume=False)
+    with pytest.raises(InputError, match=r"epochs \(1 there, 2 now\)"):
+        fit(tiny.config(epochs=2), dataset, split, tmp_path)
+
+
+def test_early_stopping_counts_validations_without_a_better_dice(
+    tmp_path, dataset, split, monkeypatch
+):
+    dice = iter([0.5, 0.6, 0.6, 0.55, 0.7])
+    monkeypatch.setattr(fit_module, "mean_dice", lambda scores: next(dice))
+    config = tiny.config(epochs=9, patience=2)
+    result = fit(config, dataset, split, tmp_path)
+    assert (result.epochs, result.best_epoch, result.best_dice) == (4, 2, 0.6)
+    with pytest.raises(RunFinishedError, match="4 epochs"):
+        fit(config, dataset, split, tmp_path)
+
+
+def test_best_network_is_the_one_of_the_best_validation(tmp_path, dataset, split, monkeypatch):
+    # with a constant rate the first two of four epochs are those of two
+    constant = OptimizerConfig(1e-2, schedule="constant")
+    for epochs in (2, 4):
+        values = iter([0.6, 0.8, 0.7, 0.1])
+        monkeypatch.setattr(fit_module, "mean_dice", lambda scores, v=values: next(v))
+        config = tiny.config(epochs=epochs, optimizer=constant)
+        fit(config, dataset, split, tmp_path / str(epochs))
+    for a, b in zip(arrays(tmp_path / "4", "best"), arrays(tmp_path / "2"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_validation_keeps_its_pace_and_never_misses_the_last_epoch(tmp_path, dataset, split):
+    fit(tiny.config(epochs=5, validate_every=2), dataset, split, tmp_path)
+    epochs = [row["epoch"] for row in metrics(tmp_path) if row["metric"] == "dice"]
+    assert epochs == ["2", "4", "5"]
+
+
+def test_training_without_validation_cases_works(tmp_path, dataset):
+    split = Split(tuple(case.name for case in dataset.cases), ())
+    config = tiny.config(epochs=1, patience=3)
+    with pytest.warns(UserWarning, match="patience does nothing"):
+        result = fit(config, dataset, split, tmp_path)
+    assert result.best_dice is None
+    assert [row["metric"] for row in metrics(tmp_path)] == ["loss"]
+    with (
+        pytest.warns(UserWarning, match="patience"),
+        pytest.raises(RunFinishedError, match=r"\(1 epochs\)"),
+    ):
+        fit(config, dataset, split, tmp_path)
+
+
+def test_batch_may_be_larger_than_the_set(tmp_path, dataset, split):
+    result = fit(tiny.config(epochs=1, batch_size=9), dataset, split, tmp_path)
+    assert result.epochs == 1
+
+
+def test_2d_network_trains_on_slices_of_volumes(tmp_path, dataset, split):
+    config = tiny.config(model="tiny2d", patch_size=(16, 16, 1), epochs=1)
+    assert 0 <= fit(config, dataset, split, tmp_path).best_dice <= 1
+
+
+def test_2d_network_trains_on_images_with_one_output(tmp_path):
+    data = write_dataset(tmp_path / "data", count=3, shape=(20, 24))
+    split = split_cases([case.name for case in data.cases], validation=0.3)
+    config = tiny.config(
+        model="tiny2d", patch_size=(16, 16), epochs=1, activation="sigmoid", loss=Loss((Term(),))
+    )
+    assert 0 <= fit(config, data, split, tmp_path / "run").best_dice <= 1
+
+
+def test_no_case_to_train_on_is_said(tmp_path, dataset):
+    with pytest.raises(InputError, match=r"no case is left to train on \(cases: 4, validation: 1"):
+        fit(tiny.config(), dataset, Split((), ("ms_000",)), tmp_path)
+
+
+def test_split_that_does_not_fit_the_dataset_is_named(tmp_path, dataset):
+    with pytest.raises(InputError, match="the split names case 'nobody'"):
+        fit(tiny.config(), dataset, Split(("ms_000",), ("nobody",)), tmp_path)
+    with pytest.raises(InputError, match="'ms_000' is for training and for measuring"):
+        fit(tiny.config(), dataset, Split(("ms_000",), ("ms_000",)), tmp_path)
+
+
+def test_unknown_model_is_refused_before_anything_is_made(tmp_path, dataset, split):
+    with pytest.raises(InputError, match="no network is named 'huge'"):
+        fit(tiny.config(model="huge"), dataset, split, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_label_beyond_the_classes_names_the_file_and_can_be_mended(tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "data")
+    data = find_cases(tmp_path / "data")
+    split = split_cases([case.name for case in data.cases], validation=0.25)
+    case = next(case for case in data.cases if case.name == split.train[0])
+    right = read_label(case.label)
+    write_volume(right.with_data(right.data * 3), case.label, overwrite=True)
+    with pytest.raises(InputError, match=rf"{case.label.name}: has labels 3, but with 2 classes"):
+        fit(tiny.config(epochs=1), data, split, tmp_path / "run")
+    write_volume(right, case.label, overwrite=True)
+    assert fit(tiny.config(epochs=1, seed=7), data, split, tmp_path / "run").epochs == 1
+
+
+def test_wrong_number_of_channels_is_said(tmp_path, dataset, split):
+    with pytest.raises(InputError, match="1 channels, but 3 are expected"):
+        fit(tiny.config(in_channels=3), dataset, split, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "patch", "said"),
+    [
+        ("mpunet++", (50, 60, 36), "multiples of 8; 48 56 32 or 56 64 40 would do"),
+        ("mpunet++", (4, 8, 8), r"multiples of 8; 8 8 8 would do"),
+        ("mpunet++", (64, 64), "does not fit mpunet\\+\\+: give 3 numbers$"),
+        ("unet2d-k3", (60, 64, 1), "multiples of 32; 32 64 1 or 64 64 1 would do"),
+        ("unet2d-k3", (64, 64, 8), "give 2 numbers, or x y 1 for the slices of volumes"),
+    ],
+)
+def test_patch_that_does_not_fit_says_which_would(model, patch, said):
+    network = models.create(model)
+    with pytest.raises(InputError, match=said):
+        check_patch_size(TrainConfig(model, patch), network)
+
+
+def test_patches_that_fit_are_taken():
+    check_patch_size(TrainConfig("mpunet++", (64, 40, 8)), models.create("mpunet++"))
+    check_patch_size(TrainConfig("unet2d-k3", (64, 32, 1)), models.create("unet2d-k3"))
+    check_patch_size(TrainConfig("unet2d-k3", (64, 32)), models.create("unet2d-k3"))
+
+
+def test_loss_that_is_not_finite_stops_and_is_not_saved(tmp_path, dataset, split, monkeypatch):
+    config = tiny.config(epochs=9, optimizer=OptimizerConfig(1e30, schedule="constant"))
+    with pytest.raises(InputError, match=r"the loss became (nan|inf) at step \d+: .*lower"):
+        fit(config, dataset, split, tmp_path, checkpoint_seconds=0)
+    for leaf in arrays(tmp_path):
+        assert np.isfinite(leaf).all()
+
+
+def test_empty_masks_are_warned_of(tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "data")
+    data = find_cases(tmp_path / "data")
+    for case in data.cases:
+        label = read_label(case.label)
+        write_volume(label.with_data(label.data * 0), case.label, overwrite=True)
+    split = split_cases([case.name for case in data.cases], validation=0.25)
+    with pytest.warns(UserWarning, match="all label maps of the training cases are empty"):
+        result = fit(tiny.config(epochs=1), data, split, tmp_path / "run")
+    assert np.isfinite(float(metrics(tmp_path / "run")[0]["value"]))
+    assert result.epochs == 1
+
+
+def test_label_that_never_occurs_is_warned_of(tmp_path, dataset, split):
+    config = tiny.config(epochs=1, labels=("background", "lesion", "oedema"))
+    with pytest.warns(UserWarning, match="no training case has the label oedema"):
+        fit(config, dataset, split, tmp_path)
+
+
+def test_ordinary_training_warns_of_nothing_and_prints_plain_lines(tmp_path, dataset, split, capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(tiny.config(epochs=2), dataset, split, tmp_path)
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_damaged_newest_checkpoint_costs_one_epoch_and_nothing_else(
+    tmp_path, dataset, split, undisturbed
+):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    newest = max((tmp_path / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    file = newest / "arrays" / "checkpoint" / "0"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="damaged checkpoint .*; the checkpoint before it"):
+        fit(tiny.config(**RESUMED), dataset, split, tmp_path / "run")
+    assert_same_end(tmp_path / "run", undisturbed)
+
+
+def environment(cache):
+    return os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def start(folder, run, cache, epochs):
+    command = [sys.executable, str(SCRIPT), str(folder), str(run), str(epochs)]
+    return subprocess.Popen(command, env=environment(cache), stderr=subprocess.PIPE)
+
+
+def wait_for_training(process, run):
+    """Wait until the first step is near: the metrics file is written anew before it."""
+    before = (run / "metrics.csv").stat().st_mtime_ns if (run / "metrics.csv").exists() else 0
+    while process.poll() is None:
+        path = run / "metrics.csv"
+        if path.exists() and path.stat().st_mtime_ns != before:
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_killing_twenty_times_at_random_changes_nothing(tmp_path, folder, cache):
+    whole, run, epochs = tmp_path / "whole", tmp_path / "run", 40
+    process = start(folder, whole, cache, epochs)
+    wait_for_training(process, whole)
+    begin = time.monotonic()
+    process.communicate()
+    assert process.returncode == 0
+    lasts = time.monotonic() - begin
+    rng = random.Random(0)
+    kills = {"training": 0, "finished": 0}
+    for _ in range(20):
+        process = start(folder, run, cache, epochs)
+        if rng.random() < 0.9:
+            wait_for_training(process, run)
+            time.sleep(rng.uniform(0, lasts / 10))
+        else:
+            time.sleep(rng.uniform(0, 3))  # reading, compiling
+        process.send_signal(signal.SIGKILL)
+        error = process.communicate()[1].decode()
+        if process.returncode == -signal.SIGKILL:
+            kills["training"] += 1
+        else:
+            assert "RunFinishedError" in error, error
+            kills["finished"] += 1
+    process = start(folder, run, cache, epochs)
+    error = process.communicate()[1].decode()
+    assert process.returncode == 0 or "RunFinishedError" in error, error
+    assert kills["training"] >= 15
+    assert_same_end(run, whole)
+
+
+@pytest.mark.slow
+def test_killing_while_checkpoints_are_written_changes_nothing(tmp_path, folder, cache):
+    """Kill whenever a checkpoint that is not whole yet is seen in the folder."""
+    whole, run, epochs = tmp_path / "whole", tmp_path / "run", 8
+    assert start(folder, whole, cache, epochs).wait() == 0
+    halves = 0
+    for attempt in range(20):
+        process = start(folder, run, cache, epochs)
+        wait_for_training(process, run)
+        time.sleep(0.1 + 0.01 * attempt)
+        while process.poll() is None:
+            folder_of = run / "checkpoints"
+            if folder_of.exists() and any("tmp" in path.name for path in folder_of.iterdir()):
+                break
+        process.kill()
+        process.communicate()
+        halves += any("tmp" in path.name for path in (run / "checkpoints").iterdir())
+    process = start(folder, run, cache, epochs)
+    error = process.communicate()[1].decode()
+    assert process.returncode == 0 or "RunFinishedError" in error, error
+    assert halves >= 3
+    assert_same_end(run, whole)

@@ -1,0 +1,135 @@
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from segjax.data.datasets import Split
+from segjax.errors import InputError
+from segjax.train import run as run_folder
+from segjax.train.config import TrainConfig, read_config
+from segjax.train.run import check_run, owned, write_run
+
+CONFIG = TrainConfig("mpunet++", (64, 64, 64))
+SPLIT = Split(("a", "b"), ("c",))
+
+
+def trained(folder):
+    """Make a folder as a training leaves it."""
+    folder.mkdir()
+    write_run(folder, CONFIG, SPLIT)
+    (folder / "checkpoints" / "12").mkdir(parents=True)
+    return folder
+
+
+def test_new_folder_and_own_folder_may_be_used(tmp_path):
+    check_run(tmp_path / "new", CONFIG, SPLIT, resume=True)
+    check_run(trained(tmp_path / "run"), CONFIG, SPLIT, resume=True)
+
+
+def test_another_configuration_is_refused_with_the_fields_that_differ(tmp_path):
+    folder = trained(tmp_path / "run")
+    other = dataclasses.replace(CONFIG, epochs=3, seed=1)
+    said = r"epochs \(50 there, 3 now\); seed \(0 there, 1 now\); use that one"
+    with pytest.raises(InputError, match=said):
+        check_run(folder, other, SPLIT, resume=True)
+
+
+def test_another_split_is_refused_with_the_cases_that_differ(tmp_path):
+    folder = trained(tmp_path / "run")
+    names = tuple(f"case{n}" for n in range(9))
+    with pytest.raises(InputError, match=r"other train cases .* b, case0, case1, case2, …\)"):
+        check_run(folder, CONFIG, Split(("a", *names), ("c",)), resume=True)
+    with pytest.raises(InputError, match=r"other validation cases \(only one of both has d\)"):
+        check_run(folder, CONFIG, Split(("a", "b"), ("c", "d")), resume=True)
+    check_run(folder, CONFIG, Split(("b", "a"), ("c",)), resume=True)
+
+
+def test_training_is_not_gone_on_with_unless_asked(tmp_path):
+    with pytest.raises(InputError, match="holds a training already"):
+        check_run(trained(tmp_path / "run"), CONFIG, SPLIT, resume=False)
+
+
+def test_run_that_learned_nothing_may_be_replaced(tmp_path):
+    write_run(tmp_path, CONFIG, SPLIT)
+    other, split = dataclasses.replace(CONFIG, epochs=3), Split(("a",), ())
+    check_run(tmp_path, other, split, resume=False)
+    write_run(tmp_path, other, split)
+    assert read_config(tmp_path) == other
+
+
+def test_run_that_learned_keeps_its_files(tmp_path):
+    folder = trained(tmp_path / "run")
+    write_run(folder, dataclasses.replace(CONFIG, epochs=3), SPLIT)
+    assert read_config(folder) == CONFIG
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "split.json"])
+def test_files_that_are_no_run_are_not_touched(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"holds {name} but no config.json"):
+        check_run(tmp_path, CONFIG, SPLIT, resume=True)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_checkpoints_without_configuration_are_no_run(tmp_path):
+    (tmp_path / "checkpoints" / "12").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"holds checkpoints but no config\.json"):
+        check_run(tmp_path, CONFIG, SPLIT, resume=True)
+
+
+def test_configuration_of_something_else_is_not_touched(tmp_path):
+    (tmp_path / "config.json").write_text('{"theme": "dark"}')
+    with pytest.raises(InputError, match="not the configuration of a segjax run"):
+        check_run(tmp_path, CONFIG, SPLIT, resume=True)
+
+
+def test_other_files_in_the_folder_do_no_harm(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    check_run(tmp_path, CONFIG, SPLIT, resume=True)
+
+
+def test_folder_is_made(tmp_path):
+    with owned(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_file_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "run").write_text("")
+    with (
+        pytest.raises(InputError, match="run: is a file; give another folder"),
+        owned(tmp_path / "run"),
+    ):
+        pass
+    with pytest.raises(InputError, match="cannot be made"), owned(tmp_path / "run" / "inside"):
+        pass
+
+
+def test_second_training_in_one_folder_is_refused(tmp_path):
+    code = f"""
+from pathlib import Path
+from segjax.train.run import owned
+with owned(Path({str(tmp_path)!r})):
+    print("mine", flush=True)
+    input()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:
+        assert other.stdout.readline() == b"mine\n"
+        with pytest.raises(InputError, match="another training is running"), owned(tmp_path):
+            pass
+        other.kill()
+    with owned(tmp_path):  # the killed one holds nothing back
+        pass
+
+
+def test_systems_without_locks_train_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with owned(tmp_path), owned(tmp_path):
+        pass
+
+
+def test_names_of_the_files_are_those_of_the_design():
+    assert run_folder.SPLIT_FILE == "split.json"
+    assert run_folder.CONFIG_FILE == "config.json"
+    assert run_folder.METRICS_FILE == "metrics.csv"

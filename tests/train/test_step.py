@@ -1,0 +1,261 @@
+import functools
+import importlib.util
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from segjax.train.config import OptimizerConfig
+from segjax.train.losses import Loss, Term
+from segjax.train.step import (
+    TrainState,
+    init_state,
+    make_optimizer,
+    make_predict,
+    make_schedule,
+    make_train_step,
+)
+
+spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("train_tiny.py"))
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+
+KEY = jax.random.key(3)
+CONSTANT = OptimizerConfig(0.01, weight_decay=0.1, schedule="constant", gradient_clip=None)
+
+
+def batch(shape=(2, 8, 8, 8), seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, shape).astype(np.int32)
+    images = (labels + rng.normal(0, 0.3, shape)).astype(np.float32)[..., None]
+    return images, labels
+
+
+@functools.cache
+def compiled(model, patch):
+    optimizer = make_optimizer(CONSTANT, 100)
+    state = init_state(model, optimizer, jax.random.key(0), patch)
+    return state, make_train_step(model, Loss(), optimizer)
+
+
+def training(model, patch=(8, 8, 8)):
+    """Return a first state, which may be donated, and the step."""
+    state, train_step = compiled(model, patch)
+    return jax.tree.map(jnp.copy, state), train_step
+
+
+def copy(tree):
+    return jax.tree.map(np.array, tree)
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, copy(a), copy(b))
+
+
+def test_first_state_is_the_one_of_the_model():
+    model = tiny.Tiny()
+    state, _ = training(model)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 8, 1)))
+    assert_same(state.variables, variables)
+    assert int(state.step) == 0
+
+
+def test_loss_falls_and_running_statistics_move():
+    state, train_step = training(tiny.Tiny())
+    before = copy(state.batch_stats)
+    images, labels = batch()
+    losses = []
+    for _ in range(60):
+        state, metrics = train_step(state, images, labels, KEY)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    assert int(state.step) == 60
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), before, copy(state.batch_stats))
+    assert all(jax.tree.leaves(moved))
+
+
+def test_step_is_a_pure_function_of_state_batch_and_key():
+    images, labels = batch()
+    ends = []
+    for _ in range(2):
+        state, train_step = training(tiny.Tiny())
+        for _ in range(3):
+            state, _ = train_step(state, images, labels, KEY)
+        ends.append(copy(state))
+    assert_same(*ends)
+
+
+def test_dropout_depends_on_the_step_and_the_key():
+    images, labels = batch()
+    state, train_step = training(tiny.Tiny())
+
+    def loss(step, key):
+        fresh = jax.tree.map(jnp.copy, state._replace(step=jnp.array(step, jnp.int32)))
+        return float(train_step(fresh, images, labels, key)[1]["loss"])
+
+    assert loss(0, KEY) == loss(0, KEY)
+    assert loss(0, KEY) != loss(1, KEY)
+    assert loss(0, KEY) != loss(0, jax.random.key(4))
+
+
+def test_state_is_donated():
+    state, train_step = training(tiny.Tiny())
+    train_step(state, *batch(), KEY)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+
+
+def test_step_is_compiled_once():
+    state, train_step = training(tiny.Tiny())
+    for seed in range(3):
+        state, _ = train_step(state, *batch(seed=seed), KEY)
+    assert train_step._cache_size() == 1
+
+
+def test_networks_without_running_statistics_train():
+    model = tiny.TinyNoNorm()
+    state, train_step = training(model)
+    assert state.variables.keys() == {"params"}
+    images, labels = batch()
+    state, first = train_step(state, images, labels, KEY)
+    for _ in range(20):
+        state, last = train_step(state, images, labels, KEY)
+    assert float(last["loss"]) < float(first["loss"])
+
+
+def test_slices_of_volumes_train_a_2d_network_as_images_do():
+    model = tiny.Tiny(spatial_dims=2)
+    images, labels = batch((2, 8, 8))
+    state, train_step = training(model, patch=(8, 8, 1))
+    flat, _ = train_step(jax.tree.map(jnp.copy, state), images, labels, KEY)
+    slices, _ = train_step(state, images[:, :, :, None], labels[..., None], KEY)
+    assert_same(flat, slices)
+    predict = make_predict(model, "softmax")
+    expected = predict(flat.variables, images)
+    assert_same(predict(flat.variables, images[:, :, :, None]), expected[:, :, :, None])
+
+
+def test_probabilities_are_the_softmax_or_sigmoid_of_the_logits():
+    images, _ = batch()
+    for activation, outputs in (("softmax", 3), ("sigmoid", 1)):
+        model = tiny.Tiny(out_channels=outputs)
+        state, _ = training(model)
+        logits = np.asarray(model.apply(state.variables, images), np.float64)
+        if activation == "softmax":
+            expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        else:
+            expected = 1 / (1 + np.exp(-logits))
+        found = make_predict(model, activation)(state.variables, images)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_one_output_trains_as_a_sigmoid():
+    state, train_step = training(tiny.Tiny(out_channels=1))
+    images, labels = batch()
+    for _ in range(60):
+        state, metrics = train_step(state, images, labels, KEY)
+    assert float(metrics["loss"]) < 0.5
+
+
+def test_updates_are_those_of_torch_with_decay_of_kernels_alone():
+    rng = np.random.default_rng(0)
+    names = {"kernel": (3, 4), "bias": (4,), "slope": ()}
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in names.items()}
+    groups = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in params.items()}
+    peer = torch.optim.AdamW(
+        [
+            {"params": [groups["kernel"]], "weight_decay": 0.1},
+            {"params": [groups["bias"], groups["slope"]], "weight_decay": 0.0},
+        ],
+        lr=0.01,
+    )
+    optimizer = make_optimizer(CONSTANT, 10)
+    ours, opt_state = params, optimizer.init(params)
+    for _ in range(5):
+        gradients = {n: rng.normal(size=shape).astype(np.float32) for n, shape in names.items()}
+        for name, gradient in gradients.items():
+            groups[name].grad = torch.tensor(gradient)
+        peer.step()
+        updates, opt_state = optimizer.update(gradients, opt_state, ours)
+        ours = optax.apply_updates(ours, updates)
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, groups[name].detach().numpy(), atol=2e-6)
+
+
+def test_gradients_are_clipped_to_the_global_norm():
+    # Adam divides by the gradient's own size: only epsilon shows how large a gradient was.
+    params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+    gradients = {"a": jnp.array([3e-7]), "b": jnp.array([4e-7])}  # norm 5e-7, clipped to 1e-8
+    config = OptimizerConfig(1.0, weight_decay=0.0, schedule="constant", gradient_clip=1e-8)
+    optimizer = make_optimizer(config, 10)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    for name, size in (("a", 0.6e-8), ("b", 0.8e-8)):
+        assert float(updates[name][0]) == pytest.approx(-size / (size + 1e-8), rel=1e-4)
+
+
+def test_one_cycle_rises_for_three_tenths_and_falls_to_almost_nothing():
+    schedule = make_schedule(OptimizerConfig(0.1), 100)
+    assert float(schedule(0)) == pytest.approx(0.1 / 25)
+    assert float(schedule(30)) == pytest.approx(0.1)
+    assert float(schedule(65)) == pytest.approx(0.05, rel=1e-3)
+    assert float(schedule(100)) < 1e-6
+
+
+def test_one_cycle_is_that_of_torch():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    peer = torch.optim.SGD([parameter], lr=1.0)
+    # torch reaches peak and end one step earlier: its last step is steps - 1
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        peer, max_lr=0.1, total_steps=101, pct_start=31 / 101
+    )
+    schedule = make_schedule(OptimizerConfig(0.1), 100)
+    for step in range(100):
+        assert float(schedule(step)) == pytest.approx(cycle.get_last_lr()[0], abs=1e-4)
+        peer.step()
+        cycle.step()
+
+
+@pytest.mark.parametrize("kind", ["one-cycle", "cosine", "constant"])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_schedules_of_very_short_trainings_are_finite(kind, steps):
+    schedule = make_schedule(OptimizerConfig(0.1, schedule=kind), steps)
+    rates = [float(schedule(step)) for step in range(steps + 1)]
+    assert all(0 <= rate <= 0.1 + 1e-6 and math.isfinite(rate) for rate in rates)
+    assert max(rates) == pytest.approx(0.1)
+
+
+def test_cosine_halves_at_half_time_and_constant_stays():
+    cosine = make_schedule(OptimizerConfig(0.1, schedule="cosine"), 10)
+    np.testing.assert_allclose([cosine(0), cosine(5), cosine(10)], [0.1, 0.05, 0.0], atol=1e-7)
+    constant = make_schedule(OptimizerConfig(0.1, schedule="constant"), 10)
+    np.testing.assert_allclose([constant(0), constant(10)], 0.1, rtol=1e-6)
+
+
+def test_gradient_of_the_step_is_that_of_the_loss():
+    model = tiny.TinyNoNorm()
+    loss = Loss((Term("cross-entropy"),))
+    sgd = optax.sgd(1.0)
+    state = init_state(model, sgd, jax.random.key(0), (8, 8, 8))
+    images, labels = batch()
+    before = copy(state.params)
+    after, _ = make_train_step(model, loss, sgd)(state, images, labels, KEY)
+    kernel = before["Conv_0"]["kernel"]
+    place, step = (1, 1, 1, 0, 1), 1e-2
+
+    def value(change):
+        moved = kernel.copy()
+        moved[place] += change
+        params = {**before, "Conv_0": {**before["Conv_0"], "kernel": moved}}
+        return float(loss(model.apply({"params": params}, images), labels))
+
+    slope = (value(step) - value(-step)) / (2 * step)
+    moved = np.asarray(after.params["Conv_0"]["kernel"])[place] - kernel[place]
+    assert moved == pytest.approx(-slope, rel=1e-3)
+
+
+def test_train_state_is_a_pytree_of_four_parts():
+    assert TrainState._fields == ("params", "batch_stats", "opt_state", "step")

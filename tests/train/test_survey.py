@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from segjax.data.datasets import Case, Dataset
+from segjax.data.formats import write_volume
+from segjax.data.pipeline import CropOrPad, Pipeline
+from segjax.errors import InputError
+from segjax.train.survey import survey
+from segjax.volume import Volume
+
+
+def case(folder, name, values, *, shape=(4, 5, 6), channels=1):
+    label = np.zeros(shape, np.uint8)
+    label.flat[: len(values)] = values
+    affine = np.eye(len(shape) + 1)
+    images = tuple(folder / f"{name}_{number:04}.npy" for number in range(channels))
+    for image in images:
+        write_volume(Volume(label, affine), image)
+    write_volume(Volume(label, affine), folder / f"{name}.npy")
+    return Case(name, images, folder / f"{name}.npy")
+
+
+def test_shapes_channels_and_labels_are_found(tmp_path):
+    cases = (
+        case(tmp_path, "a", [1], channels=2),
+        case(tmp_path, "b", [2], shape=(7, 8, 9), channels=2),
+    )
+    found = survey(Dataset(cases), Pipeline())
+    assert found.shapes == ((4, 5, 6), (7, 8, 9))
+    assert found.spatial_dims == 3
+    assert found.channels == 2
+    assert found.labels == ("background", "label 1", "label 2")
+
+
+def test_shapes_are_those_after_the_spatial_steps(tmp_path):
+    found = survey(Dataset((case(tmp_path, "a", [1]),)), Pipeline((CropOrPad((8, 2, 6)),)))
+    assert found.shapes == ((8, 2, 6),)
+
+
+@pytest.mark.parametrize("values", [[], [1]])
+def test_a_single_label_or_none_is_a_lesion(tmp_path, values):
+    dataset = Dataset((case(tmp_path, "a", values),))
+    assert survey(dataset, Pipeline()).labels == ("background", "lesion")
+
+
+def test_names_of_the_dataset_win(tmp_path):
+    names = {0: "background", 1: "oedema", 2: "core", 3: "enhancing"}
+    dataset = Dataset((case(tmp_path, "a", [3]),), labels=names)
+    assert survey(dataset, Pipeline()).labels == ("background", "oedema", "core", "enhancing")
+
+
+def test_gaps_between_values_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"values 0, 255, but never 1, 2, .*, 8, …: number them"):
+        survey(Dataset((case(tmp_path, "a", [255]),)), Pipeline())
+
+
+def test_images_among_volumes_are_refused(tmp_path):
+    cases = (case(tmp_path, "a", [1]), case(tmp_path, "b", [1], shape=(4, 5)))
+    with pytest.raises(InputError, match="'b' has 2 spatial axes, case 'a' has 3"):
+        survey(Dataset(cases), Pipeline())
+
+
+def test_no_cases_and_no_labels_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no cases"):
+        survey(Dataset(()), Pipeline())
+    with pytest.raises(InputError, match="'a' has no label"):
+        survey(Dataset((Case("a", (tmp_path / "a.npy",)),)), Pipeline())

@@ -1,0 +1,98 @@
+"""A tiny network and a program that trains it, for the tests to run and to kill."""
+
+import math
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from segjax import models
+from segjax.data.augment import Noise
+from segjax.data.datasets import Split, find_cases, split_cases
+from segjax.data.pipeline import Pipeline, Reorient, ZScore
+from segjax.train.config import OptimizerConfig, TrainConfig
+
+
+def flat_uniform(key, shape, dtype=jnp.float32):
+    """Draw as one row: XLA takes seconds to compile random numbers of five axes."""
+    limit = (3 / math.prod(shape[:-1])) ** 0.5
+    return jax.random.uniform(key, (math.prod(shape),), dtype, -limit, limit).reshape(shape)
+
+
+class Tiny(nn.Module):
+    """Two convolutions with BatchNorm and dropout between them."""
+
+    in_channels: int = 1
+    out_channels: int = 2
+    spatial_dims: int = 3
+    size_multiple: int = 4
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        kernel = (3,) * self.spatial_dims
+        x = nn.Conv(4, kernel, kernel_init=flat_uniform)(images)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+        x = nn.Dropout(0.3, deterministic=not train)(nn.leaky_relu(x))
+        return nn.Conv(self.out_channels, kernel, kernel_init=flat_uniform)(x)
+
+
+class TinyNoNorm(Tiny):
+    """A network without running statistics."""
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        scale = self.param("scale", nn.initializers.ones, ())
+        kernel = (3,) * self.spatial_dims
+        return nn.Conv(self.out_channels, kernel, kernel_init=flat_uniform)(images * scale)
+
+
+TINY = {
+    "tiny": Tiny,
+    "tiny2d": lambda **options: Tiny(spatial_dims=2, **options),
+    "tiny-no-norm": TinyNoNorm,
+}
+_create, _names = models.create, models.names
+
+
+def create(name, **options):
+    return TINY[name](**options) if name in TINY else _create(name, **options)
+
+
+def names():
+    return (*_names(), *TINY)
+
+
+def config(**changes) -> TrainConfig:
+    values = {
+        "model": "tiny",
+        "patch_size": (16, 16, 16),
+        "pipeline": Pipeline((Reorient("RAS"), ZScore())),
+        "optimizer": OptimizerConfig(learning_rate=1e-2),
+        "augment": (Noise(),),
+        "epochs": 3,
+        "overlap": 0.0,
+        "name": "tiny",
+    }
+    return TrainConfig(**values | changes)
+
+
+def main(data: str, out: str, epochs: str) -> None:
+    """Train as a user's program would, with checkpoints as often as possible."""
+    from segjax.train.fit import fit
+
+    models.create, models.names = create, names
+    dataset = find_cases(data)
+    split: Split = split_cases([case.name for case in dataset.cases], validation=0.25)
+    fit(
+        config(epochs=int(epochs), patches_per_case=4),
+        dataset,
+        split,
+        Path(out),
+        checkpoint_seconds=0.05,
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
