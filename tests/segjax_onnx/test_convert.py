@@ -160,7 +160,7 @@ def test_any_number_of_channels_and_classes(inputs, outputs):
     proto = to_onnx(model, variables, metadata=metadata_of(model))
     images = np.random.default_rng(1).standard_normal((2, 8, 12, inputs), np.float32)
     found = run(proto, np.moveaxis(images, -1, 1))
-    logits = model.apply(variables, images)
+    logits = jax.jit(model.apply)(variables, images)
     wanted = jax.nn.sigmoid(logits) if outputs == 1 else jax.nn.softmax(logits)
     assert found.shape == (2, outputs, 8, 12)
     np.testing.assert_allclose(np.moveaxis(found, 1, -1), wanted, atol=1e-5)
@@ -264,7 +264,8 @@ def test_the_best_and_the_last_checkpoint_are_two_networks(tmp_path, small_zoo):
     images = np.random.default_rng(1).standard_normal((1, 4, 4, 4, 1), np.float32)
     for which, factor in (("best", 1), ("last", 1.1)):
         path = export_onnx(run_folder, tmp_path / f"{which}.onnx", which=which)
-        logits = model.apply(jax.tree.map(lambda x, f=factor: x * f, variables), images)
+        scaled = jax.tree.map(lambda x, f=factor: x * f, variables)
+        logits = jax.jit(model.apply)(scaled, images)
         found = run(onnx.load(path), np.moveaxis(images, -1, 1))
         np.testing.assert_allclose(np.moveaxis(found, 1, -1), jax.nn.softmax(logits), atol=1e-5)
         assert read_metadata(path).training["checkpoint"] == which
