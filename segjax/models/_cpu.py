@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from segjax.models._lax import LaxForms
+from segjax.models._lax import LaxForms, Weights
 
 Arrays = tuple[Array, ...]
 
@@ -29,13 +29,13 @@ class CpuImageForms(LaxForms):
         super().__init__(rank=2)
 
     def conv_transpose(
-        self, xs: Sequence[Array], kernel: Array, bias: Array | None, stride: int
+        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
     ) -> Array:
         if stride != 2 or 0 in (kernel.shape[0] % 2, kernel.shape[1] % 2):
             return super().conv_transpose(xs, kernel, bias, stride)
         few_outputs = kernel.shape[-1] <= 4
         form = _conv_transpose_by_phases if few_outputs else _conv_transpose_2d
-        return self.add_bias(form(self.concatenate(xs), kernel), bias)
+        return self.add_bias(form(self.concatenate(xs), jnp.asarray(kernel)), bias)
 
 
 def _conv_2d(x: Array, kernel: Array, stride: int) -> Array:
@@ -92,24 +92,31 @@ class CpuVolumeForms(LaxForms):
     def to_images(self, features: Array) -> Array:
         return jnp.moveaxis(features, 2, -1)
 
-    def conv(self, xs: Sequence[Array], kernel: Array, bias: Array | None, stride: int) -> Array:
-        size = kernel.shape[:3]
+    def conv(
+        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
+    ) -> Array:
+        kernel, size = jnp.asarray(kernel), kernel.shape[:3]
         if size == (1, 1, 1) and stride == 1:
             y = _conv_pointwise(self.concatenate(xs), kernel[0, 0, 0])
         elif size == (3, 3, 3) and stride == 1:
             y = _conv_3x3x3(tuple(xs), kernel)
-        elif stride == 2 and all(k % 2 for k in size):
+        elif stride == 2 and _has_few_taps(size):
             y = _conv_strided(self.concatenate(xs), kernel)
         else:
             return super().conv(xs, kernel, bias, stride)
         return self.add_bias(y, bias)
 
     def conv_transpose(
-        self, xs: Sequence[Array], kernel: Array, bias: Array | None, stride: int
+        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
     ) -> Array:
-        if stride != 2 or not all(k % 2 for k in kernel.shape[:3]):
+        if stride != 2 or not _has_few_taps(kernel.shape[:3]):
             return super().conv_transpose(xs, kernel, bias, stride)
-        return self.add_bias(_conv_transposed(self.concatenate(xs), kernel), bias)
+        return self.add_bias(_conv_transposed(self.concatenate(xs), jnp.asarray(kernel)), bias)
+
+
+def _has_few_taps(size: Sequence[int]) -> bool:
+    """Say whether a kernel is odd and small: a copy per tap compiles slowly beyond 5x5x5."""
+    return all(k % 2 and k <= 5 for k in size)
 
 
 def _rows_times(rows: Array, x: Array) -> Array:

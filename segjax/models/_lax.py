@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from segjax.models import _pooling
 from segjax.models._normalization import batch_norm_leaky_relu, instance_norm_prelu
 from segjax.models._random import channel_dropout, dropout_mask
+
+Weights = Array | np.ndarray  # of a trained network, or of one that is exported
 
 
 def same_padding(size: int) -> tuple[int, int]:
@@ -40,20 +43,22 @@ class LaxForms:
     def channels(self, features: Array) -> int:
         return features.shape[self.channel_axis]
 
-    def per_channel(self, values: Array) -> Array:
+    def per_channel(self, values: Weights) -> Array:
         """Shape one value per channel so that it broadcasts over features."""
-        return jnp.reshape(values, (-1,) + (1,) * (self.rank + 1 - self.channel_axis))
+        return jnp.asarray(values).reshape((-1,) + (1,) * (self.rank + 1 - self.channel_axis))
 
-    def add_bias(self, features: Array, bias: Array | None) -> Array:
+    def add_bias(self, features: Array, bias: Weights | None) -> Array:
         return features if bias is None else features + self.per_channel(bias)
 
     def concatenate(self, xs: Sequence[Array]) -> Array:
         return xs[0] if len(xs) == 1 else jnp.concatenate(xs, self.channel_axis)
 
-    def conv(self, xs: Sequence[Array], kernel: Array, bias: Array | None, stride: int) -> Array:
+    def conv(
+        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
+    ) -> Array:
         y = lax.conv_general_dilated(
             self.concatenate(xs),
-            kernel,
+            jnp.asarray(kernel),
             (stride,) * self.rank,
             [same_padding(k) for k in kernel.shape[: self.rank]],
             dimension_numbers=self._dimensions,
@@ -61,7 +66,7 @@ class LaxForms:
         return self.add_bias(y, bias)
 
     def conv_transpose(
-        self, xs: Sequence[Array], kernel: Array, bias: Array | None, stride: int
+        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
     ) -> Array:
         flipped = jnp.flip(kernel, tuple(range(self.rank)))
         if stride == 1:
@@ -77,17 +82,19 @@ class LaxForms:
         return self.add_bias(y, bias)
 
     def batch_norm_leaky_relu(
-        self, y: Array, scale: Array, shift: Array, slope: float
+        self, y: Array, scale: Weights, shift: Weights, slope: float
     ) -> tuple[Array, Array, Array]:
-        return batch_norm_leaky_relu(y, scale, shift, slope, self.channel_axis)
+        return batch_norm_leaky_relu(
+            y, jnp.asarray(scale), jnp.asarray(shift), slope, self.channel_axis
+        )
 
     def leaky_relu(self, y: Array, slope: float) -> Array:
         return jnp.where(y >= 0, y, slope * y)
 
     def instance_norm_prelu(
-        self, y: Array, slope: Array, keep: tuple[Array, float] | None
+        self, y: Array, slope: Weights, keep: tuple[Array, float] | None
     ) -> Array:
-        return instance_norm_prelu(y, slope, keep, self.channel_axis)
+        return instance_norm_prelu(y, jnp.asarray(slope), keep, self.channel_axis)
 
     def dropout_mask(self, key: Array, rate: float, y: Array) -> tuple[Array, float]:
         return dropout_mask(key, rate, y.shape)

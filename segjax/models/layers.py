@@ -14,7 +14,7 @@ _he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 def _kernel_and_bias(
     layer: nn.Module, xs: Sequence[Array], features: int, kernel_size: int
-) -> tuple[Array, Array]:
+) -> tuple[ops.Weights, ops.Weights]:
     rank = xs[0].ndim - 2
     shape = (*(kernel_size,) * rank, sum(ops.channels(x) for x in xs), features)
     kernel = layer.param("kernel", _he_normal, shape)

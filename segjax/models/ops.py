@@ -15,11 +15,12 @@ import jax
 from jax import Array
 
 from segjax.models._cpu import CpuImageForms, CpuVolumeForms
-from segjax.models._lax import LaxForms
+from segjax.models._lax import LaxForms, Weights
 from segjax.models._normalization import EPSILON
 
 __all__ = [
     "EPSILON",
+    "Weights",
     "batch_norm_leaky_relu",
     "channel_dropout",
     "channels",
@@ -108,7 +109,7 @@ def channels(features: Array) -> int:
 
 
 def conv(
-    xs: Sequence[Array], kernel: Array, bias: Array | None = None, *, stride: int = 1
+    xs: Sequence[Array], kernel: Weights, bias: Weights | None = None, *, stride: int = 1
 ) -> Array:
     """Convolve the concatenated channels of `xs`, zeros outside.
 
@@ -124,7 +125,7 @@ def conv(
 
 
 def conv_transpose(
-    xs: Sequence[Array], kernel: Array, bias: Array | None = None, *, stride: int = 2
+    xs: Sequence[Array], kernel: Weights, bias: Weights | None = None, *, stride: int = 2
 ) -> Array:
     """Apply the transpose of a strided convolution to the concatenated channels of `xs`.
 
@@ -141,7 +142,7 @@ def conv_transpose(
 
 
 def batch_norm_leaky_relu(
-    y: Array, scale: Array, shift: Array, *, slope: float
+    y: Array, scale: Weights, shift: Weights, *, slope: float
 ) -> tuple[Array, Array, Array]:
     """Normalise by the batch's statistics, then LeakyReLU.
 
@@ -156,7 +157,7 @@ def leaky_relu(y: Array, *, slope: float) -> Array:
     return _forms(y).leaky_relu(y, slope)
 
 
-def instance_norm_prelu(y: Array, slope: Array, keep: tuple[Array, float] | None = None) -> Array:
+def instance_norm_prelu(y: Array, slope: Weights, keep: tuple[Array, float] | None = None) -> Array:
     """Normalise each channel of each image, drop elements, apply a PReLU of one slope.
 
     Args:
