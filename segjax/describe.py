@@ -1,14 +1,20 @@
 """Say in words what a file or folder holds: a volume, a data set, a run or an exported network."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segjax.errors import InputError
 from segjax.volume import Volume
+
+if TYPE_CHECKING:
+    from segjax.data.datasets import Split
+    from segjax.train.config import TrainConfig
+    from segjax.workflow import Plan
 
 Facts = dict[str, str]
 _MOST_VALUES = 32  # more different values than that, and it is no label map
@@ -98,13 +104,58 @@ def describe_run(run: Path) -> Facts:
         "labels": ", ".join(config.labels),
         "preprocessing": _steps(config.pipeline.to_json()),
         "patch": f"{_times(config.patch_size)}, {config.batch_size} in a step",
-        "cases": f"{len(split.train)} training, {len(split.validation)} validation, "
-        f"{len(split.test)} test",
-        "epochs": f"{config.epochs} asked for",
+        "cases": _split(split),
     }
     facts |= _progress(run / "metrics.csv", config.epochs)
     made = [name for name in ("model.onnx", "report.html") if (run / name).is_file()]
     return facts | {"made": ", ".join(made) or "no model.onnx yet: segjax export"}
+
+
+def describe_plan(plan: "Plan") -> Facts:
+    """Describe what a training is about to do."""
+    config, split = plan.config, plan.split
+    steps = -(-len(split.train) * config.patches_per_case // config.batch_size)
+    return {
+        "cases": f"{len(plan.dataset.cases)}: {_split(split)} (seed {config.seed})",
+        "labels": ", ".join(config.labels),
+        "network": f"{config.model}, {_count_parameters(config):,} parameters",
+        "input": f"{_plural(config.in_channels, 'channel')}, {_steps(config.pipeline.to_json())}",
+        "patch": f"{_times(config.patch_size)}, {config.batch_size} in a step",
+        "training": f"{config.epochs} epochs of {steps} steps, {config.optimizer.schedule} "
+        f"learning rate {config.optimizer.learning_rate:g}",
+        "loss": " + ".join(_term(term) for term in config.loss.to_json()),
+    }
+
+
+def _split(split: "Split") -> str:
+    parts = ("train", "training"), ("validation", "validation"), ("test", "test")
+    sizes = [(len(getattr(split, name)), text) for name, text in parts]
+    return ", ".join(f"{size} {text}" for size, text in sizes if size or text != "test")
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _term(term: Mapping[str, Any]) -> str:
+    weight = "" if term["weight"] == 1 else f"{term['weight']:g} × "
+    alpha = f" (alpha {term['alpha']:g})" if "alpha" in term else ""
+    return f"{weight}{term['name']}{alpha}"
+
+
+def _count_parameters(config: "TrainConfig") -> int:
+    """Count without computing: JAX only follows the shapes."""
+    import jax
+
+    from segjax import models
+    from segjax.train.config import create_model
+
+    model = create_model(
+        config.model, in_channels=config.in_channels, out_channels=config.out_channels
+    )
+    size = (model.size_multiple,) * model.spatial_dims
+    image = jax.ShapeDtypeStruct((1, *size, config.in_channels), "float32")
+    return models.count_parameters(jax.eval_shape(model.init, jax.random.key(0), image))
 
 
 def describe_model(path: Path) -> Facts:

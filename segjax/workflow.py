@@ -13,17 +13,20 @@ from segjax.errors import InputError
 if TYPE_CHECKING:
     from segjax.evaluate.report import Example
     from segjax.train.config import TrainConfig
+    from segjax.train.fit import FitResult
     from segjax_onnx.predictor import Predictor
 
 __all__ = [
     "Plan",
     "Segmentation",
+    "cases_named",
     "check_all",
     "example",
     "finish",
     "plan",
     "read_settings",
     "segment",
+    "train",
 ]
 
 _EXAMPLES = 4  # cases whose pictures go into the report of a training
@@ -43,40 +46,60 @@ class Plan:
     split: Split
     config: "TrainConfig"
 
-    def cases(self, names: Sequence[str]) -> tuple[Case, ...]:
-        """Return the cases of the given names, in that order."""
-        by_name = {case.name: case for case in self.dataset.cases}
-        return tuple(by_name[name] for name in names)
+    @property
+    def validation_cases(self) -> tuple[Case, ...]:
+        """The cases to validate on."""
+        return cases_named(self.dataset, self.split.validation)
 
 
 def plan(
-    data: str | Path, model: str, *settings: Mapping[str, Any], validation: float = 0.2
+    data: str | Path, *settings: Mapping[str, Any], validation: float = 0.2, test: float = 0.0
 ) -> Plan:
     """Look at a data folder and decide how to train on it.
 
     Args:
         data: Folder of labelled images.
-        model: Name in :func:`segjax.models.names`.
         settings: Fields of a ``TrainConfig`` as JSON values, which replace the defaults that
             the data suggest; later mappings win, and ``optimizer`` is merged field by field.
         validation: Fraction of the cases to validate on.
+        test: Fraction of the cases to keep away from the training altogether.
 
     Raises:
         InputError: The data cannot be read, or a setting is unknown or out of range.
 
     Example:
-        >>> plan("brains", "mpunet++", {"epochs": 20}).config.epochs  # doctest: +SKIP
+        >>> plan("brains", {"model": "unet3d", "epochs": 20}).config.epochs  # doctest: +SKIP
         20
     """
+    from segjax.data.pipeline import Pipeline
     from segjax.train.config import TrainConfig, default_config
 
+    wanted = _merged({}, *settings)
+    pipeline = Pipeline.from_json(wanted["pipeline"]) if "pipeline" in wanted else None
     dataset = find_cases(data)
-    values = default_config(dataset, model).to_json()
-    for layer in settings:
-        values |= {**layer, "optimizer": values["optimizer"] | layer.get("optimizer", {})}
-    config = TrainConfig.from_json(values)
+    default = default_config(dataset, wanted.get("model", "mpunet++"), pipeline=pipeline)
+    config = TrainConfig.from_json(_merged(default.to_json(), wanted))
     names = [case.name for case in dataset.cases]
-    return Plan(dataset, split_cases(names, validation=validation, seed=config.seed), config)
+    split = split_cases(names, validation=validation, test=test, seed=config.seed)
+    return Plan(dataset, split, config)
+
+
+def _merged(values: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for layer in layers:
+        optimizer = {**merged.get("optimizer", {}), **layer.get("optimizer", {})}
+        merged = {**merged, **layer} | ({"optimizer": optimizer} if optimizer else {})
+    return merged
+
+
+def cases_named(dataset: Dataset, names: Sequence[str]) -> tuple[Case, ...]:
+    """Return the cases of the given names, in that order.
+
+    Raises:
+        KeyError: A name is unknown.
+    """
+    by_name = {case.name: case for case in dataset.cases}
+    return tuple(by_name[name] for name in names)
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
@@ -92,6 +115,20 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f'{path}: settings are an object, such as {{"epochs": 50}}')
     return {name: value for name, value in values.items() if name != "segjax"}
+
+
+def train(plan: Plan, run: str | Path) -> "FitResult":
+    """Carry out a plan, or go on with it; a training that is finished is not done again.
+
+    Raises:
+        InputError: As :func:`segjax.train.fit.fit`.
+    """
+    from segjax.train.fit import RunFinishedError, fit
+
+    try:
+        return fit(plan.config, plan.dataset, plan.split, run)
+    except RunFinishedError as finished:
+        return finished.result
 
 
 def finish(run: str | Path, cases: Sequence[Case]) -> dict[str, Path]:

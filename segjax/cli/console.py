@@ -22,6 +22,11 @@ def console() -> Console:
     return screen if screen.is_terminal else Console(highlight=False, width=_WIDE)
 
 
+def say(line: str) -> None:
+    """Print a line at once."""
+    console().print(line, markup=False)
+
+
 def print_facts(facts: Mapping[str, object], *, title: str | None = None) -> None:
     """Print names and values as two columns."""
     table = Table.grid(padding=(0, 2))

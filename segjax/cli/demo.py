@@ -27,3 +27,12 @@ class Demo:
 
     def __call__(self) -> None:
         """Run the demo and print what it made."""
+        from segjax.train.devices import keep_freed_memory
+
+        keep_freed_memory()
+        from segjax.cli.console import print_facts, print_scores, say
+        from segjax.demo import run_demo
+
+        result = run_demo(self.out, seed=self.seed, say=say)
+        print_scores(result.rows)
+        print_facts({**result.paths, "time": f"{result.seconds:.0f} s"})

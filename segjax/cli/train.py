@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
 from segjax.errors import InputError
 
+if TYPE_CHECKING:
+    from segjax.train.fit import FitResult
+
 _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
-Model = Literal["mpunet++", "unet3d", "unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9"]
+MODELS = ("mpunet++", "unet3d", "unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class Train:
     """Folder of labelled images."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="RUN")]
     """Folder of the run, made if absent."""
-    model: Model = "mpunet++"
+    model: Annotated[
+        str | None, arg(metavar=f"{{{','.join(MODELS)}}}", help_behavior_hint="(default: mpunet++)")
+    ] = None
     """Network; mpunet++ and unet3d are 3D, the others 2D."""
     epochs: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AUTO)] = None
     """Passes over the training cases."""
@@ -62,35 +67,38 @@ class Train:
 
     def __call__(self) -> None:
         """Train, export and report; print the plan before and the result after."""
-        from segjax.cli.console import print_facts
         from segjax.train.devices import keep_freed_memory
 
         keep_freed_memory()
         from segjax import workflow
-        from segjax.train.fit import fit
+        from segjax.cli.console import print_facts
+        from segjax.describe import describe_plan
 
         layers = [workflow.read_settings(self.config)] if self.config else []
-        plan = workflow.plan(
-            self.data, self.model, *layers, self._settings(), validation=self.validation
-        )
-        print_facts(workflow.summary(plan), title=f"Training {self.out}")
-        result = fit(plan.config, plan.dataset, plan.split, self.out)
-        finished = workflow.finish(self.out, plan.cases(plan.split.validation))
-        console().print(f"mean validation Dice [bold]{result.best_dice:.4f}[/bold]")
-        print_facts(finished)
+        plan = workflow.plan(self.data, *layers, self._settings(), validation=self.validation)
+        print_facts(describe_plan(plan), title=f"Training {self.out}")
+        result = workflow.train(plan, self.out)
+        written = workflow.finish(self.out, plan.validation_cases)
+        print_facts({"best Dice": _best(result), **written}, title="Done")
 
     def _settings(self) -> dict[str, Any]:
         """Return the options that were given, as fields of a configuration."""
-        fields = ("epochs", "batch_size", "patch_size", "patience", "seed")
+        fields = ("model", "epochs", "batch_size", "patch_size", "patience", "seed")
         settings = {name: getattr(self, name) for name in fields}
         if self.learning_rate is not None:
             settings["optimizer"] = {"learning_rate": self.learning_rate}
         if self.loss is not None:
             settings["loss"] = [self._term(name) for name in self.loss.split("+")]
-        elif self.alpha is not None:
+        if self.alpha is not None and "tversky" not in (self.loss or ""):
             raise InputError("--alpha belongs to the Tversky loss: add --loss tversky")
         return {name: value for name, value in settings.items() if value is not None}
 
     def _term(self, name: str) -> dict[str, Any]:
-        alpha = {} if self.alpha is None else {"alpha": self.alpha}
-        return {"name": name} | alpha
+        weighs = name == "tversky" and self.alpha is not None
+        return {"name": name} | ({"alpha": self.alpha} if weighs else {})
+
+
+def _best(result: "FitResult") -> str:
+    if result.best_dice is None:
+        return "unknown: there were no validation cases"
+    return f"{result.best_dice:.4f} (mean of the validation cases, epoch {result.best_epoch})"

@@ -80,7 +80,7 @@ def compare_masks(pairs: Sequence[Pair], *, names: Sequence[str] = ()) -> list[R
 
 def write_metrics(
     rows: Iterable[Row], path: str | Path, *, split: str = "", overwrite: bool = False
-) -> None:
+) -> Path:
     """Write rows as CSV, one line for each case, label and metric.
 
     The columns are those of a run's ``metrics.csv``, so that
@@ -91,6 +91,9 @@ def write_metrics(
         path: File to write.
         split: What the cases were for, such as ``"test"``.
         overwrite: Replace a file that exists.
+
+    Returns:
+        The file.
 
     Raises:
         InputError: The file exists, or cannot be written.
@@ -106,6 +109,7 @@ def write_metrics(
                 if metric not in ("case", "label"):
                     where = {"case": row["case"], "label": row["label"], "split": split}
                     table.writerow({"epoch": 0, **where, "metric": metric, "value": value})
+    return Path(path)
 
 
 def _masks(folder: Path) -> dict[str, Path]:

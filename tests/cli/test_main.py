@@ -73,7 +73,7 @@ def test_help_is_fast_and_loads_no_jax():
         (["trian"], "unrecognized options: trian"),
         (["train"], "--data DIR, -o RUN, --out RUN; see segjax train --help"),
         (["train", "--data", "d", "--out", "o", "--epoch", "3"], "perhaps you meant: --epochs N"),
-        (["train", "--data", "d", "--out", "o", "--model", "vgg"], "'mpunet++', 'unet3d'"),
+        (["export", "run", "--which", "worst"], "('best', 'last')"),
         (["predict", "model.onnx"], "missing from segjax predict: -o DIR"),
         (["predict", "m.onnx", "a.nii", "-o", "x", "--threads", "many"], "['many']"),
         (["info"], "FILE_OR_FOLDER; see segjax info --help"),

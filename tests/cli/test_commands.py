@@ -1,0 +1,176 @@
+"""The commands as a user runs them, on a data set of seconds."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import segjax.models
+from segjax.cli import main
+from segjax.cli.train import MODELS
+from segjax.data.formats import read_volume, write_volume
+from segjax.data.phantom import write_dataset
+from segjax.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "heads"
+    write_dataset(folder, count=3, shape=(24, 20, 16))
+    return folder
+
+
+def train(data: Path, run: Path, *options: str) -> int:
+    quick = ["--epochs", "1", "--batch-size", "1", "--patch-size", "16", "16", "16"]
+    return main(["train", "--data", str(data), "--out", str(run), *quick, *options])
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch, made by the command itself."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert train(data, folder, "--validation", "0.4", "--learning-rate", "0.001") == 0
+    return folder
+
+
+def test_offered_models_are_those_of_the_library():
+    assert sorted(MODELS) == sorted(segjax.models.names())
+
+
+def test_training_leaves_a_complete_run(run):
+    names = {"config.json", "split.json", "metrics.csv", "checkpoints", "model.onnx", "report.html"}
+    assert names <= {path.name for path in run.iterdir()}
+    config = json.loads((run / "config.json").read_text())
+    assert (config["epochs"], config["batch_size"], config["patch_size"]) == (1, 1, [16, 16, 16])
+    assert config["optimizer"]["learning_rate"] == 0.001
+    assert len(json.loads((run / "split.json").read_text())["validation"]) == 1
+
+
+def test_finished_training_only_writes_model_and_report_again(data, run, capsys):
+    (run / "report.html").unlink()
+    metrics = (run / "metrics.csv").read_bytes()
+    assert train(data, run, "--validation", "0.4", "--learning-rate", "0.001") == 0
+    text = capsys.readouterr().out
+    assert "mpunet++, 37,935 parameters" in text
+    assert "3: 2 training, 1 validation (seed 0)" in text
+    assert "best Dice" in text
+    assert f"report     {run / 'report.html'}" in text
+    assert (run / "report.html").is_file()
+    assert (run / "metrics.csv").read_bytes() == metrics
+
+
+def test_other_settings_do_not_touch_a_run(data, run, capsys):
+    assert train(data, run, "--validation", "0.4", "--seed", "5") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"segjax: error: {run}: ")
+    assert "seed" in error
+
+
+def test_loss_and_settings_file_reach_the_configuration(data, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("segjax.workflow.train", lambda plan, run: seen.append(plan) or stop())
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"epochs": 9, "foreground": 0.25}))
+    options = ["--config", str(settings), "--loss", "tversky+cross-entropy", "--alpha", "0.7"]
+    assert train(data, tmp_path / "run", *options) == 130
+    (plan,) = seen
+    terms = [(term.name, term.alpha) for term in plan.config.loss.terms]
+    assert terms == [("tversky", 0.7), ("cross-entropy", 0.5)]
+    assert plan.config.foreground == 0.25
+    assert plan.config.epochs == 1  # the command line wins
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--alpha", "0.7"], "--alpha belongs to the Tversky loss: add --loss tversky"),
+        (["--loss", "dice", "--alpha", "0.7"], "--alpha belongs to the Tversky loss"),
+        (["--loss", "hinge"], "hinge"),
+        (["--model", "vgg"], "vgg"),
+        (["--patch-size", "15", "16", "16"], "multiples of 8"),
+        (["--model", "unet2d-k3"], "patch_size"),
+        (["--epochs", "0"], "epochs must be a whole number from 1 up"),
+    ],
+)
+def test_wrong_training_options_are_named(options, message, data, tmp_path, capsys):
+    assert train(data, tmp_path / "run", *options) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_export_writes_the_file_and_refuses_to_replace_it(run, tmp_path, capsys):
+    path = tmp_path / "net.onnx"
+    assert main(["export", str(run), "-o", str(path)]) == 0
+    assert str(path) in capsys.readouterr().out
+    assert main(["export", str(run), "-o", str(path)]) == 1
+    assert "net.onnx" in capsys.readouterr().err
+
+
+def test_predict_writes_masks_on_the_grid_of_the_images(data, run, tmp_path, capsys):
+    images = sorted((data / "images").iterdir())
+    command = ["predict", str(run / "model.onnx"), str(data / "images"), "-o", str(tmp_path)]
+    assert main([*command, "--probabilities"]) == 0
+    text = capsys.readouterr().out
+    for image in images:
+        mask, original = read_volume(tmp_path / image.name), read_volume(image)
+        assert mask.spatial_shape == original.spatial_shape
+        np.testing.assert_allclose(mask.affine, original.affine, atol=1e-5)
+        assert image.name.partition(".")[0] in text
+    assert "lesion" in text
+    assert "ml" in text
+    assert len(list(tmp_path.glob("*_probabilities.nii.gz"))) == len(images)
+
+
+def test_predict_tells_which_image_failed_and_makes_the_others(data, run, tmp_path, capsys):
+    good = next((data / "images").iterdir())
+    (tmp_path / "broken.nii.gz").write_bytes(b"no gzip")
+    images = [str(tmp_path / "broken.nii.gz"), str(good)]
+    assert main(["predict", str(run / "model.onnx"), *images, "-o", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert "broken.nii.gz" in captured.err
+    assert "1 of 2 images failed" in captured.err
+    assert captured.err.count("\n") == 1
+    assert "failed" in captured.out
+    assert (tmp_path / "out" / good.name).is_file()
+
+
+def test_predict_without_images_says_so(run, tmp_path, capsys):
+    assert main(["predict", str(run / "model.onnx"), "-o", str(tmp_path)]) == 1
+    assert "no image" in capsys.readouterr().err
+
+
+def test_evaluate_prints_a_hand_computed_dice_and_writes_it(tmp_path, capsys):
+    for folder, voxels in (("masks", [1, 1, 0, 1]), ("labels", [1, 1, 1, 0])):
+        (tmp_path / folder).mkdir()
+        data = np.array(voxels, np.uint8).reshape(2, 2, 1)
+        write_volume(Volume(data, np.eye(4)), tmp_path / folder / "a.nii.gz")
+    out = tmp_path / "metrics.csv"
+    folders = [str(tmp_path / "masks"), str(tmp_path / "labels")]
+    assert main(["evaluate", *folders, "-o", str(out), "--names", "lesion"]) == 0
+    text = capsys.readouterr().out
+    assert "Dice lesion" in text
+    assert "mean Dice  0.6667 of 1 cases" in text  # 2 · 2 / (2 · 2 + 1 + 1)
+    with out.open(newline="") as file:
+        values = {row["metric"]: float(row["value"]) for row in csv.DictReader(file)}
+    assert values["dice"] == pytest.approx(2 / 3)
+
+
+def test_info_tells_of_every_kind_of_thing(data, run, capsys):
+    for path, words in {
+        data: ("labelled data set", "label 1"),
+        run: ("mpunet++", "1 of 1 epochs", "best Dice"),
+        run / "model.onnx": ("background, lesion", "16 × 16 × 16"),
+        next((data / "images").iterdir()): ("24 × 20 × 16 voxels", "RAS"),
+    }.items():
+        assert main(["info", str(path)]) == 0
+        text = capsys.readouterr().out
+        assert str(path) in text
+        for word in words:
+            assert word in text

@@ -1,0 +1,138 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segjax.data.datasets import Split, write_split
+from segjax.data.formats import write_volume
+from segjax.data.phantom import write_dataset
+from segjax.describe import describe, describe_plan
+from segjax.errors import InputError
+from segjax.train.config import TrainConfig, write_config
+from segjax.volume import Volume
+from segjax.workflow import plan
+
+
+def test_volume_tells_its_grid_and_values(tmp_path):
+    affine = np.diag([-2.0, 3.0, 4.0, 1.0])
+    affine[:3, 3] = (10, 20, 30)
+    data = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    write_volume(Volume(data, affine), tmp_path / "a.nii.gz")
+    assert describe(tmp_path / "a.nii.gz") == {
+        "kind": "3D volume",
+        "shape": "2 × 3 × 4 voxels",
+        "spacing": "2 × 3 × 4 mm",
+        "orientation": "LAS",
+        "origin": "10, 20, 30 mm (RAS+)",
+        "type": "float32",
+        "range": "0 to 23, mean 11.5",
+    }
+
+
+def test_label_map_tells_the_volume_of_each_label(tmp_path):
+    data = np.zeros((4, 4, 4), np.uint8)
+    data[:2, :2, :2], data[3, 3, 3] = 1, 3  # 8 voxels and 1 voxel of 5 × 5 × 5 mm
+    write_volume(Volume(data, np.diag([5.0, 5.0, 5.0, 1.0])), tmp_path / "a.nii.gz")
+    assert describe(tmp_path / "a.nii.gz")["labels"] == "1: 1 ml, 3: 0.125 ml"
+
+
+def test_2d_label_map_counts_pixels(tmp_path):
+    write_volume(Volume(np.eye(5, dtype=np.uint8), np.eye(3)), tmp_path / "a.png")
+    facts = describe(tmp_path / "a.png")
+    assert facts["shape"] == "5 × 5 pixels"
+    assert facts["labels"] == "1: 5 pixels"
+    assert "spacing" not in facts
+
+
+def test_values_that_are_not_finite_are_counted(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[1.0, np.nan], [np.inf, 3.0]], np.float32))
+    facts = describe(tmp_path / "a.npy")
+    assert facts["range"] == "1 to 3, mean 2"
+    assert facts["not finite"] == "2 values are NaN or infinite"
+    np.save(tmp_path / "b.npy", np.full((2, 2), np.nan, np.float32))
+    assert describe(tmp_path / "b.npy")["values"] == "none is finite"
+
+
+def test_channels_are_counted(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 5, 6, 2), np.float32))
+    facts = describe(tmp_path / "a.npy")
+    assert (facts["shape"], facts["channels"]) == ("4 × 5 × 6 voxels", "2")
+
+
+def test_dataset_tells_cases_sizes_and_labels(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for name, size in (("a", 4), ("b", 6)):
+        data = np.zeros((size, 5, 5), np.uint8)
+        write_volume(Volume(data, np.eye(4)), tmp_path / "images" / f"{name}.nii.gz")
+        data = data.copy()
+        data[:2] = 1  # 50 voxels of 1 mm³ in both cases
+        write_volume(Volume(data, np.eye(4)), tmp_path / "labels" / f"{name}.nii.gz")
+    (tmp_path / "dataset.json").write_text(
+        '{"labels": {"0": "background", "1": "plaque"}, "modality": {"0": "FLAIR"}}'
+    )
+    assert describe(tmp_path) == {
+        "kind": "labelled data set",
+        "cases": "2",
+        "channels": "FLAIR",
+        "shape": "4 × 5 × 5 to 6 × 5 × 5 voxels",
+        "spacing": "1 × 1 × 1 mm",
+        "orientation": "RAS",
+        "label 1": "plaque in 2 cases, mean 0.05 ml",
+    }
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run as training leaves it: two epochs, two cases, two labels."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    labels = ("background", "anterior", "posterior")
+    write_config(TrainConfig("mpunet++", (32, 32, 32), labels=labels, epochs=5), folder)
+    write_split(Split(("c", "d"), ("a", "b")), folder / "split.json")
+    dice = {(1, "a"): (0.2, 0.4), (1, "b"): (0.6, 0.8), (2, "a"): (0.1, 0.1), (2, "b"): (0.2, 0.2)}
+    rows = ["run,epoch,split,case,label,metric,value", "run,1,train,,,loss,0.9"]
+    for (epoch, case), values in dice.items():
+        for label, value in zip(labels[1:], values, strict=True):
+            rows.append(f"run,{epoch},validation,{case},{label},dice,{value}")
+    (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_run_tells_its_best_dice_and_how_far_it_got(run):
+    facts = describe(run)
+    assert facts["model"] == "mpunet++"
+    assert facts["labels"] == "background, anterior, posterior"
+    assert facts["cases"] == "2 training, 2 validation"
+    assert facts["trained"] == "2 of 5 epochs"
+    assert facts["best Dice"] == "0.5000 (validation, epoch 1)"  # (0.2 + 0.4 + 0.6 + 0.8) / 4
+    assert facts["made"] == "no model.onnx yet: segjax export"
+
+
+def test_run_without_metrics_is_not_trained_yet(run):
+    (run / "metrics.csv").unlink()
+    assert describe(run)["trained"] == "not yet"
+
+
+def test_plan_tells_what_will_be_trained(tmp_path):
+    write_dataset(tmp_path, count=5, shape=(16, 16, 16))
+    facts = describe_plan(
+        plan(
+            tmp_path,
+            {"epochs": 7, "batch_size": 3, "patches_per_case": 2, "patch_size": [16, 16, 16]},
+            {"loss": [{"name": "tversky", "alpha": 0.7}, {"name": "cross-entropy", "weight": 0.5}]},
+        )
+    )
+    assert facts["cases"] == "5: 4 training, 1 validation (seed 0)"
+    assert facts["network"] == "mpunet++, 37,935 parameters"
+    assert facts["input"].startswith("1 channel, reorient")
+    assert facts["patch"] == "16 × 16 × 16, 3 in a step"
+    assert facts["training"].startswith("7 epochs of 3 steps")  # 4 cases × 2 patches in threes
+    assert facts["loss"] == "tversky (alpha 0.7) + 0.5 × cross-entropy"
+
+
+def test_unknown_paths_and_folders_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"absent\.nii: no such file or folder"):
+        describe(tmp_path / "absent.nii")
+    with pytest.raises(InputError, match="no dataset found"):
+        describe(tmp_path)
