@@ -1,5 +1,6 @@
 """The whole chain on synthetic heads: draw, train, export, segment, measure, report."""
 
+import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,9 +69,9 @@ def run_demo(
         True
     """
     from segjax.data.phantom import write_dataset
-    from segjax.train import fit as _  # where JAX is missing, say so before anything is drawn
     from segjax_onnx.predictor import Predictor
 
+    importlib.import_module("segjax.train.fit")  # says before all work where JAX is missing
     start, out = time.perf_counter(), Path(out)
     _refuse_files(out)
     say(f"1/4  drawing {_HEADS} synthetic heads with lesions")

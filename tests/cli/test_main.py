@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -50,20 +49,19 @@ def test_help_of_a_command_gives_examples_and_explains_every_option(command, cap
     assert "None" not in text
 
 
-def test_help_is_fast_and_loads_no_jax():
+def test_help_is_fast_and_loads_nothing_heavy():
     code = (
-        "import sys; from segjax.cli import main; main(['--help'])\n"
+        "import sys, time; from segjax.cli import main; main(['--help'])\n"
         "heavy = {'jax', 'flax', 'onnxruntime', 'nibabel', 'SimpleITK', 'matplotlib', 'scipy'}\n"
-        "print('LOADED', sorted(heavy & set(sys.modules)))"
+        "print(sorted(heavy & set(sys.modules)), time.process_time(), sep='\\n')"
     )
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        seconds.append(time.perf_counter() - start)
-        assert "LOADED []" in done.stdout
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        *_, loaded, used = done.stdout.splitlines()
+        assert loaded == "[]"
+        seconds.append(float(used))  # of the processor: a busy machine changes it little
     assert min(seconds) < 0.5
 
 
