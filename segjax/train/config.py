@@ -208,18 +208,13 @@ def default_config(
         model: Name in :func:`segjax.models.names`.
         pipeline: Preprocessing, if another one is wanted.
 
-    Returns:
-        The configuration; :func:`dataclasses.replace` changes fields.
-
     Raises:
         InputError: The dataset cannot be used, or the model does not fit it.
 
     Example:
-        >>> import tempfile
-        >>> from segjax.data.phantom import write_dataset
-        >>> dataset = write_dataset(tempfile.mkdtemp(), count=2, shape=(30, 40))
-        >>> default_config(dataset, "unet2d-k3").patch_size
-        (32, 64)
+        >>> dataset = find_cases("hippocampus")  # doctest: +SKIP
+        >>> default_config(dataset).patch_size  # doctest: +SKIP
+        (40, 56, 48)
     """
     pipeline = Pipeline((Reorient("RAS"), ZScore())) if pipeline is None else pipeline
     found = survey(dataset, pipeline)

@@ -113,14 +113,11 @@ def fit(
 ) -> FitResult:
     """Train a network, validate it on whole cases, and keep the best.
 
-    The folder gets ``config.json``, ``split.json``, ``metrics.csv`` and ``checkpoints/``.
-    Checkpoints are written at the end of each epoch, and within long ones. A training that was
-    stopped at any moment, even by ``kill -9`` or a power cut, goes on when ``fit`` is called
-    again with the same arguments, and ends on a CPU with the same parameters to the bit and the
-    same ``metrics.csv`` (``seconds`` apart) as if it had never been stopped.
-
-    Validation segments each case as a whole by sliding window, and measures Dice against the
-    label map on its own grid, as it is on disk.
+    The folder gets ``config.json``, ``split.json``, ``metrics.csv`` and ``checkpoints/``. A
+    training that was stopped at any moment, even by ``kill -9``, goes on when ``fit`` is called
+    again with the same arguments, and ends on the same CPU with the same parameters to the bit
+    and the same metrics (``seconds`` apart) as if it had never been stopped. Validation measures
+    Dice on whole cases, against the label map on the grid that it has on disk.
 
     Args:
         config: What to train.
@@ -128,18 +125,13 @@ def fit(
         split: Names of the cases to train and to validate on.
         out: Folder of the run.
         resume: Whether to go on with a training that is there.
-        checkpoint_seconds: Longest time between two checkpoints, up to a step or a validation.
-
-    Returns:
-        What the training came to.
+        checkpoint_seconds: Time after which a checkpoint is written within an epoch; at the end
+            of each there always is one.
 
     Raises:
         RunFinishedError: The folder holds this training, finished.
         InputError: The data, the configuration or the folder cannot be used, the disk is full,
             or the loss is not finite any more; the message says what to do.
-
-    Warns:
-        UserWarning: A label never occurs in the training cases, or a checkpoint is damaged.
 
     Example:
         >>> dataset = find_cases("brains")  # doctest: +SKIP

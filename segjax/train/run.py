@@ -75,19 +75,26 @@ def owned(run: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[bool]:
     """Lock a folder; the system unlocks it when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has none
+    if os.name == "nt":  # has no such locks
         yield True
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
+        yield _is_free(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_free(descriptor: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems have no locks
+        return True
+    return True
 
 
 def _has_checkpoints(run: Path) -> bool:

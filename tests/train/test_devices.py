@@ -41,6 +41,29 @@ def test_freed_memory_is_not_faulted_in_again():
     assert fewer < usual / 4
 
 
+class FakeGlibc:
+    """Records what it is told; refuses the options that it does not know."""
+
+    gnu_get_libc_version = None
+
+    def __init__(self, known):
+        self.known, self.told = known, {}
+
+    def mallopt(self, option, value):
+        self.told[option] = value
+        return int(option in self.known)
+
+
+@pytest.mark.parametrize(("known", "done"), [((-1, -2, -4, -8), True), ((-1, -2, -4), False)])
+def test_glibc_is_told_never_to_give_memory_back(monkeypatch, known, done):
+    library = FakeGlibc(known)
+    monkeypatch.setattr(devices.sys, "platform", "linux")
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: library)
+    assert devices.keep_freed_memory() is done
+    # no mmap, no trimming, one arena, growth by 64 MB: the numbers of glibc's malloc.h
+    assert library.told == {-4: 0, -1: -1, -8: 1, -2: 64 * 1024 * 1024}
+
+
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_other_systems_are_left_alone(monkeypatch, platform):
     monkeypatch.setattr(devices.sys, "platform", platform)

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import subprocess
 import sys
 
@@ -124,9 +125,25 @@ with owned(Path({str(tmp_path)!r})):
 
 
 def test_systems_without_locks_train_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(run_folder.os, "name", "nt")
     with owned(tmp_path), owned(tmp_path):
         pass
+
+
+def test_file_systems_without_locks_train_all_the_same(tmp_path, monkeypatch):
+    import fcntl
+
+    def fail(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with owned(tmp_path), owned(tmp_path):
+        pass
+
+
+def test_errors_of_the_training_come_through_the_lock(tmp_path):
+    with pytest.raises(BlockingIOError), owned(tmp_path):
+        raise BlockingIOError
 
 
 def test_names_of_the_files_are_those_of_the_design():

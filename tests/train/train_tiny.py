@@ -69,7 +69,7 @@ def config(**changes) -> TrainConfig:
         "model": "tiny",
         "patch_size": (16, 16, 16),
         "pipeline": Pipeline((Reorient("RAS"), ZScore())),
-        "optimizer": OptimizerConfig(learning_rate=1e-2),
+        "optimizer": OptimizerConfig(1e-2, schedule="constant"),  # compiled once for all lengths
         "augment": (Noise(),),
         "epochs": 3,
         "overlap": 0.0,
@@ -85,8 +85,9 @@ def main(data: str, out: str, epochs: str) -> None:
     models.create, models.names = create, names
     dataset = find_cases(data)
     split: Split = split_cases([case.name for case in dataset.cases], validation=0.25)
+    one_cycle = OptimizerConfig(learning_rate=1e-2)
     fit(
-        config(epochs=int(epochs), patches_per_case=4),
+        config(epochs=int(epochs), patches_per_case=4, optimizer=one_cycle),
         dataset,
         split,
         Path(out),
