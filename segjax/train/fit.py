@@ -65,7 +65,7 @@ class RunFinishedError(InputError):
         self.result = result
         dice = "" if result.best_dice is None else f", best Dice {result.best_dice:.4f}"
         super().__init__(
-            f"{result.run}: this training is finished ({result.epochs} epochs{dice}) and is not "
+            f"{result.run}: this training is finished (epochs: {result.epochs}{dice}) and is not "
             "overwritten; give another folder to train again"
         )
 

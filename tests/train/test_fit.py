@@ -229,7 +229,7 @@ def test_finished_training_is_not_overwritten_and_tells_its_result(tmp_path, dat
     config = tiny.config(epochs=1)
     result = fit(config, dataset, split, tmp_path)
     before = (tmp_path / "metrics.csv").read_bytes()
-    with pytest.raises(RunFinishedError, match=r"this training is finished \(1 epochs, best") as e:
+    with pytest.raises(RunFinishedError, match=r"this training is finished \(epochs: 1, best") as e:
         fit(config, dataset, split, tmp_path)
     assert e.value.result == result
     assert (tmp_path / "metrics.csv").read_bytes() == before
@@ -247,7 +247,7 @@ def test_early_stopping_counts_validations_without_a_better_dice(
     config = tiny.config(epochs=9, patience=2)
     result = fit(config, dataset, split, tmp_path)
     assert (result.epochs, result.best_epoch, result.best_dice) == (4, 2, 0.6)
-    with pytest.raises(RunFinishedError, match="4 epochs"):
+    with pytest.raises(RunFinishedError, match="epochs: 4"):
         fit(config, dataset, split, tmp_path)
 
 
@@ -276,7 +276,7 @@ def test_training_without_validation_cases_works(tmp_path, dataset):
     assert [row["metric"] for row in metrics(tmp_path)] == ["loss"]
     with (
         pytest.warns(UserWarning, match="patience"),
-        pytest.raises(RunFinishedError, match=r"\(1 epochs\)"),
+        pytest.raises(RunFinishedError, match=r"\(epochs: 1\)"),
     ):
         fit(config, dataset, split, tmp_path)
 
