@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
+_OWN = "(default: the network's)"
 MODELS = ("mpunet++", "unet3d", "unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9")
 
 
@@ -58,6 +59,8 @@ class Train:
     """Sum of dice, tversky and cross-entropy."""
     alpha: Annotated[float | None, arg(metavar="0..1", help_behavior_hint="(default: 0.5)")] = None
     """Tversky's weight of false negatives: more finds more and invents more."""
+    dropout: Annotated[float | None, arg(metavar="0..1", help_behavior_hint=_OWN)] = None
+    """Probability of dropout; small networks on many cases learn better with 0."""
     patience: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: never)")] = None
     """Stop after so many validations without a better Dice."""
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 0)")] = None
@@ -83,7 +86,7 @@ class Train:
 
     def _settings(self) -> dict[str, Any]:
         """Return the options that were given, as fields of a configuration."""
-        fields = ("model", "epochs", "batch_size", "patch_size", "patience", "seed")
+        fields = ("model", "epochs", "batch_size", "patch_size", "dropout", "patience", "seed")
         settings = {name: getattr(self, name) for name in fields}
         if self.learning_rate is not None:
             settings["optimizer"] = {"learning_rate": self.learning_rate}

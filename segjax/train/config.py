@@ -65,6 +65,8 @@ class TrainConfig:
         labels: Name of each label value; the first one, 0, is the background.
         activation: ``"softmax"`` over one output per label, or ``"sigmoid"`` of one output for
             one foreground label.
+        dropout: Probability of dropout in training, in [0, 1); ``None`` takes the network's own,
+            which is that of its study.
         pipeline: Preprocessing, stored here and in the exported network.
         batch_size: Patches in one step.
         patches_per_case: Patches drawn from every case in one epoch.
@@ -95,6 +97,7 @@ class TrainConfig:
     in_channels: int = 1
     labels: tuple[str, ...] = ("background", "lesion")
     activation: Activation = "softmax"
+    dropout: float | None = None
     pipeline: Pipeline = field(default_factory=Pipeline)
     batch_size: int = 2
     patches_per_case: int = 1
@@ -241,7 +244,7 @@ def default_config(
     )
 
 
-def create_model(model: str, *, in_channels: int, out_channels: int) -> Any:
+def create_model(model: str, *, in_channels: int, out_channels: int, **overrides: Any) -> Any:
     """Create a network by name, as :func:`segjax.models.create` does.
 
     Raises:
@@ -251,7 +254,7 @@ def create_model(model: str, *, in_channels: int, out_channels: int) -> Any:
 
     if model not in models.names():
         raise InputError(f"no network is named '{model}': choose {', '.join(models.names())}")
-    return models.create(model, in_channels=in_channels, out_channels=out_channels)
+    return models.create(model, in_channels=in_channels, out_channels=out_channels, **overrides)
 
 
 def _patch_size(shapes: Sequence[tuple[int, ...]], model: Any) -> tuple[int, ...]:
@@ -376,6 +379,10 @@ _TRAIN_RULES: dict[str, Rule] = {
     "in_channels": _COUNT,
     "labels": (_names_of_labels, "2 to 256 different names, that of the background first"),
     "activation": _one_of(Activation),
+    "dropout": (
+        lambda v: v is None or (_number(v) and 0 <= v < 1),
+        "a number from 0 up to, not including, 1",
+    ),
     "batch_size": _COUNT,
     "patches_per_case": _COUNT,
     "foreground": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),

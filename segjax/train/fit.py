@@ -195,8 +195,12 @@ class _Network:
     """A network and the functions that train it."""
 
     def __init__(self, config: TrainConfig, steps_per_epoch: int):
+        dropout = {} if config.dropout is None else {"dropout": config.dropout}
         model = create_model(
-            config.model, in_channels=config.in_channels, out_channels=config.out_channels
+            config.model,
+            in_channels=config.in_channels,
+            out_channels=config.out_channels,
+            **dropout,
         )
         check_patch_size(config, model)
         self.config, self._model = config, model
