@@ -178,6 +178,7 @@ def released_network():
     return module.MPUnetPP2CBND
 
 
+@pytest.mark.slow  # the peer is installed by hand: pip install --no-deps pydactim==1.0.18
 @pytest.mark.parametrize(("channels", "classes"), [(1, 1), (2, 2)])
 def test_mpunet_plus_plus_equals_the_authors_release(released_network, channels, classes):
     reference = _perturb(released_network(channels, classes))
