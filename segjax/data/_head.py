@@ -198,7 +198,7 @@ def _paint_soft_tissue(
     lumps = space.noise(rng, 0.12)
     tissue[skin < 1] = Tissue.FAT
     tissue[skin < 0.93 + 0.01 * lumps] = Tissue.MUSCLE
-    tissue[(skin < 0.88) & (lumps > 0.9)] = Tissue.FAT
+    tissue[(skin < 0.88) & (lumps > 0.9)] = Tissue.MARROW
     tissue[(skin < 0.85) & (lumps < -0.9)] = Tissue.BONE
 
 

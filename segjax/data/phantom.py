@@ -25,7 +25,7 @@ _PAINT = {"ms": paint_ms, "meningioma": paint_meningioma}
 _CHANNEL = {"ms": "FLAIR", "meningioma": "T1 with gadolinium"}
 _SIGNAL = {
     "ms": {
-        Tissue.AIR: 0.0, Tissue.FAT: 0.85, Tissue.BONE: 0.08, Tissue.MARROW: 0.35,
+        Tissue.AIR: 0.0, Tissue.FAT: 0.74, Tissue.BONE: 0.08, Tissue.MARROW: 0.32,
         Tissue.FLUID: 0.10, Tissue.GREY: 0.61, Tissue.WHITE: 0.48, Tissue.MUSCLE: 0.33,
         Tissue.DURA: 0.22, Tissue.VESSEL: 0.15, Tissue.OEDEMA: 0.70, Tissue.LESION: 0.98,
     },
@@ -55,8 +55,9 @@ def phantom(
         seed: Seed of ``numpy.random.default_rng``; the same seed gives the same head.
         shape: Voxels along three axes (right, front, top) for a head, or along two (rows from
             front to back, columns from right to left) for an axial slice; at least 16 each.
-        kind: ``"ms"``, a FLAIR with 2 to 12 multiple-sclerosis plaques (up to 6 in a slice), or
-            ``"meningioma"``, a T1 with gadolinium and one mass on the dura.
+        kind: ``"ms"``, a FLAIR with fat partly suppressed and 2 to 12 multiple-sclerosis plaques
+            (up to 6 in a slice), or ``"meningioma"``, a T1 with gadolinium and one mass on the
+            dura.
         spacing: Distance between voxels, in mm.
 
     Returns:

@@ -62,14 +62,20 @@ def test_meningioma_is_one_mass_at_the_edge_of_the_brain():
 
 @both
 @pytest.mark.parametrize("shape", [(64, 64, 64), (128, 128)])
-def test_lesions_are_brighter_than_their_surroundings_but_no_threshold_finds_them(kind, shape):
-    scores = []
+def test_lesions_are_brighter_than_their_surroundings(kind, shape):
     for seed in range(3):
         image, label = (volume.data for volume in phantom(seed, shape=shape, kind=kind))
         lesion = label == 1
         around = ndimage.binary_dilation(lesion, iterations=3) & ~ndimage.binary_dilation(lesion)
         assert np.median(image[lesion]) > 1.25 * np.median(image[around])
-        scores.append(best_dice_of_a_threshold(image, lesion))
+
+
+@both
+def test_no_threshold_finds_the_lesions_of_heads(kind):
+    scores = []
+    for seed in range(3):
+        image, label = phantom(seed, kind=kind)
+        scores.append(best_dice_of_a_threshold(image.data, label.data == 1))
     assert np.mean(scores) < 0.75
 
 
