@@ -85,7 +85,7 @@ def describe_dataset(folder: Path) -> Facts:
     }
     for value in sorted(counts):
         facts[f"label {value}"] = (
-            f"{names.get(value, '')} in {counts[value]} cases, "
+            f"{names.get(value, '')} in {_plural(counts[value], 'case')}, "
             f"mean {fmean(millilitres[value]):.4g} ml"
         ).strip()
     return facts
@@ -173,7 +173,11 @@ def describe_model(path: Path) -> Facts:
         "patch": f"{_times(metadata.patch_size)}, overlap {metadata.overlap:g}, "
         f"{metadata.batch_size} at a time",
         "size": f"{path.stat().st_size / 1e6:.3g} MB",
-        **{f"training {name}": str(value) for name, value in metadata.training.items()},
+        "training": ", ".join(
+            f"{name} {value}"
+            for name, value in metadata.training.items()
+            if isinstance(value, str | int | float)
+        ),
     }
 
 
@@ -243,8 +247,12 @@ def _steps(pipeline: Iterable[dict]) -> str:
 
 
 def _step(step: dict) -> str:
-    options = ", ".join(f"{name} {value}" for name, value in step.items() if name != "step")
+    options = ", ".join(_option(value) for name, value in step.items() if name != "step")
     return f"{step['step']} ({options})" if options else step["step"]
+
+
+def _option(value: Any) -> str:
+    return _times(value) if isinstance(value, list | tuple) else str(value)
 
 
 def _times(numbers: Sequence[float]) -> str:
@@ -252,5 +260,5 @@ def _times(numbers: Sequence[float]) -> str:
 
 
 def _range(rows: Sequence[Sequence[float]]) -> str:
-    low, high = np.min(rows, axis=0), np.max(rows, axis=0)
-    return _times(low) if np.allclose(low, high) else f"{_times(low)} to {_times(high)}"
+    low, high = _times([min(axis) for axis in zip(*rows)]), _times([max(a) for a in zip(*rows)])
+    return low if low == high else f"{low} to {high}"

@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
-        parsing.parse([argument for argument in arguments if argument != "--debug"])()
+        with failures.warnings_in_one_line():
+            parsing.parse([argument for argument in arguments if argument != "--debug"])()
         sys.stdout.flush()
     except BaseException as error:
         return failures.report(error, arguments, debug=debug)

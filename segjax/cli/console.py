@@ -83,7 +83,8 @@ def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
     }
     print_table(["mean of label", *(_heading(metric) for metric in metrics)], _rows(means))
     mean = fmean(row["dice"] for row in rows)
-    print_facts({"mean Dice": f"{mean:.4f} of {len(by_case)} cases"})
+    cases = f"{len(by_case)} case{'' if len(by_case) == 1 else 's'}"
+    print_facts({"mean Dice": f"{mean:.4f} of {cases}"})
 
 
 def _rows(cells: Mapping[str, Sequence[str]]) -> list[list[str]]:

@@ -36,3 +36,4 @@ class Demo:
         result = run_demo(self.out, seed=self.seed, say=say)
         print_scores(result.rows)
         print_facts({**result.paths, "time": f"{result.seconds:.0f} s"})
+        say("\nNow with your own data: segjax train --data FOLDER --out run")

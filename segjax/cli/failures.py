@@ -1,10 +1,12 @@
 """What a failed command says: one line on standard error, and its exit code."""
 
+import contextlib
 import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 
 from segjax.cli.parsing import COMMANDS, UsageError
 from segjax.errors import InputError
@@ -13,6 +15,18 @@ _RUNTIME = ("onnxruntime",)
 _TRAIN = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "jax2onnx", "onnx", "onnxruntime")
 _REPORT = ("pandas", "matplotlib")
 _EXIT_USAGE, _EXIT_INTERRUPTED, _EXIT_PIPE = 2, 130, 141
+
+
+@contextlib.contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Print warnings as ``segjax: warning: ...``, without the place in the code."""
+
+    def show(message: Warning | str, *place: object, **more: object) -> None:
+        print(f"segjax: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def report(error: BaseException, arguments: Sequence[str], *, debug: bool) -> int:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,16 @@ def test_missing_file_of_the_system_keeps_its_message(monkeypatch, capsys):
     fail_with(monkeypatch, PermissionError(13, "Permission denied", "a.nii"))
     assert main(["info", "x"]) == 1
     assert "Permission denied: 'a.nii'" in capsys.readouterr().err
+
+
+def test_warning_is_one_line_without_its_place(monkeypatch, capsys):
+    def describe(path: Path) -> dict[str, str]:
+        warnings.warn("label 2\nnever occurs", stacklevel=1)
+        return {}
+
+    monkeypatch.setattr(segjax.describe, "describe", describe)
+    assert main(["info", "x"]) == 0
+    assert capsys.readouterr().err == "segjax: warning: label 2 never occurs\n"
 
 
 def test_interrupt_prints_one_line_and_exits_with_130(monkeypatch, capsys):
