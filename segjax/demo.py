@@ -23,7 +23,6 @@ _SETTINGS: Mapping[str, Any] = {  # 200 steps: small patches of many heads teach
     "foreground": 0.3,
     "epochs": 8,
     "validate_every": 2,
-    "dropout": 0.0,
     "optimizer": {"learning_rate": 0.02},
 }
 

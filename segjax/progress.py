@@ -15,6 +15,8 @@ T = TypeVar("T")
 _PATIENCE = 2.0  # seconds before a bar appears
 _BETWEEN_LINES = 30.0  # seconds between lines where there is no terminal
 
+_screen = threading.Lock()  # held by the loop that shows its progress
+
 
 def track(
     iterable: Iterable[T], description: str, *, total: int | None = None, unit: str = "case"
@@ -22,7 +24,8 @@ def track(
     """Yield the items of an iterable and show on stderr how far it is.
 
     On a terminal: a bar with items done, time elapsed and time left, from the time on when the
-    loop has lasted 2 seconds. Elsewhere: a plain line, at most every 30 seconds.
+    loop has lasted 2 seconds. Elsewhere: a plain line, at most every 30 seconds. A loop inside
+    another one shows nothing.
 
     Args:
         iterable: What to loop over.
@@ -37,6 +40,16 @@ def track(
         >>> list(track(["flair", "t1"], "Reading", unit="image"))
         ['flair', 't1']
     """
+    if not _screen.acquire(blocking=False):
+        yield from iterable
+        return
+    try:
+        yield from _shown(iterable, description, total, unit)
+    finally:
+        _screen.release()
+
+
+def _shown(iterable: Iterable[T], description: str, total: int | None, unit: str) -> Iterator[T]:
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     show = _bar if sys.stderr.isatty() else _lines

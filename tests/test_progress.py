@@ -86,3 +86,31 @@ def test_unknown_totals_are_left_out(stderr, monkeypatch):
     clock(monkeypatch, 0.0, 45.0)
     list(track(iter("a"), "Reading"))
     assert log.getvalue() == "Reading: 1 cases, 0:00:45\n"
+
+
+def test_a_loop_inside_another_one_shows_nothing(stderr, monkeypatch):
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    screen = stderr(Terminal())
+    inner = []
+    for _ in track(range(2), "Outside"):
+        for item in track("ab", "Inside"):
+            time.sleep(0.1)
+            inner.append(item)
+    assert inner == ["a", "b", "a", "b"]
+    assert "Outside" in screen.getvalue()
+    assert "Inside" not in screen.getvalue()
+
+
+def test_the_next_loop_shows_again_after_one_that_failed(stderr, monkeypatch):
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    screen = stderr(Terminal())
+
+    def fail():
+        for _ in track(range(2), "Broken"):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    for _ in track(range(2), "Whole"):
+        time.sleep(0.1)
+    assert "Whole" in screen.getvalue()

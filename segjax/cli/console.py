@@ -61,7 +61,8 @@ def print_segmentations(results: Sequence["Segmentation"], labels: Sequence[str]
 def _sizes(result: "Segmentation", count: int) -> list[str]:
     if result.error:
         return ["failed"] * count
-    return [f"{size:.4g} {result.unit}" for size in result.sizes]
+    digits = 3 if result.unit == "ml" else 0
+    return [f"{size:.{digits}f} {result.unit}" for size in result.sizes]
 
 
 def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -92,7 +93,7 @@ def _rows(cells: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
 
 def _mean(metric: str, values: Sequence[float]) -> str:
-    return f"{fmean(values):{'.4g' if metric.endswith(('_ml', '_voxels')) else '.4f'}}"
+    return f"{fmean(values):{'.3f' if metric.endswith(('_ml', '_voxels')) else '.4f'}}"
 
 
 def _heading(metric: str) -> str:

@@ -34,6 +34,8 @@ class Demo:
         from segjax.demo import run_demo
 
         result = run_demo(self.out, seed=self.seed, say=say)
+        say("")
         print_scores(result.rows)
+        say("")
         print_facts({**result.paths, "time": f"{result.seconds:.0f} s"})
         say("\nNow with your own data: segjax train --data FOLDER --out run")

@@ -174,6 +174,15 @@ def test_warning_is_one_line_without_its_place(monkeypatch, capsys):
     assert capsys.readouterr().err == "segjax: warning: label 2 never occurs\n"
 
 
+def test_interrupted_training_says_how_to_go_on(monkeypatch, capsys):
+    def plan(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segjax.workflow.plan", plan)
+    assert main(["train", "--data", "d", "--out", "o"]) == 130
+    assert "the same command again goes on" in capsys.readouterr().err
+
+
 def test_interrupt_prints_one_line_and_exits_with_130(monkeypatch, capsys):
     fail_with(monkeypatch, KeyboardInterrupt())
     assert main(["info", "x"]) == 130
