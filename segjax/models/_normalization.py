@@ -12,7 +12,7 @@ from jax import Array, lax
 
 EPSILON = 1e-5  # PyTorch's and MONAI's
 
-Keep = tuple[Array, float] | None
+Keep = tuple[Array, float | Array] | None  # the factor is traced under jit
 
 
 def _statistics(y: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:

@@ -151,12 +151,9 @@ def test_batch_statistics_move_as_pytorch_s():
     variables = from_torch(model, reference.released_state_dict())
     images, _ = _batch((16, 16, 16))
     reference.train()(torch.from_numpy(images))
-    _, updates = model.apply(
-        variables,
-        jnp.asarray(np.moveaxis(images, 1, -1)),
-        train=True,
-        mutable=["batch_stats"],
-    )
+    apply = jax.jit(model.apply, static_argnames=("train", "mutable"))
+    images = jnp.asarray(np.moveaxis(images, 1, -1))
+    _, updates = apply(variables, images, train=True, mutable="batch_stats")
     expected = from_torch(model, reference.released_state_dict())["batch_stats"]
     jax.tree.map(
         lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-5),

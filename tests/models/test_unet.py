@@ -1,5 +1,7 @@
 """The U-Net's shapes, dropout and checks (parity with MONAI: test_torch_weights.py)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,20 +21,21 @@ def _initialised(model, *spatial):
 def test_logits_have_the_images_grid(spatial):
     model = UNet(**SMALL, in_channels=3, out_channels=5, spatial_dims=len(spatial))
     images, variables = _initialised(model, *spatial)
-    assert model.apply(variables, images).shape == (2, *spatial, 5)
+    assert jax.jit(model.apply)(variables, images).shape == (2, *spatial, 5)
 
 
 def test_a_level_of_stride_one_keeps_its_size():
     model = UNet(channels=(4, 6, 8), strides=(1, 2))
     images, variables = _initialised(model, 6, 10)
     assert model.size_multiple == 2
-    assert model.apply(variables, images).shape == (2, 6, 10, 2)
+    assert jax.jit(model.apply)(variables, images).shape == (2, 6, 10, 2)
 
 
 def test_dropout_acts_in_training_alone_and_repeats_by_key():
     model = UNet(**SMALL, dropout=0.5)
     images, variables = _initialised(model, 16, 16)
 
+    @jax.jit
     def train(seed):
         return model.apply(variables, images, train=True, rngs={"dropout": jax.random.key(seed)})
 
@@ -44,17 +47,19 @@ def test_dropout_acts_in_training_alone_and_repeats_by_key():
 def test_without_dropout_training_needs_no_key_and_equals_evaluation():
     model = UNet(**SMALL)
     images, variables = _initialised(model, 16, 16)
-    np.testing.assert_array_equal(
-        model.apply(variables, images, train=True), model.apply(variables, images)
+    trained, evaluated = (
+        jax.jit(functools.partial(model.apply, train=train))(variables, images)
+        for train in (True, False)
     )
+    np.testing.assert_array_equal(trained, evaluated)
 
 
 def test_vmap_over_seeds_gives_each_seed_its_network():
     model = UNet(**SMALL)
     images = jnp.ones((1, 8, 8, 1))
     keys = jax.random.split(jax.random.key(0), 2)
-    many = jax.vmap(lambda key: model.apply(model.init(key, images), images))(keys)
-    one = model.apply(model.init(keys[1], images), images)
+    predict = jax.jit(lambda key: model.apply(model.init(key, images), images))
+    many, one = jax.jit(jax.vmap(predict))(keys), predict(keys[1])
     np.testing.assert_allclose(many[1], one, atol=1e-5)
 
 

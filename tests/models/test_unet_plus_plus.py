@@ -18,17 +18,18 @@ def test_logits_have_the_images_grid(spatial):
     model = UNetPlusPlus(2, 3, features=(4, 5, 6), spatial_dims=len(spatial))
     images, variables = _initialised(model, *spatial)
     assert model.size_multiple == 4
-    assert model.apply(variables, images).shape == (2, *spatial, 3)
+    assert jax.jit(model.apply)(variables, images).shape == (2, *spatial, 3)
 
 
 def test_training_updates_the_running_statistics_and_evaluation_does_not():
     model = UNetPlusPlus(features=(4, 5), dropout=0.0)
     images, variables = _initialised(model, 8, 8, 8)
-    _, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
+    apply = jax.jit(model.apply, static_argnames=("train", "mutable"))
+    _, updates = apply(variables, images, train=True, mutable="batch_stats")
     before = variables["batch_stats"]["X00"]["first"]["mean"]
     assert np.all(before == 0)
     assert np.any(updates["batch_stats"]["X00"]["first"]["mean"] != 0)
-    _, untouched = model.apply(variables, images, mutable=["batch_stats"])
+    _, untouched = apply(variables, images, mutable="batch_stats")
     jax.tree.map(np.testing.assert_array_equal, untouched["batch_stats"], variables["batch_stats"])
 
 
@@ -41,13 +42,14 @@ def test_evaluation_with_the_batch_s_own_statistics_equals_training():
     for _ in range(300):
         trained, updates = train(variables)
         variables = {**variables, **updates}
-    np.testing.assert_allclose(model.apply(variables, images), trained, atol=0.02)
+    np.testing.assert_allclose(jax.jit(model.apply)(variables, images), trained, atol=0.02)
 
 
 def test_channel_dropout_acts_in_training_alone_and_repeats_by_key():
     model = UNetPlusPlus(features=(4, 5), dropout=0.5)
     images, variables = _initialised(model, 8, 8, 8)
 
+    @jax.jit
     def train(seed):
         key = jax.random.key(seed)
         return model.apply(
