@@ -260,5 +260,8 @@ def _times(numbers: Sequence[float]) -> str:
 
 
 def _range(rows: Sequence[Sequence[float]]) -> str:
-    low, high = _times([min(axis) for axis in zip(*rows)]), _times([max(a) for a in zip(*rows)])
+    low, high = (
+        _times([min(axis) for axis in zip(*rows, strict=True)]),
+        _times([max(a) for a in zip(*rows, strict=True)]),
+    )
     return low if low == high else f"{low} to {high}"

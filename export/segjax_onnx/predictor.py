@@ -163,7 +163,8 @@ class Predictor:
         one = len(jobs) == 1
         for case, mask, map_ in jobs if one else track(jobs, "Predicting"):
             probable = self._probabilities(case.images, show_progress=one)
-            write_volume(self._to_mask(probable), mask, overwrite=overwrite)
+            like = case.images[0]
+            write_volume(self._to_mask(probable), mask, like=like, overwrite=overwrite)
             if probabilities:
                 _write_map(probable, map_, overwrite)
         return masks
@@ -173,12 +174,13 @@ class Predictor:
         if isinstance(image, Volume):
             volume, name = _finite(image), "the volume"
         else:
-            volume, name = read_image(image, channels=channels), str(image)
+            volume, name = read_image(image, channels=channels), _name(image)
         if volume.channels != channels:
             raise InputError(f"{name}: {volume.channels} channels; the network takes {channels}")
         if volume.spatial_dims < rank:
             raise InputError(
-                f"{name}: an image of shape {volume.spatial_shape}; the network takes volumes"
+                f"{name}: a 2D image of shape {volume.spatial_shape}, but the network takes "
+                "volumes: give it NIfTI files"
             )
         return volume
 
@@ -234,6 +236,10 @@ class Predictor:
         else:
             labels = data.argmax(-1).astype(np.uint8)
         return probabilities.with_data(labels)
+
+
+def _name(image: str | Path | Sequence[str | Path]) -> str:
+    return str(image) if isinstance(image, str | Path) else ", ".join(map(str, image))
 
 
 def _count(calls: Iterable[int], show: bool) -> Generator[int, None, None]:

@@ -176,7 +176,30 @@ def find_images(paths: Iterable[str | Path], *, channels: int | None = None) -> 
     expected = channels or len(next(iter(groups.values()), ()))
     if groups and all(sorted(group) == list(range(expected)) for group in groups.values()):
         return [Case(name, _in_order(group)) for name, group in groups.items()]
+    if channels:
+        _check_wanted_channels(groups, channels)
     return [Case(stem(file), (file,)) for file in files]
+
+
+def _check_wanted_channels(groups: Mapping[str, Mapping[int, Path]], channels: int) -> None:
+    """Refuse what are channels by their names, but not those that are wanted."""
+    wanted = set(range(channels))
+    if channels > 1 and all(set(group) <= wanted for group in groups.values()):
+        for name, group in groups.items():
+            if missing := sorted(wanted - set(group)):
+                folder = next(iter(group.values())).parent
+                raise InputError(
+                    f"{folder / name}: channel _{missing[0]:04d} is missing; the network takes "
+                    f"{channels} channels of every case"
+                )
+    counts = {len(group) for group in groups.values()}
+    whole = all(sorted(group) == list(range(len(group))) for group in groups.values())
+    if len(groups) > 1 and whole and counts != {1} and len(counts) == 1:
+        name, group = next(iter(groups.items()))
+        raise InputError(
+            f"{next(iter(group.values())).parent / name}: has files of {len(group)} channels, but "
+            f"the network takes {channels}"
+        )
 
 
 def split_cases(

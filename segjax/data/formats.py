@@ -68,12 +68,15 @@ def read_volume(path: PathLike) -> Volume:
     return _READERS[_suffix(path)](path)
 
 
-def write_volume(volume: Volume, path: PathLike, *, overwrite: bool = False) -> None:
+def write_volume(
+    volume: Volume, path: PathLike, *, like: PathLike | None = None, overwrite: bool = False
+) -> None:
     """Write a volume in the format that the suffix names.
 
     Args:
         volume: Volume to write. PNG and NPY files do not keep its affine.
         path: ``.nii``, ``.nii.gz``, ``.png`` or ``.npy`` file.
+        like: File on the same grid; of NIfTI, qform and sform are taken over as they are.
         overwrite: Replace a file that is there already.
 
     Raises:
@@ -85,7 +88,10 @@ def write_volume(volume: Volume, path: PathLike, *, overwrite: bool = False) -> 
         >>> mask = Volume(np.zeros((4, 5, 6), np.uint8), np.eye(4))
         >>> write_volume(mask, Path(tempfile.mkdtemp()) / "mask.nii.gz")
     """
-    _WRITERS[_suffix(path)](volume, path, overwrite=overwrite)
+    suffix = _suffix(path)
+    both_nifti = like is not None and ".nii" in suffix and ".nii" in _suffix(like)
+    forms = {"like": like} if both_nifti else {}
+    _WRITERS[suffix](volume, path, **forms, overwrite=overwrite)
 
 
 def read_image(paths: PathLike | Sequence[PathLike], *, channels: int | None = None) -> Volume:

@@ -78,7 +78,13 @@ def read_nifti(path: str | os.PathLike[str]) -> Volume:
         raise InputError(f"{path}: {error}") from error
 
 
-def write_nifti(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def write_nifti(
+    volume: Volume,
+    path: str | os.PathLike[str],
+    *,
+    like: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> None:
     """Write a volume of rank 3 as NIfTI-1, compressed when the name ends in ``.gz``.
 
     The affine goes into the sform, and into the qform too unless it shears, which a qform cannot
@@ -88,6 +94,8 @@ def write_nifti(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool
     Args:
         volume: Volume of rank 3, with or without channels.
         path: File to write, ``.nii`` or ``.nii.gz``.
+        like: NIfTI file on the same grid whose qform and sform are taken over with their codes:
+            where they differ, ITK follows one and nibabel the other.
         overwrite: Replace a file that is there already.
 
     Raises:
@@ -105,7 +113,7 @@ def write_nifti(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool
     if not name.endswith((".nii", ".nii.gz")):
         raise InputError(f"{path}: a NIfTI file's name ends in .nii or .nii.gz")
     with atomic_path(path, overwrite=overwrite) as temporary:
-        content = _encode(volume, path)
+        content = _encode(volume, path, like)
         temporary.write_bytes(_deflate(content) if name.endswith(".gz") else content)
 
 
@@ -221,7 +229,7 @@ def _affine(header: "Nifti1Header") -> Shaped[np.ndarray, "4 4"]:
     return affine
 
 
-def _encode(volume: Volume, path: Path) -> bytes:
+def _encode(volume: Volume, path: Path, like: str | os.PathLike[str] | None) -> bytes:
     from nibabel.nifti1 import Nifti1Image
 
     data = _written_type(volume.data, path)
@@ -233,7 +241,18 @@ def _encode(volume: Volume, path: Path) -> bytes:
     image.header.set_xyzt_units("mm")
     image.set_sform(volume.affine, code="scanner")
     image.set_qform(volume.affine, code="unknown" if _shears(volume) else "scanner")
+    if like is not None:
+        _copy_forms(image, like)
     return image.to_bytes()
+
+
+def _copy_forms(image: Any, like: str | os.PathLike[str]) -> None:
+    import nibabel
+
+    source: Any = nibabel.load(like)
+    if np.allclose(source.affine, image.affine, rtol=0, atol=1e-3):
+        image.set_sform(*source.get_sform(coded=True))
+        image.set_qform(*source.get_qform(coded=True))
 
 
 def _shears(volume: Volume) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from segjax.data.formats import check_same_grid, read_label, stem
 from segjax.errors import InputError
 from segjax.evaluate.metrics import COLUMNS
@@ -60,21 +62,25 @@ def compare_masks(pairs: Sequence[Pair], *, names: Sequence[str] = ()) -> list[R
 
     Args:
         pairs: The files of each case.
-        names: Names of the label values 1, 2, …; their numbers up to the largest one that
-            occurs where none are given.
+        names: Names of the label values 1, 2, …; their numbers where none are given.
 
     Returns:
-        The rows of :func:`segjax.evaluate.overlap.overlap_table`, each with its ``case``.
+        The rows of :func:`segjax.evaluate.overlap.overlap_table`, each with its ``case``; none
+        for a label that occurs in no file, which would count as perfect.
 
     Raises:
         InputError: A file is no label map, holds more labels than names, or lies on another
             grid than its partner.
     """
-    labels = ("background", *(names or _numbers(pairs)))
+    present = _values(pairs)
+    numbers = [str(value) for value in range(1, max(present, default=1) + 1)]
+    labels = ("background", *(names or numbers))
+    measured = {labels[value] for value in present or {1} if value < len(labels)}
     return [
         {"case": pair.case, **row}
         for pair in track(pairs, "Comparing")
         for row in _compare(pair, labels)
+        if row["label"] in measured
     ]
 
 
@@ -117,18 +123,19 @@ def _masks(folder: Path) -> dict[str, Path]:
 
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give two folders, or two files")
-    files = {stem(f): f for f in sorted(folder.iterdir()) if f.name.endswith(IMAGE_SUFFIXES)}
+    listed = [f for f in sorted(folder.iterdir()) if not f.name.startswith(".")]
+    files = {stem(f): f for f in listed if f.name.endswith(IMAGE_SUFFIXES)}
     files = {name: file for name, file in files.items() if not name.endswith("_probabilities")}
     if not files:
         raise InputError(f"{folder}: holds no mask ({', '.join(IMAGE_SUFFIXES)})")
     return files
 
 
-def _numbers(pairs: Sequence[Pair]) -> list[str]:
-    """Name the labels by their values, up to the largest one in any file."""
+def _values(pairs: Sequence[Pair]) -> set[int]:
+    """List the foreground values that occur in any file."""
     files = [file for pair in pairs for file in (pair.truth, pair.prediction)]
-    largest = max(int(read_label(file).data.max()) for file in track(files, "Reading", unit="file"))
-    return [str(value) for value in range(1, max(largest, 1) + 1)]
+    found = [np.unique(read_label(file).data) for file in track(files, "Reading", unit="file")]
+    return {int(value) for value in np.concatenate(found)} - {0}
 
 
 def _compare(pair: Pair, labels: Sequence[str]) -> list[Row]:

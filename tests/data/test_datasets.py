@@ -179,7 +179,8 @@ def test_channel_files_are_grouped_where_all_have_suffixes(make_folder):
     ]
     assert names_of(find_images([folder])) == grouped
     assert names_of(find_images([folder], channels=2)) == grouped
-    assert len(find_images([folder], channels=1)) == 4
+    with pytest.raises(InputError, match="has files of 2 channels, but the network takes 1"):
+        find_images([folder], channels=1)
 
 
 @pytest.mark.parametrize(
@@ -363,3 +364,13 @@ def test_meningioma_slices_are_found_and_loaded(data_dir):
     loaded = load_case(dataset.cases[0], Pipeline(), classes=2, channels=1)
     assert (loaded.image.shape, loaded.label.shape) == ((512, 512, 1), (512, 512))
     assert set(np.unique(loaded.label)) == {0, 1}
+
+
+def test_a_missing_channel_is_named(make_folder):
+    folder = make_folder("a_0000.nii", "a_0001.nii", "b_0000.nii")
+    with pytest.raises(InputError, match=r"b: channel _0001 is missing; the network takes 2"):
+        find_images([folder], channels=2)
+
+
+def test_numbered_slices_are_no_channels(make_folder):
+    assert len(find_images([make_folder("s_0000.png", "s_0001.png")], channels=1)) == 2

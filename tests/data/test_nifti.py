@@ -433,3 +433,30 @@ def test_volumes_survive_a_round_trip(tmp_path_factory, shape, dtype, suffix, se
     assert volume.data.dtype == data.dtype
     np.testing.assert_array_equal(volume.data, data)
     np.testing.assert_allclose(volume.affine, affine, rtol=1e-6, atol=1e-7)
+
+
+def test_a_mask_takes_over_the_forms_of_its_image_with_their_codes(tmp_path):
+    turned = np.array([[0, -1, 0, 9], [1, 0, 0, 5], [0, 0, 1, 2], [0, 0, 0, 1.0]])
+    source = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4))
+    source.set_sform(np.diag([1, 1, 3, 1.0]), code=4)
+    source.set_qform(turned, code=1)
+    nibabel.save(source, tmp_path / "image.nii.gz")
+    image = read_nifti(tmp_path / "image.nii.gz")
+    mask = image.with_data(np.ones((4, 5, 6), np.uint8))
+    write_nifti(mask, tmp_path / "mask.nii.gz", like=tmp_path / "image.nii.gz")
+    written = nibabel.load(tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(written.affine, np.diag([1, 1, 3, 1.0]))
+    assert int(written.header["sform_code"]) == 4
+    assert int(written.header["qform_code"]) == 1
+    np.testing.assert_allclose(written.get_qform(), turned, atol=1e-6)
+
+
+def test_forms_of_an_image_on_another_grid_are_not_taken_over(tmp_path):
+    nibabel.save(
+        nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4)), tmp_path / "image.nii"
+    )
+    volume = Volume(np.zeros((4, 5, 6), np.uint8), np.diag([2, 2, 2, 1.0]))
+    write_nifti(volume, tmp_path / "mask.nii", like=tmp_path / "image.nii")
+    np.testing.assert_array_equal(
+        nibabel.load(tmp_path / "mask.nii").affine, np.diag([2, 2, 2, 1.0])
+    )

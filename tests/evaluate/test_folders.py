@@ -122,3 +122,17 @@ def test_masks_on_different_grids_are_refused(folders):
     write_volume(mask([2, 0, 0, 0], spacing=2.0), predictions / "b.nii.gz")
     with pytest.raises(InputError, match=r"b\.nii\.gz"):
         compare_masks(match_masks(predictions, labels))
+
+
+def test_a_value_that_occurs_nowhere_is_no_perfect_label(tmp_path):
+    for folder, value in (("predictions", 4), ("labels", 1)):
+        (tmp_path / folder).mkdir()
+        write_volume(mask([value, 0, 0, 0]), tmp_path / folder / "a.nii.gz")
+    rows = compare_masks(match_masks(tmp_path / "predictions", tmp_path / "labels"))
+    assert [(row["label"], row["dice"]) for row in rows] == [("1", 0.0), ("4", 0.0)]
+
+
+def test_hidden_files_are_left_out(folders):
+    predictions, labels = folders
+    (predictions / "._b.nii.gz").write_bytes(b"AppleDouble")
+    assert all(not pair.case.startswith(".") for pair in match_masks(predictions, labels))

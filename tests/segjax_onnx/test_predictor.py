@@ -305,7 +305,7 @@ def test_values_that_are_not_finite_are_refused_and_counted(model, tmp_path):
 
 
 def test_a_3d_network_refuses_an_image(model):
-    with pytest.raises(InputError, match=r"shape \(8, 8\); the network takes volumes"):
+    with pytest.raises(InputError, match=r"shape \(8, 8\), but the network takes volumes"):
         Predictor(model).predict(Volume(np.zeros((8, 8)), np.eye(3)))
 
 
