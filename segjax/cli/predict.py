@@ -68,6 +68,7 @@ class Predict:
         options = {"probabilities": self.probabilities, "overwrite": self.overwrite}
         steps = segment(predictor, cases, self.out, **options)
         results = list(track(steps, "Segmenting", total=len(cases)))
-        print_segmentations(results, metadata.labels[1:])
-        print_facts({"masks": self.out})
+        if not all(result.error for result in results):
+            print_segmentations(results, metadata.labels[1:])
+            print_facts({"masks": self.out})
         check_all(results)

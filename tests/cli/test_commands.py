@@ -151,6 +151,15 @@ def test_predict_tells_which_image_failed_and_makes_the_others(data, run, tmp_pa
     assert (tmp_path / "out" / good.name).is_file()
 
 
+def test_predict_of_one_bad_image_says_only_why(run, tmp_path, capsys):
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"no picture")
+    assert main(["predict", str(run / "model.onnx"), str(path), "-o", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"segjax: error: {path}: ")
+
+
 def test_predict_without_images_says_so(run, tmp_path, capsys):
     assert main(["predict", str(run / "model.onnx"), "-o", str(tmp_path)]) == 1
     assert "no image" in capsys.readouterr().err
