@@ -56,13 +56,13 @@ def segjax_step(model_name, shape, classes):
     from segjax.models import create
     from segjax.train.config import OptimizerConfig
     from segjax.train.losses import Loss
-    from segjax.train.step import initial_state, make_optimizer, make_train_step
+    from segjax.train.step import init_state, make_optimizer, make_train_step
 
     images, labels = batch(shape, classes)
     images, labels = jnp.asarray(images)[..., None], jnp.asarray(labels, jnp.int32)
     model = create(model_name, out_channels=classes)
-    optimizer = make_optimizer(OptimizerConfig(), steps=100)
-    state = initial_state(model, optimizer, images[:1], seed=0)
+    optimizer = make_optimizer(OptimizerConfig(), 100)
+    state = init_state(model, optimizer, jax.random.key(0), shape[1:])
     train_step = make_train_step(model, Loss(), optimizer)
     key = jax.random.key(0)
 
