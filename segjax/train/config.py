@@ -204,8 +204,9 @@ def default_config(
     they are small, and has at most 64 voxels along an axis of a volume, 256 of an image; a 2D
     network on volumes gets patches of one slice. About 1000 steps are made, in epochs that see
     each case about once as a whole. Intensities are scaled and noise is added; nothing is
-    flipped, since left and right differ in a brain. MPU-Net++ gets no dropout: dropping 0.3 of
-    its 6 to 9 channels, as its study does, cost 0.02 of Dice on hippocampi.
+    flipped, since left and right differ in a brain. MPU-Net++ gets no dropout: on
+    hippocampi, runs without it reached 0.887 and with its study's 0.3 of 6 to 9 channels 0.867,
+    at different learning rates.
 
     Args:
         dataset: Labelled cases; all label maps are read.
