@@ -252,7 +252,11 @@ def _step(step: dict) -> str:
 
 
 def _option(value: Any) -> str:
-    return _times(value) if isinstance(value, list | tuple) else str(value)
+    if not isinstance(value, list | tuple):
+        return str(value)
+    if value and isinstance(value[0], list | tuple):
+        return f"{len(value)} × {len(value[0])} numbers"
+    return _times(value)
 
 
 def _times(numbers: Sequence[float]) -> str:

@@ -186,9 +186,9 @@ class Predictor:
 
     def _probabilities(self, image: Image, *, show_progress: bool) -> Volume:
         given = self._read(image)
-        processed = self._pipeline.apply(given)
+        processed, grids = self._pipeline.trace(given)
         predicted = processed.with_data(self._predict_patches(processed.data, show_progress))
-        restored = self._pipeline.invert(predicted, given, interpolation="linear")
+        restored = self._pipeline.invert(predicted, given, grids=grids, interpolation="linear")
         data = np.require(restored.data, np.float32, "W")
         if self.metadata.activation == "softmax":  # what lies outside is background
             np.clip(1 - data[..., 1:].sum(-1), 0, 1, out=data[..., 0])
@@ -249,9 +249,12 @@ def _count(calls: Iterable[int], show: bool) -> Generator[int, None, None]:
 
 def _read_pipeline(path: str | Path, metadata: ModelMetadata) -> Pipeline:
     try:
-        return Pipeline.from_json(metadata.pipeline)
+        pipeline = Pipeline.from_json(metadata.pipeline)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    if not pipeline.fitted:
+        raise InputError(f"{path}: its preprocessing was never fitted to images; export it again")
+    return pipeline
 
 
 def _checked_patch_size(metadata: ModelMetadata, wanted: Sequence[int] | None) -> tuple[int, ...]:

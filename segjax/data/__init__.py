@@ -99,6 +99,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "pipeline": (
         "ClipPercentiles",
         "CropOrPad",
+        "CropToForeground",
         "MinMax",
         "Pipeline",
         "Reorient",
@@ -116,6 +117,9 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Interpolation",
         "crop_or_pad",
         "crop_or_pad_grid",
+        "crop_to_foreground",
+        "crop_to_grid",
+        "foreground_grid",
         "grid",
         "orientation",
         "reorient",

@@ -12,6 +12,7 @@ import numpy as np
 
 from segjax.data.formats import IMAGE_SUFFIXES, check_same_grid, read_image, read_label, stem
 from segjax.data.pipeline import Pipeline
+from segjax.data.spatial import Grid
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.volume import Volume
@@ -88,6 +89,8 @@ class LoadedCase:
         volume: Geometry of the image as it was on disk, for ``Pipeline.invert``; its data are
             zeros that take no memory.
         raw_label: The label map as it was on disk.
+        grids: What ``Pipeline.trace`` said of the image; may be left out where no step of the
+            pipeline depends on the image.
     """
 
     name: str
@@ -95,6 +98,7 @@ class LoadedCase:
     label: np.ndarray
     volume: Volume
     raw_label: Volume
+    grids: tuple[Grid, ...] = ()
 
     def __post_init__(self) -> None:
         if self.image.shape[:-1] != self.label.shape:
@@ -317,12 +321,14 @@ def load_case(
     if label.data.dtype != np.uint8:
         raise InputError(f"{case.label}: has labels over 255; give every class a smaller value")
     check_same_grid(image, label, (str(case.images[0]), str(case.label)))
+    processed, grids = pipeline.trace(image)
     return LoadedCase(
         name=case.name,
-        image=np.ascontiguousarray(pipeline.apply(image).data, np.float32),
-        label=np.ascontiguousarray(pipeline.apply_label(label).data, np.uint8),
+        image=np.ascontiguousarray(processed.data, np.float32),
+        label=np.ascontiguousarray(pipeline.apply_label(label, grids).data, np.uint8),
         volume=image.with_data(np.broadcast_to(np.uint8(0), image.spatial_shape)),
         raw_label=label,
+        grids=grids,
     )
 
 

@@ -1,21 +1,32 @@
 """Preprocessing as data: a list of steps that is applied, inverted and stored with a model."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import accumulate
-from numbers import Real
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from segjax.data import intensity, spatial
+from segjax.data import spatial
 from segjax.data.spatial import Grid, Interpolation
+from segjax.data.steps import (
+    ClipPercentiles,
+    CropOrPad,
+    CropToForeground,
+    MinMax,
+    Reorient,
+    Resample,
+    Rescale,
+    Step,
+    ZScore,
+)
 from segjax.errors import InputError
+from segjax.progress import track
 from segjax.volume import Volume
 
 __all__ = [
     "ClipPercentiles",
     "CropOrPad",
+    "CropToForeground",
     "MinMax",
     "Pipeline",
     "Reorient",
@@ -25,204 +36,18 @@ __all__ = [
     "ZScore",
 ]
 
-
-@dataclass(frozen=True)
-class Step:
-    """Change an image in one way; this base class changes nothing.
-
-    A step of intensities overrides ``apply``; a spatial step overrides all four methods.
-    """
-
-    name: ClassVar[str] = ""
-
-    def apply(self, image: Volume) -> Volume:
-        """Return the image (float32, channels last) after this step."""
-        return image
-
-    def apply_label(self, label: Volume) -> Volume:
-        """Return the label map after this step."""
-        return label
-
-    def grid(self, before: Grid) -> Grid:
-        """Return where the voxels lie after this step."""
-        return before
-
-    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
-        """Return a volume that lies on the grid after this step on the grid before it."""
-        return volume
-
-
-@dataclass(frozen=True)
-class Reorient(Step):
-    """Let the voxel axes point to the given sides of the patient (:func:`spatial.reorient`).
-
-    Attributes:
-        orientation: Three letters, such as "RAS". Volumes of rank 2 stay as they are.
-    """
-
-    name: ClassVar[str] = "reorient"
-    orientation: str = "RAS"
-
-    def __post_init__(self) -> None:
-        spatial.reorient_grid(Grid((1, 1, 1), np.eye(4)), self.orientation)
-
-    def apply(self, image: Volume) -> Volume:
-        """Return the reoriented image."""
-        return spatial.reorient(image, self.orientation)
-
-    def apply_label(self, label: Volume) -> Volume:
-        """Return the reoriented label map."""
-        return spatial.reorient(label, self.orientation)
-
-    def grid(self, before: Grid) -> Grid:
-        """Return the reoriented grid."""
-        return spatial.reorient_grid(before, self.orientation)
-
-    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
-        """Return the volume in the orientation it had, exactly."""
-        return spatial.restore_orientation(volume, before, self.orientation)
-
-
-@dataclass(frozen=True)
-class Resample(Step):
-    """Resample to another spacing: linearly, labels to the nearest (:func:`spatial.resample`).
-
-    Attributes:
-        spacing: Distance between voxels along each axis, in mm. Volumes of rank 2 take the first
-            two.
-    """
-
-    name: ClassVar[str] = "resample"
-    spacing: tuple[int | float, ...] = (1.0, 1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "spacing", _positive("spacing", self.spacing, float))
-
-    def apply(self, image: Volume) -> Volume:
-        """Return the image at the new spacing, linearly interpolated."""
-        return spatial.resample(image, self.grid(spatial.grid(image)), interpolation="linear")
-
-    def apply_label(self, label: Volume) -> Volume:
-        """Return the label map at the new spacing, each voxel with its nearest label."""
-        return spatial.resample(label, self.grid(spatial.grid(label)), interpolation="nearest")
-
-    def grid(self, before: Grid) -> Grid:
-        """Return the grid of the new spacing."""
-        return spatial.spacing_grid(before, _of_rank(self.spacing, before))
-
-    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
-        """Return the volume resampled onto the grid it had."""
-        return spatial.resample(volume, before, interpolation=interpolation)
-
-
-@dataclass(frozen=True)
-class CropOrPad(Step):
-    """Crop or pad with 0 about the centre (:func:`spatial.crop_or_pad`).
-
-    Attributes:
-        shape: Number of voxels along each axis. Volumes of rank 2 take the first two.
-    """
-
-    name: ClassVar[str] = "crop-or-pad"
-    shape: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _positive("shape", self.shape, int))
-
-    def apply(self, image: Volume) -> Volume:
-        """Return the image of the new shape."""
-        return spatial.crop_or_pad(image, _of_rank(self.shape, spatial.grid(image)))
-
-    def apply_label(self, label: Volume) -> Volume:
-        """Return the label map of the new shape."""
-        return self.apply(label)
-
-    def grid(self, before: Grid) -> Grid:
-        """Return the grid of the new shape."""
-        return spatial.crop_or_pad_grid(before, _of_rank(self.shape, before))
-
-    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
-        """Return the volume of the shape it had; voxels that were cropped are 0."""
-        return spatial.crop_or_pad(volume, before.shape)
-
-
-@dataclass(frozen=True)
-class ClipPercentiles(Step):
-    """Clip each channel to its percentiles (:func:`intensity.clip_percentiles`).
-
-    Attributes:
-        low: Lower percentile, 0 to 100.
-        high: Upper percentile, 0 to 100.
-    """
-
-    name: ClassVar[str] = "clip-percentiles"
-    low: int | float = 0.5
-    high: int | float = 99.5
-
-    def __post_init__(self) -> None:
-        _numbers(self)
-        intensity.clip_percentiles(np.zeros((1, 1)), self.low, self.high)
-
-    def apply(self, image: Volume) -> Volume:
-        """Return the clipped image."""
-        return image.with_data(intensity.clip_percentiles(image.data, self.low, self.high))
-
-
-@dataclass(frozen=True)
-class ZScore(Step):
-    """Normalise each channel to mean 0 and standard deviation 1 (:func:`intensity.z_score`).
-
-    Attributes:
-        where: Voxels that mean and standard deviation come from.
-    """
-
-    name: ClassVar[str] = "z-score"
-    where: intensity.Where = "all"
-
-    def __post_init__(self) -> None:
-        intensity.z_score(np.zeros((1, 1)), where=self.where)
-
-    def apply(self, image: Volume) -> Volume:
-        """Return the normalised image."""
-        return image.with_data(intensity.z_score(image.data, where=self.where))
-
-
-@dataclass(frozen=True)
-class MinMax(Step):
-    """Scale each channel to 0 … 1 (:func:`intensity.min_max`)."""
-
-    name: ClassVar[str] = "min-max"
-
-    def apply(self, image: Volume) -> Volume:
-        """Return the scaled image."""
-        return image.with_data(intensity.min_max(image.data))
-
-
-@dataclass(frozen=True)
-class Rescale(Step):
-    """Scale each channel to a range (:func:`intensity.rescale`).
-
-    Attributes:
-        low: Value that the minimum gets.
-        high: Value that the maximum gets.
-    """
-
-    name: ClassVar[str] = "rescale"
-    low: int | float = -1.0
-    high: int | float = 1.0
-
-    def __post_init__(self) -> None:
-        _numbers(self)
-        intensity.rescale(np.zeros((1, 1)), self.low, self.high)
-
-    def apply(self, image: Volume) -> Volume:
-        """Return the scaled image."""
-        return image.with_data(intensity.rescale(image.data, self.low, self.high))
-
-
 _STEPS: dict[str, type[Step]] = {
     step.name: step
-    for step in (Reorient, Resample, CropOrPad, ClipPercentiles, ZScore, MinMax, Rescale)
+    for step in (
+        Reorient,
+        Resample,
+        CropOrPad,
+        CropToForeground,
+        ClipPercentiles,
+        ZScore,
+        MinMax,
+        Rescale,
+    )
 }
 
 
@@ -249,6 +74,72 @@ class Pipeline:
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple(self.steps))
 
+    @property
+    def fitted(self) -> bool:
+        """Whether no step has to learn from a set of images any more."""
+        return all(step.fitted for step in self.steps)
+
+    def fit(self, images: Callable[[], Iterable[Volume]]) -> "Pipeline":
+        """Let the steps that are not fitted learn, in order, from images as they are before them.
+
+        The images are gone through once for every such step, one at a time.
+
+        Args:
+            images: Returns the images of the set, anew at every call.
+
+        Returns:
+            The fitted pipeline; this one where there is nothing to learn.
+
+        Raises:
+            InputError: There is no image, or a step cannot learn from one.
+
+        Example:
+            >>> from segjax.data.phantom import phantom
+            >>> pipeline = Pipeline((MinMax(),))
+            >>> pipeline.fit(lambda: (phantom(seed, shape=(32, 32))[0] for seed in range(3)))
+            Pipeline(steps=(MinMax(),))
+        """
+        if self.fitted:
+            return self
+        done: list[Step] = []
+        for step in self.steps:
+            if not step.fitted:
+                before = Pipeline(tuple(done))
+                with_bar = track(images(), f"Fitting {step.name}", unit="image")
+                step = step.fit(before.apply(image) for image in with_bar)  # noqa: PLW2901
+            done.append(step)
+        return Pipeline(tuple(done))
+
+    def trace(self, image: Volume) -> tuple[Volume, tuple[Grid, ...]]:
+        """Process an image, and say where its voxels lie all along.
+
+        Args:
+            image: Image of any type, with or without a channel axis.
+
+        Returns:
+            The processed image, as :meth:`apply` returns it, and its grids: the one before the
+            first step, and the one after each.
+
+        Raises:
+            InputError: As :meth:`apply`.
+
+        Example:
+            >>> flair = Volume(np.eye(5), np.eye(3))
+            >>> processed, grids = Pipeline((CropOrPad((3, 3)),)).trace(flair)
+            >>> [grid.shape for grid in grids]
+            [(5, 5), (3, 3)]
+        """
+        with np.errstate(over="ignore"):
+            image = image.with_data(image.channels_last.astype(np.float32, copy=False))
+        wrong = int(np.count_nonzero(~np.isfinite(image.data)))
+        if wrong:
+            raise InputError(f"{wrong:,} voxels of the image are NaN or infinite; mend it first")
+        grids = [spatial.grid(image)]
+        for step in self.steps:
+            image = step.apply(image)
+            grids.append(spatial.grid(image))
+        return image.with_data(np.ascontiguousarray(image.data)), tuple(grids)
+
     def apply(self, image: Volume) -> Volume:
         """Process an image.
 
@@ -259,32 +150,54 @@ class Pipeline:
             The processed image: float32, with a channel axis, in C order.
 
         Raises:
-            InputError: Voxels are NaN or infinite, or a step cannot take the image.
+            InputError: Voxels are NaN or infinite, or a step cannot take the image or has not
+                been fitted.
         """
-        with np.errstate(over="ignore"):
-            image = image.with_data(image.channels_last.astype(np.float32, copy=False))
-        wrong = int(np.count_nonzero(~np.isfinite(image.data)))
-        if wrong:
-            raise InputError(f"{wrong:,} voxels of the image are NaN or infinite; mend it first")
-        for step in self.steps:
-            image = step.apply(image)
-        return image.with_data(np.ascontiguousarray(image.data))
+        return self.trace(image)[0]
 
-    def apply_label(self, label: Volume) -> Volume:
+    def grids(self, like: Volume) -> tuple[Grid, ...] | None:
+        """Return what :meth:`trace` says of the grids, without processing the image.
+
+        Args:
+            like: The image, or its label map; only its grid counts.
+
+        Returns:
+            The grid before the first step and the one after each; None where one depends on the
+            image.
+
+        Raises:
+            InputError: A step cannot take an image on this grid.
+        """
+        grids, obstacle = self._walk(like)
+        return None if obstacle else grids
+
+    def apply_label(self, label: Volume, grids: Sequence[Grid] | None = None) -> Volume:
         """Process a label map: spatial steps only, by the nearest label.
 
         Args:
             label: Label map on the grid of an image.
+            grids: What :meth:`trace` returned for the image; needed only where a step's grid
+                depends on the image.
 
         Returns:
             The label map on the grid of the processed image, of the same type, in C order.
+
+        Raises:
+            InputError: The grids are missing or belong to another image or pipeline.
         """
-        for step in self.steps:
-            label = step.apply_label(label)
+        grids = self._checked(grids, label)
+        label = Volume(label.data, grids[0].affine)
+        for step, after in zip(self.steps, grids[1:], strict=True):
+            label = Volume(step.apply_label(label, after).data, after.affine)
         return label.with_data(np.ascontiguousarray(label.data))
 
     def invert(
-        self, volume: Volume, like: Volume, *, interpolation: Interpolation = "nearest"
+        self,
+        volume: Volume,
+        like: Volume,
+        *,
+        grids: Sequence[Grid] | None = None,
+        interpolation: Interpolation = "nearest",
     ) -> Volume:
         """Bring a volume from the processed grid back to the grid of the original image.
 
@@ -294,17 +207,18 @@ class Pipeline:
         Args:
             volume: Mask or probabilities on the grid of ``apply(like)``.
             like: The original image; only its grid counts.
+            grids: What :meth:`trace` returned for the image; needed only where a step's grid
+                depends on the image.
             interpolation: "nearest" for labels, "linear" for probabilities.
 
         Returns:
             The volume with exactly the spatial shape and affine of ``like``, in C order.
 
         Raises:
-            InputError: The volume has not the spatial shape of ``apply(like)``.
+            InputError: The volume has not the spatial shape of ``apply(like)``, or the grids are
+                missing or belong to another image or pipeline.
         """
-        grids = list(
-            accumulate(self.steps, lambda g, step: step.grid(g), initial=spatial.grid(like))
-        )
+        grids = self._checked(grids, like)
         if volume.spatial_shape != grids[-1].shape:
             raise InputError(
                 f"a volume of shape {volume.spatial_shape} does not lie on the processed grid of "
@@ -312,7 +226,7 @@ class Pipeline:
             )
         volume = Volume(volume.data, grids[-1].affine)
         for step, before in zip(reversed(self.steps), reversed(grids[:-1]), strict=True):
-            volume = step.invert(volume, before, interpolation)
+            volume = Volume(step.invert(volume, before, interpolation).data, before.affine)
         return Volume(np.ascontiguousarray(volume.data), like.affine)
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -348,12 +262,40 @@ class Pipeline:
             raise InputError(f"a pipeline is a list of steps, not {steps!r}")
         return cls(tuple(_step(entry) for entry in steps))
 
+    def _walk(self, like: Volume) -> tuple[tuple[Grid, ...], Step | None]:
+        """Return the grids up to the first step that needs the image, and that step."""
+        grids = [spatial.grid(like)]
+        for step in self.steps:
+            after = step.grid(grids[-1])
+            if after is None:
+                return tuple(grids), step
+            grids.append(after)
+        return tuple(grids), None
+
+    def _checked(self, grids: Sequence[Grid] | None, like: Volume) -> Sequence[Grid]:
+        """Return the grids of an image: those that were handed over, or those of the steps."""
+        if grids is None:
+            grids, obstacle = self._walk(like)
+            if obstacle:
+                raise InputError(
+                    f"where the voxels lie after {obstacle.name!r} depends on the image: hand over "
+                    "the grids that Pipeline.trace returned for it"
+                )
+            return grids
+        if len(grids) != len(self.steps) + 1 or grids[0].shape != like.spatial_shape:
+            raise InputError(
+                f"{len(grids)} grids, the first of shape {grids[0].shape if grids else ()}, do "
+                f"not fit {len(self.steps)} steps on an image of shape {like.spatial_shape}: hand "
+                "over those that Pipeline.trace returned for this image"
+            )
+        return grids
+
 
 def _step(entry: Any) -> Step:
     name = entry.get("step") if isinstance(entry, Mapping) else None
     if not isinstance(name, str) or name not in _STEPS:
         raise InputError(f"unknown step {name or entry!r}: give one of {', '.join(_STEPS)}")
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k != "step"}
+    given = {key: _tuples(value) for key, value in entry.items() if key != "step"}
     known = [field.name for field in fields(_STEPS[name])]
     unknown = sorted(set(given) - set(known))
     if unknown:
@@ -366,31 +308,13 @@ def _step(entry: Any) -> Step:
         raise InputError(f"step {name!r}: give it {known}, not {given}") from error
 
 
-def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+def _plain(given: Any) -> Any:
+    """Turn tuples into lists, all the way down."""
+    if isinstance(given, Mapping):
+        return {key: _plain(value) for key, value in given.items()}
+    return [_plain(value) for value in given] if isinstance(given, tuple) else given
 
 
-def _positive(what: str, values: Iterable[Any], kind: type) -> tuple[Any, ...]:
-    try:
-        numbers = tuple(kind(value) for value in values)
-    except (TypeError, ValueError, OverflowError):
-        numbers = ()
-    exact = numbers == tuple(values) if numbers else False
-    if len(numbers) not in (2, 3) or not exact or not all(0 < n < np.inf for n in numbers):
-        raise InputError(f"{what} {values!r}: give two or three positive numbers")
-    return numbers
-
-
-def _numbers(step: Step) -> None:
-    for field in fields(step):
-        value = getattr(step, field.name)
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise InputError(f"{field.name} {value!r}: give a number")
-        object.__setattr__(step, field.name, float(value))
-
-
-def _of_rank(values: tuple[Any, ...], grid: Grid) -> tuple[Any, ...]:
-    rank = len(grid.shape)
-    if len(values) < rank:
-        raise InputError(f"{values}: give {rank} numbers for a volume of shape {grid.shape}")
-    return values[:rank]
+def _tuples(value: Any) -> Any:
+    """Turn lists into tuples, all the way down."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,5 +1,6 @@
 """Bring volumes onto other grids: reorient, resample, crop and pad."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,9 @@ __all__ = [
     "Interpolation",
     "crop_or_pad",
     "crop_or_pad_grid",
+    "crop_to_foreground",
+    "crop_to_grid",
+    "foreground_grid",
     "grid",
     "orientation",
     "reorient",
@@ -295,16 +299,8 @@ def crop_or_pad(volume: Volume, shape: tuple[int, ...], *, fill: int | float = 0
                [2, 3]])
     """
     after = crop_or_pad_grid(grid(volume), shape)
-    cuts, pads = [], []
-    for old, new in zip(volume.spatial_shape, after.shape, strict=True):
-        start = _start(old, new)
-        cuts.append(slice(max(start, 0), max(start, 0) + min(old, new)))
-        pads.append((max(-start, 0), max(new - old, 0) - max(-start, 0)))
-    kept = volume.data[tuple(cuts)]
-    if any(pad != (0, 0) for pad in pads):
-        pads += [(0, 0)] * (kept.ndim - len(pads))
-        kept = np.pad(kept, pads, constant_values=np.asarray(fill, kept.dtype))
-    return Volume(kept, after.affine)
+    pairs = zip(volume.spatial_shape, after.shape, strict=True)
+    return _cut(volume, [_start(old, new) for old, new in pairs], after, fill)
 
 
 def crop_or_pad_grid(before: Grid, shape: tuple[int, ...]) -> Grid:
@@ -327,9 +323,97 @@ def crop_or_pad_grid(before: Grid, shape: tuple[int, ...]) -> Grid:
     if len(shape) != len(before.shape) or min(shape) < 1:
         raise InputError(f"shape {shape}: give {len(before.shape)} positive numbers of voxels")
     start = [_start(old, new) for old, new in zip(before.shape, shape, strict=True)]
-    affine = before.affine.copy()
-    affine[:-1, -1] += affine[:-1, :-1] @ np.array(start, dtype=np.float64)
-    return Grid(shape, affine)
+    return _moved(before, start, shape)
+
+
+def crop_to_grid(volume: Volume, grid: Grid, *, fill: int | float = 0) -> Volume:
+    """Crop and pad to a grid whose voxels lie on the volume's own, whole voxels further on.
+
+    The way back of a crop is this function with the grid before it: every voxel that was kept
+    returns to its place, exactly.
+
+    Args:
+        volume: Volume of rank 2 or 3, with or without channels.
+        grid: Grid of the same rank and axes.
+        fill: Value of voxels outside the volume.
+
+    Returns:
+        The volume on ``grid``; a view of its data where nothing is padded.
+
+    Raises:
+        InputError: The grid's voxels lie between those of the volume.
+
+    Example:
+        >>> volume = Volume(np.array([[1, 2, 3]]), np.eye(3))
+        >>> further = Grid((1, 3), np.array([[1, 0, 0], [0, 1, 1], [0, 0, 1]]))
+        >>> crop_to_grid(volume, further).data
+        array([[2, 3, 0]])
+    """
+    if len(grid.shape) != volume.spatial_dims:
+        raise InputError(f"a volume of rank {volume.spatial_dims} has no place on {grid.shape}")
+    index = np.linalg.solve(volume.affine, grid.affine)  # index in grid -> index in volume
+    start = np.rint(index[:-1, -1])
+    index[:-1, -1] -= start
+    if not _stays(index, grid.shape):
+        raise InputError(
+            f"voxels of the grid of shape {grid.shape} lie between those of the volume of shape "
+            f"{volume.spatial_shape}: resample instead of cropping"
+        )
+    return _cut(volume, [int(n) for n in start], grid, fill)
+
+
+def crop_to_foreground(volume: Volume, *, margin: int | float = 0) -> Volume:
+    """Crop to the smallest box that holds every voxel that is not 0, and a margin.
+
+    Args:
+        volume: Volume of rank 2 or 3, with or without channels, of which any counts.
+        margin: Distance to keep around the box, in mm: as many voxels as cover it, where the
+            volume has them.
+
+    Returns:
+        The cropped volume, a view of its data.
+
+    Raises:
+        InputError: Every voxel is 0, or the margin is negative.
+
+    Example:
+        >>> volume = Volume(np.array([[0, 0, 5, 0, 0, 0]]), np.eye(3))
+        >>> crop_to_foreground(volume, margin=1).data
+        array([[0, 5, 0]])
+    """
+    return crop_to_grid(volume, foreground_grid(volume, margin=margin))
+
+
+def foreground_grid(volume: Volume, *, margin: int | float = 0) -> Grid:
+    """Return the grid of the smallest box that holds every voxel that is not 0.
+
+    Args:
+        volume: Volume of rank 2 or 3, with or without channels, of which any counts.
+        margin: Distance to keep around the box, in mm, at least 0.
+
+    Returns:
+        The grid after :func:`crop_to_foreground`.
+
+    Raises:
+        InputError: Every voxel is 0, or the margin is negative.
+
+    Example:
+        >>> foreground_grid(Volume(np.array([[0, 0, 5, 0, 0, 0]]), np.eye(3))).shape
+        (1, 1)
+    """
+    if not 0 <= margin < np.inf:
+        raise InputError(f"margin {margin}: give millimetres, at least 0")
+    foreground = np.asarray(volume.channels_last != 0).any(axis=-1)
+    if not foreground.any():
+        raise InputError("every voxel of the image is 0: there is no foreground to crop to")
+    start, shape = [], []
+    for axis, (size, spacing) in enumerate(zip(foreground.shape, volume.spacing, strict=True)):
+        others = tuple(a for a in range(foreground.ndim) if a != axis)
+        inside = np.flatnonzero(foreground.any(axis=others))
+        more = int(np.ceil(margin / spacing - _WHOLE))
+        start.append(max(int(inside[0]) - more, 0))
+        shape.append(min(int(inside[-1]) + more + 1, size) - start[-1])
+    return _moved(grid(volume), start, tuple(shape))
 
 
 def _nearest_axes(affine: Float64[np.ndarray, "4 4"]) -> list[tuple[int, int]]:
@@ -373,6 +457,28 @@ def _start(old: int, new: int) -> int:
     """Return the old index of the first voxel of the new axis, negative when it is padded."""
     half = (abs(new - old) + 1) // 2
     return half if old > new else -half
+
+
+def _moved(before: Grid, start: Sequence[int], shape: tuple[int, ...]) -> Grid:
+    """Return the grid of a box that begins at an index of another grid."""
+    affine = before.affine.copy()
+    affine[:-1, -1] += affine[:-1, :-1] @ np.array(start, dtype=np.float64)
+    return Grid(shape, affine)
+
+
+def _cut(volume: Volume, start: Sequence[int], after: Grid, fill: int | float) -> Volume:
+    """Take the box that begins at an index of a volume, which may lie outside it in part."""
+    cuts, pads = [], []
+    for first, old, new in zip(start, volume.spatial_shape, after.shape, strict=True):
+        low, high = min(max(first, 0), old), min(max(first + new, 0), old)
+        cuts.append(slice(low, max(low, high)))
+        before = min(max(-first, 0), new)
+        pads.append((before, new - before - max(high - low, 0)))
+    kept = volume.data[tuple(cuts)]
+    if any(pad != (0, 0) for pad in pads):
+        pads += [(0, 0)] * (kept.ndim - len(pads))
+        kept = np.pad(kept, pads, constant_values=np.asarray(fill, kept.dtype))
+    return Volume(kept, after.affine)
 
 
 def _stays(index: Float64[np.ndarray, "_ _"], shape: tuple[int, ...]) -> bool:

@@ -35,6 +35,9 @@ class Survey:
 def survey(dataset: Dataset, pipeline: Pipeline) -> Survey:
     """Read the label maps of a dataset, and its first image.
 
+    Where shapes depend on the images, as with a crop to the brain, all images are processed.
+    Steps that are not fitted yet are left out then: they change no shape but through a threshold.
+
     Args:
         dataset: Labelled cases.
         pipeline: Preprocessing, of which the spatial steps decide the shapes.
@@ -64,7 +67,11 @@ def _look(case: Case, pipeline: Pipeline) -> tuple[tuple[int, ...], set[int]]:
         raise InputError(f"case '{case.name}' has no label: training needs one")
     label = read_label(case.label)
     values = {int(value) for value in np.unique(label.data)}
-    return pipeline.apply_label(label).spatial_shape, values
+    grids = pipeline.grids(label)
+    if grids is None:
+        fitted = Pipeline(tuple(step for step in pipeline.steps if step.fitted))
+        _, grids = fitted.trace(read_image(case.images))
+    return grids[-1].shape, values
 
 
 def _label_names(dataset: Dataset, values: set[int]) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def validate_case(
         batch_size=batch_size,
     )
     processed = Volume(to_mask(probabilities), np.eye(len(config.patch_size) + 1))
-    mask = config.pipeline.invert(processed, case.volume).data
+    mask = config.pipeline.invert(processed, case.volume, grids=case.grids or None).data
     names = enumerate(config.labels[1:], start=1)
     return {name: dice(case.raw_label.data, mask, value) for value, name in names}
 

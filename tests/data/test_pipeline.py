@@ -340,7 +340,9 @@ def test_a_step_that_overrides_nothing_changes_nothing():
     volume = Volume(np.ones((3, 4, 5)), affine_of())
     step = Step()
     assert step.apply(volume) is volume
-    assert step.apply_label(volume) is volume
     before: Grid = grid(volume)
+    assert step.apply_label(volume, before) is volume
     assert step.grid(before) is before
+    assert step.fitted
+    assert step.fit([volume]) is step
     assert step.invert(volume, before, "nearest") is volume

@@ -1,0 +1,291 @@
+"""Preprocessing steps: frozen, plain values that are applied, inverted and stored."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+
+from segjax.data import intensity, spatial
+from segjax.data.spatial import Grid, Interpolation
+from segjax.errors import InputError
+from segjax.volume import Volume
+
+__all__ = [
+    "ClipPercentiles",
+    "CropOrPad",
+    "CropToForeground",
+    "MinMax",
+    "Reorient",
+    "Resample",
+    "Rescale",
+    "Step",
+    "ZScore",
+]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Change an image in one way; this base class changes nothing.
+
+    A step of intensities overrides ``apply``; a spatial step overrides ``apply_label``, ``grid``
+    and ``invert`` too; a step that learns from a set of images overrides ``fitted`` and ``fit``.
+    """
+
+    name: ClassVar[str] = ""
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the step knows all that it needs."""
+        return True
+
+    def fit(self, images: Iterable[Volume]) -> "Step":
+        """Return the step with what it learns from images as they are before it."""
+        return self
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the image (float32, channels last) after this step."""
+        return image
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the label map on the grid that the image has after this step."""
+        return label
+
+    def grid(self, before: Grid) -> Grid | None:
+        """Return where the voxels lie after this step; None where that depends on the image."""
+        return before
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return a volume that lies on the grid after this step on the grid before it."""
+        return volume
+
+
+@dataclass(frozen=True)
+class Reorient(Step):
+    """Let the voxel axes point to the given sides of the patient (:func:`spatial.reorient`).
+
+    Attributes:
+        orientation: Three letters, such as "RAS". Volumes of rank 2 stay as they are.
+    """
+
+    name: ClassVar[str] = "reorient"
+    orientation: str = "RAS"
+
+    def __post_init__(self) -> None:
+        spatial.reorient_grid(Grid((1, 1, 1), np.eye(4)), self.orientation)
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the reoriented image."""
+        return spatial.reorient(image, self.orientation)
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the reoriented label map."""
+        return spatial.reorient(label, self.orientation)
+
+    def grid(self, before: Grid) -> Grid:
+        """Return the reoriented grid."""
+        return spatial.reorient_grid(before, self.orientation)
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return the volume in the orientation it had, exactly."""
+        return spatial.restore_orientation(volume, before, self.orientation)
+
+
+@dataclass(frozen=True)
+class Resample(Step):
+    """Resample to another spacing: linearly, labels to the nearest (:func:`spatial.resample`).
+
+    Attributes:
+        spacing: Distance between voxels along each axis, in mm. Volumes of rank 2 take the first
+            two.
+    """
+
+    name: ClassVar[str] = "resample"
+    spacing: tuple[int | float, ...] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spacing", _positive("spacing", self.spacing, float))
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the image at the new spacing, linearly interpolated."""
+        return spatial.resample(image, self.grid(spatial.grid(image)), interpolation="linear")
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the label map at the new spacing, each voxel with its nearest label."""
+        return spatial.resample(label, after, interpolation="nearest")
+
+    def grid(self, before: Grid) -> Grid:
+        """Return the grid of the new spacing."""
+        return spatial.spacing_grid(before, _of_rank(self.spacing, before))
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return the volume resampled onto the grid it had."""
+        return spatial.resample(volume, before, interpolation=interpolation)
+
+
+@dataclass(frozen=True)
+class CropOrPad(Step):
+    """Crop or pad with 0 about the centre (:func:`spatial.crop_or_pad`).
+
+    Attributes:
+        shape: Number of voxels along each axis. Volumes of rank 2 take the first two.
+    """
+
+    name: ClassVar[str] = "crop-or-pad"
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", _positive("shape", self.shape, int))
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the image of the new shape."""
+        return spatial.crop_or_pad(image, _of_rank(self.shape, spatial.grid(image)))
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the label map of the new shape."""
+        return spatial.crop_or_pad(label, after.shape)
+
+    def grid(self, before: Grid) -> Grid:
+        """Return the grid of the new shape."""
+        return spatial.crop_or_pad_grid(before, _of_rank(self.shape, before))
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return the volume of the shape it had; voxels that were cropped are 0."""
+        return spatial.crop_or_pad(volume, before.shape)
+
+
+@dataclass(frozen=True)
+class CropToForeground(Step):
+    """Crop to the box around the voxels that are not 0 (:func:`spatial.crop_to_foreground`).
+
+    Where the box lies depends on the image. Put the step after brain extraction, and before steps
+    that give the background another value than 0.
+
+    Attributes:
+        margin: Distance to keep around the box, in mm.
+    """
+
+    name: ClassVar[str] = "crop-to-brain"
+    margin: int | float = 5.0
+
+    def __post_init__(self) -> None:
+        _numbers(self)
+        if not 0 <= self.margin < np.inf:
+            raise InputError(f"margin {self.margin}: give millimetres, at least 0")
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the cropped image."""
+        return spatial.crop_to_foreground(image, margin=self.margin)
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the label map, cropped as the image was."""
+        return spatial.crop_to_grid(label, after)
+
+    def grid(self, before: Grid) -> Grid | None:
+        """Return None: the grid after this step depends on the image."""
+        return None
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return the volume on the grid it had, exactly; what was cropped is 0."""
+        return spatial.crop_to_grid(volume, before)
+
+
+@dataclass(frozen=True)
+class ClipPercentiles(Step):
+    """Clip each channel to its percentiles (:func:`intensity.clip_percentiles`).
+
+    Attributes:
+        low: Lower percentile, 0 to 100.
+        high: Upper percentile, 0 to 100.
+    """
+
+    name: ClassVar[str] = "clip-percentiles"
+    low: int | float = 0.5
+    high: int | float = 99.5
+
+    def __post_init__(self) -> None:
+        _numbers(self)
+        intensity.clip_percentiles(np.zeros((1, 1)), self.low, self.high)
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the clipped image."""
+        return image.with_data(intensity.clip_percentiles(image.data, self.low, self.high))
+
+
+@dataclass(frozen=True)
+class ZScore(Step):
+    """Normalise each channel to mean 0 and standard deviation 1 (:func:`intensity.z_score`).
+
+    Attributes:
+        where: Voxels that mean and standard deviation come from.
+    """
+
+    name: ClassVar[str] = "z-score"
+    where: intensity.Where = "all"
+
+    def __post_init__(self) -> None:
+        intensity.z_score(np.zeros((1, 1)), where=self.where)
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the normalised image."""
+        return image.with_data(intensity.z_score(image.data, where=self.where))
+
+
+@dataclass(frozen=True)
+class MinMax(Step):
+    """Scale each channel to 0 … 1 (:func:`intensity.min_max`)."""
+
+    name: ClassVar[str] = "min-max"
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the scaled image."""
+        return image.with_data(intensity.min_max(image.data))
+
+
+@dataclass(frozen=True)
+class Rescale(Step):
+    """Scale each channel to a range (:func:`intensity.rescale`).
+
+    Attributes:
+        low: Value that the minimum gets.
+        high: Value that the maximum gets.
+    """
+
+    name: ClassVar[str] = "rescale"
+    low: int | float = -1.0
+    high: int | float = 1.0
+
+    def __post_init__(self) -> None:
+        _numbers(self)
+        intensity.rescale(np.zeros((1, 1)), self.low, self.high)
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the scaled image."""
+        return image.with_data(intensity.rescale(image.data, self.low, self.high))
+
+
+def _positive(what: str, values: Iterable[Any], kind: type) -> tuple[Any, ...]:
+    try:
+        numbers = tuple(kind(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        numbers = ()
+    exact = numbers == tuple(values) if numbers else False
+    if len(numbers) not in (2, 3) or not exact or not all(0 < n < np.inf for n in numbers):
+        raise InputError(f"{what} {values!r}: give two or three positive numbers")
+    return numbers
+
+
+def _numbers(step: Step) -> None:
+    for field in fields(step):
+        value = getattr(step, field.name)
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise InputError(f"{field.name} {value!r}: give a number")
+        object.__setattr__(step, field.name, float(value))
+
+
+def _of_rank(values: tuple[Any, ...], grid: Grid) -> tuple[Any, ...]:
+    rank = len(grid.shape)
+    if len(values) < rank:
+        raise InputError(f"{values}: give {rank} numbers for a volume of shape {grid.shape}")
+    return values[:rank]
