@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segjax.data.augment import Transform as Transform
     from segjax.data.datasets import *  # noqa: F403
     from segjax.data.formats import *  # noqa: F403
+    from segjax.data.histogram import *  # noqa: F403
     from segjax.data.intensity import *  # noqa: F403
     from segjax.data.loader import *  # noqa: F403
     from segjax.data.nifti import *  # noqa: F403
@@ -61,8 +62,18 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "stem",
         "write_volume",
     ),
+    "histogram": (
+        "check_landmarks",
+        "landmark_percentiles",
+        "read_landmarks",
+        "standardize",
+        "train_landmarks",
+        "write_landmarks",
+    ),
     "intensity": (
+        "Voxels",
         "Where",
+        "choose",
         "clip_percentiles",
         "min_max",
         "rescale",
@@ -100,6 +111,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "ClipPercentiles",
         "CropOrPad",
         "CropToForeground",
+        "HistogramStandardization",
         "MinMax",
         "Pipeline",
         "Reorient",

@@ -1,22 +1,62 @@
 """Normalise intensities, each channel by itself."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32, Real
 
 from segjax.errors import InputError
 
-__all__ = ["Where", "clip_percentiles", "min_max", "rescale", "z_score"]
+__all__ = ["Voxels", "Where", "choose", "clip_percentiles", "min_max", "rescale", "z_score"]
 
 Where = Literal["all", "above-mean", "nonzero"]
+Voxels: TypeAlias = Where | Bool[np.ndarray, "..."] | Callable[[np.ndarray], np.ndarray]
+"""Which voxels of a channel count: a word, a mask, or a function from a channel to its mask."""
 
+_CHOICES: dict[str, Callable[[np.ndarray], np.ndarray | None]] = {
+    "all": lambda channel: None,
+    "above-mean": lambda channel: channel > channel.mean(dtype=np.float64),
+    "nonzero": lambda channel: channel != 0,
+}
 _CONSTANT = float(np.finfo(np.float32).eps)  # relative spread that float32 cannot tell from none
 
 
+def choose(
+    channel: Real[np.ndarray, "*spatial"], where: Voxels = "all"
+) -> Real[np.ndarray, "chosen"]:
+    """Return the values of some voxels of a channel.
+
+    Args:
+        channel: One channel of an image.
+        where: "all" voxels, those "above-mean", the "nonzero" ones, those of a mask, or those of
+            the mask that a function makes of the channel.
+
+    Returns:
+        Their values; none where no voxel is chosen.
+
+    Raises:
+        InputError: ``where`` is another word, or the mask has another shape than the channel.
+
+    Example:
+        >>> choose(np.array([0.0, 1.0, 5.0]), "above-mean")
+        array([5.])
+    """
+    if isinstance(where, str):
+        if where not in _CHOICES:
+            raise InputError(f"where {where!r}: give one of {', '.join(_CHOICES)}, or a mask")
+        mask = _CHOICES[where](channel)
+        return channel.ravel() if mask is None else channel[mask]
+    mask = np.asarray(where(channel) if callable(where) else where) != 0
+    if mask.shape != channel.shape:
+        raise InputError(
+            f"a mask of shape {mask.shape} does not fit an image of shape {channel.shape}"
+        )
+    return channel[mask]
+
+
 def z_score(
-    data: Real[np.ndarray, "*spatial channel"], *, where: Where = "all"
+    data: Real[np.ndarray, "*spatial channel"], *, where: Voxels = "all"
 ) -> Float32[np.ndarray, "*spatial channel"]:
     """Shift and scale each channel to mean 0 and standard deviation 1 over some voxels.
 
@@ -27,31 +67,23 @@ def z_score(
 
     Args:
         data: Image of any intensities.
-        where: "all" voxels, those "above-mean" (of the channel), or the "nonzero" ones. Where no
-            voxel is chosen, all are.
+        where: Voxels of each channel, as for :func:`choose`. Where none is chosen, all are.
 
     Returns:
         The normalised image; 0 everywhere in a constant channel. A channel that is constant over
         the chosen voxels alone is shifted, not scaled.
 
     Raises:
-        InputError: ``where`` is another word.
+        InputError: ``where`` is another word, or a mask of another shape.
 
     Example:
         >>> z_score(np.array([[0.0], [1.0], [3.0]]), where="nonzero").ravel()
         array([-2., -1.,  1.], dtype=float32)
     """
-    choose: dict[str, Callable[[np.ndarray], Bool[np.ndarray, "..."] | slice]] = {
-        "all": lambda _: slice(None),
-        "above-mean": lambda channel: channel > channel.mean(dtype=np.float64),
-        "nonzero": lambda channel: channel != 0,
-    }
-    if where not in choose:
-        raise InputError(f"where {where!r}: give one of {', '.join(choose)}")
     result = np.empty(data.shape, np.float32)
     for c in range(data.shape[-1]):
         channel = data[..., c]
-        chosen = channel[choose[where](channel)]
+        chosen = choose(channel, where)
         result[..., c] = _standardise(channel, chosen if chosen.size else channel)
     return result
 

@@ -12,6 +12,7 @@ from segjax.data.steps import (
     ClipPercentiles,
     CropOrPad,
     CropToForeground,
+    HistogramStandardization,
     MinMax,
     Reorient,
     Resample,
@@ -27,6 +28,7 @@ __all__ = [
     "ClipPercentiles",
     "CropOrPad",
     "CropToForeground",
+    "HistogramStandardization",
     "MinMax",
     "Pipeline",
     "Reorient",
@@ -43,6 +45,7 @@ _STEPS: dict[str, type[Step]] = {
         Resample,
         CropOrPad,
         CropToForeground,
+        HistogramStandardization,
         ClipPercentiles,
         ZScore,
         MinMax,
@@ -95,9 +98,10 @@ class Pipeline:
 
         Example:
             >>> from segjax.data.phantom import phantom
-            >>> pipeline = Pipeline((MinMax(),))
-            >>> pipeline.fit(lambda: (phantom(seed, shape=(32, 32))[0] for seed in range(3)))
-            Pipeline(steps=(MinMax(),))
+            >>> pipeline = Pipeline((HistogramStandardization(), ZScore("above-mean")))
+            >>> heads = lambda: (phantom(seed, shape=(32, 32))[0] for seed in range(3))
+            >>> pipeline.fitted, pipeline.fit(heads).fitted
+            (False, True)
         """
         if self.fitted:
             return self

@@ -403,7 +403,7 @@ def foreground_grid(volume: Volume, *, margin: int | float = 0) -> Grid:
     """
     if not 0 <= margin < np.inf:
         raise InputError(f"margin {margin}: give millimetres, at least 0")
-    foreground = np.asarray(volume.channels_last != 0).any(axis=-1)
+    foreground: np.ndarray = (volume.channels_last != 0).any(axis=-1)
     if not foreground.any():
         raise InputError("every voxel of the image is 0: there is no foreground to crop to")
     start, shape = [], []

@@ -1,13 +1,13 @@
 """Preprocessing steps: frozen, plain values that are applied, inverted and stored."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
-from segjax.data import intensity, spatial
+from segjax.data import histogram, intensity, spatial
 from segjax.data.spatial import Grid, Interpolation
 from segjax.errors import InputError
 from segjax.volume import Volume
@@ -16,6 +16,7 @@ __all__ = [
     "ClipPercentiles",
     "CropOrPad",
     "CropToForeground",
+    "HistogramStandardization",
     "MinMax",
     "Reorient",
     "Resample",
@@ -263,6 +264,58 @@ class Rescale(Step):
     def apply(self, image: Volume) -> Volume:
         """Return the scaled image."""
         return image.with_data(intensity.rescale(image.data, self.low, self.high))
+
+
+@dataclass(frozen=True)
+class HistogramStandardization(Step):
+    """Map each channel's histogram to a standard one (:func:`histogram.standardize`).
+
+    Attributes:
+        landmarks: 13 per channel, as :func:`histogram.train_landmarks` returns them; empty until
+            the step is fitted.
+        where: Voxels that percentiles come from, in training and later.
+        cutoff: Quantiles of the first and the last landmark.
+    """
+
+    name: ClassVar[str] = "histogram-standardization"
+    landmarks: tuple[tuple[float, ...], ...] = ()
+    where: intensity.Where = "all"
+    cutoff: tuple[int | float, int | float] = (0.01, 0.99)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.where, str) or len(self.cutoff) != 2:
+            raise InputError(
+                f"where {self.where!r}, cutoff {self.cutoff}: give a word, two numbers"
+            )
+        intensity.choose(np.zeros(1), self.where)
+        histogram.landmark_percentiles(self.cutoff)
+        if len(self.landmarks):
+            marks = histogram.check_landmarks(self.landmarks).tolist()
+            object.__setattr__(self, "landmarks", tuple(tuple(row) for row in marks))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the landmarks are known."""
+        return len(self.landmarks) > 0
+
+    def fit(self, images: Iterable[Volume]) -> "HistogramStandardization":
+        """Return the step with landmarks trained on images as they are before it."""
+        marks = histogram.train_landmarks(images, where=self.where, cutoff=self.cutoff).tolist()
+        return replace(self, landmarks=tuple(tuple(row) for row in marks))
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the standardised image.
+
+        Raises:
+            InputError: The step has not been fitted, or cannot take the image.
+        """
+        if not self.fitted:
+            raise InputError(f"step {self.name!r} has no landmarks yet: fit the pipeline first")
+        return image.with_data(
+            histogram.standardize(
+                image.data, np.array(self.landmarks), where=self.where, cutoff=self.cutoff
+            )
+        )
 
 
 def _positive(what: str, values: Iterable[Any], kind: type) -> tuple[Any, ...]:
