@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import BinaryIO
 
 from segjax.errors import InputError
 
-__all__ = ["atomic_path", "reading"]
+__all__ = ["atomic_folder", "atomic_path", "locked", "reading"]
 
 # Errors of the place, not of the program: a full or broken disk, no right to write, no folder.
 _PLACE = {
@@ -70,6 +71,81 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> Ite
 
 
 @contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty folder to fill, which becomes ``path`` only when the block ends well.
+
+    The temporary folder lies beside ``path`` and its name begins with a dot. At the end its files
+    are flushed to the disk and it is renamed; a folder that was there before is removed. Readers
+    see the old folder, for a moment none, or the whole new one, even after a power cut.
+
+    Args:
+        path: Folder to make; its parent must exist.
+
+    Yields:
+        Path of an empty folder, for files only.
+
+    Raises:
+        InputError: The parent is missing or not writable, or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "case"
+        >>> with atomic_folder(path) as temporary:
+        ...     _ = (temporary / "case.json").write_text("{}")
+        >>> [file.name for file in path.iterdir()]
+        ['case.json']
+    """
+    path = Path(path)
+    temporary, old = (path.with_name(f".{secrets.token_hex(8)}") for _ in range(2))
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in (*temporary.iterdir(), temporary):
+            _flush(file)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+        with suppress(OSError):  # some network file systems cannot flush a folder
+            _flush(path.parent)
+    except OSError as error:
+        inside = error.filename and Path(os.fsdecode(error.filename)).parent == temporary
+        if error.errno not in _PLACE or not (inside or _concerns(error, temporary, path)):
+            raise
+        raise InputError(f"{path}: cannot be written: {os.strerror(error.errno)}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[bool]:
+    """Lock a folder; the system unlocks it when the process ends, however it ends.
+
+    Args:
+        folder: Folder that exists.
+
+    Yields:
+        Whether the lock is ours, and not another process's; always true where the system or the
+        file system knows no locks.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> with locked(folder) as first, locked(folder) as second:
+        ...     print(first, second)
+        True False
+    """
+    if os.name == "nt":  # has no such locks
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield _is_free(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file to read its bytes.
 
@@ -98,6 +174,18 @@ def reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield stream
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _is_free(descriptor: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems have no locks
+        return True
+    return True
 
 
 def _refuse(path: Path, overwrite: bool) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from segjax.data.augment import Noise as Noise
     from segjax.data.augment import ScaleIntensity as ScaleIntensity
     from segjax.data.augment import Transform as Transform
+    from segjax.data.cache import *  # noqa: F403
     from segjax.data.datasets import *  # noqa: F403
     from segjax.data.formats import *  # noqa: F403
     from segjax.data.histogram import *  # noqa: F403
@@ -39,6 +40,14 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Noise",
         "ScaleIntensity",
         "Transform",
+    ),
+    "cache": (
+        "Cache",
+        "CachedCase",
+        "Outcome",
+        "is_cache",
+        "open_cache",
+        "preprocess",
     ),
     "datasets": (
         "LAYOUTS",

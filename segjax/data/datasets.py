@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -54,17 +54,20 @@ class Case:
     label: Path | None = None
 
 
+AnyCase = TypeVar("AnyCase")
+
+
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Generic[AnyCase]):
     """The cases of a folder and what its ``dataset.json`` says of them.
 
     Attributes:
-        cases: Sorted by name.
+        cases: Sorted by name: ``Case`` objects, or the ``CachedCase`` objects of a cache.
         labels: Label value -> name, or None where nothing says it.
         channels: Name of every channel, or None where nothing says it.
     """
 
-    cases: tuple[Case, ...]
+    cases: tuple[AnyCase, ...]
     labels: dict[int, str] | None = None
     channels: tuple[str, ...] | None = None
 
@@ -108,7 +111,7 @@ class LoadedCase:
             )
 
 
-def find_cases(folder: str | Path) -> Dataset:
+def find_cases(folder: str | Path) -> Dataset[Case]:
     """Find the labelled cases of a folder.
 
     Accepted are ``images/`` and ``labels/`` with equal names, and ``imagesTr/`` and ``labelsTr/``

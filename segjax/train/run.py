@@ -1,12 +1,12 @@
 """The folder of a run: who owns it, and whether a training may go on in it."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from segjax.data.datasets import Split, read_split, write_split
 from segjax.errors import InputError
+from segjax.files import locked
 from segjax.train.checkpoints import CHECKPOINT_FOLDER
 from segjax.train.config import CONFIG_FILE, TrainConfig, differences, read_config, write_config
 from segjax.train.metrics import METRICS_FILE
@@ -66,35 +66,10 @@ def owned(run: Path) -> Iterator[None]:
     except OSError as error:
         reason = "is a file" if run.is_file() else f"cannot be made ({error.strerror})"
         raise InputError(f"{run}: {reason}; give another folder for the run") from error
-    with _lock(run) as free:
+    with locked(run) as free:
         if not free:
             raise InputError(f"{run}: another training is running in this folder; wait for it")
         yield
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Lock a folder; the system unlocks it when the process ends, however it ends."""
-    if os.name == "nt":  # has no such locks
-        yield True
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        yield _is_free(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_free(descriptor: int) -> bool:
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # some network file systems have no locks
-        return True
-    return True
 
 
 def _has_checkpoints(run: Path) -> bool:

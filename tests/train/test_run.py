@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from segjax.data.datasets import Split
+from segjax import files
 from segjax.errors import InputError
 from segjax.train import run as run_folder
 from segjax.train.config import TrainConfig, read_config
@@ -125,7 +126,7 @@ with owned(Path({str(tmp_path)!r})):
 
 
 def test_systems_without_locks_train_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_folder.os, "name", "nt")
+    monkeypatch.setattr(files.os, "name", "nt")
     with owned(tmp_path), owned(tmp_path):
         pass
 

@@ -1,0 +1,254 @@
+"""Make one cached case."""
+
+import errno
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from segjax.data import _cache_layout as layout
+from segjax.data.datasets import Case
+from segjax.data.formats import check_same_grid, read_image, read_label
+from segjax.data.pipeline import Pipeline
+from segjax.data.spatial import Grid, grid
+from segjax.errors import InputError
+from segjax.files import atomic_folder
+from segjax.volume import Volume
+
+_EXPENSIVE = {"n4", "brain-extraction"}  # seconds to minutes for a volume
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case to make; sent to a worker process.
+
+    Attributes:
+        case: Its files.
+        pipeline: Preprocessing that has nothing left to learn.
+        kept: Number of first steps whose result is kept in ``early/``; 0 keeps nothing.
+        out: Folder of the cache.
+        classes: Number of label values, background included; any number when None.
+    """
+
+    case: Case
+    pipeline: Pipeline
+    kept: int
+    out: Path
+    classes: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the case goes."""
+        return self.out / layout.CASES / self.case.name
+
+    @property
+    def early(self) -> Pipeline:
+        """The steps whose result is kept."""
+        return Pipeline(self.pipeline.steps[: self.kept])
+
+    @property
+    def late(self) -> Pipeline:
+        """The other steps."""
+        return Pipeline(self.pipeline.steps[self.kept :])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one case.
+
+    Attributes:
+        case: Its name.
+        state: "made", "unchanged" (it was there, and right) or "failed".
+        seconds: Time that it took.
+        megabytes: Size of its files.
+        peak_megabytes: Highest resident memory, so far, of the process that made it; 0 where the
+            system does not tell.
+        error: Why it failed; empty otherwise.
+        stops: Whether all others would fail for the same reason: the disk is full.
+    """
+
+    case: str
+    state: str
+    seconds: float = 0.0
+    megabytes: float = 0.0
+    peak_megabytes: float = 0.0
+    error: str = ""
+    stops: bool = False
+
+
+def kept_steps(pipeline: Pipeline) -> int:
+    """Count the steps up to the last expensive one before anything is learned from a set."""
+    count = 0
+    for number, step in enumerate(pipeline.steps, start=1):
+        if not Pipeline((step,)).fitted:
+            break
+        if step.name in _EXPENSIVE and getattr(step, "method", "") != "zero-background":
+            count = number
+    return count
+
+
+def find(job: Job) -> Outcome | None:
+    """Return the outcome of a case that is there and right, by size and time of its files."""
+    before = layout.record(job.folder)
+    paths = layout.files_of(job.case)
+    if (
+        [str(path.absolute()) for path in paths] == [s["path"] for s in before.get("sources", ())]
+        and layout.unchanged(paths, before)
+        and layout.key(job.pipeline, before["sources"]) == before["key"]
+    ):
+        return Outcome(job.case.name, "unchanged", megabytes=_megabytes(job.folder))
+    return None
+
+
+def make(job: Job) -> Outcome:
+    """Make a case, or find that it is right; an error becomes part of the outcome."""
+    return _watched(job, _make)
+
+
+def prepare(job: Job) -> Outcome:
+    """Do the steps whose result is kept."""
+    return _watched(job, _prepare)
+
+
+def early_image(job: Job) -> Volume:
+    """Return the image after the steps whose result is kept; made before by :func:`prepare`.
+
+    Raises:
+        InputError: The image cannot be read or processed.
+    """
+    found = layout.sources(job.case.images, layout.record(job.folder))
+    return _early(job, found)[0]
+
+
+def _watched(job: Job, do: Callable[[Job], str]) -> Outcome:
+    start = time.perf_counter()
+    state, error, stops = "failed", "", False
+    try:
+        state = do(job)
+    except InputError as problem:
+        error = str(problem)
+        stops = getattr(problem.__cause__, "errno", None) in _NO_SPACE
+    except Exception as problem:  # one odd case must not cost the work on the others
+        error = f"{', '.join(map(str, job.case.images))}: {type(problem).__name__}: {problem}"
+    seconds = time.perf_counter() - start
+    size = 0.0 if error else _megabytes(job.folder)
+    return Outcome(job.case.name, state, seconds, size, peak_megabytes(), error, stops)
+
+
+def _make(job: Job) -> str:
+    before = layout.record(job.folder)
+    found = layout.sources(layout.files_of(job.case), before)
+    key = layout.key(job.pipeline, found)
+    if before.get("key") == key:
+        _refresh(job, before, found)
+        return "unchanged"
+    image, grids = _early(job, found[: len(job.case.images)])
+    raw = _raw_label(job, grids[0])
+    image, later = job.late.trace(image)
+    grids = (*grids, *later[1:])
+    label = None if raw is None else job.pipeline.apply_label(raw, grids).data.astype(np.uint8)
+    values = [] if raw is None else np.unique(raw.data).tolist()
+    with atomic_folder(job.folder) as folder:
+        _save(image.data.astype(np.float32, copy=False), folder / layout.IMAGE)
+        if label is not None:
+            _save(label, folder / layout.LABEL)
+            _save(np.flatnonzero(label).astype(np.int64), folder / layout.FOREGROUND)
+        record = {"key": key, **_origin(job, found), "values": values, "grids": _plain(grids)}
+        layout.write_json(record, folder / layout.RECORD)
+    return "made"
+
+
+def _refresh(job: Job, before: dict[str, Any], found: Sequence[layout.Source]) -> None:
+    """Note that files have the content they had, under another name or of another time."""
+    now = {**before, **_origin(job, found)}
+    if now != before:
+        layout.write_json(now, job.folder / layout.RECORD)
+
+
+def _origin(job: Job, found: Sequence[layout.Source]) -> dict[str, Any]:
+    label = job.case.label
+    return {"sources": list(found), "label": str(label.absolute()) if label else None}
+
+
+def _prepare(job: Job) -> str:
+    early_image(job)
+    return "made"
+
+
+def _early(job: Job, found: Sequence[layout.Source]) -> tuple[Volume, tuple[Grid, ...]]:
+    """Read the image after the first steps, or make it; return it with their grids."""
+    if not job.kept:
+        image = read_image(job.case.images)
+        return image, (grid(image),)
+    folder = job.out / layout.EARLY / job.case.name
+    key, record = layout.key(job.early, found), layout.record(folder)
+    if record.get("key") == key:
+        grids = read_grids(record)
+        data = np.load(folder / layout.IMAGE, allow_pickle=False)
+        return Volume(data, grids[-1].affine), grids
+    image, grids = job.early.trace(read_image(job.case.images))
+    with atomic_folder(folder) as temporary:
+        _save(image.data, temporary / layout.IMAGE)
+        values = {"key": key, "sources": list(found), "grids": _plain(grids)}
+        layout.write_json(values, temporary / layout.RECORD)
+    return image, grids
+
+
+def _raw_label(job: Job, place: Grid) -> Volume | None:
+    if job.case.label is None:
+        return None
+    label = read_label(job.case.label, classes=job.classes)
+    if label.data.dtype != np.uint8:
+        raise InputError(f"{job.case.label}: has labels over 255; give every class a smaller value")
+    like = Volume(np.broadcast_to(np.uint8(0), place.shape), place.affine)
+    check_same_grid(like, label, (str(job.case.images[0]), str(job.case.label)))
+    return label
+
+
+def read_grids(record: dict[str, Any]) -> tuple[Grid, ...]:
+    """Return the grids of a record."""
+    return tuple(Grid(tuple(g["shape"]), np.array(g["affine"])) for g in record["grids"])
+
+
+def _plain(grids: Sequence[Grid]) -> list[dict[str, Any]]:
+    return [{"shape": list(grid.shape), "affine": grid.affine.tolist()} for grid in grids]
+
+
+def _save(array: np.ndarray, path: Path) -> None:
+    """Write an NPY file; unlike NumPy, say why where it cannot be written."""
+    with path.open("wb") as stream:
+        _write(np.ascontiguousarray(array), stream)
+
+
+def _write(array: np.ndarray, stream: BinaryIO) -> None:
+    header = np.lib.format.header_data_from_array_1_0(array)
+    np.lib.format.write_array_header_1_0(stream, header)
+    stream.write(array.data)
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.glob("*")) / 1e6
+
+
+def peak_megabytes() -> float:
+    """Return the highest resident memory of this process so far, in 10⁶ bytes; 0 if unknown."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) * 1024 / 1e6
+    except (OSError, StopIteration):  # no Linux
+        return _peak_elsewhere()
+
+
+def _peak_elsewhere() -> float:
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
