@@ -1,19 +1,25 @@
 """Random changes of images for training: parameters drawn apart from being applied."""
 
+from segjax.data.augment.affine import Affine
+from segjax.data.augment.elastic import Elastic
 from segjax.data.augment.flip import Flip
 from segjax.data.augment.gamma import Gamma
 from segjax.data.augment.noise import Noise
 from segjax.data.augment.registry import from_json, names, to_json
 from segjax.data.augment.scale_intensity import ScaleIntensity
-from segjax.data.augment.transform import Transform, augment_patch
+from segjax.data.augment.transform import Transform, apply_all, augment_patch, draw_all
 
 __all__ = [
+    "Affine",
+    "Elastic",
     "Flip",
     "Gamma",
     "Noise",
     "ScaleIntensity",
     "Transform",
+    "apply_all",
     "augment_patch",
+    "draw_all",
     "from_json",
     "names",
     "to_json",

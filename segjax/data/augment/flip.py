@@ -54,6 +54,10 @@ class Flip:
         flipped = rng.random(len(self.axes)) < self.probability
         return {"flipped": flipped} if flipped.any() else None
 
+    def identity(self, shape: tuple[int, ...]) -> Parameters:
+        """Return that no axis is mirrored."""
+        return {"flipped": np.zeros(len(self.axes), bool)}
+
     def apply(
         self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:

@@ -51,6 +51,10 @@ class Gamma:
             return None
         return {"gamma": np.exp(uniform(rng, self.log_gamma, shape[-1]))}
 
+    def identity(self, shape: tuple[int, ...]) -> Parameters:
+        """Return powers of 1."""
+        return {"gamma": np.ones(shape[-1], np.float32)}
+
     def apply(
         self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Integer
 
+from segjax.data.augment._random_bits import draw_seed, normal
 from segjax.data.augment.transform import (
     Parameters,
     check_bounds,
@@ -18,10 +19,11 @@ from segjax.data.augment.transform import (
 
 @dataclass(frozen=True)
 class Noise:
-    """Add Gaussian noise: image + σ·n, with n ~ N(0, 1) in every voxel and channel.
+    """Add Gaussian noise: image + μ + σ·n, with n ~ N(0, 1) in every voxel and channel.
 
     Args:
         std: Bounds of σ, which is drawn uniformly once per image, in units of the image.
+        mean: Bounds of μ, drawn in the same way.
         probability: Of noise being added, in [0, 1].
 
     Raises:
@@ -30,7 +32,8 @@ class Noise:
     Example:
         >>> noise = Noise(std=(0.1, 0.1), probability=1.0)
         >>> parameters = noise.draw(np.random.default_rng(0), (1000, 1))
-        >>> round(float(noise.apply(np.zeros((1000, 1)), parameters, np).std()), 1)
+        >>> image = np.zeros((1000, 1), np.float32)
+        >>> round(float(noise.apply(image, parameters, np).std()), 1)
         0.1
 
     Source:
@@ -39,24 +42,31 @@ class Noise:
 
     name: ClassVar[str] = "noise"
     std: tuple[float, float] = (0.0, 0.1)
+    mean: tuple[float, float] = (0.0, 0.0)
     probability: float = 0.5
 
     def __post_init__(self) -> None:
         check_probability(self)
         check_bounds(self, "std", least=0.0)
+        check_bounds(self, "mean")
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
-        """Draw ``std``, a number, and ``normal``, a standard normal array of the image's shape."""
+        """Draw ``mean`` and ``std``, and the ``seed`` that n is made from."""
         if not occurs(rng, self.probability):
             return None
-        std = uniform(rng, self.std, 1)[0]
-        return {"std": std, "normal": rng.standard_normal(shape, dtype=np.float32)}
+        (std,), (mean,) = uniform(rng, self.std, 1), uniform(rng, self.mean, 1)
+        return {"mean": mean, "std": std, "seed": draw_seed(rng)}
+
+    def identity(self, shape: tuple[int, ...]) -> Parameters:
+        """Return a mean and a standard deviation of 0."""
+        return {"mean": np.float32(0), "std": np.float32(0), "seed": np.asarray(0, np.uint32)}
 
     def apply(
         self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:
         """Add the noise."""
-        return xp.add(image, parameters["std"] * parameters["normal"])
+        noise = normal(parameters["seed"], image.shape, xp)
+        return xp.add(image, noise * parameters["std"] + parameters["mean"])
 
     def apply_label(
         self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from segjax.data.augment.affine import Affine
+from segjax.data.augment.elastic import Elastic
 from segjax.data.augment.flip import Flip
 from segjax.data.augment.gamma import Gamma
 from segjax.data.augment.noise import Noise
@@ -12,7 +14,7 @@ from segjax.data.augment.transform import Transform
 from segjax.errors import InputError
 
 _TRANSFORMS: dict[str, type[Any]] = {
-    transform.name: transform for transform in (Flip, Gamma, Noise, ScaleIntensity)
+    transform.name: transform for transform in (Affine, Elastic, Flip, Gamma, Noise, ScaleIntensity)
 }
 
 
@@ -20,8 +22,8 @@ def names() -> tuple[str, ...]:
     """Return the names of the transforms, as JSON writes them.
 
     Example:
-        >>> names()
-        ('flip', 'gamma', 'noise', 'scale-intensity')
+        >>> names()[:3]
+        ('affine', 'elastic', 'flip')
     """
     return tuple(sorted(_TRANSFORMS))
 

@@ -55,6 +55,10 @@ class ScaleIntensity:
         factor = uniform(rng, self.factor, shape[-1])
         return {"factor": factor, "shift": uniform(rng, self.shift, shape[-1])}
 
+    def identity(self, shape: tuple[int, ...]) -> Parameters:
+        """Return factors of 1 and shifts of 0."""
+        return {"factor": np.ones(shape[-1], np.float32), "shift": np.zeros(shape[-1], np.float32)}
+
     def apply(
         self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:

@@ -1,12 +1,16 @@
-"""What a transform is, and how a patch goes through several."""
+"""What a transform is, and how an image goes through several."""
 
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from types import ModuleType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Integer
 
+from segjax.data.augment._deformation import Deformation, compose
+from segjax.data.augment._sampling import Fill, warp, warp_label, warp_pair
 from segjax.errors import InputError
 
 Parameters = Mapping[str, Any]
@@ -18,7 +22,9 @@ class Transform(Protocol):
 
     :meth:`draw` takes all randomness from a NumPy generator; :meth:`apply` and
     :meth:`apply_label` are pure functions of arrays, written for any array namespace
-    (``numpy``, ``jax.numpy``), and may run under ``jax.jit`` and ``jax.vmap``.
+    (``numpy``, ``jax.numpy``), and may run under ``jax.jit`` and ``jax.vmap``. Parameters are
+    small arrays whose shapes depend on the shape of the image alone, so that those of a batch can
+    be stacked.
     """
 
     name: ClassVar[str]
@@ -35,6 +41,10 @@ class Transform(Protocol):
         """
         ...
 
+    def identity(self, shape: tuple[int, ...]) -> Parameters:
+        """Return the parameters that change nothing, in the form of :meth:`draw`'s."""
+        ...
+
     def apply(
         self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:
@@ -48,13 +58,109 @@ class Transform(Protocol):
         ...
 
 
+class SpatialTransform(ABC):
+    """A transform that moves voxels: several in a row are one deformation, one interpolation."""
+
+    fill: Fill
+
+    @abstractmethod
+    def deformation(self, parameters: Parameters) -> Deformation:
+        """Return where the voxels come from."""
+
+    def apply(
+        self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
+    ) -> Float[Any, "*spatial channel"]:
+        """Deform the image, interpolating linearly."""
+        return warp(image, self.deformation(parameters), xp, fill=self.fill)
+
+    def apply_label(
+        self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
+    ) -> Integer[Any, "*spatial"]:
+        """Deform the label map; each voxel gets the nearest label, or 0 from outside."""
+        return warp_label(label, self.deformation(parameters), xp)
+
+
+def draw_all(
+    rng: np.random.Generator, shape: tuple[int, ...], transforms: Iterable[Transform]
+) -> list[Parameters | None]:
+    """Draw the parameters of several transforms.
+
+    Args:
+        rng: Source of randomness.
+        shape: Of the image, ``(*spatial, channel)``.
+        transforms: Transforms that keep the shape.
+
+    Returns:
+        Parameters for each transform, None for those that are not to be applied.
+
+    Example:
+        >>> draw_all(np.random.default_rng(0), (8, 8, 1), [])
+        []
+    """
+    return [transform.draw(rng, shape) for transform in transforms]
+
+
+def apply_all(
+    transforms: Sequence[Transform],
+    parameters: Sequence[Parameters | None],
+    image: Float[Any, "*spatial channel"],
+    label: Integer[Any, "*spatial"],
+    xp: ModuleType,
+) -> tuple[Float[Any, "*spatial channel"], Integer[Any, "*spatial"]]:
+    """Apply transforms one after the other, with parameters that were drawn.
+
+    Spatial transforms that follow each other are composed and interpolate once, with the fill of
+    the first; an elastic one ends such a row.
+
+    Args:
+        transforms: What to apply, in order.
+        parameters: Those of each transform; None where it is left out.
+        image: The image.
+        label: Its label map.
+        xp: ``numpy`` or ``jax.numpy``.
+
+    Returns:
+        Image and label map, changed alike.
+
+    Example:
+        >>> image, label = np.ones((2, 1), np.float32), np.array([0, 1])
+        >>> apply_all([], [], image, label, np)[1].tolist()
+        [0, 1]
+    """
+    drawn = [(t, p) for t, p in zip(transforms, parameters, strict=True) if p is not None]
+    while drawn:
+        moves = _moves(drawn)
+        if moves:
+            whole = reduce(lambda first, second: compose(first, second, xp), moves)
+            first: Any = drawn[0][0]
+            image, label = warp_pair(image, label, whole, xp, fill=first.fill)
+        else:
+            transform, own = drawn[0]
+            image = transform.apply(image, own, xp)
+            label = transform.apply_label(label, own, xp)
+        drawn = drawn[max(1, len(moves)) :]
+    return image, label
+
+
+def _moves(drawn: Sequence[tuple[Transform, Parameters]]) -> list[Deformation]:
+    """Return the deformations that the drawn transforms begin with and that are one together."""
+    moves: list[Deformation] = []
+    for transform, parameters in drawn:
+        if not isinstance(transform, SpatialTransform):
+            break
+        moves.append(transform.deformation(parameters))
+        if moves[-1].control_points is not None:
+            break
+    return moves
+
+
 def augment_patch(
     rng: np.random.Generator,
     image: Float[np.ndarray, "*spatial channel"],
     label: Integer[np.ndarray, "*spatial"],
-    transforms: Iterable[Transform],
+    transforms: Sequence[Transform],
 ) -> tuple[Float[np.ndarray, "*spatial channel"], Integer[np.ndarray, "*spatial"]]:
-    """Draw and apply transforms, one after the other.
+    """Draw the parameters of transforms and apply them, one after the other.
 
     Args:
         rng: Source of randomness.
@@ -67,15 +173,10 @@ def augment_patch(
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> augment_patch(rng, np.ones((2, 1)), np.array([0, 1]), [])[1].tolist()
+        >>> augment_patch(rng, np.ones((2, 1), np.float32), np.array([0, 1]), [])[1].tolist()
         [0, 1]
     """
-    for transform in transforms:
-        parameters = transform.draw(rng, image.shape)
-        if parameters is not None:
-            image = transform.apply(image, parameters, np)
-            label = transform.apply_label(label, parameters, np)
-    return image, label
+    return apply_all(transforms, draw_all(rng, image.shape, transforms), image, label, np)
 
 
 def occurs(rng: np.random.Generator, probability: float) -> bool:
@@ -109,6 +210,47 @@ def uniform(
     return rng.uniform(*bounds, size=count).astype(np.float32)
 
 
+def uniform_by_axis(
+    rng: np.random.Generator, transform: Transform, field: str, axes: int
+) -> Float32[np.ndarray, " axes"]:
+    """Draw one number per axis between the bounds that a field holds.
+
+    Args:
+        rng: Source of randomness.
+        transform: The transform.
+        field: Name of a field ``(low, high)`` for all axes, or with such a pair for each.
+        axes: How many numbers to draw.
+
+    Raises:
+        InputError: The field has pairs for another number of axes.
+    """
+    bounds = getattr(transform, field)
+    if len(bounds) not in (2, 2 * axes):
+        raise InputError(
+            f"{transform.name}: {field} {bounds}: give (low, high), or {axes} such pairs for this "
+            "image"
+        )
+    pairs = np.resize(np.array(bounds, np.float64), (axes, 2))
+    return rng.uniform(pairs[:, 0], pairs[:, 1]).astype(np.float32)
+
+
+def spacing_of(transform: Any, rank: int) -> tuple[float, ...]:
+    """Return the spacing that a transform holds, or 1 mm along each axis.
+
+    Args:
+        transform: A transform with a field ``spacing``.
+        rank: Number of spatial axes of the image.
+
+    Raises:
+        InputError: The spacing is that of another number of axes.
+    """
+    if transform.spacing and len(transform.spacing) != rank:
+        raise InputError(
+            f"{transform.name}: spacing {transform.spacing} does not fit an image of {rank} axes"
+        )
+    return tuple(transform.spacing) or (1.0,) * rank
+
+
 def check_probability(transform: Transform) -> None:
     """Raise InputError where a transform's probability is not in [0, 1]."""
     if not 0 <= transform.probability <= 1:
@@ -127,3 +269,30 @@ def check_bounds(transform: Transform, field: str, *, least: float = -np.inf) ->
             f"{transform.name}: {field} {bounds} is no range: give the least and the greatest "
             f"value{limit}"
         )
+
+
+def check_pairs(transform: Transform, field: str, *, least: float = -np.inf) -> None:
+    """Raise InputError where a field is not one pair, or one per axis, ``least <= low <= high``."""
+    bounds = getattr(transform, field)
+    pairs = list(zip(bounds[::2], bounds[1::2], strict=False))
+    if len(bounds) not in (2, 4, 6) or not all(least <= a <= b < np.inf for a, b in pairs):
+        limit = "" if least == -np.inf else f", not under {least:g}"
+        raise InputError(
+            f"{transform.name}: {field} {bounds}: give the least and the greatest value{limit}, "
+            "for all axes or for each"
+        )
+
+
+def check_spacing(transform: Any) -> None:
+    """Raise InputError where a transform's spacing is not positive."""
+    if not all(0 < value < np.inf for value in transform.spacing):
+        raise InputError(
+            f"{transform.name}: spacing {transform.spacing}: give positive numbers of mm"
+        )
+
+
+def check_fill(transform: Any) -> None:
+    """Raise InputError where a transform's fill is neither a number nor "minimum"."""
+    fill = transform.fill
+    if fill != "minimum" and (isinstance(fill, str) or not np.isfinite(fill)):
+        raise InputError(f"{transform.name}: fill {fill!r}: give a number or 'minimum'")

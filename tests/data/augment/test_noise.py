@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
+import torchio
+from scipy.stats import kstest
 
 from segjax.data.augment import Noise
 from segjax.errors import InputError
@@ -25,11 +28,19 @@ def test_deviation_is_uniform_between_its_bounds():
     assert abs(np.mean(drawn) - 0.2) < 0.01
 
 
-def test_deviation_zero_is_the_identity():
-    noise = Noise()
-    image = np.random.default_rng(0).random((4, 4, 1))
-    parameters = {"std": 0.0, "normal": np.ones_like(image)}
-    np.testing.assert_array_equal(noise.apply(image, parameters, np), image)
+def test_noise_follows_the_law_of_torchio():
+    noise, peer = (
+        Noise(std=(0.0, 0.25), mean=(-0.1, 0.2)),
+        torchio.RandomNoise((-0.1, 0.2), (0, 0.25)),
+    )
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    drawn = [p for p in (noise.draw(rng, (1, 1)) for _ in range(10_000)) if p is not None]
+    expected = np.array(
+        [peer.get_params(peer.mean_range, peer.std_range)[:2] for _ in range(10_000)]
+    )
+    assert kstest([p["mean"] for p in drawn], expected[:, 0]).pvalue > 0.01
+    assert kstest([p["std"] for p in drawn], expected[:, 1]).pvalue > 0.01
 
 
 @pytest.mark.parametrize("std", [(-0.1, 0.1), (0.2, 0.1), (0.0, float("inf"))])

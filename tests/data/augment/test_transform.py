@@ -1,6 +1,8 @@
 """What all transforms share: NumPy and JAX agree, labels gain no values, chances hold."""
 
 import json
+import subprocess
+import sys
 
 import hypothesis.strategies as st
 import jax
@@ -10,12 +12,16 @@ import pytest
 from hypothesis import given, settings
 
 from segjax.data.augment import (
+    Affine,
+    Elastic,
     Flip,
     Gamma,
     Noise,
     ScaleIntensity,
     Transform,
+    apply_all,
     augment_patch,
+    draw_all,
     from_json,
     names,
     to_json,
@@ -23,6 +29,8 @@ from segjax.data.augment import (
 from segjax.errors import InputError
 
 TRANSFORMS = [
+    Affine(degrees=(-40.0, 40.0), translation=(-1.0, 1.0)),
+    Elastic(max_displacement=(2.0,), locked_borders=1),
     Flip(axes=(0, 1), probability=0.9),
     Noise(std=(0.1, 0.5), probability=1.0),
     ScaleIntensity(factor=(0.5, 2.0), shift=(-1.0, 1.0), probability=1.0),
@@ -82,6 +90,60 @@ def test_transforms_run_under_jit_and_vmap(transform):
 
 
 @each
+def test_identity_parameters_change_nothing_and_have_the_form_of_drawn_ones(transform):
+    image, label = make_pair(3)
+    nothing = transform.identity(image.shape)
+    drawn = transform.draw(np.random.default_rng(3), image.shape)
+    assert {k: (np.shape(v), np.asarray(v).dtype) for k, v in nothing.items()} == {
+        k: (np.shape(v), np.asarray(v).dtype) for k, v in drawn.items()
+    }
+    for xp in (np, jnp):
+        np.testing.assert_allclose(transform.apply(image, nothing, xp), image, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(transform.apply_label(label, nothing, xp), label)
+
+
+@each
+def test_draws_repeat_by_seed(transform):
+    one, other = (transform.draw(np.random.default_rng(5), (9, 8, 7, 2)) for _ in range(2))
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_draws_repeat_in_another_process():
+    code = (
+        "import numpy as np\n"
+        "from segjax.data.augment import Affine, Elastic, draw_all\n"
+        "drawn = draw_all(np.random.default_rng(5), (9, 8, 7, 1), [Affine(), Elastic()])\n"
+        "print(repr([float(value.sum()) for p in drawn for value in p.values()]))"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    drawn = draw_all(np.random.default_rng(5), (9, 8, 7, 1), [Affine(), Elastic()])
+    assert other.stdout.strip() == repr([float(v.sum()) for p in drawn for v in p.values()])
+
+
+def test_consecutive_spatial_transforms_interpolate_once():
+    image = np.random.default_rng(0).random((16, 16, 1)).astype(np.float32)
+    label = (image[..., 0] > 0.5).astype(np.uint8)
+    right, left = (Affine(scales=(1, 1), degrees=(0, 0), translation=(d, d)) for d in (0.5, -0.5))
+    parameters = draw_all(np.random.default_rng(0), image.shape, [right, left])
+    result, same = apply_all([right, left], parameters, image, label, np)
+    np.testing.assert_allclose(result, image, atol=1e-6)  # two interpolations would blur it
+    np.testing.assert_array_equal(same, label)
+
+
+def test_transforms_between_and_after_elastic_ones_keep_their_order():
+    image, label = make_pair(0)
+    chain = [Elastic(max_displacement=(1.0,)), Affine(), ScaleIntensity(probability=1.0), Affine()]
+    parameters = draw_all(np.random.default_rng(1), image.shape, chain)
+    result, labels = apply_all(chain, parameters, image, label, np)
+    for transform, drawn in zip(chain, parameters, strict=True):
+        image = transform.apply(image, drawn, np)
+        label = transform.apply_label(label, drawn, np)
+    np.testing.assert_allclose(result, image, atol=1e-6)
+    np.testing.assert_array_equal(labels, label)
+
+
+@each
 def test_inputs_are_left_as_they_were(transform):
     image, label = make_pair(0)
     before = image.copy(), label.copy()
@@ -97,10 +159,10 @@ def test_probability_zero_draws_nothing(transform):
     assert all(never.draw(rng, (4, 4, 1)) is None for _ in range(20))
 
 
-@pytest.mark.parametrize("kind", [Noise, ScaleIntensity, Gamma])
+@pytest.mark.parametrize("kind", [Affine, Elastic, Noise, ScaleIntensity, Gamma])
 def test_transforms_are_drawn_as_often_as_their_probability_says(kind):
     rng = np.random.default_rng(0)
-    drawn = [kind(probability=0.25).draw(rng, (2, 1)) is not None for _ in range(2000)]
+    drawn = [kind(probability=0.25).draw(rng, (2, 2, 1)) is not None for _ in range(2000)]
     assert abs(np.mean(drawn) - 0.25) < 0.03
 
 
@@ -118,7 +180,7 @@ def test_transforms_satisfy_the_protocol(transform):
     assert isinstance(transform, Transform)
 
 
-@pytest.mark.parametrize("kind", [Flip, Noise, ScaleIntensity, Gamma])
+@pytest.mark.parametrize("kind", [Affine, Elastic, Flip, Noise, ScaleIntensity, Gamma])
 @pytest.mark.parametrize("probability", [-0.1, 1.1, float("nan")])
 def test_impossible_probabilities_are_refused(kind, probability):
     with pytest.raises(InputError, match=r"probability .* out of range"):
@@ -128,13 +190,13 @@ def test_impossible_probabilities_are_refused(kind, probability):
 def test_json_gives_the_same_transforms_back():
     text = json.dumps(to_json(TRANSFORMS))
     assert from_json(json.loads(text)) == tuple(TRANSFORMS)
-    assert names() == ("flip", "gamma", "noise", "scale-intensity")
+    assert {transform.name for transform in TRANSFORMS} <= set(names())
 
 
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ({"transform": "warp"}, "unknown transform 'warp': known are flip, gamma"),
+        ({"transform": "warp"}, "unknown transform 'warp': known are affine, "),
         ({"axes": [0]}, "unknown transform None"),
         ({"transform": "noise", "sigma": 1}, "noise: unknown field 'sigma': known are std"),
         ({"transform": "noise", "std": "big"}, "noise: "),
