@@ -1,6 +1,7 @@
 """Compare folders of masks, file by file."""
 
 import csv
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from segjax.progress import track
 __all__ = ["Pair", "compare_masks", "match_masks", "write_metrics"]
 
 Row = dict[str, str | float]
+
+_NAMED = 3  # cases that a warning names
 
 
 class Pair(NamedTuple):
@@ -41,6 +44,9 @@ def match_masks(predictions: str | Path, labels: str | Path) -> list[Pair]:
     Raises:
         InputError: There is no prediction, or one has no label.
 
+    Warns:
+        UserWarning: Labels have no prediction.
+
     Example:
         >>> match_masks("masks/a.nii.gz", "labels/a_truth.nii.gz")  # doctest: +SKIP
         [Pair(case='a', truth=PosixPath('labels/a_truth.nii.gz'), ...)]
@@ -53,6 +59,12 @@ def match_masks(predictions: str | Path, labels: str | Path) -> list[Pair]:
         raise InputError(
             f"{labels}: no label named {missing[0]} for {found[missing[0]]}"
             f"{f' (nor for {len(missing) - 1} others)' if len(missing) > 1 else ''}"
+        )
+    if left_out := sorted(set(truths) - set(found)):
+        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        warnings.warn(
+            f"{predictions}: no prediction for {', '.join(left_out[:_NAMED])}{more}; left out",
+            stacklevel=2,
         )
     return [Pair(name, truths[name], found[name]) for name in sorted(found)]
 

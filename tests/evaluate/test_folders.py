@@ -37,6 +37,18 @@ def test_masks_are_matched_by_name_whatever_their_suffix(folders):
     ]
 
 
+def test_labels_without_a_prediction_are_named(folders):
+    with pytest.warns(UserWarning, match="no prediction for not_predicted; left out"):
+        match_masks(*folders)
+
+
+def test_only_the_first_labels_without_a_prediction_are_named(folders):
+    for name in "cdefg":
+        write_volume(mask([2, 0, 0, 0]), folders[1] / f"{name}.nii.gz")
+    with pytest.warns(UserWarning, match="no prediction for c, d, e and 3 more; left out"):
+        match_masks(*folders)
+
+
 def test_two_files_match_whatever_their_names(folders):
     predictions, labels = folders
     pairs = match_masks(predictions / "a.nii", labels / "b.nii.gz")
