@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from segjax.files import atomic_folder
 from segjax.volume import Volume
 
 _EXPENSIVE = {"n4", "brain-extraction"}  # seconds to minutes for a volume
+_BINS = 100
+_SAMPLE = 1_000_000  # voxels that a histogram is made of, about
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -122,7 +124,7 @@ def early_image(job: Job) -> Volume:
         InputError: The image cannot be read or processed.
     """
     found = layout.sources(job.case.images, layout.record(job.folder))
-    return _early(job, found)[0]
+    return _early(job, found).image
 
 
 def _watched(job: Job, do: Callable[[Job], str]) -> Outcome:
@@ -147,10 +149,10 @@ def _make(job: Job) -> str:
     if before.get("key") == key:
         _refresh(job, before, found)
         return "unchanged"
-    image, grids = _early(job, found[: len(job.case.images)])
-    raw = _raw_label(job, grids[0])
-    image, later = job.late.trace(image)
-    grids = (*grids, *later[1:])
+    start = _early(job, found[: len(job.case.images)])
+    raw = _raw_label(job, start.grids[0])
+    image, later = job.late.trace(start.image)
+    grids = (*start.grids, *later[1:])
     label = None if raw is None else job.pipeline.apply_label(raw, grids).data.astype(np.uint8)
     values = [] if raw is None else np.unique(raw.data).tolist()
     with atomic_folder(job.folder) as folder:
@@ -158,7 +160,14 @@ def _make(job: Job) -> str:
         if label is not None:
             _save(label, folder / layout.LABEL)
             _save(np.flatnonzero(label).astype(np.int64), folder / layout.FOREGROUND)
-        record = {"key": key, **_origin(job, found), "values": values, "grids": _plain(grids)}
+        record = {
+            "key": key,
+            **_origin(job, found),
+            "values": values,
+            "grids": _plain(grids),
+            "before": start.histograms,
+            "after": count_channels(image),
+        }
         layout.write_json(record, folder / layout.RECORD)
     return "made"
 
@@ -180,23 +189,36 @@ def _prepare(job: Job) -> str:
     return "made"
 
 
-def _early(job: Job, found: Sequence[layout.Source]) -> tuple[Volume, tuple[Grid, ...]]:
-    """Read the image after the first steps, or make it; return it with their grids."""
+class _Start(NamedTuple):
+    """An image after the first steps, their grids, and histograms of the image before them."""
+
+    image: Volume
+    grids: tuple[Grid, ...]
+    histograms: list[dict[str, Any]]
+
+
+def _early(job: Job, found: Sequence[layout.Source]) -> _Start:
+    """Read the image after the steps whose result is kept, or make it."""
     if not job.kept:
-        image = read_image(job.case.images)
-        return image, (grid(image),)
+        return _begin(job)
     folder = job.out / layout.EARLY / job.case.name
     key, record = layout.key(job.early, found), layout.record(folder)
     if record.get("key") == key:
         grids = read_grids(record)
         data = np.load(folder / layout.IMAGE, allow_pickle=False)
-        return Volume(data, grids[-1].affine), grids
-    image, grids = job.early.trace(read_image(job.case.images))
+        return _Start(Volume(data, grids[-1].affine), grids, record["before"])
+    start = _begin(job)
+    image, grids = job.early.trace(start.image)
     with atomic_folder(folder) as temporary:
         _save(image.data, temporary / layout.IMAGE)
-        values = {"key": key, "sources": list(found), "grids": _plain(grids)}
-        layout.write_json(values, temporary / layout.RECORD)
-    return image, grids
+        values = {"sources": list(found), "grids": _plain(grids), "before": start.histograms}
+        layout.write_json({"key": key, **values}, temporary / layout.RECORD)
+    return _Start(image, grids, start.histograms)
+
+
+def _begin(job: Job) -> _Start:
+    image = read_image(job.case.images)
+    return _Start(image, (grid(image),), count_channels(image))
 
 
 def _raw_label(job: Job, place: Grid) -> Volume | None:
@@ -217,6 +239,25 @@ def read_grids(record: dict[str, Any]) -> tuple[Grid, ...]:
 
 def _plain(grids: Sequence[Grid]) -> list[dict[str, Any]]:
     return [{"shape": list(grid.shape), "affine": grid.affine.tolist()} for grid in grids]
+
+
+def count_channels(image: Volume) -> list[dict[str, Any]]:
+    """Count the intensities of each channel between its lowest value and its 99.9th percentile.
+
+    Voxels of the lowest value, which are background as a rule, are left out, and of a large
+    volume every n-th voxel is taken.
+    """
+    flat = image.channels_last.reshape(-1, image.channels)
+    return [_count(channel) for channel in flat[:: max(1, len(flat) // _SAMPLE)].T]
+
+
+def _count(values: np.ndarray) -> dict[str, Any]:
+    inside = values[values > values.min()]
+    if not inside.size:
+        return {"low": float(values.min()), "high": float(values.min()), "counts": [0] * _BINS}
+    low, high = float(inside.min()), float(np.percentile(inside, 99.9))
+    counts, _ = np.histogram(inside, _BINS, (low, high))
+    return {"low": low, "high": high, "counts": counts.tolist()}
 
 
 def _save(array: np.ndarray, path: Path) -> None:

@@ -6,13 +6,13 @@ A cache is a folder::
     cases/<name>/image.npy      float32 (*spatial, channel), C order
     cases/<name>/label.npy      uint8 (*spatial); absent without labels
     cases/<name>/foreground.npy int64, flat (C-order) indices of label > 0
-    cases/<name>/case.json      sources, grids, label values, key
+    cases/<name>/case.json      sources, grids, label values, histograms, key
     early/<name>/               images after the last expensive step; may be deleted
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -38,7 +38,21 @@ from segjax.errors import InputError
 from segjax.files import locked
 from segjax.volume import Volume
 
-__all__ = ["Cache", "CachedCase", "Outcome", "is_cache", "open_cache", "preprocess"]
+__all__ = ["Cache", "CachedCase", "Histogram", "Outcome", "is_cache", "open_cache", "preprocess"]
+
+
+class Histogram(NamedTuple):
+    """Voxels of one channel by intensity, those of its lowest value left out.
+
+    Attributes:
+        low: Lower end of the first bin.
+        high: Upper end of the last bin: the 99.9th percentile.
+        counts: Voxels in each of 100 equal bins; of large volumes a sample.
+    """
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,16 @@ class CachedCase:
     def values(self) -> tuple[int, ...]:
         """Values of the label map as it was on disk, in rising order."""
         return tuple(self._record["values"])
+
+    @property
+    def histograms(self) -> tuple[tuple[Histogram, ...], tuple[Histogram, ...]]:
+        """Histogram of every channel before the first step, and after the last one."""
+        record = self._record
+        before, after = (
+            tuple(Histogram(c["low"], c["high"], tuple(c["counts"])) for c in record[when])
+            for when in ("before", "after")
+        )
+        return before, after
 
     @property
     def source(self) -> Case:
