@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from segjax.data.augment import Noise as Noise
     from segjax.data.augment import ScaleIntensity as ScaleIntensity
     from segjax.data.augment import Transform as Transform
+    from segjax.data.bias_field import *  # noqa: F403
     from segjax.data.cache import *  # noqa: F403
     from segjax.data.datasets import *  # noqa: F403
     from segjax.data.formats import *  # noqa: F403
@@ -44,10 +45,16 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "cache": (
         "Cache",
         "CachedCase",
+        "Histogram",
         "Outcome",
         "is_cache",
         "open_cache",
         "preprocess",
+    ),
+    "bias_field": (
+        "N4",
+        "correct_bias_field",
+        "estimate_bias_field",
     ),
     "datasets": (
         "LAYOUTS",
@@ -91,6 +98,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "loader": (
         "Batch",
         "Loader",
+        "PatchDraw",
         "Sampling",
         "prefetch",
     ),
@@ -117,6 +125,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "write_dataset",
     ),
     "pipeline": (
+        "BiasFieldCorrection",
         "ClipPercentiles",
         "CropOrPad",
         "CropToForeground",

@@ -93,7 +93,7 @@ def train_landmarks(
 
 def standardize(
     data: Real[np.ndarray, "*spatial channel"],
-    landmarks: Real[np.ndarray, "channel 13"],
+    landmarks: Real[np.ndarray, "_ 13"],
     *,
     where: Voxels = "all",
     cutoff: Cutoff = _CUTOFF,

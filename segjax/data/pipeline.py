@@ -9,6 +9,7 @@ import numpy as np
 from segjax.data import spatial
 from segjax.data.spatial import Grid, Interpolation
 from segjax.data.steps import (
+    BiasFieldCorrection,
     ClipPercentiles,
     CropOrPad,
     CropToForeground,
@@ -25,6 +26,7 @@ from segjax.progress import track
 from segjax.volume import Volume
 
 __all__ = [
+    "BiasFieldCorrection",
     "ClipPercentiles",
     "CropOrPad",
     "CropToForeground",
@@ -45,6 +47,7 @@ _STEPS: dict[str, type[Step]] = {
         Resample,
         CropOrPad,
         CropToForeground,
+        BiasFieldCorrection,
         HistogramStandardization,
         ClipPercentiles,
         ZScore,

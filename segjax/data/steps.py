@@ -3,16 +3,18 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from segjax.data import histogram, intensity, spatial
+from segjax.data.bias_field import N4, correct_bias_field
 from segjax.data.spatial import Grid, Interpolation
 from segjax.errors import InputError
 from segjax.volume import Volume
 
 __all__ = [
+    "BiasFieldCorrection",
     "ClipPercentiles",
     "CropOrPad",
     "CropToForeground",
@@ -264,6 +266,44 @@ class Rescale(Step):
     def apply(self, image: Volume) -> Volume:
         """Return the scaled image."""
         return image.with_data(intensity.rescale(image.data, self.low, self.high))
+
+
+@dataclass(frozen=True)
+class BiasFieldCorrection(Step):
+    """Divide each channel by its bias field (:func:`bias_field.correct_bias_field`).
+
+    The fields are those of :class:`bias_field.N4`, with the same meaning.
+
+    Attributes:
+        where: Voxels that the field is estimated on: those over "otsu"'s threshold, or the
+            "nonzero" ones of all channels, for images whose brain is extracted.
+        shrink: The field is estimated on every so-manieth voxel.
+        spline_spacing: Distance between the knots of the coarsest B-spline, in mm.
+        iterations: Most iterations at each level.
+        tolerance: Change of the field that ends a level.
+    """
+
+    name: ClassVar[str] = "n4"
+    where: Literal["otsu", "nonzero"] = "otsu"
+    shrink: int = 4
+    spline_spacing: int | float = 200.0
+    iterations: tuple[int, ...] = (50, 50, 50, 50)
+    tolerance: int | float = 0.001
+
+    def __post_init__(self) -> None:
+        if self.where not in ("otsu", "nonzero"):
+            raise InputError(f"where {self.where!r}: give 'otsu' or 'nonzero'")
+        self._options()
+
+    def _options(self) -> N4:
+        return N4(self.shrink, self.spline_spacing, self.iterations, self.tolerance)
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the corrected image."""
+        mask = None
+        if self.where == "nonzero":
+            mask = image.with_data((image.data != 0).any(axis=-1))
+        return correct_bias_field(image, mask=mask, options=self._options())
 
 
 @dataclass(frozen=True)

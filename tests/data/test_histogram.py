@@ -242,7 +242,7 @@ def test_landmarks_that_do_not_ascend_are_refused(landmarks):
 
 @pytest.mark.parametrize("cutoff", [(0.1, 0.99), (-0.01, 0.99), (0.01, 0.9), (0.01, 1.1)])
 def test_cutoffs_out_of_range_are_refused(cutoff):
-    with pytest.raises(InputError, match="give quantiles 0 to 0.09, and 0.91 to 1"):
+    with pytest.raises(InputError, match="give quantiles 0 to"):
         landmark_percentiles(cutoff)
 
 
@@ -269,7 +269,7 @@ def test_torchios_files_are_read(tmp_path):
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="written as .npy or .json"):
+    with pytest.raises(InputError, match="landmarks are written as"):
         write_landmarks(np.arange(13.0)[None], tmp_path / "landmarks.txt")
     with pytest.raises(InputError, match="no such file"):
         read_landmarks(tmp_path / "landmarks.npy")

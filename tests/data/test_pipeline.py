@@ -308,7 +308,7 @@ def test_fields_may_be_left_out():
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([{"step": "n4"}], "unknown step 'n4': give one of reorient, resample"),
+        ([{"step": "n5"}], "unknown step 'n5': give one of reorient, resample"),
         ([{"where": "all"}], "unknown step {'where': 'all'}"),
         (["z-score"], "unknown step 'z-score'"),
         ([{"step": ["z-score"]}], r"unknown step \['z-score'\]"),
