@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+import torchio
 
 from segjax.data.augment import Flip
 from segjax.errors import InputError
@@ -12,6 +14,13 @@ def test_only_the_axes_that_were_drawn_are_mirrored():
     image = np.random.default_rng(0).random((3, 4, 5, 1))
     result = flip.apply(image, {"flipped": np.array([False, True])}, np)
     np.testing.assert_array_equal(result, image[:, :, ::-1])
+
+
+def test_mirrored_image_is_that_of_torchio():
+    image = np.random.default_rng(0).random((3, 4, 5, 2)).astype(np.float32)
+    peer = torchio.Flip(axes=(0, 2))(torch.from_numpy(np.moveaxis(image, -1, 0).copy()))
+    result = Flip(axes=(0, 1, 2)).apply(image, {"flipped": np.array([True, False, True])}, np)
+    np.testing.assert_array_equal(np.moveaxis(result, -1, 0), peer.numpy())
 
 
 def test_mirroring_twice_is_the_identity():
