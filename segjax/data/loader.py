@@ -1,21 +1,35 @@
-"""Draw batches of training patches from cases in memory."""
+"""Draw batches of training patches, from cases in memory or in a cache on disk."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from segjax.data.augment.transform import Transform, augment_patch
+from segjax.data.augment.transform import Parameters, Transform, apply_all, draw_all
+from segjax.data.cache import CachedCase
 from segjax.data.datasets import LoadedCase
 from segjax.data.patches import draw_corner, extract_patch
 from segjax.errors import InputError
 
-__all__ = ["Batch", "Loader", "Sampling", "prefetch"]
+__all__ = ["Batch", "Loader", "PatchDraw", "Sampling", "prefetch"]
 
 Batch = tuple[Float32[np.ndarray, "batch *patch channel"], Int32[np.ndarray, "batch *patch"]]
+TrainingCase = LoadedCase | CachedCase
+T_co = TypeVar("T_co", covariant=True)
+
+
+@runtime_checkable
+class Batches(Protocol[T_co]):
+    """What gives the batch of any step, as a :class:`Loader` does."""
+
+    def batch(self, step: int, /) -> T_co:
+        """Return the batch of one training step."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,12 +55,31 @@ class Sampling:
             raise InputError(f"foreground {self.foreground} is no probability in [0, 1]")
 
 
+@dataclass(frozen=True, eq=False)
+class PatchDraw:
+    """All that chance decides about one patch.
+
+    Attributes:
+        case: Index of the case.
+        corner: Index of the patch's first voxel; negative where the patch begins before the case.
+        parameters: Of every transform; None where it is not applied.
+    """
+
+    case: int
+    corner: tuple[int, ...]
+    parameters: tuple[Parameters | None, ...]
+
+
 class Loader:
     """Batches of patches as a pure function of seed and step, so that resuming needs no state.
 
     Every epoch draws every case ``patches_per_case`` times, in an order that depends on seed and
     epoch; the last batch of an epoch is filled up from its beginning. Corners and augmentations
     of a patch depend on seed, epoch and the patch's place in the epoch.
+
+    Of cached cases only the pages that a patch lies on are read, and of the list of foreground
+    voxels only one; all that the loader keeps of them is their names, folders and shapes, however
+    many they are. The batch is the same, bit by bit, as from the same cases in memory.
 
     Args:
         cases: The cases to draw from, all of one rank and number of channels.
@@ -68,18 +101,22 @@ class Loader:
 
     def __init__(
         self,
-        cases: Sequence[LoadedCase],
+        cases: Sequence[TrainingCase],
         sampling: Sampling,
         *,
         augment: tuple[Transform, ...] = (),
         seed: int = 0,
     ) -> None:
-        _check_cases(cases, sampling)
         self.cases = tuple(cases)
         self.sampling = sampling
         self.augment = augment
         self.seed = seed
-        self._voxels = [np.flatnonzero(case.label) for case in cases]
+        self.shapes, self.channels = _check_cases(cases, sampling)
+        self._voxels = {
+            index: np.flatnonzero(case.label)
+            for index, case in enumerate(cases)
+            if isinstance(case, LoadedCase)
+        }
 
     @property
     def steps_per_epoch(self) -> int:
@@ -87,7 +124,7 @@ class Loader:
         return -(-len(self.cases) * self.sampling.patches_per_case // self.sampling.batch_size)
 
     def batch(self, step: int) -> Batch:
-        """Draw the batch of one training step.
+        """Draw, cut and augment the batch of one training step.
 
         Args:
             step: Number of the step, counted from 0 over all epochs.
@@ -95,17 +132,27 @@ class Loader:
         Returns:
             Images ``(batch, *patch, channel)`` float32 and labels ``(batch, *patch)`` int32.
         """
+        images, labels = zip(*map(self._patch, self.draw(step)), strict=True)
+        return np.stack(images).astype(np.float32), np.stack(labels).astype(np.int32)
+
+    def draw(self, step: int) -> list[PatchDraw]:
+        """Draw where the patches of one training step lie, and how they are augmented.
+
+        Args:
+            step: Number of the step, counted from 0 over all epochs.
+
+        Returns:
+            One draw per patch of the batch, in order.
+        """
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         start = step_of_epoch * self.sampling.batch_size
         order = self._order(epoch)
-        pairs = [
-            self._patch(
+        return [
+            self._draw(
                 order[place % len(order)], np.random.default_rng((self.seed, epoch, place + 1))
             )
             for place in range(start, start + self.sampling.batch_size)
         ]
-        images, labels = zip(*pairs, strict=True)
-        return np.stack(images).astype(np.float32), np.stack(labels).astype(np.int32)
 
     def _order(self, epoch: int) -> list[int]:
         """Return the case of every patch of an epoch."""
@@ -113,34 +160,55 @@ class Loader:
         cases = np.repeat(np.arange(len(self.cases)), self.sampling.patches_per_case)
         return rng.permutation(cases).tolist()
 
-    def _patch(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw and augment one patch of one case."""
-        case, size = self.cases[index], self.sampling.patch_size
+    def _draw(self, index: int, rng: np.random.Generator) -> PatchDraw:
+        """Draw one patch of one case."""
+        size = self.sampling.patch_size
         corner = draw_corner(
             rng,
-            case.label.shape,
-            self._voxels[index],
+            self.shapes[index],
+            self._foreground(index),
             patch_size=size,
             foreground=self.sampling.foreground,
         )
-        image = extract_patch(case.image, corner, size)
-        label = extract_patch(case.label, corner, size)
-        return augment_patch(rng, image, label, self.augment)
+        parameters = draw_all(rng, (*size, self.channels), self.augment)
+        return PatchDraw(index, corner, tuple(parameters))
+
+    def _foreground(self, index: int) -> np.ndarray:
+        """Return the flat indices of the foreground voxels, of a cached case as a memory map."""
+        case = self.cases[index]
+        return case.foreground if isinstance(case, CachedCase) else self._voxels[index]
+
+    def _patch(self, draw: PatchDraw) -> tuple[np.ndarray, np.ndarray]:
+        """Cut and augment one patch."""
+        case, size = self.cases[draw.case], self.sampling.patch_size
+        image = extract_patch(case.image, draw.corner, size)
+        label = extract_patch(case.label, draw.corner, size)
+        return apply_all(self.augment, draw.parameters, image, label, np)
 
 
-def prefetch(loader: Loader, steps: Iterable[int], *, depth: int = 2) -> Iterator[Batch]:
-    """Draw batches in a background thread, ahead of their use.
+def prefetch(
+    loader: Batches[T_co], steps: Iterable[int], *, workers: int = 0, depth: int = 2
+) -> Generator[T_co, None, None]:
+    """Draw batches ahead of their use, in a background thread or in worker processes.
 
-    An exception of the thread is raised here; the thread ends when the iterator is exhausted or
-    closed.
+    The batches are those of ``loader.batch``, whatever the number of workers: a training that
+    goes on at another step, or with more workers, needs no state but the step. An exception of
+    the thread or of a worker is raised here; both end when the iterator is exhausted or closed,
+    and workers also when this process dies.
 
     Args:
-        loader: Where batches come from.
-        steps: Numbers of the steps, in order.
-        depth: Batches to draw ahead, at least 1.
+        loader: Where batches come from. Every worker gets a copy, with all cases in memory;
+            cached cases stay on the disk.
+        steps: Numbers of the steps, in order; a ``range`` for workers.
+        workers: Processes that draw batches; 0 takes a thread, which is best where batches
+            take less time to draw than the training steps that need the processor too.
+        depth: Batches to draw ahead, by each worker; at least 1.
 
     Yields:
         The batch of every step, as ``loader.batch`` returns it.
+
+    Raises:
+        InputError: grain is missing, which ``workers`` need, or a worker was killed.
 
     Example:
         >>> from segjax.data.phantom import phantom
@@ -150,7 +218,19 @@ def prefetch(loader: Loader, steps: Iterable[int], *, depth: int = 2) -> Iterato
         >>> len([labels for images, labels in prefetch(loader, range(10))])
         10
     """
-    pending: deque[Future[Batch]] = deque()
+    if workers:
+        from segjax.data.grain_loader import prefetch_by_workers
+
+        with closing(prefetch_by_workers(loader, steps, workers=workers, depth=depth)) as batches:
+            yield from batches
+    else:
+        yield from _prefetch_by_thread(loader, steps, depth)
+
+
+def _prefetch_by_thread(
+    loader: Batches[T_co], steps: Iterable[int], depth: int
+) -> Generator[T_co, None, None]:
+    pending: deque[Future[T_co]] = deque()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="segjax-loader") as executor:
         try:
             for step in steps:
@@ -164,19 +244,25 @@ def prefetch(loader: Loader, steps: Iterable[int], *, depth: int = 2) -> Iterato
                 future.cancel()
 
 
-def _check_cases(cases: Sequence[LoadedCase], sampling: Sampling) -> None:
-    """Check that patch size and cases fit together."""
+def _check_cases(
+    cases: Sequence[TrainingCase], sampling: Sampling
+) -> tuple[list[tuple[int, ...]], int]:
+    """Check that patch size and cases fit together; return the cases' shapes and channels."""
     if not cases:
         raise InputError("no case to draw patches from")
-    channels = cases[0].image.shape[-1]
+    shapes, channels = [], None
     for case in cases:
-        if case.label.ndim != len(sampling.patch_size):
+        *shape, found = case.image.shape
+        channels = channels or found
+        if len(shape) != len(sampling.patch_size):
             raise InputError(
-                f"case '{case.name}' of shape {case.label.shape} has another number of axes than "
+                f"case '{case.name}' of shape {tuple(shape)} has another number of axes than "
                 f"the patch size {sampling.patch_size}"
             )
-        if case.image.shape[-1] != channels:
+        if found != channels:
             raise InputError(
-                f"case '{case.name}' has {case.image.shape[-1]} channels, but case "
+                f"case '{case.name}' has {found} channels, but case "
                 f"'{cases[0].name}' has {channels}"
             )
+        shapes.append(tuple(shape))
+    return shapes, channels or 0

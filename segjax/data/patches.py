@@ -162,7 +162,8 @@ def draw_corner(
     Args:
         rng: Source of randomness.
         shape: Size of the volume, in voxels.
-        voxels: Flat (C-order) indices of the foreground voxels; may be empty.
+        voxels: Flat (C-order) indices of the foreground voxels; may be empty. One is read, so
+            that they may be a memory map.
         patch_size: Size of the patch, in voxels.
         foreground: Probability in [0, 1].
 
@@ -176,7 +177,7 @@ def draw_corner(
         (6,)
     """
     if rng.random() < foreground and voxels.size:
-        voxel = np.unravel_index(int(rng.choice(voxels)), tuple(shape))
+        voxel = np.unravel_index(int(voxels[rng.integers(voxels.size)]), tuple(shape))
         return foreground_corner(rng, [int(v) for v in voxel], shape, patch_size)
     return uniform_corner(rng, shape, patch_size)
 

@@ -1,11 +1,14 @@
 """Batches: pure functions of seed and step; drawn ahead by a thread."""
 
+import pickle
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from segjax.data.augment import Flip, Noise
+from segjax.data.augment import Affine, Flip, Noise
+from segjax.data.cache import CachedCase
 from segjax.data.datasets import LoadedCase
 from segjax.data.loader import Loader, Sampling, prefetch
 from segjax.errors import InputError
@@ -24,6 +27,23 @@ def make_case(index, shape=(12, 10), channels=1):
 def make_loader(count=5, batch_size=2, **options):
     sampling = Sampling((6, 6), batch_size, foreground=1.0, patches_per_case=3)
     return Loader([make_case(i + 1) for i in range(count)], sampling, **options)
+
+
+def random_case(index, shape):
+    rng = np.random.default_rng(index)
+    label = (rng.random(shape) > 0.95).astype(np.uint8)
+    volume = Volume(label, np.eye(len(shape) + 1))
+    image = rng.standard_normal((*shape, 2), np.float32)
+    return LoadedCase(f"case{index}", image, label, volume, volume)
+
+
+def cached(case, folder):
+    """Write the arrays of a case as a cache holds them."""
+    (folder / case.name).mkdir()
+    np.save(folder / case.name / "image.npy", case.image)
+    np.save(folder / case.name / "label.npy", case.label)
+    np.save(folder / case.name / "foreground.npy", np.flatnonzero(case.label))
+    return CachedCase(folder / case.name)
 
 
 def same(a, b):
@@ -77,6 +97,55 @@ def test_foreground_probability_one_always_shows_the_lesion():
 def test_slices_of_volumes_have_a_third_axis_of_one_voxel():
     loader = Loader([make_case(1, (12, 10, 8))], Sampling((6, 6, 1), 2))
     assert loader.batch(0)[0].shape == (2, 6, 6, 1, 1)
+
+
+@pytest.mark.parametrize("foreground", [0.0, 0.5, 1.0])
+def test_batches_of_a_cache_are_those_of_the_same_cases_in_memory(tmp_path, foreground):
+    cases = [random_case(i, shape) for i, shape in enumerate([(9, 14, 8), (20, 5, 8), (8, 8, 8)])]
+    cases.append(make_case(9, (8, 9, 10), channels=2))
+    sampling = Sampling((8, 8, 6), 3, foreground, patches_per_case=3)
+    augment = (Flip((0, 2)), Affine(probability=0.5), Noise())
+    in_memory = Loader(cases, sampling, augment=augment, seed=4)
+    on_disk = Loader([cached(c, tmp_path) for c in cases], sampling, augment=augment, seed=4)
+    for step in range(2 * in_memory.steps_per_epoch):
+        assert same(on_disk.batch(step), in_memory.batch(step))
+
+
+def test_a_loader_of_cached_cases_keeps_no_arrays_and_no_open_files(tmp_path):
+    cases = [cached(random_case(i, (32, 32, 32)), tmp_path) for i in range(8)]
+    loader = Loader(cases, Sampling((8, 8, 8), 4))
+    for step in range(8):
+        loader.batch(step)
+    assert len(pickle.dumps(loader)) < 8 * 1000
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert str(tmp_path) not in maps.read_text()
+
+
+def test_of_the_foreground_of_a_cached_case_one_voxel_is_read(tmp_path):
+    class Counted(np.ndarray):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    class CountedCase(CachedCase):
+        @property
+        def foreground(self):
+            return super().foreground.view(Counted)
+
+    case = cached(random_case(1, (32, 32, 32)), tmp_path)
+    loader = Loader([CountedCase(case.folder)], Sampling((8, 8, 8), 4, foreground=1.0))
+    read = []
+    loader.batch(0)
+    assert len(read) == 4
+    assert all(np.ndim(index) == 0 for index in read)
+
+
+def test_cached_case_without_label_is_said(tmp_path):
+    case = cached(random_case(1, (8, 8)), tmp_path)
+    (case.folder / "label.npy").unlink()
+    with pytest.raises(InputError, match="case 'case1' has no label"):
+        Loader([case], Sampling((4, 4), 1)).batch(0)
 
 
 def test_transforms_change_image_and_label_alike():

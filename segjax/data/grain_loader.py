@@ -1,0 +1,176 @@
+"""Draw batches in worker processes, by grain."""
+
+import gc
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segjax.errors import InputError
+
+__all__ = ["prefetch_by_workers"]
+
+_NO_DEVICES = {"CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def prefetch_by_workers(
+    loader: Any, steps: Iterable[int], *, workers: int, depth: int = 2
+) -> Generator[Any, None, None]:
+    """Draw batches ahead of their use, in processes of their own.
+
+    grain spawns the processes, so that it is safe after JAX has begun; worker ``w`` draws every
+    ``workers``-th step, and batches come in the order of the steps. Since a batch depends on its
+    step alone, the state of the pipeline is the number of the next step: a new pipeline over the
+    steps that are left goes on exactly, with any number of workers.
+
+    Workers see no accelerator and compute nothing with JAX (grain imports it where it is
+    installed, for its trees). They leave Ctrl-C to this process, and end when it dies. As ever
+    with spawned processes, a program that calls this begins with ``if __name__ == "__main__":``.
+
+    Args:
+        loader: Where batches come from; pickled once per worker.
+        steps: Numbers of the steps, a ``range``.
+        workers: Number of processes, at least 1.
+        depth: Batches that each worker draws ahead.
+
+    Yields:
+        The batch of every step, as ``loader.batch`` returns it.
+
+    Raises:
+        InputError: grain is missing, or a worker was killed.
+
+    Example:
+        >>> batches = prefetch_by_workers(loader, range(1000), workers=2)  # doctest: +SKIP
+        >>> images, labels = next(batches)  # doctest: +SKIP
+        >>> batches.close()  # doctest: +SKIP
+
+    Source:
+        https://google-grain.readthedocs.io, ``IterDataset.mp_prefetch``.
+    """
+    if not isinstance(steps, range):
+        raise InputError(f"workers draw the steps of a range, not of {steps!r}")
+    if workers < 1 or depth < 1:
+        raise InputError(f"{workers} workers that draw {depth} batches ahead: give numbers over 0")
+    iterator = iter(_pipeline(loader, steps, workers, depth))
+    try:
+        with _environment(_NO_DEVICES | _ONE_THREAD):  # for the processes, which start now
+            batch = _take(iterator)
+        while batch is not None:
+            yield batch
+            batch = _take(iterator)
+    except Exception as error:
+        iterator.close()
+        traceback.clear_frames(error.__traceback__)  # they hold batches
+        raise _readable(error) from error.__cause__
+    finally:
+        iterator.close()
+        del iterator
+        _free_shared_memory()
+
+
+def _pipeline(loader: Any, steps: range, workers: int, depth: int) -> Any:
+    try:
+        import grain  # type: ignore[import-untyped]
+        from absl import flags
+    except ImportError as error:
+        raise InputError(
+            "workers need the package grain: install segjax[train], or load with 0 workers"
+        ) from error
+    if not flags.FLAGS.is_parsed():  # grain reads its flags, which only absl's programs parse
+        flags.FLAGS.mark_as_parsed()
+    grain.config.update("py_traceback_filtering", "off")  # it would add to the text of errors
+    batches = grain.MapDataset.range(steps.start, steps.stop, steps.step).map(_Draw(loader))
+    unthreaded = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=depth)
+    return batches.to_iter_dataset(unthreaded).mp_prefetch(options, worker_init_fn=_begin_worker)
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Draw a batch in a worker; errors that cannot travel to the parent become text."""
+
+    loader: Any
+
+    def __call__(self, step: int) -> Any:
+        try:
+            return self.loader.batch(int(step))
+        except Exception as error:
+            if _travels(error):
+                raise
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+
+
+def _travels(error: Exception) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its class does
+        return False
+    return True
+
+
+def _begin_worker(index: int, count: int) -> None:
+    """Prepare a worker: no devices, no Ctrl-C, no life after its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(_NO_DEVICES)
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_platforms", "cpu")
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for processes that start meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _take(iterator: Iterator[Any]) -> Any:
+    """Return the next batch in memory of its own, which frees the shared one; None at the end."""
+    batch = next(iterator, None)
+    return None if batch is None else tuple(np.array(array) for array in batch)
+
+
+def _free_shared_memory() -> None:
+    """Free that of batches which nobody took, before the program can end."""
+    from grain.multiprocessing import SharedMemoryArray  # type: ignore[import-untyped]
+
+    gc.collect()
+    pool = getattr(SharedMemoryArray, "_del_thread_pool", None)
+    if pool is not None:
+        pool.apply(int)  # its one thread does this after all that it has to free
+
+
+def _readable(error: Exception) -> Exception:
+    """Say what to do about a worker that was killed."""
+    if "terminated unexpectedly" not in str(error):
+        return error
+    code = str(error).partition("exit code ")[2].partition(".")[0]
+    return InputError(
+        f"a process that loads training patches was killed (exit code {code}; -9 is often too "
+        "little memory, -7 too little shared memory): load with fewer workers, or with 0"
+    )
