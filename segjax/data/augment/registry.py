@@ -5,16 +5,36 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from segjax.data.augment.affine import Affine
+from segjax.data.augment.anisotropy import Anisotropy
+from segjax.data.augment.bias_field import BiasField
+from segjax.data.augment.blur import Blur
 from segjax.data.augment.elastic import Elastic
 from segjax.data.augment.flip import Flip
 from segjax.data.augment.gamma import Gamma
+from segjax.data.augment.ghosting import Ghosting
+from segjax.data.augment.motion import Motion
 from segjax.data.augment.noise import Noise
 from segjax.data.augment.scale_intensity import ScaleIntensity
+from segjax.data.augment.spike import Spike
 from segjax.data.augment.transform import Transform
 from segjax.errors import InputError
 
 _TRANSFORMS: dict[str, type[Any]] = {
-    transform.name: transform for transform in (Affine, Elastic, Flip, Gamma, Noise, ScaleIntensity)
+    transform.name: transform
+    for transform in (
+        Affine,
+        Anisotropy,
+        BiasField,
+        Blur,
+        Elastic,
+        Flip,
+        Gamma,
+        Ghosting,
+        Motion,
+        Noise,
+        ScaleIntensity,
+        Spike,
+    )
 }
 
 
@@ -23,7 +43,7 @@ def names() -> tuple[str, ...]:
 
     Example:
         >>> names()[:3]
-        ('affine', 'elastic', 'flip')
+        ('affine', 'anisotropy', 'bias-field')
     """
     return tuple(sorted(_TRANSFORMS))
 
