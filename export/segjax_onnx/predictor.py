@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from segjax.data.datasets import Case
-from segjax.data.formats import read_image, stem, write_volume
+from segjax.data.formats import IMAGE_SUFFIXES, read_image, stem, write_volume
 from segjax.data.patches import grid_corners, sliding_window
 from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
@@ -139,7 +139,8 @@ class Predictor:
 
         Args:
             cases: What to segment; `segjax.data.datasets.find_images` lists files and folders.
-            out: The folder to write to, made if needed. Masks have the format of their images.
+            out: The folder to write to, made if needed. Masks have the format of their images;
+                those of DICOM series are ``.nii.gz``.
             probabilities: Whether to write ``NAME_probabilities`` too, labels last; those of PNG
                 images are NPY files.
             overwrite: Whether to replace files.
@@ -287,8 +288,9 @@ def _finite(volume: Volume) -> Volume:
 
 
 def _suffix(case: Case) -> str:
-    """Return the suffix of the case's images, ``.nii.gz`` in one piece."""
-    return case.images[0].name.removeprefix(stem(case.images[0]))
+    """Return the suffix of the case's images, ``.nii.gz`` in one piece and for DICOM."""
+    suffix = case.images[0].name.removeprefix(stem(case.images[0]))
+    return suffix if suffix.lower() in IMAGE_SUFFIXES else ".nii.gz"
 
 
 def _map_suffix(case: Case) -> str:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from segjax.data.bias_field import *  # noqa: F403
     from segjax.data.cache import *  # noqa: F403
     from segjax.data.datasets import *  # noqa: F403
+    from segjax.data.dicom import Series as Series
+    from segjax.data.dicom import find_series as find_series
+    from segjax.data.dicom import read_dicom as read_dicom
     from segjax.data.formats import *  # noqa: F403
     from segjax.data.histogram import *  # noqa: F403
     from segjax.data.intensity import *  # noqa: F403
@@ -68,6 +71,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "read_split",
         "split_cases",
         "write_split",
+    ),
+    "dicom": (
+        "Series",
+        "find_series",
+        "read_dicom",
     ),
     "formats": (
         "IMAGE_SUFFIXES",

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from segjax.data.dicom import find_series, holds_dicom, is_dicom
 from segjax.data.formats import IMAGE_SUFFIXES, check_same_grid, read_image, read_label, stem
 from segjax.data.pipeline import Pipeline
 from segjax.data.spatial import Grid
@@ -154,10 +155,12 @@ def find_images(paths: Iterable[str | Path], *, channels: int | None = None) -> 
     """Turn files and folders into cases to predict.
 
     Files are grouped by channel where every name ends in ``_0000``, ``_0001``, … and every case
-    has the same complete set of channels; otherwise each file is a case.
+    has the same complete set of channels; otherwise each file is a case. Each DICOM series of a
+    folder is a case, with the name of the folder, and ``_seriesNAME`` where there are several.
 
     Args:
-        paths: Image files, and folders of image files.
+        paths: Image files, and folders of image files or, with the folders in them, of DICOM
+            files; a DICOM file stands for its series.
         channels: Channels of a case; where given, files are grouped only into cases of so many.
 
     Returns:
@@ -175,17 +178,17 @@ def find_images(paths: Iterable[str | Path], *, channels: int | None = None) -> 
         >>> [(case.name, len(case.images)) for case in find_images([folder])]
         [('a', 2), ('b', 2)]
     """
-    files = [file for path in paths for file in _expand(Path(path))]
-    if not files:
+    found = [named for path in paths for named in _expand(Path(path))]
+    if not found:
         raise InputError("no image given: name at least one image file or folder")
-    _check_unique(files)
-    groups = _group_channels(files)
+    _check_unique(found)
+    groups = _group_channels(found)
     expected = channels or len(next(iter(groups.values()), ()))
     if groups and all(sorted(group) == list(range(expected)) for group in groups.values()):
         return [Case(name, _in_order(group)) for name, group in groups.items()]
     if channels:
         _check_wanted_channels(groups, channels)
-    return [Case(stem(file), (file,)) for file in files]
+    return [Case(name, (file,)) for name, file in found]
 
 
 def _check_wanted_channels(groups: Mapping[str, Mapping[int, Path]], channels: int) -> None:
@@ -355,20 +358,33 @@ def _is_image(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(tuple(IMAGE_SUFFIXES))
 
 
-def _expand(path: Path) -> list[Path]:
-    """Turn a path that the user gave into image files."""
+def _expand(path: Path) -> list[tuple[str, Path]]:
+    """Turn a path that the user gave into names and image files."""
     if path.is_dir():
-        return _list(path)
+        images = any(_is_image(file) for file in path.iterdir())
+        mixed = any(is_dicom(file) for file in path.iterdir() if not _is_image(file))
+        series = _series(path) if mixed or (not images and holds_dicom(path)) else []
+        files = _list(path) if images or not series else []
+        return [*series, *((stem(file), file) for file in files)]
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if not _is_image(path):
-        raise InputError(f"{path}: not an image: accepted are {', '.join(IMAGE_SUFFIXES)}")
-    return [path]
+    if not _is_image(path) and not is_dicom(path):
+        accepted = ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"{path}: not an image: accepted are {accepted} and DICOM")
+    return [(stem(path), path)]
+
+
+def _series(folder: Path) -> list[tuple[str, Path]]:
+    """Name the DICOM series of a folder, each by its first file."""
+    found, name = find_series(folder), folder.resolve().name
+    if len(found) == 1:
+        return [(name, found[0].files[0])]
+    return [(f"{name}_series{series.name}", series.files[0]) for series in found]
 
 
 def _pair(images: Sequence[Path], labels: Sequence[Path]) -> dict[str, _Group]:
     """Group image files by the label that they belong to."""
-    _check_unique(labels)
+    _check_unique((stem(label), label) for label in labels)
     groups = {stem(label): _Group(label, {}) for label in sorted(labels, key=stem)}
     for image in images:
         name, channel = _case_and_channel(image, groups)
@@ -410,11 +426,11 @@ def _check_channels(groups: Mapping[str, _Group], channels: Sequence[str] | None
         raise InputError(f"channel {max(numbers)} is there, but dataset.json names {expected}")
 
 
-def _group_channels(files: Sequence[Path]) -> dict[str, dict[int, Path]]:
+def _group_channels(named: Iterable[tuple[str, Path]]) -> dict[str, dict[int, Path]]:
     """Group files by name and channel suffix; nothing where one has no suffix."""
     groups: dict[str, dict[int, Path]] = {}
-    for file in files:
-        match = _CHANNEL.fullmatch(stem(file))
+    for name, file in named:
+        match = _CHANNEL.fullmatch(name)
         if not match:
             return {}
         groups.setdefault(match[1], {})[int(match[2])] = file
@@ -425,10 +441,10 @@ def _in_order(channels: Mapping[int, Path]) -> tuple[Path, ...]:
     return tuple(channels[number] for number in sorted(channels))
 
 
-def _check_unique(files: Iterable[Path]) -> None:
+def _check_unique(named: Iterable[tuple[str, Path]]) -> None:
     first: dict[str, Path] = {}
-    for file in files:
-        other = first.setdefault(stem(file), file)
+    for name, file in named:
+        other = first.setdefault(name, file)
         if other is not file:
             raise InputError(f"{other} and {file} have one name: give each case its own")
 

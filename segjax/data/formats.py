@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
+from segjax.data.dicom import is_dicom, read_dicom
 from segjax.data.nifti import read_nifti, write_nifti
 from segjax.data.npy import read_npy, write_npy
 from segjax.data.png import read_png, write_png
@@ -38,7 +39,7 @@ _WRITERS: dict[str, Callable[..., None]] = {
     ".npy": write_npy,
 }
 IMAGE_SUFFIXES: tuple[str, ...] = tuple(_READERS)
-"""Suffixes of the files that can be read and written."""
+"""Suffixes of the files that can be read and written; DICOM is read by its mark, not by name."""
 
 _SAME_AFFINE = 1e-3  # mm
 _INTEGRAL = 1e-4  # scaled labels are integers up to the rounding of the scaling
@@ -47,16 +48,17 @@ _LISTED = 8
 
 
 def read_volume(path: PathLike) -> Volume:
-    """Read a volume in the format that its suffix names.
+    """Read a volume in the format that its suffix names, or a DICOM series.
 
     Args:
-        path: ``.nii``, ``.nii.gz``, ``.png`` or ``.npy`` file.
+        path: ``.nii``, ``.nii.gz``, ``.png`` or ``.npy`` file; a DICOM file of any other name,
+            which stands for its series in its folder; or a folder that holds one DICOM series.
 
     Returns:
         The volume, as its format's reader gives it.
 
     Raises:
-        InputError: The suffix is another one, or the file cannot be read.
+        InputError: The format is another one, or the file cannot be read.
 
     Example:
         >>> import tempfile
@@ -65,6 +67,9 @@ def read_volume(path: PathLike) -> Volume:
         >>> read_volume(path).spatial_shape
         (4, 5, 6)
     """
+    named = Path(path).name.lower().endswith(IMAGE_SUFFIXES)
+    if Path(path).is_dir() or (not named and is_dicom(Path(path))):
+        return read_dicom(path)
     return _READERS[_suffix(path)](path)
 
 
@@ -89,7 +94,8 @@ def write_volume(
         >>> write_volume(mask, Path(tempfile.mkdtemp()) / "mask.nii.gz")
     """
     suffix = _suffix(path)
-    both_nifti = like is not None and ".nii" in suffix and ".nii" in _suffix(like)
+    nifti = (".nii", ".nii.gz")
+    both_nifti = like is not None and suffix in nifti and str(like).lower().endswith(nifti)
     forms = {"like": like} if both_nifti else {}
     _WRITERS[suffix](volume, path, **forms, overwrite=overwrite)
 
@@ -98,7 +104,7 @@ def read_image(paths: PathLike | Sequence[PathLike], *, channels: int | None = N
     """Read an image of one or more channels, from one file or from one file per channel.
 
     Args:
-        paths: File, or files in the order of the channels.
+        paths: What :func:`read_volume` takes, or several in the order of the channels.
         channels: Number of channels that are expected; any number when None.
 
     Returns:

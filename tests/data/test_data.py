@@ -27,8 +27,8 @@ def test_modules_load_on_first_use():
 
 
 def test_unknown_names_are_missing():
-    with pytest.raises(AttributeError, match="has no attribute 'read_dicom'"):
-        segjax.data.read_dicom  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'read_mha'"):
+        segjax.data.read_mha  # noqa: B018
 
 
 def test_nothing_imports_what_it_does_not_need():
@@ -37,7 +37,7 @@ import sys, segjax.data
 assert "segjax.data.pipeline" not in sys.modules
 for name in segjax.data.__all__:
     getattr(segjax.data, name)
-heavy = {"jax", "flax", "torch", "nibabel", "SimpleITK", "PIL", "rich", "grain", "matplotlib"}
+heavy = {"jax", "flax", "torch", "nibabel", "SimpleITK", "pydicom", "PIL", "rich", "grain", "matplotlib"}
 print(sorted(heavy & set(sys.modules)))
 """
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"

@@ -1,0 +1,365 @@
+"""Read the headers of DICOM files: where each slice lies, and how its pixels are stored."""
+
+import math
+import warnings
+from collections.abc import MutableSequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from segjax.errors import InputError
+from segjax.files import reading
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["Frame", "Pixels", "is_dicom", "read_dataset", "read_frames", "values"]
+
+_PREAMBLE = 128
+_MOST_BYTES = 16 * 2**30  # stated bound on the voxels of one series
+_MOST_PIXELS = 2**26  # of one frame
+_UNDEFINED = 0xFFFFFFFF
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_FARTHEST = 1e6  # mm; nothing in a scanner is a kilometre away
+_FINEST = 1e-4  # mm
+_LEAST_COMPRESSED = 16  # bytes of a compressed frame
+_PIXEL_VRS = (b"OB", b"OW", b"UN")
+_STRAIGHT = 0.01  # rounded direction cosines are unit vectors at right angles up to this
+_MACROS = {  # where the objects of many frames keep what others keep at the top
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "SpacingBetweenSlices": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "EffectiveEchoTime": "MREchoSequence",
+    "RepetitionTime": "MRTimingAndRelatedParametersSequence",
+    "FlipAngle": "MRTimingAndRelatedParametersSequence",
+    "EchoTrainLength": "MRTimingAndRelatedParametersSequence",
+    "InversionTimes": "MRModifierSequence",
+    "PixelBandwidth": "MRImagingModifierSequence",
+    "FrameType": "MRImageFrameTypeSequence",
+    "DiffusionBValue": "MRDiffusionSequence",
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
+}
+_TOP = (
+    "SOPClassUID", "ImageType", "Modality", "SeriesDescription", "SeriesInstanceUID",
+    "SeriesNumber", "EchoTime", "EchoNumbers", "InversionTime", "TriggerTime",
+    "TemporalPositionIdentifier", "AcquisitionNumber", "DiffusionGradientOrientation",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames",
+    "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated",
+    "BitsStored", "HighBit", "PixelRepresentation", "ModalityLUTSequence",
+)  # fmt: skip
+_TAGS = [*_TOP, *_MACROS]
+_KIND = (
+    "EffectiveEchoTime", "EchoTime", "InversionTimes", "InversionTime", "TemporalPositionIndex",
+    "TemporalPositionIdentifier", "DiffusionBValue",
+)  # fmt: skip
+_HINTS = (
+    "EchoNumbers", "AcquisitionNumber", "FrameAcquisitionNumber", "TriggerTime",
+    "NominalCardiacTriggerDelayTime", "DiffusionGradientOrientation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How the pixels of one file are stored.
+
+    Attributes:
+        file: The file.
+        syntax: UID of the transfer syntax.
+        offset: Byte where the value of the pixel data begins.
+        length: Bytes of the value, or None where it is a sequence of compressed fragments.
+        shape: Rows and columns.
+        frames: Number of frames.
+        bits: Bits allocated, bits stored, and the highest bit of a pixel.
+        signed: Whether pixels are in two's complement.
+        big_endian: Whether the most significant byte comes first.
+    """
+
+    file: Path
+    syntax: str
+    offset: int
+    length: int | None
+    shape: tuple[int, int]
+    frames: int
+    bits: tuple[int, int, int]
+    signed: bool
+    big_endian: bool
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One slice: a file, or one frame of a file that holds many.
+
+    Attributes:
+        pixels: How the file stores it.
+        index: Its number within the file, from 0.
+        series: Series instance UID, number and description.
+        modality: Modality, such as ``"MR"``.
+        position: Centre of the first pixel, in mm (LPS+); None where the file does not say it.
+        orientation: Unit vectors along a row and along a column (LPS+).
+        spacing: Distance between rows and between columns, in mm.
+        thickness: Distance to the next slice, or else the slice's thickness, in mm; or None.
+        rescale: Slope and intercept.
+        kind: What tells volumes of one series apart: echo, temporal position, …
+        hints: What tells them apart where kinds do not: acquisition, type of image, …
+        image_type: The values of the image type.
+    """
+
+    pixels: Pixels
+    index: int
+    series: tuple[str, int, str]
+    modality: str
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+    thickness: float | None
+    rescale: tuple[float, float]
+    kind: tuple[tuple[str, ...], ...]
+    hints: tuple[tuple[str, ...], ...]
+    image_type: tuple[str, ...]
+
+    @property
+    def file(self) -> Path:
+        """The file that holds the frame."""
+        return self.pixels.file
+
+
+def is_dicom(path: Path) -> bool:
+    """Say whether an ordinary file has DICOM's mark, whatever its name."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+    except OSError:
+        return False
+
+
+def read_dataset(path: Path) -> "Dataset":
+    """Read the whole header of a file, without its pixels.
+
+    Raises:
+        InputError: The file is no DICOM file, or its header is corrupt.
+    """
+    with reading(path) as stream:
+        return _parse(path, stream, None)
+
+
+def read_frames(path: Path) -> tuple[Frame, ...]:
+    """Read where the frames of a file lie; nothing where it holds no image.
+
+    Raises:
+        InputError: The file is no DICOM file, its header is corrupt or lies about the size, or
+            the image is none that can be read.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return _read_frames(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=2**14)
+def _read_frames(path: Path, size: int, _changed: int) -> tuple[Frame, ...]:
+    with reading(path) as stream:
+        dataset = _parse(path, stream, _TAGS)
+        try:
+            if not (dataset.get("Rows") and dataset.get("Columns")):
+                return ()
+            pixels = _pixels(path, dataset, stream, size)
+            return tuple(_frame(_Facts(dataset, i), pixels) for i in range(pixels.frames))
+        except InputError:
+            raise
+        except Exception as error:  # pydicom names no closed set of errors
+            raise _corrupt(path, error) from error
+
+
+def _parse(path: Path, stream: BinaryIO, tags: Any) -> "Dataset":
+    from pydicom import dcmread
+    from pydicom.config import disable_value_validation
+    from pydicom.filereader import read_file_meta_info
+
+    if not is_dicom(path):
+        raise InputError(f"{path}: is no DICOM file")
+    try:
+        with warnings.catch_warnings(), disable_value_validation():
+            warnings.simplefilter("ignore")  # of odd values; those that matter are checked
+            if str(read_file_meta_info(path).get("TransferSyntaxUID")) == _DEFLATED:
+                raise InputError(f"{path}: is deflated as a whole; convert it with dcmconv first")
+            return dcmread(stream, stop_before_pixels=True, specific_tags=tags)
+    except InputError:
+        raise
+    except Exception as error:  # pydicom names no closed set of errors
+        raise _corrupt(path, error) from error
+
+
+def _corrupt(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"{path}: its DICOM header is corrupt: {reason[:200]}")
+
+
+class _Facts:
+    """What the header says about one frame."""
+
+    def __init__(self, dataset: "Dataset", index: int = 0) -> None:
+        shared = dataset.get("SharedFunctionalGroupsSequence") or [None]
+        frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
+        self.dataset = dataset
+        self.groups = [frames[index] if index < len(frames) else None, shared[0]]
+        self.index = index
+
+    def values(self, keyword: str) -> tuple[Any, ...]:
+        """Return the values of the frame, else of all frames, else of the file."""
+        found = None
+        for group in self.groups:
+            macro = group.get(_MACROS[keyword]) if group and keyword in _MACROS else None
+            found = macro[0].get(keyword) if macro and found is None else found
+        found = self.dataset.get(keyword) if found is None else found
+        if found is None or found == "":
+            return ()
+        return (*found,) if isinstance(found, MutableSequence) else (found,)
+
+    def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
+        """Return so many finite numbers, or None where there is no value."""
+        numbers = tuple(float(number) for number in self.values(keyword))
+        if numbers and (len(numbers) != count or not all(abs(x) < _FARTHEST for x in numbers)):
+            raise ValueError(f"{keyword} is {list(numbers)}")
+        return numbers or None
+
+    def number(self, keyword: str, default: float) -> float:
+        """Return one number, or the default where there is no value."""
+        return (self.numbers(keyword, 1) or (default,))[0]
+
+    def words(self, keyword: str) -> tuple[str, ...]:
+        """Return the values as text, numbers rounded to six digits."""
+        return tuple(_text(word) for word in self.values(keyword))
+
+
+def values(dataset: "Dataset", keyword: str) -> tuple[Any, ...]:
+    """Return the values of the first frame, else of all frames, else of the file."""
+    return _Facts(dataset).values(keyword)
+
+
+def _text(word: Any) -> str:
+    return word.strip() if isinstance(word, str) else f"{float(word):.6g}"
+
+
+def _pixels(path: Path, dataset: "Dataset", stream: BinaryIO, size: int) -> Pixels:
+    """Read how the pixels are stored; refuse sizes that the file cannot hold."""
+    facts = _Facts(dataset)
+    rows, columns, allocated, stored, high = (
+        int(dataset[keyword].value)
+        for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit")
+    )
+    if int(facts.number("SamplesPerPixel", 1)) != 1 or "ModalityLUTSequence" in dataset:
+        raise InputError(f"{path}: holds colours or a look-up table; give it one value per pixel")
+    if allocated not in (8, 16, 32) or not 0 < stored <= high + 1 <= allocated:
+        raise InputError(
+            f"{path}: pixels of {stored} bits up to bit {high} in {allocated} cannot be read"
+        )
+    offset, length = _pixel_data(path, dataset, stream)
+    _, little = dataset.original_encoding
+    pixels = Pixels(
+        file=path,
+        syntax=str(dataset.file_meta.get("TransferSyntaxUID", "")),
+        offset=offset,
+        length=length,
+        shape=(rows, columns),
+        frames=int(facts.number("NumberOfFrames", 1)),
+        bits=(allocated, stored, high),
+        signed=bool(facts.number("PixelRepresentation", 0)),
+        big_endian=not little,
+    )
+    _check_size(pixels, size)
+    groups = dataset.get("PerFrameFunctionalGroupsSequence")
+    if groups and len(groups) != pixels.frames:
+        raise InputError(f"{path}: describes {len(groups)} of its {pixels.frames} frames")
+    return pixels
+
+
+def _pixel_data(path: Path, dataset: "Dataset", stream: BinaryIO) -> tuple[int, int | None]:
+    """Return where the value of the pixel data begins, and its length unless undefined."""
+    implicit, little = dataset.original_encoding
+    order: Literal["little", "big"] = "little" if little else "big"
+    head = stream.read(8 if implicit else 12)
+    tag = int.from_bytes(head[:2], order), int.from_bytes(head[2:4], order)
+    if len(head) < 8 or tag != (0x7FE0, 0x0010) or (not implicit and head[4:6] not in _PIXEL_VRS):
+        raise InputError(f"{path}: is truncated, or holds no pixels that can be read")
+    length = int.from_bytes(head[-4:], order)
+    return stream.tell(), None if length == _UNDEFINED else length
+
+
+def _check_size(pixels: Pixels, size: int) -> None:
+    """Refuse, before memory is taken, a size that the file cannot hold."""
+    rows, columns = pixels.shape
+    row = columns * pixels.bits[0] // 8
+    stated, there = row * rows * pixels.frames, size - pixels.offset
+    if pixels.frames < 1 or rows * columns > _MOST_PIXELS or stated > _MOST_BYTES:
+        raise InputError(
+            f"{pixels.file}: states {pixels.frames} frames of {columns}×{rows} pixels; at most "
+            f"{_MOST_PIXELS:,} pixels in a frame and {_MOST_BYTES:,} bytes are read"
+        )
+    if pixels.length is None:
+        if pixels.frames * _LEAST_COMPRESSED > there:
+            raise InputError(f"{pixels.file}: is truncated: {pixels.frames} frames do not fit")
+    elif pixels.length > there or not stated <= pixels.length < stated + max(row, 2):
+        raise InputError(
+            f"{pixels.file}: is truncated, or its header lies: {pixels.frames} frames of "
+            f"{columns}×{rows} pixels take {stated:,} bytes, but it states {pixels.length:,} and "
+            f"holds {there:,}; fetch or write it again"
+        )
+
+
+def _frame(facts: _Facts, pixels: Pixels) -> Frame:
+    """Read where a frame lies and what its pixels stand for."""
+    image_type = facts.words("FrameType") or facts.words("ImageType")
+    slope = facts.number("RescaleSlope", 1)
+    if slope == 0:
+        raise ValueError("RescaleSlope is 0")
+    return Frame(
+        pixels=pixels,
+        index=facts.index,
+        series=_series(facts),
+        modality="".join(facts.words("Modality")),
+        position=facts.numbers("ImagePositionPatient", 3),
+        orientation=_orientation(facts),
+        spacing=_spacing(facts),
+        thickness=_thickness(facts),
+        rescale=(slope, facts.number("RescaleIntercept", 0)),
+        kind=tuple(facts.words(keyword) for keyword in _KIND),
+        hints=(image_type, *(facts.words(keyword) for keyword in _HINTS)),
+        image_type=image_type,
+    )
+
+
+def _series(facts: _Facts) -> tuple[str, int, str]:
+    uid, description = (
+        "".join(facts.words(keyword)) for keyword in ("SeriesInstanceUID", "SeriesDescription")
+    )
+    return uid, int(facts.number("SeriesNumber", 0)), description
+
+
+def _orientation(facts: _Facts) -> tuple[float, ...]:
+    cosines = facts.numbers("ImageOrientationPatient", 6) or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    row, column = cosines[:3], cosines[3:]
+    lengths = math.hypot(*row), math.hypot(*column)
+    slant = sum(a * b for a, b in zip(row, column, strict=True))
+    if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(slant)) > _STRAIGHT:
+        raise ValueError(f"ImageOrientationPatient {list(cosines)} is no pair of unit vectors")
+    return tuple(x / lengths[0] for x in row) + tuple(x / lengths[1] for x in column)
+
+
+def _spacing(facts: _Facts) -> tuple[float, ...]:
+    spacing = facts.numbers("PixelSpacing", 2) or (1.0, 1.0)
+    if min(spacing) < _FINEST:
+        raise ValueError(f"PixelSpacing is {list(spacing)} mm")
+    return spacing
+
+
+def _thickness(facts: _Facts) -> float | None:
+    numbers = (facts.number(keyword, 0) for keyword in ("SpacingBetweenSlices", "SliceThickness"))
+    return next((number for number in numbers if number >= _FINEST), None)
