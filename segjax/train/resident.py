@@ -1,0 +1,257 @@
+"""Keep all cases on the device, and cut and augment patches there."""
+
+import functools
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float32, Int32, UInt8
+
+from segjax.data.augment.transform import (
+    Parameters,
+    SpatialTransform,
+    Transform,
+    apply_all,
+)
+from segjax.data.loader import Loader, PatchDraw
+from segjax.errors import InputError
+
+__all__ = ["ResidentLoader", "device_memory"]
+
+DeviceBatch = tuple[Float32[Array, "batch *patch channel"], Int32[Array, "batch *patch"]]
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+class _Cases(NamedTuple):
+    """All cases, padded to one shape, on the device."""
+
+    images: Float32[Array, "case *spatial channel"]
+    labels: UInt8[Array, "case *spatial"]
+
+
+class _Draws(NamedTuple):
+    """What chance decided about a batch."""
+
+    cases: Int32[Any, " batch"]
+    starts: Int32[Any, "batch rank"]
+    used: Bool[Any, " transforms"]
+    parameters: tuple[Parameters, ...]
+
+
+class ResidentLoader:
+    """The batches of a :class:`~segjax.data.loader.Loader`, made on the device.
+
+    The cases lie on the device, padded with 0 to one shape: ``4·channels + 1`` bytes per voxel.
+    For each step the host draws corners and parameters of the transforms, and sends only these;
+    one compiled program, the same for every step, cuts all patches of the batch and augments
+    them. A transform that no patch of the batch has drawn is skipped; where only some have, the
+    others get the parameters that change nothing.
+
+    The images agree with ``loader.batch`` to 1e-5 of their range (host and device round
+    differently, so that now and then a voxel has the label of its neighbour), the corners and
+    parameters exactly.
+
+    Args:
+        loader: Cases, sampling, transforms and seed.
+        fraction: Of the device's memory that the cases may take, in (0, 1].
+        device: Where to keep them; the first one when None.
+
+    Raises:
+        InputError: The cases take more memory than that.
+
+    Example:
+        >>> from segjax.data import LoadedCase, Sampling
+        >>> from segjax.data.phantom import phantom
+        >>> image, label = phantom(0, shape=(32, 32))
+        >>> case = LoadedCase("head", image.channels_last, label.data, image, label)
+        >>> resident = ResidentLoader(Loader([case], Sampling((16, 16), batch_size=2)))
+        >>> [array.shape for array in resident.batch(0)]
+        [(2, 16, 16, 1), (2, 16, 16)]
+    """
+
+    def __init__(
+        self, loader: Loader, *, fraction: float = 0.5, device: jax.Device | None = None
+    ) -> None:
+        if not 0 < fraction <= 1:
+            raise InputError(f"fraction {fraction} of the memory is out of range: give (0, 1]")
+        self._loader = loader
+        self._device = device or jax.local_devices()[0]
+        self._before, self._shape = _common_shape(loader.shapes, loader.sampling.patch_size)
+        _check_memory(self.nbytes, len(loader.cases), self._shape, fraction, self._device)
+        self._cases = self._store()
+        shape = (*loader.sampling.patch_size, loader.channels)
+        self._identity = tuple(_host(t.identity(shape)) for t in loader.augment)
+        self._make = jax.jit(functools.partial(_batch, loader.augment, shape[:-1]))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches after which every case was drawn ``patches_per_case`` times."""
+        return self._loader.steps_per_epoch
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the cases take on the device."""
+        return _bytes(len(self._loader.cases), self._shape, self._loader.channels)
+
+    def batch(self, step: int) -> DeviceBatch:
+        """Make the batch of one training step.
+
+        Args:
+            step: Number of the step, counted from 0 over all epochs.
+
+        Returns:
+            Images ``(batch, *patch, channel)`` float32 and labels ``(batch, *patch)`` int32, on
+            the device.
+        """
+        draws = _stack(self._loader.draw(step), self._identity, self._before)
+        return self._make(self._cases, jax.device_put(draws, self._device))
+
+    def _store(self) -> _Cases:
+        """Bring the cases to the device, one after the other."""
+        count, channels = len(self._loader.cases), self._loader.channels
+        images = jnp.zeros((count, *self._shape, channels), jnp.float32, device=self._device)
+        labels = jnp.zeros((count, *self._shape), jnp.uint8, device=self._device)
+        for index, case in enumerate(self._loader.cases):
+            images = _insert(images, self._pad(case.image), index)
+            labels = _insert(labels, self._pad(case.label), index)
+        return _Cases(images, labels)
+
+    def _pad(self, array: np.ndarray) -> np.ndarray:
+        padded = np.zeros((*self._shape, *array.shape[len(self._shape) :]), array.dtype)
+        within = zip(self._before, array.shape, strict=False)
+        padded[tuple(slice(int(before), int(before) + size) for before, size in within)] = array
+        return padded
+
+
+def device_memory(device: jax.Device) -> int | None:
+    """Return the memory of a device in bytes; that of the host for a CPU.
+
+    On a GPU it is what JAX may take (``XLA_PYTHON_CLIENT_MEM_FRACTION``), on a CPU the machine's
+    or the container's; None where the system does not tell.
+
+    Args:
+        device: A device.
+
+    Example:
+        >>> memory = device_memory(jax.local_devices()[0])  # doctest: +SKIP
+    """
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    if device.platform != "cpu" or not hasattr(os, "sysconf"):
+        return None
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.is_file() else "max"
+    return min(total, int(limit)) if limit.isdecimal() else total
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _insert(store: Array, array: Array, index: ArrayLike) -> Array:
+    return lax.dynamic_update_index_in_dim(store, array, index, 0)
+
+
+def _batch(
+    transforms: Sequence[Transform], patch_size: tuple[int, ...], store: _Cases, draws: _Draws
+) -> DeviceBatch:
+    """Cut and augment all patches of a batch."""
+    cut = jax.vmap(functools.partial(_cut, patch_size), (None, 0, 0))
+    patches = cut(store.images, draws.cases, draws.starts)
+    masks = cut(store.labels, draws.cases, draws.starts)
+    for row in _rows(transforms):
+        patches, masks = lax.cond(
+            draws.used[row].any(),
+            functools.partial(_augment, transforms[row]),
+            lambda patches, masks, _: (patches, masks),
+            patches,
+            masks,
+            draws.parameters[row],
+        )
+    return patches, masks.astype(jnp.int32)
+
+
+def _cut(patch_size: tuple[int, ...], store: Array, case: Array, start: Array) -> Array:
+    channels = store.shape[len(patch_size) + 1 :]
+    corner = (case, *start, *(0 for _ in channels))
+    return lax.dynamic_slice(store, corner, (1, *patch_size, *channels))[0]
+
+
+def _augment(
+    transforms: Sequence[Transform], patches: Array, masks: Array, parameters: Sequence[Parameters]
+) -> tuple[Array, Array]:
+    def one(image: Array, label: Array, drawn: Sequence[Parameters]) -> tuple[Array, Array]:
+        image, label = apply_all(transforms, drawn, image, label, jnp)
+        return image.astype(patches.dtype), label.astype(masks.dtype)
+
+    return jax.vmap(one)(patches, masks, parameters)
+
+
+def _rows(transforms: Sequence[Transform]) -> list[slice]:
+    """Group transforms that are skipped together: spatial ones in a row interpolate once."""
+    rows, start = [], 0
+    for spatial, group in itertools.groupby(transforms, lambda t: isinstance(t, SpatialTransform)):
+        stop = start + len(list(group))
+        steps = [start, stop] if spatial else range(start, stop + 1)
+        rows += [slice(*bounds) for bounds in itertools.pairwise(steps)]
+        start = stop
+    return rows
+
+
+def _host(parameters: Parameters) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in parameters.items()}
+
+
+def _stack(
+    draws: Sequence[PatchDraw], identity: Sequence[Parameters], before: np.ndarray
+) -> _Draws:
+    """Stack the draws of a batch; what no patch has drawn is the identity, and not used."""
+    drawn = list(zip(*(draw.parameters for draw in draws), strict=True))
+    stacked = [
+        {
+            name: np.stack([(p or nothing)[name] for p in batch]).astype(value.dtype)
+            for name, value in nothing.items()
+        }
+        for batch, nothing in zip(drawn, identity, strict=True)
+    ]
+    return _Draws(
+        np.array([draw.case for draw in draws], np.int32),
+        np.array([draw.corner for draw in draws], np.int32) + before,
+        np.array([any(batch) for batch in drawn], bool),
+        tuple(stacked),
+    )
+
+
+def _common_shape(
+    shapes: Sequence[tuple[int, ...]], patch_size: tuple[int, ...]
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return how much is padded in front, and the shape that every patch of every case fits in."""
+    sizes, patch = np.array(shapes), np.array(patch_size)
+    before = np.maximum(0, patch - sizes).max(axis=0)
+    after = before + np.maximum(sizes, patch).max(axis=0)
+    return before.astype(np.int32), tuple(after.tolist())
+
+
+def _bytes(count: int, shape: Sequence[int], channels: int) -> int:
+    return count * int(np.prod(shape)) * (4 * channels + 1)
+
+
+def _check_memory(
+    needed: int, count: int, shape: Sequence[int], fraction: float, device: jax.Device
+) -> None:
+    memory = device_memory(device)
+    if memory is not None and needed > fraction * memory:
+        raise InputError(
+            f"the {count} training cases take {_gb(needed)} on the device, padded to "
+            f"{' × '.join(map(str, shape))} voxels each, and may take {fraction:.0%} of its "
+            f"{_gb(memory)}: crop or resample them, or load them from the disk instead"
+        )
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:.3g} GB"

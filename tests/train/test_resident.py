@@ -1,0 +1,141 @@
+import dataclasses
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.data import augment
+from segjax.data.augment import registry
+from segjax.data.augment.noise import Noise
+from segjax.data.datasets import LoadedCase
+from segjax.data.loader import Loader, Sampling, prefetch
+from segjax.errors import InputError
+from segjax.train import resident
+from segjax.train.resident import ResidentLoader, device_memory
+from segjax.volume import Volume
+
+SHAPES = {2: [(40, 37), (33, 44), (20, 48)], 3: [(24, 21, 18), (20, 26, 17), (12, 25, 30)]}
+PATCHES = {2: (24, 24), 3: (16, 14, 12)}
+
+
+def smooth_case(index, shape, channels=1):
+    """Return waves, on which interpolated values change little with the last bit of a place."""
+    rng = np.random.default_rng(index)
+    places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    waves = rng.uniform(-0.5, 0.5, (len(shape), channels))
+    image = (np.sin(places @ waves) + 1.5).astype(np.float32)
+    label = (image[..., 0] > 2).astype(np.uint8) + (image[..., 0] > 2.3)
+    volume = Volume(label, np.eye(len(shape) + 1))
+    return LoadedCase(f"case{index}", image, label.astype(np.uint8), volume, volume)
+
+
+def make_loader(transforms, rank, *, channels=1, batch_size=4, seed=0):
+    cases = [smooth_case(i, shape, channels) for i, shape in enumerate(SHAPES[rank])]
+    sampling = Sampling(PATCHES[rank], batch_size, patches_per_case=4)
+    return Loader(cases, sampling, augment=tuple(transforms), seed=seed)
+
+
+def assert_agree(loader, steps):
+    on_device = ResidentLoader(loader)
+    for step in steps:
+        images, labels = loader.batch(step)
+        images2, labels2 = on_device.batch(step)
+        assert (images2.dtype, labels2.dtype) == (jnp.float32, jnp.int32)
+        wrong = np.abs(images - np.asarray(images2)) > 1e-5 * np.ptp(images)
+        # a place may round to the other side of a border: fill instead of image, or a neighbour
+        assert wrong.mean() <= 1e-4, wrong.mean()
+        assert (labels != np.asarray(labels2)).mean() <= 1e-4
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_transform_gives_the_batch_of_the_loader(name):
+    """In 2D: every patch transformed, some of them, none of them."""
+    (transform,) = registry.from_json([{"transform": name}])
+    for probability, steps in ((1.0, range(2)), (0.5, range(2))):
+        some = dataclasses.replace(transform, probability=probability)
+        assert_agree(make_loader([some], 2, seed=2), steps)
+
+
+def test_all_transforms_together_give_the_batch_of_the_loader_in_3d():
+    every = registry.from_json([{"transform": name} for name in registry.names()])
+    some = [dataclasses.replace(transform, probability=0.4) for transform in every]
+    assert_agree(make_loader(some, 3, channels=2), range(3))
+
+
+def test_patches_larger_than_cases_are_padded_with_zeros():
+    cases = [smooth_case(0, (9, 30)), smooth_case(1, (30, 11))]
+    loader = Loader(cases, Sampling((16, 16), 3, patches_per_case=6))
+    on_device = ResidentLoader(loader)
+    for step in range(2 * loader.steps_per_epoch):
+        for a, b in zip(loader.batch(step), on_device.batch(step), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_slices_of_volumes_are_cut():
+    loader = Loader([smooth_case(0, (12, 10, 8))], Sampling((8, 8, 1), 3))
+    for a, b in zip(loader.batch(5), ResidentLoader(loader).batch(5), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Counting(Noise):
+    """Count how often the transform is traced."""
+
+    traces = 0
+
+    def apply(self, image, parameters, xp):
+        Counting.traces += 1
+        return super().apply(image, parameters, xp)
+
+
+def test_one_program_serves_all_steps():
+    transforms = (augment.Affine(probability=0.5), Counting(probability=0.3))
+    on_device = ResidentLoader(make_loader(transforms, 2))
+    Counting.traces = 0
+    for step in range(20):
+        on_device.batch(step)
+    assert Counting.traces == 1
+
+
+def test_batches_can_be_made_ahead():
+    loader = make_loader((augment.Noise(),), 2)
+    on_device = ResidentLoader(loader)
+    assert on_device.steps_per_epoch == loader.steps_per_epoch
+    batches = list(prefetch(on_device, range(2, 6)))
+    for step, (images, _) in zip(range(2, 6), batches, strict=True):
+        np.testing.assert_array_equal(images, on_device.batch(step)[0])
+
+
+def test_memory_is_that_of_the_padded_cases():
+    loader = make_loader((), 3, channels=2)
+    # 24 × 26 × 30 voxels, 4 more in front of the one of 12, of two float32 and a uint8
+    assert ResidentLoader(loader).nbytes == 3 * (24 + 4) * 26 * 30 * 9
+
+
+def test_cases_that_take_too_much_memory_are_refused(monkeypatch):
+    loader = make_loader((), 3)
+    needed = ResidentLoader(loader).nbytes
+    monkeypatch.setattr(resident, "device_memory", lambda device: 2 * needed - 1)
+    with pytest.raises(InputError, match=r"3 training cases take .* GB .*28 × 26 × 30 .* 50%"):
+        ResidentLoader(loader)
+    assert ResidentLoader(loader, fraction=0.6).nbytes == needed
+    monkeypatch.setattr(resident, "device_memory", lambda device: None)
+    assert ResidentLoader(loader).nbytes == needed
+    with pytest.raises(InputError, match="fraction 0 of the memory"):
+        ResidentLoader(loader, fraction=0)
+
+
+def test_memory_of_a_device_is_its_own_or_that_of_the_host(tmp_path, monkeypatch):
+    gpu = mock.Mock(spec=jax.Device, platform="gpu")
+    gpu.memory_stats.return_value = {"bytes_limit": 7}
+    assert device_memory(gpu) == 7
+    gpu.memory_stats.return_value = None
+    assert device_memory(gpu) is None
+    (cpu,) = jax.local_devices(backend="cpu")[:1]
+    assert device_memory(cpu) > 2**28
+    monkeypatch.setattr(resident, "_CGROUP_LIMIT", tmp_path / "limit")
+    (tmp_path / "limit").write_text("123456\n")
+    assert device_memory(cpu) == 123456
+    (tmp_path / "limit").write_text("max\n")
+    assert device_memory(cpu) > 2**28
