@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from segjax.data.cache import CachedCase, open_cache
 from segjax.data.datasets import Case, Dataset, LoadedCase, Split, load_case
-from segjax.data.loader import Loader, Sampling, prefetch
+from segjax.data.loader import Loader, Sampling, TrainingCase, prefetch
 from segjax.errors import InputError
 from segjax.progress import track
 from segjax.train.checkpoints import CHECKPOINT_FOLDER, Checkpoints
 from segjax.train.config import TrainConfig, create_model
 from segjax.train.display import Display, show_training
 from segjax.train.metrics import METRICS_FILE, MetricsFile, Row
+from segjax.train.resident import ResidentLoader
 from segjax.train.run import check_run, owned, write_run
 from segjax.train.step import (
     TrainState,
@@ -31,6 +33,8 @@ from segjax.train.step import (
     make_train_step,
 )
 from segjax.train.validate import Scores, mean_dice, validate_case, window_batch
+
+AnyDataset = Dataset[Case] | Dataset[CachedCase]
 
 _AHEAD = 2  # steps that may be under way before the host waits for the oldest of them
 
@@ -52,6 +56,42 @@ class FitResult:
     best_epoch: int | None
     best_dice: float | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How batches get to the network, which decides the time of a training and not its result.
+
+    Attributes:
+        workers: Processes that draw and augment batches ahead (they need the package grain);
+            0 takes a thread of this process. Any number gives the same bits.
+        on_device: Whether all training cases are kept on the device, and batches cut and
+            augmented there (:class:`segjax.train.resident.ResidentLoader`). Images differ from
+            those of the other ways by rounding.
+
+    Raises:
+        InputError: The number is negative, or both are asked for.
+    """
+
+    workers: int = 0
+    on_device: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise InputError(f"{self.workers} workers: give 0 or more")
+        if self.workers and self.on_device:
+            raise InputError(
+                f"{self.workers} workers have nothing to do where data are kept on the device: "
+                "choose one of both"
+            )
+
+    def batches(self, loader: Loader, steps: range) -> Generator[Any, None, None]:
+        """Return the batches of some steps, drawn ahead; close them after use."""
+        source = ResidentLoader(loader) if self.on_device else loader
+        return prefetch(source, steps, workers=self.workers)
+
+
+_BY_THREAD = Loading()
 
 
 class RunFinishedError(InputError):
@@ -104,12 +144,13 @@ class Progress:
 
 def fit(
     config: TrainConfig,
-    dataset: Dataset,
+    dataset: AnyDataset,
     split: Split,
     out: str | Path,
     *,
     resume: bool = True,
     checkpoint_seconds: float = 60.0,
+    loading: Loading = _BY_THREAD,
 ) -> FitResult:
     """Train a network, validate it on whole cases, and keep the best.
 
@@ -117,16 +158,22 @@ def fit(
     training that was stopped at any moment, even by ``kill -9``, goes on when ``fit`` is called
     again with the same arguments, and ends on the same CPU with the same parameters to the bit
     and the same metrics (``seconds`` apart) as if it had never been stopped. Validation measures
-    Dice on whole cases, against the label map on the grid that it has on disk.
+    Dice on whole cases, against the label map on the grid that it has on disk. Data that cannot
+    be used leave nothing behind.
+
+    Cases of a cache are read patch by patch, so that a set of any size takes no more memory than
+    a small one; others are read and preprocessed as a whole before the first step.
 
     Args:
         config: What to train.
-        dataset: Labelled cases.
+        dataset: Labelled cases, or those of a cache that was made with ``config.pipeline``.
         split: Names of the cases to train and to validate on.
         out: Folder of the run.
         resume: Whether to go on with a training that is there.
         checkpoint_seconds: Time after which a checkpoint is written within an epoch; at the end
             of each there always is one.
+        loading: How batches get to the network; may change from one part of a training to the
+            next, and then only from or to ``on_device`` at the price of rounding.
 
     Raises:
         RunFinishedError: The folder holds this training, finished.
@@ -151,9 +198,11 @@ def fit(
             if progress.finished(config):
                 raise RunFinishedError(_result(out, progress))
             data = _load(config, cases)
-            write_run(out, config, split)
             files = _Files(out, config.name, checkpoints, checkpoint_seconds)
-            progress = _Loop(network, data, files).run(state or network.init(), progress)
+            loop = _Loop(network, data, files)
+            with contextlib.closing(loop.batches(loading, progress)) as batches:
+                write_run(out, config, split)
+                progress = loop.run(state or network.init(), progress, batches)
     return _result(out, progress)
 
 
@@ -182,13 +231,13 @@ def check_patch_size(config: TrainConfig, model: Any) -> None:
 
 
 class _Cases(NamedTuple):
-    train: tuple[Case, ...]
-    validation: tuple[Case, ...]
+    train: tuple[Case | CachedCase, ...]
+    validation: tuple[Case | CachedCase, ...]
 
 
 class _Data(NamedTuple):
-    train: list[LoadedCase]
-    validation: list[LoadedCase]
+    train: list[TrainingCase]
+    validation: list[TrainingCase]
 
 
 class _Network:
@@ -243,16 +292,23 @@ class _Loop:
         self._validation = data.validation
         self._window_batch = window_batch(data.validation, config)
 
-    def run(self, state: TrainState, progress: Progress) -> Progress:
+    def batches(self, loading: Loading, progress: Progress) -> Generator[Any, None, None]:
+        """Draw the batches of all steps that are left, ahead of their use."""
+        last = self._config.epochs * self._loader.steps_per_epoch
+        return loading.batches(self._loader, range(self._first_step(progress), last))
+
+    def run(self, state: TrainState, progress: Progress, batches: Iterator[Any]) -> Progress:
         """Train to the end."""
         self._files.metrics.rewind(progress.epoch)
-        self._started = time.monotonic() - progress.seconds
-        per_epoch = self._loader.steps_per_epoch
-        first = progress.epoch * per_epoch + len(progress.losses)
+        self._started, self._batches = time.monotonic() - progress.seconds, batches
+        first, per_epoch = self._first_step(progress), self._loader.steps_per_epoch
         with show_training(self._config.epochs, per_epoch, first_step=first) as display:
             while not progress.finished(self._config):
                 state, progress = self._epoch(state, progress, display)
         return progress
+
+    def _first_step(self, progress: Progress) -> int:
+        return progress.epoch * self._loader.steps_per_epoch + len(progress.losses)
 
     def _epoch(
         self, state: TrainState, progress: Progress, display: Display
@@ -280,18 +336,18 @@ class _Loop:
         """Do the steps that are left of an epoch; return the losses of all of its steps."""
         start = progress.epoch * self._loader.steps_per_epoch
         losses = _Losses(progress.losses, start)
-        steps = range(start + len(progress.losses), start + self._loader.steps_per_epoch)
-        with contextlib.closing(prefetch(self._loader, steps)) as batches:  # type: ignore[type-var]
-            for step, (images, labels) in zip(steps, batches, strict=True):
-                state, metrics = self._network.train_step(
-                    state, images, labels, self._network.dropout_key
-                )
-                losses.append(metrics["loss"])
-                display.step(step + 1, losses.latest)
-                if self._files.due() and step != steps[-1]:
-                    seconds = time.monotonic() - self._started
-                    now = dataclasses.replace(progress, losses=losses.all(), seconds=seconds)
-                    self._files.save(state, now)
+        steps = range(self._first_step(progress), start + self._loader.steps_per_epoch)
+        for step in steps:
+            images, labels = next(self._batches)
+            state, metrics = self._network.train_step(
+                state, images, labels, self._network.dropout_key
+            )
+            losses.append(metrics["loss"])
+            display.step(step + 1, losses.latest)
+            if self._files.due() and step != steps[-1]:
+                seconds = time.monotonic() - self._started
+                now = dataclasses.replace(progress, losses=losses.all(), seconds=seconds)
+                self._files.save(state, now)
         return state, list(losses.all())
 
     def _is_validated(self, epoch: int) -> bool:
@@ -302,7 +358,7 @@ class _Loop:
         """Measure Dice by case and label."""
         return {
             case.name: validate_case(
-                case,
+                _mapped(case),
                 lambda patches: self._network.predict(state.variables, patches),
                 self._config,
                 batch_size=self._window_batch,
@@ -381,7 +437,7 @@ def _result(run: Path, progress: Progress) -> FitResult:
     return FitResult(run, progress.epoch, progress.best_epoch, progress.best_dice, progress.seconds)
 
 
-def _choose(dataset: Dataset, split: Split) -> _Cases:
+def _choose(dataset: AnyDataset, split: Split) -> _Cases:
     """Take cases by name."""
     if not split.train:
         raise InputError(
@@ -402,12 +458,10 @@ def _choose(dataset: Dataset, split: Split) -> _Cases:
 def _load(config: TrainConfig, cases: _Cases) -> _Data:
     """Read and preprocess all cases."""
 
-    def load(some: Sequence[Case], description: str) -> list[LoadedCase]:
-        return [
-            load_case(case, config.pipeline, classes=config.classes, channels=config.in_channels)
-            for case in track(some, description)
-        ]
+    def load(some: Sequence[Case | CachedCase], description: str) -> list[TrainingCase]:
+        return [_load_case(config, case) for case in track(some, description)]
 
+    _check_pipeline(config, cases)
     data = _Data(
         load(cases.train, "Reading training"), load(cases.validation, "Reading validation")
     )
@@ -415,8 +469,51 @@ def _load(config: TrainConfig, cases: _Cases) -> _Data:
     return data
 
 
-def _warn_of_absent_labels(config: TrainConfig, cases: Sequence[LoadedCase]) -> None:
-    present: set[int] = set().union(*(np.unique(case.label).tolist() for case in cases))
+def _load_case(config: TrainConfig, case: Case | CachedCase) -> TrainingCase:
+    """Read and preprocess a case; look only at the small files of a cached one."""
+    if isinstance(case, Case):
+        return load_case(case, config.pipeline, classes=config.classes, channels=config.in_channels)
+    *shape, channels = case.image.shape
+    if tuple(shape) != case.label.shape or channels != config.in_channels:
+        raise InputError(
+            f"case '{case.name}' has {channels} channels of shape {tuple(shape)} and a label of "
+            f"shape {case.label.shape}; {config.in_channels} of one shape are expected"
+        )
+    if wrong := [value for value in case.values if value >= config.classes]:
+        raise InputError(
+            f"case '{case.name}' has labels {', '.join(map(str, wrong))}, but with "
+            f"{config.classes} classes values go from 0 to {config.classes - 1}"
+        )
+    return case
+
+
+def _check_pipeline(config: TrainConfig, cases: _Cases) -> None:
+    """Refuse a cache that another pipeline made: the exported network would replay this one."""
+    cached = [case for part in cases for case in part if isinstance(case, CachedCase)]
+    for folder in {case.folder.parent.parent for case in cached}:
+        if open_cache(folder).pipeline != config.pipeline:
+            raise InputError(
+                f"{folder}: was preprocessed by other steps than those of the configuration; "
+                "take its pipeline, or preprocess again with these"
+            )
+
+
+def _mapped(case: TrainingCase) -> LoadedCase:
+    """Return a case with all that a validation needs; the arrays of a cached one stay on disk."""
+    if isinstance(case, LoadedCase):
+        return case
+    return LoadedCase(
+        case.name, case.image, case.label, case.volume(), case.raw_label(), case.grids
+    )
+
+
+def _values(case: TrainingCase) -> tuple[int, ...]:
+    """Return the values of a case's label map."""
+    return case.values if isinstance(case, CachedCase) else tuple(np.unique(case.label).tolist())
+
+
+def _warn_of_absent_labels(config: TrainConfig, cases: Sequence[TrainingCase]) -> None:
+    present: set[int] = set().union(*map(_values, cases))
     if not present - {0}:
         warnings.warn(
             "all label maps of the training cases are empty: the network will learn to find "

@@ -58,9 +58,12 @@ def write_run(run: Path, config: TrainConfig, split: Split) -> None:
 def owned(run: Path) -> Iterator[None]:
     """Make the folder and keep other trainings out of it; a killed one keeps nobody out.
 
+    Where the block leaves the folder empty, it is removed again, with the parents made for it.
+
     Raises:
         InputError: Another training is running in the folder, or it cannot be made.
     """
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,7 +72,12 @@ def owned(run: Path) -> Iterator[None]:
     with locked(run) as free:
         if not free:
             raise InputError(f"{run}: another training is running in this folder; wait for it")
-        yield
+        try:
+            yield
+        finally:
+            for folder in (run / CHECKPOINT_FOLDER, *made):
+                with contextlib.suppress(OSError):  # one that holds something stays
+                    folder.rmdir()
 
 
 def _has_checkpoints(run: Path) -> bool:

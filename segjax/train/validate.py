@@ -7,6 +7,7 @@ from jaxtyping import Float, UInt8
 from numpy.typing import ArrayLike
 
 from segjax.data.datasets import LoadedCase
+from segjax.data.loader import TrainingCase
 from segjax.data.patches import grid_corners, sliding_window
 from segjax.evaluate.overlap import dice
 from segjax.train.config import TrainConfig
@@ -79,7 +80,7 @@ def mean_dice(scores: Scores) -> float:
     return float(np.mean([value for labels in scores.values() for value in labels.values()]))
 
 
-def window_batch(cases: Sequence[LoadedCase], config: TrainConfig) -> int:
+def window_batch(cases: Sequence[TrainingCase], config: TrainConfig) -> int:
     """Choose how many patches to predict at once.
 
     Every call gets a full batch, so that small cases would waste most of a large one.
