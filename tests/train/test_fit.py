@@ -17,14 +17,17 @@ import pytest
 
 from segjax import models
 from segjax.data.augment import ScaleIntensity
-from segjax.data.datasets import Split, find_cases, split_cases
-from segjax.data.formats import read_label, write_volume
+from segjax.data.cache import CachedCase, open_cache, preprocess
+from segjax.data.datasets import Dataset, Split, find_cases, split_cases
+from segjax.data.formats import read_image, read_label, write_volume
 from segjax.data.phantom import write_dataset
+from segjax.data.pipeline import Pipeline, Reorient
 from segjax.errors import InputError
 from segjax.train import fit as fit_module
+from segjax.train import resident
 from segjax.train.checkpoints import Checkpoints, load_variables
 from segjax.train.config import OptimizerConfig, TrainConfig, read_config
-from segjax.train.fit import RunFinishedError, check_patch_size, fit
+from segjax.train.fit import Loading, RunFinishedError, check_patch_size, fit
 from segjax.train.losses import Loss, Term
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")
@@ -204,6 +207,104 @@ def test_resuming_after_a_stop_at_any_save_is_exact(
     else:
         fit(config, dataset, split, tmp_path, checkpoint_seconds=0)
     assert_same_end(tmp_path, undisturbed)
+
+
+@pytest.fixture(scope="module")
+def preprocessed(folder, tmp_path_factory):
+    """Return the cases of ``folder``, preprocessed."""
+    out = tmp_path_factory.mktemp("preprocessed")
+    preprocess(find_cases(folder), tiny.config().pipeline, out, workers=1)
+    cache = open_cache(out)
+    return Dataset(cache.cases, cache.labels, cache.channels)
+
+
+def stop_at_save(monkeypatch, number):
+    saves, save = 0, Checkpoints.save
+
+    def save_and_die(self, *args, **options):
+        nonlocal saves
+        saves += 1
+        save(self, *args, **options)
+        if saves == number:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoints, "save", save_and_die)
+
+
+def test_a_cache_trains_as_its_files_do(tmp_path, preprocessed, split, undisturbed):
+    fit(tiny.config(**RESUMED), preprocessed, split, tmp_path)
+    assert_same_end(tmp_path, undisturbed)
+
+
+def test_workers_change_nothing_also_when_their_number_changes(
+    tmp_path, preprocessed, split, undisturbed, monkeypatch
+):
+    pytest.importorskip("grain")
+    stop_at_save(monkeypatch, 2)
+    config = tiny.config(**RESUMED)
+    options = {"checkpoint_seconds": 0, "loading": Loading(workers=2)}
+    with pytest.raises(Killed):
+        fit(config, preprocessed, split, tmp_path, **options)
+    fit(config, preprocessed, split, tmp_path, loading=Loading(workers=1))
+    assert_same_end(tmp_path, undisturbed)
+
+
+def test_training_with_the_data_on_the_device_resumes_exactly(
+    tmp_path, preprocessed, dataset, split, undisturbed, monkeypatch
+):
+    config, on_device = tiny.config(**RESUMED), Loading(on_device=True)
+    fit(config, preprocessed, split, tmp_path / "whole", loading=on_device)
+    stop_at_save(monkeypatch, 2)
+    options = {"checkpoint_seconds": 0, "loading": on_device}
+    with pytest.raises(Killed):
+        fit(config, dataset, split, tmp_path / "stopped", **options)
+    fit(config, dataset, split, tmp_path / "stopped", **options)
+    assert_same_end(tmp_path / "stopped", tmp_path / "whole")
+    for one, other in zip(metrics(tmp_path / "whole"), metrics(undisturbed), strict=True):
+        if one["metric"] == "loss":
+            assert float(one["value"]) == pytest.approx(float(other["value"]), rel=1e-4)
+
+
+def test_data_too_large_for_the_device_leave_nothing_behind(tmp_path, dataset, split, monkeypatch):
+    monkeypatch.setattr(resident, "device_memory", lambda device: 1000)
+    with pytest.raises(InputError, match="3 training cases take"):
+        fit(tiny.config(), dataset, split, tmp_path / "run", loading=Loading(on_device=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_impossible_loading_is_refused():
+    with pytest.raises(InputError, match="-1 workers: give 0 or more"):
+        Loading(workers=-1)
+    with pytest.raises(InputError, match="2 workers have nothing to do"):
+        Loading(workers=2, on_device=True)
+
+
+def test_cache_of_another_pipeline_is_refused(tmp_path, preprocessed, split):
+    config = tiny.config(pipeline=Pipeline((Reorient("RAS"),)))
+    with pytest.raises(InputError, match="was preprocessed by other steps"):
+        fit(config, preprocessed, split, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_cached_cases_of_another_kind_are_refused(tmp_path, preprocessed, split, monkeypatch):
+    with pytest.raises(InputError, match=r"'ms_.*' has 1 channels of .*; 2 of one shape"):
+        fit(tiny.config(in_channels=2), preprocessed, split, tmp_path)
+    monkeypatch.setattr(CachedCase, "values", (0, 1, 3))
+    with pytest.raises(InputError, match="'ms_000' has labels 3, but with 2 classes"):
+        fit(tiny.config(), preprocessed, split, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_data_leave_nothing_behind(tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "data")
+    data = find_cases(tmp_path / "data")
+    split = split_cases([case.name for case in data.cases], validation=0.25)
+    (case,) = [case for case in data.cases if case.name in split.validation]
+    image = read_image(case.images)
+    write_volume(image.with_data(image.data * np.nan), case.images[0], overwrite=True)
+    with pytest.raises(InputError, match=case.images[0].name):
+        fit(tiny.config(epochs=1), data, split, tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()
 
 
 def test_metrics_of_an_epoch_that_is_done_again_are_not_there_twice(
