@@ -1,5 +1,6 @@
 """Work on single axes of an image, shared by transforms whose axis is drawn or lies in k-space."""
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 from types import ModuleType
@@ -114,8 +115,8 @@ def half_response(response: Float[Any, " length"]) -> Float[Any, " half"]:
 
 
 def filtered(
-    images: list[Float[Any, "*shape"]],
-    responses: Float[Any, "image half"],
+    images: Sequence[Float[Any, "*shape"]],
+    responses: Sequence[Float[Any, " half"]],
     axis: int,
     xp: ModuleType,
 ) -> Float[Any, "*shape"]:
@@ -128,8 +129,8 @@ def filtered(
         xp: ``numpy`` or ``jax.numpy``.
 
     Example:
-        >>> mean = np.array([[1.0, 0.0]])
-        >>> filtered([np.array([1.0, 2.0, 3.0])], mean, 0, np).round(6).tolist()
+        >>> mean = np.array([1.0, 0.0])
+        >>> filtered([np.array([1.0, 2.0, 3.0])], [mean], 0, np).round(6).tolist()
         [2.0, 2.0, 2.0]
     """
     fft = scipy.fft if xp is np else xp.fft  # NumPy's own works line by line, 5 times slower

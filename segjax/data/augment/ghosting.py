@@ -100,7 +100,7 @@ class Ghosting:
         for axis in visited_axes(parameters["axis"], image.ndim - 1, xp):
             weakened = _planes(parameters, image.shape[axis], xp) & (parameters["axis"] == axis)
             response = half_response(1 - weakened * xp.asarray(parameters["intensity"], np.float32))
-            image = filtered([image], response[None], axis, xp)
+            image = filtered([image], [response], axis, xp)
         return image
 
     def apply_label(
