@@ -142,21 +142,23 @@ def _check_places(
 ) -> None:
     """Refuse slices that are there twice or missing."""
     steps = np.diff(heights)
-    usual = float(np.quantile([*steps[steps > _SAME_PLACE], np.inf], 0.5, method="lower"))
-    for below, above, step, height in zip(frames, frames[1:], steps, heights, strict=False):
-        if step <= _SAME_PLACE:
-            raise InputError(
-                f"{name}: two slices lie at {height:.2f} mm along the normal: {_call(below)} and "
-                f"{_call(above)}; remove one, or give a file of one volume"
-            )
-        missing = round(float(step / usual)) - 1
-        if missing and abs(step - (missing + 1) * usual) <= _UNEVEN * usual * (missing + 1):
-            raise InputError(
-                f"{name}: {missing} slice{'s are' if missing > 1 else ' is'} missing between "
-                f"{height:.2f} and {height + step:.2f} mm along the normal, between "
-                f"{_call(below)} and {_call(above)}: the others lie {usual:.4g} mm apart; fetch "
-                "the whole series"
-            )
+    closest = int(steps.argmin())
+    if steps[closest] <= _SAME_PLACE:
+        raise InputError(
+            f"{name}: two slices lie at {heights[closest]:.2f} mm along the normal: "
+            f"{_call(frames[closest])} and {_call(frames[closest + 1])}; remove one, or give a "
+            "file of one volume"
+        )
+    usual = float(np.quantile(steps, 0.5, method="lower"))
+    missing = np.rint(steps / usual) - 1
+    whole = np.abs(steps / usual - missing - 1) <= _UNEVEN * (missing + 1)
+    for k in np.flatnonzero((missing > 0) & whole):
+        raise InputError(
+            f"{name}: {missing[k]:.0f} slice{'s are' if missing[k] > 1 else ' is'} missing between "
+            f"{heights[k]:.2f} and {heights[k + 1]:.2f} mm along the normal, between "
+            f"{_call(frames[k])} and {_call(frames[k + 1])}: the others lie {usual:.4g} mm apart; "
+            "fetch the whole series"
+        )
 
 
 def _check_line(

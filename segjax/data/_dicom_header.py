@@ -211,6 +211,7 @@ class _Facts:
         self.dataset = dataset
         self.groups = [frames[index] if index < len(frames) else None, shared[0]]
         self.index = index
+        self.tells_frames_apart = bool(frames) or dataset.get("NumberOfFrames") in (None, "", 1)
 
     def values(self, keyword: str) -> tuple[Any, ...]:
         """Return the values of the frame, else of all frames, else of the file."""
@@ -257,12 +258,13 @@ def _pixels(path: Path, dataset: "Dataset", stream: BinaryIO, size: int) -> Pixe
     )
     if int(facts.number("SamplesPerPixel", 1)) != 1 or "ModalityLUTSequence" in dataset:
         raise InputError(f"{path}: holds colours or a look-up table; give it one value per pixel")
-    if allocated not in (8, 16, 32) or not 0 < stored <= high + 1 <= allocated:
+    _, little = dataset.original_encoding
+    allowed = (8, 16, 32) if little else (16, 32)  # bytes in words of the other order
+    if allocated not in allowed or not 0 < stored <= high + 1 <= allocated:
         raise InputError(
             f"{path}: pixels of {stored} bits up to bit {high} in {allocated} cannot be read"
         )
     offset, length = _pixel_data(path, dataset, stream)
-    _, little = dataset.original_encoding
     pixels = Pixels(
         file=path,
         syntax=str(dataset.file_meta.get("TransferSyntaxUID", "")),
@@ -325,7 +327,7 @@ def _frame(facts: _Facts, pixels: Pixels) -> Frame:
         index=facts.index,
         series=_series(facts),
         modality="".join(facts.words("Modality")),
-        position=facts.numbers("ImagePositionPatient", 3),
+        position=facts.numbers("ImagePositionPatient", 3) if facts.tells_frames_apart else None,
         orientation=_orientation(facts),
         spacing=_spacing(facts),
         thickness=_thickness(facts),

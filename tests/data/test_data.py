@@ -37,7 +37,8 @@ import sys, segjax.data
 assert "segjax.data.pipeline" not in sys.modules
 for name in segjax.data.__all__:
     getattr(segjax.data, name)
-heavy = {"jax", "flax", "torch", "nibabel", "SimpleITK", "pydicom", "PIL", "rich", "grain", "matplotlib"}
+heavy = {"jax", "flax", "torch", "nibabel", "SimpleITK", "pydicom", "PIL", "rich", "grain"}
+heavy |= {"matplotlib"}
 print(sorted(heavy & set(sys.modules)))
 """
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"

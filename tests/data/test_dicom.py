@@ -1,0 +1,1020 @@
+"""DICOM series: what SimpleITK, pydicom and dcm2niix read, and what nobody should."""
+
+import json
+import shutil
+import stat
+import subprocess
+import sys
+import tracemalloc
+import types
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+    MRImageStorage,
+    RLELossless,
+    generate_uid,
+)
+from scipy.spatial.transform import Rotation
+
+from segjax.data.dicom import (
+    convert,
+    find_series,
+    holds_dicom,
+    is_dicom,
+    read_dicom,
+    series_files,
+    sidecar,
+    write_sidecar,
+)
+from segjax.data.spatial import orientation, reorient
+from segjax.errors import InputError
+
+OBLIQUE = Rotation.from_euler("xyz", [10, -25, 40], degrees=True).as_matrix()
+AXIAL = np.eye(3)
+TILTED = Rotation.from_euler("x", 20, degrees=True).as_matrix()
+SHAPE = (4, 6, 5)  # slices, rows, columns
+SERIES = generate_uid(entropy_srcs=["segjax"])
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def values(shape=SHAPE, dtype=np.int16):
+    return np.random.default_rng(0).integers(0, 1000, shape).astype(dtype)
+
+
+def dataset(pixels, position=(0, 0, 0), *, directions=AXIAL, syntax=ExplicitVRLittleEndian, **tags):
+    one = Dataset()
+    one.file_meta = FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = syntax
+    one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    one.Modality, one.SeriesInstanceUID, one.SeriesNumber = "MR", SERIES, 4
+    one.ImageType = ["ORIGINAL", "PRIMARY", "M"]
+    if position is not None:
+        one.ImagePositionPatient = [round(float(x), 6) for x in position]
+        one.ImageOrientationPatient = [round(float(x), 8) for x in directions[:, :2].T.ravel()]
+    one.PixelSpacing, one.SliceThickness = [0.5, 0.75], 2.5
+    one.Rows, one.Columns = pixels.shape[-2:]
+    one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+    one.BitsAllocated = one.BitsStored = pixels.dtype.itemsize * 8
+    one.HighBit, one.PixelRepresentation = one.BitsStored - 1, int(pixels.dtype.kind == "i")
+    one.PixelData = pixels.astype(pixels.dtype.newbyteorder(endian(syntax))).tobytes()
+    one["PixelData"].VR = "OW"
+    for tag, value in tags.items():
+        setattr(one, tag, value)
+    return one
+
+
+def endian(syntax):
+    return ">" if syntax == ExplicitVRBigEndian else "<"
+
+
+def save(one, path):
+    syntax = one.file_meta.TransferSyntaxUID
+    pydicom.dcmwrite(
+        path,
+        one,
+        implicit_vr=syntax == ImplicitVRLittleEndian,
+        little_endian=syntax != ExplicitVRBigEndian,
+        enforce_file_format=True,
+    )
+    return path
+
+
+def write(folder, data, *, directions=AXIAL, step=3.0, names=None, start=(10, -20, 30), **tags):
+    """Write one file per slice; the names are not in the order of the slices."""
+    folder.mkdir(exist_ok=True, parents=True)
+    names = names or [f"{(7 * k + 3) % 10_007:05d}.dcm" for k in range(len(data))]
+    for k, (name, pixels) in enumerate(zip(names, data, strict=True)):
+        position = np.array(start) + k * step * directions[:, 2]
+        one = dataset(pixels, position, directions=directions, **tags)
+        one.InstanceNumber = k + 1
+        save(one, folder / name)
+    return folder
+
+
+def write_enhanced(path, data, positions, *, rescale=None, echoes=None, **tags):
+    """Write one file of many frames with functional groups."""
+    one = dataset(data, None, **tags)
+    del one.PixelSpacing, one.SliceThickness
+    one.NumberOfFrames = len(data)
+    measures, plane = Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [0.5, 0.75], 2.5
+    plane.ImageOrientationPatient = [round(float(x), 8) for x in OBLIQUE[:, :2].T.ravel()]
+    timing = Dataset()
+    timing.RepetitionTime, timing.FlipAngle = 9000.0, 90
+    shared = Dataset()
+    shared.PixelMeasuresSequence = [measures]
+    shared.PlaneOrientationSequence = [plane]
+    shared.MRTimingAndRelatedParametersSequence = [timing]
+    one.SharedFunctionalGroupsSequence = [shared]
+    groups = []
+    for k, position in enumerate(positions):
+        group, place, scale, echo = Dataset(), Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = [round(float(x), 6) for x in position]
+        group.PlanePositionSequence = [place]
+        scale.RescaleSlope, scale.RescaleIntercept = (rescale or [(1, 0)] * len(data))[k]
+        group.PixelValueTransformationSequence = [scale]
+        echo.EffectiveEchoTime = (echoes or [100.0] * len(data))[k]
+        group.MREchoSequence = [echo]
+        groups.append(group)
+    one.PerFrameFunctionalGroupsSequence = groups
+    return save(one, path)
+
+
+def itk_affine(image):
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    return LPS_TO_RAS @ affine
+
+
+def read_with_itk(folder):
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    return reader.Execute()
+
+
+# -- the real series ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def flair(data_dir):
+    return data_dir / "dicom" / "flair_oblique"
+
+
+def test_a_real_oblique_series_is_read_as_simpleitk_reads_it(flair):
+    volume, image = read_dicom(flair), read_with_itk(flair)
+    assert volume.data.shape == (512, 512, 22)
+    assert volume.data.dtype == np.int16
+    np.testing.assert_array_equal(volume.data, sitk.GetArrayFromImage(image).T)
+    np.testing.assert_allclose(volume.affine, itk_affine(image), atol=1e-5)
+
+
+def test_both_readers_agree_on_a_real_oblique_series(flair):
+    ours, theirs = read_dicom(flair), read_dicom(flair, reader="dcm2niix")
+    np.testing.assert_array_equal(ours.data, theirs.data)
+    assert ours.data.dtype == theirs.data.dtype
+    np.testing.assert_allclose(ours.affine, theirs.affine, rtol=0, atol=1e-4)
+    corner = np.array([511, 511, 21, 1])
+    assert np.linalg.norm((ours.affine - theirs.affine) @ corner) < 2e-3  # mm
+
+
+def test_dcm2niix_turns_the_rows_of_a_real_series(flair, tmp_path):
+    import dcm2niix
+
+    dcm2niix.main(["-f", "x", "-o", str(tmp_path), str(flair)], capture_output=True, check=True)
+    image = nibabel.load(tmp_path / "x.nii")
+    ours = read_dicom(flair)
+    assert orientation(ours.affine) == "LPS"
+    assert orientation(image.affine) == "LAS"
+    turned = reorient(ours, "LAS")
+    np.testing.assert_array_equal(turned.data, np.asarray(image.dataobj))
+    np.testing.assert_allclose(turned.affine, image.affine, rtol=0, atol=2e-3)
+
+
+def test_one_file_of_a_real_series_stands_for_all(flair):
+    volume = read_dicom(flair / "000005.dcm")
+    assert volume.data.shape == (512, 512, 22)
+    assert len(series_files(flair / "000005.dcm")) == 22
+
+
+# -- geometry -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("directions", [AXIAL, OBLIQUE, OBLIQUE @ np.diag([1, -1, -1])])
+def test_slices_are_placed_as_simpleitk_places_them(tmp_path, directions):
+    volume = read_dicom(write(tmp_path, values(), directions=directions))
+    image = read_with_itk(tmp_path)
+    np.testing.assert_array_equal(volume.data, sitk.GetArrayFromImage(image).T)
+    np.testing.assert_allclose(volume.affine, itk_affine(image), atol=1e-5)
+
+
+def test_the_affine_is_that_of_the_standard(tmp_path):
+    volume = read_dicom(write(tmp_path, values(), directions=OBLIQUE))
+    expected = np.eye(4)
+    expected[:3, :3] = OBLIQUE * [0.75, 0.5, 3]  # columns are 0.75 mm apart, rows 0.5 mm
+    expected[:3, 3] = [10, -20, 30]
+    np.testing.assert_allclose(volume.affine, LPS_TO_RAS @ expected, atol=1e-6)
+    np.testing.assert_array_equal(volume.data, values().T)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    angles=st.tuples(*[st.floats(-180, 180)] * 3),
+    order=st.permutations(range(SHAPE[0])),
+    step=st.floats(0.5, 8),
+)
+def test_any_orientation_in_any_order_of_names(tmp_path_factory, angles, order, step):
+    directions = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    folder = tmp_path_factory.mktemp("series")
+    names = [f"{n}.dcm" for n in order]
+    volume = read_dicom(write(folder, values(), directions=directions, step=step, names=names))
+    np.testing.assert_array_equal(volume.data, values().T)
+    expected = np.column_stack([directions * [0.75, 0.5, step], [10, -20, 30]])
+    np.testing.assert_allclose(volume.affine[:3], (LPS_TO_RAS[:3, :3] @ expected), atol=1e-5)
+
+
+def test_sheared_slices_keep_their_shear(tmp_path):
+    for k, pixels in enumerate(values()):  # a tilted gantry
+        save(dataset(pixels, (0, k * 1.0, k * 3.0)), tmp_path / f"{k}")
+    np.testing.assert_allclose(read_dicom(tmp_path).affine[:3, 2], [0, -1, 3])
+
+
+@pytest.mark.parametrize(
+    ("tags", "thickness"),
+    [({}, 2.5), ({"SpacingBetweenSlices": 4}, 4), ({"SliceThickness": None}, 1)],
+)
+def test_a_single_slice_is_as_thick_as_it_says(tmp_path, tags, thickness):
+    volume = read_dicom(write(tmp_path, values((1, 6, 5)), **tags))
+    assert volume.data.shape == (5, 6, 1)
+    assert volume.spacing == pytest.approx((0.75, 0.5, thickness))
+
+
+@pytest.mark.parametrize(("missing", "text"), [([2], "1 slice is"), ([2, 3], "2 slices are")])
+def test_missing_slices_are_named(tmp_path, missing, text):
+    write(tmp_path, values((8, 6, 5)), names=[f"s{k}" for k in range(8)])
+    for k in missing:
+        (tmp_path / f"s{k}").unlink()
+    above = 30 + 3 * (missing[-1] + 1)
+    message = (
+        rf"{text} missing between 33\.00 and {above}\.00 mm along the normal, between s1 and "
+        rf"s{missing[-1] + 1}: the others lie 3 mm apart"
+    )
+    with pytest.raises(InputError, match=message):
+        read_dicom(tmp_path)
+
+
+def test_a_gap_in_three_slices_is_seen(tmp_path):
+    write(tmp_path, values((4, 6, 5)), names=["a", "b", "c", "d"])
+    (tmp_path / "c").unlink()
+    with pytest.raises(InputError, match=r"1 slice is missing between 33\.00 and 39\.00 mm"):
+        read_dicom(tmp_path)
+
+
+def test_duplicate_slices_are_named(tmp_path):
+    write(tmp_path, values(), names=["a", "b", "c", "d"])
+    shutil.copy(tmp_path / "b", tmp_path / "copy of b")
+    message = r"two slices lie at 33\.00 mm along the normal: b and copy of b; remove one"
+    with pytest.raises(InputError, match=message):
+        read_dicom(tmp_path)
+
+
+def test_uneven_slices_are_refused(tmp_path):
+    for k, z in enumerate([0, 3, 6, 10.3, 13.3]):
+        save(dataset(values()[0], (0, 0, z)), tmp_path / f"{k}")
+    with pytest.raises(InputError, match=r"slices are spaced unevenly: . lies"):
+        read_dicom(tmp_path)
+
+
+def test_slices_beside_the_line_are_refused(tmp_path):
+    for k, x in enumerate([0, 0, 2, 0]):
+        save(dataset(values()[0], (x, 0, 3 * k)), tmp_path / f"{k}")
+    with pytest.raises(InputError, match=r"unevenly: 2 lies 2\.00 mm from where steps of 3 mm"):
+        read_dicom(tmp_path)
+
+
+def test_rounded_positions_are_forgiven(tmp_path):
+    for k, z in enumerate([0, 3.01, 5.99, 9.0]):
+        save(dataset(values()[k], (0, 0, z)), tmp_path / f"{k}")
+    assert read_dicom(tmp_path).spacing[2] == pytest.approx(3)
+
+
+# -- values -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4"])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_stored_numbers_keep_their_type(tmp_path, dtype, syntax):
+    limits = np.iinfo(dtype)
+    data = np.random.default_rng(1).integers(limits.min, limits.max, SHAPE, dtype, endpoint=True)
+    volume = read_dicom(write(tmp_path, data, syntax=syntax))
+    assert volume.data.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(volume.data, data.T)
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i2", "i4"])
+def test_big_endian(tmp_path, dtype):
+    volume = read_dicom(write(tmp_path, values(dtype=np.dtype(dtype)), syntax=ExplicitVRBigEndian))
+    np.testing.assert_array_equal(volume.data, values().T)
+
+
+def test_big_endian_bytes_in_words_are_refused(tmp_path):
+    write(tmp_path, values(dtype=np.uint8), syntax=ExplicitVRBigEndian)
+    with pytest.raises(InputError, match="pixels of 8 bits up to bit 7 in 8 cannot be read"):
+        read_dicom(tmp_path)
+
+
+def test_bits_beside_the_number_are_dropped(tmp_path):
+    stored = np.array([[0xF7FF, 0x0800, 0x0001, 0xFFFF]], np.uint16)  # 12 bits, and others above
+    tags = {"BitsStored": 12, "HighBit": 11}
+    save(dataset(stored, **tags), tmp_path / "u")
+    np.testing.assert_array_equal(read_dicom(tmp_path / "u").data.ravel(), [2047, 2048, 1, 4095])
+    tags |= {"PixelRepresentation": 1, "SeriesInstanceUID": "1.2"}
+    save(dataset(stored, **tags), tmp_path / "i")
+    np.testing.assert_array_equal(read_dicom(tmp_path / "i").data.ravel(), [2047, -2048, 1, -1])
+    shifted = {"BitsStored": 12, "HighBit": 15, "SeriesInstanceUID": "1.3"}
+    save(dataset(np.array([[0xFFF5]], np.uint16), **shifted), tmp_path / "s")
+    assert read_dicom(tmp_path / "s").data.ravel() == [4095]
+
+
+@pytest.mark.parametrize("rescale", [(2.0, -1024.0), (0.25, 0.5), (1.0, 5.0)])
+def test_values_are_rescaled_to_float32(tmp_path, rescale):
+    slope, intercept = rescale
+    volume = read_dicom(write(tmp_path, values(), RescaleSlope=slope, RescaleIntercept=intercept))
+    assert volume.data.dtype == np.float32
+    np.testing.assert_array_equal(volume.data, values().T * slope + intercept)
+    itk = sitk.GetArrayFromImage(read_with_itk(tmp_path)).T
+    np.testing.assert_allclose(volume.data, itk, rtol=1e-7)
+
+
+def test_each_slice_has_its_own_rescaling(tmp_path):
+    for k, pixels in enumerate(values()):
+        save(dataset(pixels, (0, 0, 3 * k), RescaleSlope=k + 0.5), tmp_path / f"{k}")
+    expected = values().T * (np.arange(SHAPE[0]) + 0.5)
+    np.testing.assert_array_equal(read_dicom(tmp_path).data, expected)
+
+
+def test_signed_and_unsigned_slices_share_a_type(tmp_path):
+    save(dataset(np.array([[-5, 7]], np.int16)), tmp_path / "a")
+    save(dataset(np.array([[65535, 7]], np.uint16), (0, 0, 3)), tmp_path / "b")
+    volume = read_dicom(tmp_path)
+    assert volume.data.dtype == np.int32
+    np.testing.assert_array_equal(volume.data[:, 0].T, [[-5, 7], [65535, 7]])
+
+
+def compress(folder, syntax):
+    for file in sorted(folder.iterdir()):
+        one = pydicom.dcmread(file)
+        one.compress(syntax, encoding_plugin="pyjpegls" if syntax == JPEGLSLossless else "pydicom")
+        one.save_as(file)
+    return folder
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2"])
+def test_compressed_pixels_are_decoded(tmp_path, syntax, dtype):
+    data = values((4, 16, 12), np.dtype(dtype)) % 100
+    write(tmp_path, data, directions=OBLIQUE)
+    volume = read_dicom(compress(tmp_path, syntax))
+    assert volume.data.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(volume.data, data.T)
+
+
+def itk_stream(pixels, compressor, folder):
+    """Return the compressed stream of a slice, and its transfer syntax, from GDCM's encoder."""
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor(compressor)
+    writer.SetFileName(str(folder / "encoded.dcm"))
+    writer.Execute(sitk.GetImageFromArray(pixels[None]))
+    one = pydicom.dcmread(folder / "encoded.dcm")
+    (folder / "encoded.dcm").unlink()
+    return next(pydicom.encaps.generate_frames(one.PixelData, number_of_frames=1)), one
+
+
+@pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2"])
+def test_lossless_jpeg_and_jpeg_2000_are_decoded(tmp_path, compressor, dtype):
+    data = values((3, 16, 12), np.dtype(dtype)) % 100
+    for k, pixels in enumerate(data):
+        stream, encoded = itk_stream(pixels, compressor, tmp_path)
+        one = dataset(pixels, (0, 0, 3 * k))
+        one.file_meta.TransferSyntaxUID = encoded.file_meta.TransferSyntaxUID
+        one.PixelData = encapsulate([stream])
+        save(one, tmp_path / f"{k}.dcm")
+    np.testing.assert_array_equal(read_dicom(tmp_path).data, data.T)
+
+
+def test_several_fragments_make_a_frame(tmp_path):
+    pixels = values((1, 16, 12))[0]
+    stream, encoded = itk_stream(pixels, "JPEG2000", tmp_path)
+    one = dataset(pixels)
+    one.file_meta.TransferSyntaxUID = encoded.file_meta.TransferSyntaxUID
+    one.PixelData = encapsulate([stream], fragments_per_frame=3)
+    np.testing.assert_array_equal(read_dicom(save(one, tmp_path / "a")).data[..., 0], pixels.T)
+
+
+def test_decoding_leaves_no_temporary_files_and_hands_on_no_header(tmp_path, monkeypatch):
+    scratch, seen = tmp_path / "scratch", []
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    data = values((4, 16, 12))
+    compress(write(tmp_path / "series", data, PatientName="MARKER^ONE"), RLELossless)
+    original = sitk.ImageFileReader.Execute
+    monkeypatch.setattr(
+        sitk.ImageFileReader,
+        "Execute",
+        lambda reader: (seen.append(Path(reader.GetFileName()).read_bytes()), original(reader))[1],
+    )
+    read_dicom(tmp_path / "series")
+    assert len(seen) == SHAPE[0]
+    assert not any(b"MARKER" in content for content in seen)
+    assert list(scratch.iterdir()) == []
+
+
+# -- objects of many frames ---------------------------------------------------------------------
+
+
+def oblique_positions(count, step=3.0):
+    return [np.array([10, -20, 30]) + k * step * OBLIQUE[:, 2] for k in range(count)]
+
+
+def test_frames_of_one_file_are_ordered_by_their_places(tmp_path):
+    order = [2, 0, 3, 1]
+    places = oblique_positions(4)
+    path = write_enhanced(tmp_path / "e.dcm", values()[order], [places[k] for k in order])
+    volume = read_dicom(path)
+    np.testing.assert_array_equal(volume.data, values().T)
+    expected = np.column_stack([OBLIQUE * [0.75, 0.5, 3], [10, -20, 30]])
+    np.testing.assert_allclose(volume.affine[:3], LPS_TO_RAS[:3, :3] @ expected, atol=1e-5)
+
+
+def test_frames_have_their_own_rescaling(tmp_path):
+    rescale = [(k + 1.5, -k) for k in range(4)]
+    write_enhanced(tmp_path / "e.dcm", values(), oblique_positions(4), rescale=rescale)
+    expected = values().T * (np.arange(4) + 1.5) - np.arange(4)
+    np.testing.assert_array_equal(read_dicom(tmp_path).data, expected)
+
+
+def test_echoes_in_one_file_are_series_of_their_own(tmp_path):
+    places = oblique_positions(2)
+    path = write_enhanced(
+        tmp_path / "e.dcm", values(), [places[0], places[0], places[1], places[1]],
+        echoes=[10.0, 80.0] * 2,
+    )  # fmt: skip
+    first, second = find_series(tmp_path)
+    assert (first.name, second.name) == ("4-1", "4-2")
+    np.testing.assert_array_equal(read_dicom(second).data, values()[1::2].T)
+    np.testing.assert_array_equal(read_dicom(path, series="4-1").data, values()[::2].T)
+    with pytest.raises(InputError, match=r"holds 2 series: 4-1 \(no description, 2 slices of 5×6"):
+        read_dicom(path)
+
+
+def test_compressed_frames_of_one_file(tmp_path):
+    data = values((4, 16, 12))
+    path = write_enhanced(tmp_path / "e.dcm", data, oblique_positions(4))
+    compress(tmp_path, RLELossless)
+    np.testing.assert_array_equal(read_dicom(path).data, data.T)
+    one = pydicom.dcmread(path)
+    streams = list(pydicom.encaps.generate_frames(one.PixelData, number_of_frames=4))
+    for count, message in ((3, "holds 3 of 4 frames"), (5, "holds 5 of 4 frames")):
+        one.PixelData = encapsulate((streams + streams)[:count])
+        with pytest.raises(InputError, match=message):
+            read_dicom(save(one, path))
+    one.PixelData = encapsulate(streams[:3], has_bot=False)
+    with pytest.raises(InputError, match="compressed pixels are corrupt: Unable to generate"):
+        read_dicom(save(one, path))
+
+
+def test_a_missing_frame_is_named(tmp_path):
+    places = oblique_positions(5)
+    write_enhanced(tmp_path / "e.dcm", values(), places[:3] + places[4:])
+    message = r"1 slice is missing .* between e\.dcm \(frame 3\) and e\.dcm \(frame 4\)"
+    with pytest.raises(InputError, match=message):
+        read_dicom(tmp_path)
+
+
+def test_frames_that_are_not_described_are_refused(tmp_path):
+    path = write_enhanced(tmp_path / "e.dcm", values(), oblique_positions(3))
+    with pytest.raises(InputError, match=r"e\.dcm: describes 3 of its 4 frames"):
+        read_dicom(path)
+
+
+def test_many_frames_without_places_are_refused(tmp_path):
+    save(dataset(values(), NumberOfFrames=4), tmp_path / "cine.dcm")
+    with pytest.raises(InputError, match=r"cine\.dcm: says nothing of its position"):
+        read_dicom(tmp_path / "cine.dcm")
+
+
+# -- which series -------------------------------------------------------------------------------
+
+
+def test_series_are_found_in_folders_and_by_content(tmp_path):
+    write(tmp_path / "a" / "deep", values(), names=["IM0", "IM1", "1.2.3", "x.dcm"])
+    other = {"SeriesInstanceUID": "1.2.3", "SeriesNumber": 2, "SeriesDescription": "T1"}
+    write(tmp_path / "b", values((3, 6, 5)), **other)
+    (tmp_path / "b" / "notes.txt").write_text("no image")
+    first, second = find_series(tmp_path)
+    assert (first.name, first.uid, first.description) == ("2", "1.2.3", "T1")
+    assert (second.name, second.modality, len(second.files)) == ("4", "MR", 4)
+    assert first.grid.shape == (5, 6, 3)
+    assert holds_dicom(tmp_path)
+    assert not is_dicom(tmp_path / "b" / "notes.txt")
+    assert not is_dicom(tmp_path / "none")
+
+
+def test_one_of_several_series_is_chosen(tmp_path):
+    write(tmp_path, values(), SeriesDescription="FLAIR")
+    names = ["a", "b", "c"]
+    write(tmp_path, values((3, 6, 5)), SeriesInstanceUID="1.2.3", SeriesNumber=2, names=names)
+    message = (
+        r"holds 2 series: 2 \(no description, 3 slices of 5×6\); 4 \(FLAIR, 4 slices of 5×6\); "
+        r"choose with series='2', or give a file"
+    )
+    with pytest.raises(InputError, match=message):
+        read_dicom(tmp_path)
+    for choice in (2, "2", "1.2.3"):
+        assert read_dicom(tmp_path, series=choice).data.shape == (5, 6, 3)
+    assert read_dicom(tmp_path / "b").data.shape == (5, 6, 3)
+    assert read_dicom(find_series(tmp_path)[1]).data.shape == (5, 6, 4)
+    with pytest.raises(InputError, match="holds no series 7"):
+        read_dicom(tmp_path, series=7)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"EchoTime": 10}, {"EchoTime": 80}),
+        ({"TemporalPositionIdentifier": 1}, {"TemporalPositionIdentifier": 2}),
+        ({"InversionTime": 700}, {"InversionTime": 2500}),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M"]}, {"ImageType": ["ORIGINAL", "PRIMARY", "P"]}),
+        ({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}),
+        ({"TriggerTime": 0}, {"TriggerTime": 400}),
+        ({"PixelSpacing": [0.5, 0.75]}, {"PixelSpacing": [0.5, 0.8]}),
+        ({"directions": AXIAL}, {"directions": TILTED}),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_one_volume_is_told_apart(tmp_path, one, other):
+    write(tmp_path / "a", values(), **one)
+    write(tmp_path / "b", values() + 1, **other)
+    found = find_series(tmp_path)
+    assert [series.name for series in found] == ["4-1", "4-2"]
+    np.testing.assert_array_equal(read_dicom(found[0]).data, values().T)
+    np.testing.assert_array_equal(read_dicom(found[1]).data, values().T + 1)
+
+
+def test_sizes_are_told_apart(tmp_path):
+    write(tmp_path / "a", values())
+    write(tmp_path / "b", values((4, 6, 7)))
+    assert [series.grid.shape for series in find_series(tmp_path)] == [(5, 6, 4), (7, 6, 4)]
+
+
+def test_two_hints_tell_four_volumes_apart(tmp_path):
+    count = 0
+    for kind in "MP":
+        for acquisition in (1, 2):
+            tags = {"ImageType": ["ORIGINAL", "PRIMARY", kind], "AcquisitionNumber": acquisition}
+            write(tmp_path / str(count), values() + count, **tags)
+            count += 1
+    found = find_series(tmp_path)
+    assert [read_dicom(series).data[0, 0, 0] - values()[0, 0, 0] for series in found] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+
+
+def test_numbers_that_differ_by_slice_do_not_tear_a_volume(tmp_path):
+    for k, pixels in enumerate(values()):
+        tags = {"AcquisitionNumber": k, "TriggerTime": 100 * k, "InstanceNumber": k}
+        save(dataset(pixels, (0, 0, 3 * k), **tags), tmp_path / f"{k}")
+    assert read_dicom(tmp_path).data.shape == (5, 6, 4)
+
+
+def test_localisers_are_left_out_with_a_word(tmp_path):
+    write(tmp_path / "flair", values())
+    tags = {"SeriesInstanceUID": "1.2.3", "SeriesNumber": 1}
+    write(
+        tmp_path / "scout",
+        values((3, 6, 5)),
+        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+        **tags,
+    )
+    with pytest.warns(UserWarning, match="left out the localiser of series 1; read it by one of"):
+        volume = read_dicom(tmp_path)
+    assert volume.data.shape == (5, 6, 4)
+    assert read_dicom(tmp_path / "scout" / "00003.dcm").data.shape == (5, 6, 3)
+
+
+def test_planes_at_right_angles_are_a_localiser(tmp_path):
+    write(tmp_path / "flair", values())
+    for plane in ("xyz", "yzx", "zxy"):
+        directions = np.eye(3)[["xyz".index(axis) for axis in plane]]
+        write(
+            tmp_path / plane,
+            values((3, 6, 5)),
+            directions=directions,
+            SeriesInstanceUID="1.2.3",
+            SeriesNumber=1,
+        )
+    with pytest.warns(UserWarning, match="left out the localiser of series 1"):
+        (series,) = find_series(tmp_path)
+    assert series.name == "4"
+
+
+def test_folders_of_localisers_alone_hold_no_volume(tmp_path):
+    write(tmp_path, values(), SeriesDescription="Survey 3 plane")
+    with (
+        pytest.warns(UserWarning, match="localiser"),
+        pytest.raises(InputError, match="holds no DICOM images of a volume"),
+    ):
+        find_series(tmp_path)
+
+
+def test_images_without_a_position_are_left_out_with_a_word(tmp_path):
+    write(tmp_path, values())
+    save(dataset(values()[0], None, SeriesInstanceUID="1.2"), tmp_path / "screenshot")
+    with pytest.warns(UserWarning, match="left out 1 images without a position"):
+        assert read_dicom(tmp_path).data.shape == (5, 6, 4)
+    with pytest.raises(InputError, match="screenshot: says nothing of its position"):
+        read_dicom(tmp_path / "screenshot")
+
+
+def test_what_holds_no_image_is_passed_over(tmp_path):
+    write(tmp_path, values())
+    report = dataset(values()[0])
+    del report.Rows, report.Columns, report.PixelData
+    save(report, tmp_path / "report")
+    assert read_dicom(tmp_path).data.shape == (5, 6, 4)
+    with pytest.raises(InputError, match="report: holds no image"):
+        read_dicom(tmp_path / "report")
+
+
+@pytest.mark.parametrize("name", ["none", "none.dcm"])
+def test_missing_files_and_folders_are_named(tmp_path, name):
+    with pytest.raises(InputError, match=f"{name}: there is no such file"):
+        read_dicom(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name}: there is no such folder"):
+        find_series(tmp_path / name)
+
+
+def test_a_changed_file_is_read_anew(tmp_path):
+    write(tmp_path, values((1, 6, 5)))
+    assert read_dicom(tmp_path).data.shape == (5, 6, 1)
+    write(tmp_path, values((1, 7, 5)))
+    assert read_dicom(tmp_path).data.shape == (5, 7, 1)
+
+
+def test_pixels_are_not_read_while_series_are_looked_for(tmp_path):
+    write(tmp_path, np.zeros((3, 1000, 1000), np.int16))
+    find_series(tmp_path)  # imports
+    for file in tmp_path.iterdir():
+        file.touch()
+    tracemalloc.start()
+    find_series(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000  # a slice takes 2,000,000 bytes
+
+
+# -- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"SamplesPerPixel": 3}, "holds colours or a look-up table"),
+        ({"BitsAllocated": 64}, "pixels of 16 bits up to bit 15 in 64 cannot be read"),
+        ({"BitsStored": 0}, "pixels of 0 bits"),
+        ({"HighBit": 3}, "pixels of 16 bits up to bit 3"),
+        ({"Rows": 7}, r"takes? 70 bytes, but it states 60"),
+        ({"Rows": 4}, r"take 40 bytes, but it states 60"),
+        ({"NumberOfFrames": 2}, r"2 frames of 5×6 pixels take 120 bytes"),
+        ({"NumberOfFrames": 0}, "states 0 frames"),
+        ({"Rows": 65535, "Columns": 65535}, "at most 67,108,864 pixels in a frame and 17,179,869,"),
+        ({"PixelSpacing": [0, 1]}, "header is corrupt: PixelSpacing is"),
+        ({"PixelSpacing": [1, 1, 1]}, "header is corrupt: PixelSpacing is"),
+        ({"ImagePositionPatient": [0, 1]}, "header is corrupt: ImagePositionPatient is"),
+        ({"ImagePositionPatient": [0, 1, 1e9]}, "header is corrupt: ImagePositionPatient is"),
+        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "is no pair of unit vectors"),
+        ({"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, "is no pair of unit vectors"),
+        ({"RescaleSlope": 0}, "header is corrupt: RescaleSlope is 0"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "MOSAIC"]}, "are mosaics of slices; use"),
+    ],
+)  # fmt: skip
+def test_headers_that_lie_are_refused(tmp_path, tags, message):
+    save(dataset(values()[0], **tags), tmp_path / "a.dcm")
+    with pytest.raises(InputError, match=message):
+        read_dicom(tmp_path / "a.dcm")
+
+
+def test_a_little_padding_is_forgiven(tmp_path):
+    one = dataset(values((1, 3, 3), np.uint8)[0])
+    one.PixelData += b"\0"
+    assert read_dicom(save(one, tmp_path / "a")).data.shape == (3, 3, 1)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 131, 132, 200, 500, -70, -1])
+def test_cut_files_are_refused(tmp_path, keep):
+    path = save(dataset(values()[0]), tmp_path / "a.dcm")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match=r"a\.dcm: "):
+        read_dicom(path)
+
+
+def test_files_that_shrink_after_the_scan_are_refused(tmp_path):
+    (series,) = find_series(write(tmp_path, values()))
+    series.files[2].write_bytes(series.files[2].read_bytes()[:-10])
+    with pytest.raises(InputError, match="is truncated; fetch"):
+        read_dicom(series)
+
+
+def test_deflated_files_are_refused(tmp_path):
+    path = save(dataset(values()[0], syntax=DeflatedExplicitVRLittleEndian), tmp_path / "a")
+    with pytest.raises(InputError, match="is deflated as a whole; convert it with dcmconv"):
+        read_dicom(path)
+
+
+def test_unknown_codings_are_named(tmp_path):
+    one = dataset(values()[0], syntax=MPEG2MPML)
+    one.PixelData = encapsulate([bytes(60)])
+    with pytest.raises(InputError, match="coded in MPEG2 Main Profile / Main Level, which is not"):
+        read_dicom(save(one, tmp_path / "a"))
+
+
+@pytest.fixture
+def compressed(tmp_path):
+    """Return a function that writes a file of one J2K, JPEG, JPEG-LS or RLE frame, changed."""
+    pixels = values((1, 16, 12))[0]
+    streams = {}
+    for name, compressor in (("jpeg", "JPEG"), ("j2k", "JPEG2000")):
+        stream, encoded = itk_stream(pixels, compressor, tmp_path)
+        streams[name] = stream, encoded.file_meta.TransferSyntaxUID
+    one = dataset(pixels)
+    one.compress(RLELossless, encoding_plugin="pydicom")
+    streams["rle"] = (
+        next(pydicom.encaps.generate_frames(one.PixelData, number_of_frames=1)),
+        RLELossless,
+    )
+
+    def make(name, change, **tags):
+        stream, syntax = streams[name]
+        one = dataset(pixels, syntax=syntax, **tags)
+        one.PixelData = encapsulate([change(stream)])
+        return save(one, tmp_path / "a.dcm")
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["jpeg", "j2k", "rle"])
+@pytest.mark.parametrize("keep", [1, 20, 100])
+def test_cut_streams_are_refused(compressed, name, keep):
+    path = compressed(name, lambda stream: stream[:keep])
+    with pytest.raises(InputError, match=r"a\.dcm: its compressed pixels"):
+        read_dicom(path)
+
+
+@pytest.mark.parametrize("name", ["jpeg", "j2k"])
+def test_streams_of_another_size_are_refused(compressed, name):
+    path = compressed(name, lambda stream: stream, Rows=17)
+    message = "its compressed pixels state 12×16×1 values, but its header 12×17×1"
+    with pytest.raises(InputError, match=message):
+        read_dicom(path)
+
+
+def test_run_lengths_cannot_stand_for_more_than_they_can(compressed):
+    path = compressed("rle", lambda stream: stream, Rows=8000, Columns=8000)
+    with pytest.raises(InputError, match="compressed pixels are cut or corrupt"):
+        read_dicom(path)
+
+
+def test_streams_that_are_noise_inside_are_refused(compressed):
+    path = compressed(
+        "jpeg", lambda stream: stream[:-40].replace(b"\xff\xda", b"\xff\xff") + stream[-2:]
+    )
+    with pytest.raises(InputError, match="its compressed pixels are c"):
+        read_dicom(path)
+
+
+def test_wrong_marker_lengths_are_refused(compressed):
+    path = compressed("jpeg", lambda stream: stream[:2] + b"\xff\xe0\0\0" + stream[2:])
+    with pytest.raises(InputError, match="compressed pixels are cut or corrupt"):
+        read_dicom(path)
+
+
+def test_frames_that_cannot_be_there_are_refused(compressed):
+    path = compressed("jpeg", lambda stream: stream, NumberOfFrames=60_000)
+    with pytest.raises(InputError, match="is truncated: 60000 frames do not fit"):
+        read_dicom(path)
+
+
+def test_fragments_without_an_end_are_refused(compressed):
+    path = compressed("jpeg", lambda stream: stream)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputError, match="is truncated; fetch"):
+        read_dicom(path)
+
+
+def test_other_readers_are_refused(tmp_path):
+    with pytest.raises(InputError, match="reader 'gdcm': give 'simpleitk' or 'dcm2niix'"):
+        read_dicom.__wrapped__(tmp_path, reader="gdcm")
+
+
+# -- dcm2niix -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tags", [{}, {"RescaleSlope": 0.5, "RescaleIntercept": 10}])
+@pytest.mark.parametrize("directions", [AXIAL, OBLIQUE])
+def test_dcm2niix_reads_the_same(tmp_path, directions, tags):
+    data = values((4, 32, 24))
+    write(tmp_path, data, directions=directions, Manufacturer="SIEMENS", **tags)
+    ours, theirs = read_dicom(tmp_path), read_dicom(tmp_path, reader="dcm2niix")
+    np.testing.assert_allclose(ours.data, theirs.data, rtol=1e-6)
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)
+
+
+def fake_program(tmp_path, monkeypatch, script):
+    program = tmp_path / "dcm2niix"
+    program.write_text(f"#!{sys.executable}\n{script}")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setitem(
+        sys.modules, "dcm2niix", types.SimpleNamespace(bin=str(program), __spec__=1)
+    )
+    return write(tmp_path / "series", values())
+
+
+def test_dcm2niix_that_fails_says_so(tmp_path, monkeypatch):
+    script = "import sys; print('Error: no luck'); sys.exit(3)"
+    folder = fake_program(tmp_path, monkeypatch, script)
+    with pytest.raises(InputError, match=r"series: dcm2niix failed with code 3: Error: no luck"):
+        read_dicom(folder, reader="dcm2niix")
+
+
+def test_dcm2niix_that_makes_nothing_says_so(tmp_path, monkeypatch):
+    folder = fake_program(tmp_path, monkeypatch, "")
+    with pytest.raises(InputError, match=r"makes 0 volumes of these files \(no output\); read"):
+        read_dicom(folder, reader="dcm2niix")
+
+
+def test_dcm2niix_that_makes_another_size_says_so(tmp_path, monkeypatch):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4)), tmp_path / "x.nii")
+    copy = f"import shutil, sys; shutil.copy({str(tmp_path / 'x.nii')!r}, sys.argv[-2])"
+    folder = fake_program(tmp_path, monkeypatch, copy)
+    with pytest.raises(InputError, match=r"makes a volume of \(2, 2, 2\) of these files, not of"):
+        read_dicom(folder, reader="dcm2niix")
+
+
+def test_dcm2niix_that_hangs_is_ended(tmp_path, monkeypatch):
+    folder = fake_program(tmp_path, monkeypatch, "import time; time.sleep(60)")
+    monkeypatch.setattr("segjax.data._dcm2niix._LONGEST", 0.2)
+    with pytest.raises(InputError, match="cannot be run or does not end"):
+        read_dicom(folder, reader="dcm2niix")
+
+
+def test_dcm2niix_that_is_not_there_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match=r"is not installed: pip install 'segjax\[dicom\]'"):
+        read_dicom(write(tmp_path / "series", values()), reader="dcm2niix")
+
+
+def test_dcm2niix_on_the_path_is_found(tmp_path, monkeypatch):
+    folder = fake_program(tmp_path, monkeypatch, "print('mine')")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match=r"makes 0 volumes of these files \(mine\)"):
+        read_dicom(folder, reader="dcm2niix")
+
+
+def test_files_are_copied_where_links_are_forbidden(tmp_path, monkeypatch):
+    def refuse(link, target):
+        raise OSError("a privilege is not held")
+
+    folder = write(tmp_path, values((4, 32, 24)), Manufacturer="SIEMENS")
+    monkeypatch.setattr("pathlib.Path.symlink_to", refuse)
+    np.testing.assert_array_equal(read_dicom(folder, reader="dcm2niix").data, values((4, 32, 24)).T)
+
+
+# -- what leaves --------------------------------------------------------------------------------
+
+MARKER = "ZQXMARK"
+FREE_TEXT = {"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UT", "UR", "CS"}
+KEPT = {  # values that say how the image was made, whatever their type
+    "Modality", "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "BodyPartExamined",
+    "PatientPosition", "MRAcquisitionType", "ScanningSequence", "SequenceVariant", "ScanOptions",
+    "SequenceName", "PulseSequenceName", "ReceiveCoilName", "InPlanePhaseEncodingDirection",
+    "ImageType", "PhotometricInterpretation", "PixelPresentation", "SpecificCharacterSet",
+}  # fmt: skip
+
+
+def marked(one):
+    """Fill every element that the dictionary has and that can hold text with a marker."""
+    for tag, (vr, _, _, _, keyword) in pydicom.datadict.DicomDictionary.items():
+        if not keyword or keyword in KEPT or tag >> 16 in (0x0000, 0x0002) or tag >> 16 >= 0x5000:
+            continue
+        if vr in FREE_TEXT:
+            one.add_new(tag, vr, MARKER)
+        elif vr in ("DA", "DT", "TM"):
+            one.add_new(tag, vr, {"DA": "19870623", "DT": "19870623", "TM": "235959"}[vr])
+        elif vr == "UI" and keyword not in ("SOPClassUID", "SeriesInstanceUID"):
+            one.add_new(tag, vr, "1.2.840.987654321")
+    private = one.private_block(0x0013, MARKER, create=True)
+    private.add_new(0x10, "LO", MARKER)
+    one.SeriesInstanceUID = "1.2.840.987654321"
+    return one
+
+
+@pytest.mark.parametrize("reader", ["simpleitk", "dcm2niix"])
+def test_nothing_of_the_patient_leaves(tmp_path, reader):
+    (tmp_path / "in").mkdir()
+    for k, pixels in enumerate(values((4, 32, 24))):
+        tags = {"Manufacturer": "SIEMENS", "EchoTime": 127.764, "RepetitionTime": 9000}
+        one = marked(dataset(pixels, (0, 0, 3 * k), InstanceNumber=k + 1, **tags))
+        save(one, tmp_path / "in" / f"{k}.dcm")
+    (path,) = convert(tmp_path / "in", tmp_path / "out", reader=reader)
+    assert path == tmp_path / "out" / "series4.nii.gz"
+    facts = json.loads((tmp_path / "out" / "series4.json").read_text())
+    assert (facts["EchoTime"], facts["RepetitionTime"]) == (0.127764, 9.0)
+    nifti = nibabel.load(path)
+    everything = nifti.header.binaryblock + nifti.dataobj.get_unscaled().tobytes()
+    everything += path.read_bytes() + (tmp_path / "out" / "series4.json").read_bytes()
+    for marker in (MARKER, "1987", "0623", "235959", "987654321"):
+        assert marker.encode() not in everything
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "series4.json", "series4.nii.gz",
+    ]  # fmt: skip
+
+
+def test_identifiers_are_written_where_they_are_asked_for(tmp_path):
+    tags = {"PatientName": "Muster^Max", "PatientID": "42", "StudyDate": "20200119"}
+    write(tmp_path / "in", values(), **tags)
+    convert(tmp_path / "in", tmp_path / "out", identifiers=True)
+    facts = json.loads((tmp_path / "out" / "series4.json").read_text())
+    assert {key: facts[key] for key in tags} == tags
+
+
+def test_facts_have_the_names_and_units_of_bids(tmp_path):
+    write(
+        tmp_path, values(), MagneticFieldStrength=7, FlipAngle=111, InversionTime=2250,
+        EchoTime="127.764", ScanningSequence=["SE", "IR"], SeriesDescription="Muster Max",
+    )  # fmt: skip
+    facts = sidecar(find_series(tmp_path)[0])
+    assert facts == {
+        "Modality": "MR", "ScanningSequence": ["SE", "IR"],
+        "ImageType": ["ORIGINAL", "PRIMARY", "M"],
+        "MagneticFieldStrength": 7, "EchoTime": 0.127764, "InversionTime": 2.25, "FlipAngle": 111,
+        "SliceThickness": 2.5, "SeriesNumber": 4,
+    }  # fmt: skip
+
+
+def test_facts_of_functional_groups_are_found(tmp_path):
+    write_enhanced(tmp_path / "e", values(), oblique_positions(4))
+    facts = sidecar(find_series(tmp_path)[0])
+    assert (facts["RepetitionTime"], facts["EchoTime"], facts["FlipAngle"]) == (9.0, 0.1, 90)
+
+
+def test_odd_values_are_no_facts(tmp_path):
+    one = dataset(values()[0], ScanOptions="a" * 80)
+    one.add_new("MagneticFieldStrength", "LO", "three")
+    one.add_new("FlipAngle", "FD", float("nan"))
+    save(one, tmp_path / "a")
+    facts = sidecar(find_series(tmp_path)[0])
+    assert not {"MagneticFieldStrength", "FlipAngle", "ScanOptions"} & set(facts)
+
+
+def test_our_facts_are_those_of_dcm2niix(flair, tmp_path):
+    import dcm2niix
+
+    options = ["-b", "o", "-f", "x", "-o", str(tmp_path), str(flair)]
+    dcm2niix.main(options, capture_output=True, check=True)
+    theirs = json.loads((tmp_path / "x.json").read_text())
+    ours = sidecar(find_series(flair)[0])
+    shared = {key for key in ours if key in theirs and not isinstance(ours[key], list)}
+    assert {"EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "SAR"} <= shared
+    assert {key: ours[key] for key in shared} == pytest.approx({key: theirs[key] for key in shared})
+
+
+def test_written_facts_are_never_overwritten_unasked(tmp_path):
+    (series,) = find_series(write(tmp_path / "in", values()))
+    path = tmp_path / "facts.json"
+    write_sidecar(series, path)
+    with pytest.raises(InputError, match="exists already"):
+        write_sidecar(series, path)
+    write_sidecar(series, path, overwrite=True)
+    assert json.loads(path.read_text()) == sidecar(series)
+
+
+def test_conversion_never_overwrites_unasked(tmp_path):
+    write(tmp_path / "in", values())
+    convert(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(InputError, match=r"series4\.nii\.gz: exists already"):
+        convert(tmp_path / "in", tmp_path / "out")
+    (written,) = convert(tmp_path / "in", tmp_path / "out", overwrite=True)
+    np.testing.assert_array_equal(nibabel.load(written).dataobj, values().T)
+    with pytest.raises(InputError, match="cannot be made a folder"):
+        convert(tmp_path / "in", written)
+
+
+def test_importing_loads_neither_pydicom_nor_simpleitk():
+    code = (
+        "import sys, segjax.data.dicom; "
+        "print(sorted({'pydicom', 'SimpleITK', 'nibabel', 'jax', 'dcm2niix'} & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
