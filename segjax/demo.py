@@ -77,8 +77,12 @@ def run_demo(
     _refuse_files(out)
     say(f"1/4  drawing {_HEADS} synthetic heads with lesions")
     write_dataset(out / "data", count=_HEADS, seed=seed)
-    fractions = {"validation": _VALIDATION / _HEADS, "test": _TEST / _HEADS}
-    plan = workflow.plan(out / "data", {**_SETTINGS, "seed": seed, "name": "demo"}, **fractions)
+    plan = workflow.plan(
+        out / "data",
+        {**_SETTINGS, "seed": seed, "name": "demo"},
+        validation=_VALIDATION / _HEADS,
+        test=_TEST / _HEADS,
+    )
     unseen = workflow.cases_named(plan.dataset, plan.split.test)
     say(f"2/4  training {plan.config.model} on {len(plan.split.train)} of them")
     workflow.train(plan, out / "run")

@@ -12,7 +12,9 @@ from segjax.errors import InputError
 from segjax.volume import Volume
 
 if TYPE_CHECKING:
+    from segjax.data.cache import Cache
     from segjax.data.datasets import Split
+    from segjax.data.dicom import Series
     from segjax.train.config import TrainConfig
     from segjax.workflow import Plan
 
@@ -21,11 +23,11 @@ _MOST_VALUES = 32  # more different values than that, and it is no label map
 
 
 def describe(path: str | Path) -> Facts:
-    """Describe a volume, a data folder, a run or an ONNX file.
+    """Describe a volume, a data folder, a DICOM folder, a run or an ONNX file.
 
     Args:
-        path: A volume (.nii, .nii.gz, .png, .npy), an ONNX file, a run's folder or a folder of
-            labelled images.
+        path: A volume (.nii, .nii.gz, .png, .npy, DICOM), an ONNX file, a run's folder, a cache,
+            a folder of labelled images or a folder of DICOM files.
 
     Returns:
         Names and values in the order to show them, as text with units.
@@ -41,9 +43,43 @@ def describe(path: str | Path) -> Facts:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
-        is_run = (path / "config.json").is_file()
-        return describe_run(path) if is_run else describe_dataset(path)
+        return _describe_folder(path)
     return describe_model(path) if path.suffix == ".onnx" else describe_volume(path)
+
+
+def _describe_folder(path: Path) -> Facts:
+    from segjax.data.cache import is_cache
+    from segjax.data.dicom import holds_dicom
+
+    if is_cache(path):
+        return describe_cache(path)
+    if (path / "config.json").is_file():
+        return describe_run(path)
+    labelled = any((path / name).is_dir() for name in ("labels", "labelsTr"))
+    return describe_dicom(path) if not labelled and holds_dicom(path) else describe_dataset(path)
+
+
+def describe_dicom(folder: Path) -> Facts:
+    """Describe a folder of DICOM files: the one volume, or each series in a line."""
+    from segjax.data.dicom import find_series, sidecar
+
+    found = find_series(folder)
+    if len(found) > 1:
+        return {"kind": f"{len(found)} DICOM series"} | {
+            f"series {one.name}": f"{one.description or one.modality}, {_slices(one)}"
+            for one in found
+        }
+    facts = sidecar(found[0])
+    units = {"MagneticFieldStrength": "T", "RepetitionTime": "s", "EchoTime": "s",
+             "InversionTime": "s", "FlipAngle": "°"}  # fmt: skip
+    made = [f"{name} {facts[name]:g} {unit}" for name, unit in units.items() if name in facts]
+    kind = {"kind": f"DICOM series {found[0].name}, {found[0].modality}"}
+    return describe_volume(found[0].files[0]) | kind | {"acquisition": ", ".join(made) or "unknown"}
+
+
+def _slices(series: "Series") -> str:
+    rows, columns = series.frames[0].pixels.shape
+    return f"{columns} × {rows}, {_plural(len(series.frames), 'slice')}"
 
 
 def describe_volume(path: Path) -> Facts:
@@ -89,6 +125,34 @@ def describe_dataset(folder: Path) -> Facts:
             f"mean {fmean(millilitres[value]):.4g} ml"
         ).strip()
     return facts
+
+
+def describe_cache(folder: Path) -> Facts:
+    """Describe preprocessed cases: how many, how large, by which steps; no array is read."""
+    from segjax.data.cache import open_cache
+
+    cache = open_cache(folder)
+    grids = [case.grids[-1] for case in cache.cases]
+    size = sum(file.stat().st_size for file in (folder / "cases").glob("*/*.npy"))
+    facts = {"kind": "cache made by segjax preprocess", "cases": str(len(cache.cases))}
+    if cache.cases:
+        channels = ", ".join(cache.channels or ()) or str(cache.cases[0].image.shape[-1])
+        facts |= {
+            "channels": channels,
+            "shape": _range([grid.shape for grid in grids]) + " voxels",
+            "spacing": _range([grid.spacing for grid in grids]) + " mm",
+            "labels": _cached_labels(cache),
+        }
+    learned = f" (learned from {_plural(len(cache.learned_from), 'case')})"
+    steps = _steps(cache.pipeline.to_json()) + (learned if cache.learned_from else "")
+    return facts | {"preprocessing": steps, "size": f"{size / 1e6:.4g} MB"}
+
+
+def _cached_labels(cache: "Cache") -> str:
+    """Name the labels, or list their values where they have no names."""
+    values = sorted({value for case in cache.cases for value in case.values})
+    names = cache.labels or {}
+    return ", ".join(names.get(value, str(value)) for value in values) or "none"
 
 
 def describe_run(run: Path) -> Facts:

@@ -1,14 +1,32 @@
-"""The main roads through the library, which the command line takes: train, finish, segment."""
+"""The main roads through the library, which the command line takes.
 
+Preprocess, train, finish, segment.
+"""
+
+import csv
 import json
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segjax.data.datasets import Case, Dataset, Split, find_cases, split_cases
+from segjax.data.cache import Cache, CachedCase, Outcome, is_cache, open_cache
+from segjax.data.datasets import (
+    Case,
+    Dataset,
+    Split,
+    find_cases,
+    find_images,
+    find_subjects,
+    split_cases,
+)
+from segjax.data.formats import read_image
+from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
+from segjax.files import atomic_path
+from segjax.volume import Volume
 
 if TYPE_CHECKING:
     from segjax.evaluate.report import Example
@@ -18,18 +36,175 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Plan",
+    "Preprocessed",
     "Segmentation",
     "cases_named",
     "check_all",
+    "check_outcomes",
     "example",
+    "find_data",
     "finish",
     "plan",
+    "preprocess",
     "read_settings",
+    "read_steps",
     "segment",
     "train",
+    "write_niftis",
 ]
 
 _EXAMPLES = 4  # cases whose pictures go into the report of a training
+
+
+def find_data(
+    folder: str | Path, *, images: Sequence[str] = (), label: str | None = None
+) -> Dataset[Case]:
+    """Find images, labelled or not, in whatever way they are laid out.
+
+    Args:
+        folder: A dataset (``images/`` and ``labels/``, or ``imagesTr/`` and ``labelsTr/``), a
+            folder of images, one image file, or folders of subjects.
+        images: Name of the file of each channel in every subject's folder.
+        label: Name of the label map in every subject's folder.
+
+    Raises:
+        InputError: Nothing is found, or something does not fit together.
+    """
+    folder = Path(folder)
+    if images:
+        return find_subjects(folder, images=images, label=label)
+    if label:
+        raise InputError(f"{label}: name the images of a subject too")
+    if any((folder / name).is_dir() for name in ("labels", "labelsTr")):
+        return find_cases(folder)
+    bare = [folder / name for name in ("images", "imagesTr") if (folder / name).is_dir()]
+    return Dataset(tuple(sorted(find_images(bare or [folder]), key=lambda case: case.name)))
+
+
+def read_steps(path: str | Path) -> Pipeline:
+    """Read a pipeline from a JSON file: a list of steps, or an object that has one.
+
+    Args:
+        path: What :meth:`Pipeline.to_json` returns, or a run's ``config.json``.
+
+    Raises:
+        InputError: The file holds no pipeline; the message names the file.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Pipeline.from_json(values["pipeline"] if isinstance(values, dict) else values)
+    except KeyError as error:
+        raise InputError(f"{path}: has no 'pipeline', and is no list of steps") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """What :func:`preprocess` made.
+
+    Attributes:
+        outcomes: What became of every case.
+        seconds: Time of it all, without the figures.
+        early_megabytes: Size of the images after the last expensive step; they may be deleted.
+        written: What was written, by name.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+    early_megabytes: float
+    written: dict[str, Path]
+
+
+def preprocess(
+    dataset: Dataset[Case],
+    pipeline: Pipeline,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    split: Split | None = None,
+    refit: bool = False,
+) -> Preprocessed:
+    """Make a cache, as :func:`segjax.data.cache.preprocess` does, and show what was done.
+
+    The folder gets ``report.csv`` with a row per case, ``figures/histograms.png`` with the
+    histograms of all images before and after, and ``figures/case.png`` with a slice of one.
+
+    Raises:
+        InputError: As :func:`segjax.data.cache.preprocess`.
+    """
+    from segjax.data import cache
+
+    start, out = time.perf_counter(), Path(out)
+    options: dict[str, Any] = {"workers": workers, "split": split, "refit": refit}
+    outcomes = tuple(cache.preprocess(dataset, pipeline, out, **options))
+    seconds = time.perf_counter() - start
+    written = {"cases": out / "cases", "report": _write_outcomes(outcomes, out / "report.csv")}
+    try:
+        written |= _draw(open_cache(out), out / "figures")
+    except InputError as error:  # the cases are worth having all the same
+        warnings.warn(f"no figures: {error}", stacklevel=2)
+    early = sum(file.stat().st_size for file in (out / "early").rglob("*")) / 1e6
+    return Preprocessed(outcomes, seconds, early, written)
+
+
+def _write_outcomes(outcomes: Sequence[Outcome], path: Path) -> Path:
+    columns = ("case", "state", "seconds", "megabytes", "peak_megabytes", "error")
+    rows = [[getattr(outcome, name) for name in columns] for outcome in outcomes]
+    with (
+        atomic_path(path, overwrite=True) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+def _draw(cache: Cache, folder: Path) -> dict[str, Path]:
+    from segjax.evaluate.histograms import before_and_after, histograms
+
+    if not cache.cases:
+        return {}
+    folder.mkdir(exist_ok=True)
+    paths = {"histograms": folder / "histograms.png", "picture": folder / "case.png"}
+    histograms(cache, paths["histograms"], overwrite=True)
+    fullest = max(cache.cases, key=lambda case: case.foreground.size if case.source.label else 0)
+    before_and_after(fullest, paths["picture"], overwrite=True)
+    return paths
+
+
+def check_outcomes(outcomes: Sequence[Outcome], out: str | Path) -> None:
+    """Raise what went wrong in :func:`preprocess`, if anything did.
+
+    Raises:
+        InputError: With the number of the cases that failed, and why the first one did.
+    """
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        others = f" ({len(failed)} of {len(outcomes)} cases failed; the others are in {out})"
+        raise InputError(failed[0].error + (others if len(outcomes) > 1 else ""))
+
+
+def write_niftis(cache: Cache) -> None:
+    """Write ``image.nii.gz`` and, where there is one, ``label.nii.gz`` beside the arrays.
+
+    Args:
+        cache: Preprocessed volumes; what was written before is left alone.
+
+    Raises:
+        InputError: They are images of rank 2, or a file cannot be written.
+    """
+    from segjax.data.nifti import write_nifti
+    from segjax.progress import track
+
+    for case in track(cache.cases, "Writing NIfTI"):
+        affine = case.grids[-1].affine
+        wanted = ["image", *(["label"] if case.source.label else [])]
+        for name in wanted:
+            path = case.folder / f"{name}.nii.gz"
+            if not path.exists():
+                write_nifti(Volume(getattr(case, name), affine), path)
 
 
 @dataclass(frozen=True)
@@ -37,7 +212,7 @@ class Plan:
     """What a training is about to do: hand it to :func:`segjax.train.fit.fit`.
 
     Attributes:
-        dataset: The labelled cases.
+        dataset: The labelled cases, as files or from a cache.
         split: Which of them are for training, for validation and for testing.
         config: Network and settings.
     """
@@ -48,40 +223,88 @@ class Plan:
 
     @property
     def validation_cases(self) -> tuple[Case, ...]:
-        """The cases to validate on."""
-        return cases_named(self.dataset, self.split.validation)
+        """The files of the cases to validate on."""
+        return tuple(
+            case.source if isinstance(case, CachedCase) else case
+            for case in cases_named(self.dataset, self.split.validation)
+        )
 
 
 def plan(
-    data: str | Path, *settings: Mapping[str, Any], validation: float = 0.2, test: float = 0.0
+    data: str | Path,
+    *settings: Mapping[str, Any],
+    validation: float = 0.2,
+    test: float = 0.0,
+    split: Split | None = None,
 ) -> Plan:
     """Look at a data folder and decide how to train on it.
 
     Args:
-        data: Folder of labelled images.
+        data: Folder of labelled images, or a cache that ``segjax preprocess`` made of them, whose
+            preprocessing is taken over then.
         settings: Fields of a ``TrainConfig`` as JSON values, which replace the defaults that
             the data suggest; later mappings win, and ``optimizer`` is merged field by field.
+            Steps of a ``pipeline`` that learn from images do so from the training cases.
         validation: Fraction of the cases to validate on.
         test: Fraction of the cases to keep away from the training altogether.
+        split: Which cases are for what, instead of these fractions.
 
     Raises:
-        InputError: The data cannot be read, or a setting is unknown or out of range.
+        InputError: The data cannot be read, a setting is unknown or out of range, or a cache was
+            made with another pipeline.
 
     Example:
         >>> plan("brains", {"model": "unet3d", "epochs": 20}).config.epochs  # doctest: +SKIP
         20
     """
-    from segjax.data.pipeline import Pipeline
     from segjax.train.config import TrainConfig, default_config
 
     wanted = _merged({}, *settings)
-    pipeline = Pipeline.from_json(wanted["pipeline"]) if "pipeline" in wanted else None
-    dataset = find_cases(data)
+    pipeline = Pipeline.from_json(wanted.pop("pipeline")) if "pipeline" in wanted else None
+    cache = open_cache(data) if is_cache(data) else None
+    dataset = find_cases(data) if cache is None else _of_cache(cache, pipeline)
+    pipeline = pipeline if cache is None else cache.pipeline
     default = default_config(dataset, wanted.get("model", "mpunet++"), pipeline=pipeline)
     config = TrainConfig.from_json(_merged(default.to_json(), wanted))
-    names = [case.name for case in dataset.cases]
-    split = split_cases(names, validation=validation, test=test, seed=config.seed)
-    return Plan(dataset, split, config)
+    if split is None:
+        names = [case.name for case in dataset.cases]
+        split = split_cases(names, validation=validation, test=test, seed=config.seed)
+    if cache is not None:
+        _warn_of_leak(cache, split)
+    images = _Images(cases_named(dataset, split.train))
+    return Plan(dataset, split, replace(config, pipeline=config.pipeline.fit(lambda: images)))
+
+
+def _of_cache(cache: Cache, pipeline: Pipeline | None) -> Dataset[CachedCase]:
+    if pipeline not in (None, cache.pipeline, cache.requested):
+        raise InputError(
+            f"{cache.folder}: was preprocessed by other steps than the settings ask for; leave "
+            "them out, or preprocess again with these"
+        )
+    return Dataset(cache.cases, cache.labels, cache.channels)
+
+
+def _warn_of_leak(cache: Cache, split: Split) -> None:
+    seen = {*split.validation, *split.test}.intersection(cache.learned_from)
+    if seen:
+        warnings.warn(
+            f"{cache.folder}: the preprocessing learned from {len(seen)} of the cases that are "
+            "kept apart to measure; to be strict, preprocess with --split and train with it",
+            stacklevel=3,
+        )
+
+
+class _Images:
+    """The images of cases, read one at a time."""
+
+    def __init__(self, cases: Sequence[Case]):
+        self._cases = cases
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def __iter__(self) -> Iterator[Volume]:
+        return (read_image(case.images) for case in self._cases)
 
 
 def _merged(values: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,13 +315,15 @@ def _merged(values: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-def cases_named(dataset: Dataset, names: Sequence[str]) -> tuple[Case, ...]:
+def cases_named(dataset: Dataset, names: Sequence[str]) -> tuple[Any, ...]:
     """Return the cases of the given names, in that order.
 
     Raises:
-        KeyError: A name is unknown.
+        InputError: A name is unknown.
     """
     by_name = {case.name: case for case in dataset.cases}
+    if unknown := [name for name in names if name not in by_name]:
+        raise InputError(f"the split names case '{unknown[0]}', which the dataset does not have")
     return tuple(by_name[name] for name in names)
 
 
@@ -139,7 +364,7 @@ def finish(run: str | Path, cases: Sequence[Case]) -> dict[str, Path]:
 
     Args:
         run: Folder of a finished training; gets ``model.onnx`` and ``report.html``.
-        cases: Labelled cases to show; the first few are taken.
+        cases: Labelled cases to show; the first few are taken whose files are there.
 
     Returns:
         What was written, by name.
@@ -154,13 +379,19 @@ def finish(run: str | Path, cases: Sequence[Case]) -> dict[str, Path]:
     run = Path(run)
     model = export_onnx(run, run / "model.onnx", overwrite=True)
     predictor = Predictor(model)
-    examples = [example(case, predictor) for case in cases[:_EXAMPLES]]
+    shown = [case for case in cases if _is_there(case)][:_EXAMPLES]
+    examples = [example(case, predictor) for case in shown]
     return {"model": model, "report": write_report(run, examples=examples)}
+
+
+def _is_there(case: Case) -> bool:
+    """Say whether the files of a case are there: those of a cached one may have been moved."""
+    return all(path.exists() for path in (*case.images, *([case.label] if case.label else [])))
 
 
 def example(case: Case, predictor: "Predictor") -> "Example":
     """Segment a labelled case, for a report or a picture."""
-    from segjax.data.formats import read_image, read_label
+    from segjax.data.formats import read_label
     from segjax.evaluate.report import Example
 
     image = read_image(case.images)

@@ -17,10 +17,12 @@ from segjax.cli.evaluate import Evaluate
 from segjax.cli.export import Export
 from segjax.cli.info import Info
 from segjax.cli.predict import Predict
+from segjax.cli.preprocess import Preprocess
 from segjax.cli.train import Train
 
 COMMANDS: dict[str, type] = {
     "demo": Demo,
+    "preprocess": Preprocess,
     "train": Train,
     "export": Export,
     "predict": Predict,
@@ -31,6 +33,7 @@ _HELP = """Segment lesions in MR images: train small networks, ship them as ONNX
 
 Examples:
     segjax demo                                       # see it work; needs no data
+    segjax preprocess brains cache --preset ms-7t     # slow steps once, ahead of training
     segjax train --data brains --model mpunet++ --out run
     segjax predict run/model.onnx flair.nii.gz -o masks
     segjax evaluate masks brains/labels

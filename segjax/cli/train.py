@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
 _OWN = "(default: the network's)"
+PRESETS = "{ms-7t,ms-7t-released,meningioma-2d}"
 MODELS = ("mpunet++", "unet3d", "unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9")
 
 
@@ -22,9 +23,9 @@ class Train:
     """Train a network on labelled volumes and export it.
 
     The data folder holds images/ and labels/ with equal file names, or imagesTr/
-    and labelsTr/ as in the Medical Segmentation Decathlon and nnU-Net. The run
-    folder gets config.json, split.json, metrics.csv, checkpoints/, model.onnx and
-    report.html.
+    and labelsTr/ as in the Medical Segmentation Decathlon and nnU-Net; or it is what
+    segjax preprocess made of them. The run folder gets config.json, split.json,
+    metrics.csv, checkpoints/, model.onnx and report.html.
 
     The same command again goes on where it stopped, even after a crash.
 
@@ -36,13 +37,15 @@ class Train:
     """
 
     data: Annotated[Path, arg(metavar="DIR")]
-    """Folder of labelled images."""
+    """Folder of labelled images, or of preprocessed ones."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="RUN")]
     """Folder of the run, made if absent."""
     model: Annotated[
         str | None, arg(metavar=f"{{{','.join(MODELS)}}}", help_behavior_hint="(default: mpunet++)")
     ] = None
     """Network; mpunet++ and unet3d are 3D, the others 2D."""
+    preset: Annotated[str | None, arg(metavar=PRESETS, help_behavior_hint=_AUTO)] = None
+    """Preprocessing of a study; what it learns from images comes from the training cases."""
     epochs: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AUTO)] = None
     """Passes over the training cases."""
     batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AUTO)] = None
@@ -53,6 +56,8 @@ class Train:
     """Voxels of a patch along each axis."""
     validation: Annotated[float, arg(metavar="0..1")] = 0.2
     """Fraction of the cases kept apart to measure Dice."""
+    split: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
+    """Cases for training, validation and testing, as in a run's split.json."""
     learning_rate: Annotated[float | None, arg(metavar="X", help_behavior_hint=_AUTO)] = None
     """Peak of the learning-rate schedule."""
     loss: Annotated[str | None, arg(metavar="NAME[+NAME]", help_behavior_hint=_AUTO)] = None
@@ -75,10 +80,13 @@ class Train:
         keep_freed_memory()
         from segjax import workflow
         from segjax.cli.console import print_facts
+        from segjax.data.datasets import read_split
         from segjax.describe import describe_plan
 
         layers = [workflow.read_settings(self.config)] if self.config else []
-        plan = workflow.plan(self.data, *layers, self._settings(), validation=self.validation)
+        split = read_split(self.split) if self.split else None
+        settings = (*layers, self._settings())
+        plan = workflow.plan(self.data, *settings, validation=self.validation, split=split)
         print_facts(describe_plan(plan), title=f"Training {self.out}")
         result = workflow.train(plan, self.out)
         written = workflow.finish(self.out, plan.validation_cases)
@@ -88,6 +96,10 @@ class Train:
         """Return the options that were given, as fields of a configuration."""
         fields = ("model", "epochs", "batch_size", "patch_size", "dropout", "patience", "seed")
         settings = {name: getattr(self, name) for name in fields}
+        if self.preset is not None:
+            from segjax.data.presets import preset
+
+            settings["pipeline"] = preset(self.preset).to_json()
         if self.learning_rate is not None:
             settings["optimizer"] = {"learning_rate": self.learning_rate}
         if self.loss is not None:

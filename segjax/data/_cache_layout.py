@@ -89,7 +89,7 @@ def record(folder: Path) -> dict[str, Any]:
         values = read_json(folder / RECORD)
     except InputError:
         return {}
-    return values if {"key", "sources", "grids"} <= values.keys() else {}
+    return values if {"key", "sources", "grids", "before"} <= values.keys() else {}
 
 
 def sources(paths: Iterable[Path], before: Mapping[str, Any]) -> list[Source]:

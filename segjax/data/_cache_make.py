@@ -4,7 +4,7 @@ import errno
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -66,10 +66,10 @@ class Outcome:
     Attributes:
         case: Its name.
         state: "made", "unchanged" (it was there, and right) or "failed".
-        seconds: Time that it took.
+        seconds: Time that it took, now or when it was made.
         megabytes: Size of its files.
-        peak_megabytes: Highest resident memory, so far, of the process that made it; 0 where the
-            system does not tell.
+        peak_megabytes: Highest resident memory, until then, of the process that made it; 0 where
+            the system does not tell.
         error: Why it failed; empty otherwise.
         stops: Whether all others would fail for the same reason: the disk is full.
     """
@@ -103,7 +103,7 @@ def find(job: Job) -> Outcome | None:
         and layout.unchanged(paths, before)
         and layout.key(job.pipeline, before["sources"]) == before["key"]
     ):
-        return Outcome(job.case.name, "unchanged", megabytes=_megabytes(job.folder))
+        return _outcome(job, "unchanged")
     return None
 
 
@@ -127,28 +127,35 @@ def early_image(job: Job) -> Volume:
     return _early(job, found).image
 
 
-def _watched(job: Job, do: Callable[[Job], str]) -> Outcome:
+def _watched(job: Job, do: Callable[[Job], Outcome]) -> Outcome:
+    """Turn errors into outcomes."""
     start = time.perf_counter()
-    state, error, stops = "failed", "", False
+    stops = False
     try:
-        state = do(job)
+        return do(job)
     except InputError as problem:
         error = str(problem)
         stops = getattr(problem.__cause__, "errno", None) in _NO_SPACE
     except Exception as problem:  # one odd case must not cost the work on the others
         error = f"{', '.join(map(str, job.case.images))}: {type(problem).__name__}: {problem}"
-    seconds = time.perf_counter() - start
-    size = 0.0 if error else _megabytes(job.folder)
-    return Outcome(job.case.name, state, seconds, size, peak_megabytes(), error, stops)
+    failed = Outcome(job.case.name, "failed", time.perf_counter() - start, error=error)
+    return replace(failed, peak_megabytes=peak_megabytes(), stops=stops)
 
 
-def _make(job: Job) -> str:
+def _outcome(job: Job, state: str) -> Outcome:
+    record = layout.record(job.folder)
+    size = sum(file.stat().st_size for file in job.folder.glob("*")) / 1e6
+    return Outcome(job.case.name, state, record["seconds"], size, record["peak_megabytes"])
+
+
+def _make(job: Job) -> Outcome:
+    begin = time.perf_counter()
     before = layout.record(job.folder)
     found = layout.sources(layout.files_of(job.case), before)
     key = layout.key(job.pipeline, found)
     if before.get("key") == key:
         _refresh(job, before, found)
-        return "unchanged"
+        return _outcome(job, "unchanged")
     start = _early(job, found[: len(job.case.images)])
     raw = _raw_label(job, start.grids[0])
     image, later = job.late.trace(start.image)
@@ -167,9 +174,11 @@ def _make(job: Job) -> str:
             "grids": _plain(grids),
             "before": start.histograms,
             "after": count_channels(image),
+            "seconds": time.perf_counter() - begin,
+            "peak_megabytes": peak_megabytes(),
         }
         layout.write_json(record, folder / layout.RECORD)
-    return "made"
+    return _outcome(job, "made")
 
 
 def _refresh(job: Job, before: dict[str, Any], found: Sequence[layout.Source]) -> None:
@@ -184,9 +193,9 @@ def _origin(job: Job, found: Sequence[layout.Source]) -> dict[str, Any]:
     return {"sources": list(found), "label": str(label.absolute()) if label else None}
 
 
-def _prepare(job: Job) -> str:
+def _prepare(job: Job) -> Outcome:
     early_image(job)
-    return "made"
+    return Outcome(job.case.name, "made")
 
 
 class _Start(NamedTuple):
@@ -270,10 +279,6 @@ def _write(array: np.ndarray, stream: BinaryIO) -> None:
     header = np.lib.format.header_data_from_array_1_0(array)
     np.lib.format.write_array_header_1_0(stream, header)
     stream.write(array.data)
-
-
-def _megabytes(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.glob("*")) / 1e6
 
 
 def peak_megabytes() -> float:

@@ -10,7 +10,7 @@ A cache is a folder::
     early/<name>/               images after the last expensive step; may be deleted
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -179,6 +179,7 @@ class Cache:
         cases: Sorted by name.
         labels: Label value -> name, or None where the dataset did not say it.
         channels: Name of every channel, or None where the dataset did not say it.
+        requested: The preprocessing as it was asked for, before it learned anything.
         learned_from: Names of the cases that the pipeline learned from.
     """
 
@@ -187,6 +188,7 @@ class Cache:
     cases: tuple[CachedCase, ...]
     labels: dict[int, str] | None = None
     channels: tuple[str, ...] | None = None
+    requested: Pipeline = field(default_factory=Pipeline)
     learned_from: tuple[str, ...] = ()
 
 
@@ -222,6 +224,7 @@ def open_cache(folder: str | Path) -> Cache:
         cases,
         labels=None if labels is None else {int(value): name for value, name in labels.items()},
         channels=None if channels is None else tuple(channels),
+        requested=Pipeline.from_json(manifest["requested"]),
         learned_from=tuple(manifest["learned_from"]),
     )
 

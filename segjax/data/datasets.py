@@ -26,6 +26,7 @@ __all__ = [
     "Split",
     "find_cases",
     "find_images",
+    "find_subjects",
     "load_case",
     "read_split",
     "split_cases",
@@ -517,3 +518,66 @@ def _read_json(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path}: is no JSON: {error}") from error
+
+
+def find_subjects(
+    folder: str | Path, *, images: Sequence[str], label: str | None = None
+) -> Dataset[Case]:
+    """Find one case in every folder that holds files of certain names, however deep.
+
+    Args:
+        folder: Where to look.
+        images: Name of the file of each channel, in order, such as ``("flair.nii.gz",)``. Stars
+            stand for any letters: ``"*_FLAIR.nii.gz"`` in a BIDS tree.
+        label: Name of the label map; None where there are none.
+
+    Returns:
+        The cases, sorted by name: the folders from ``folder`` on, joined by ``_``. Channels are
+        called as their files.
+
+    Raises:
+        InputError: No folder holds the first image, one lacks another file or holds more than one
+            of that name, or two cases get one name.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("flair.nii.gz", "lesions.nii.gz"):
+        ...     (folder / "patient07").mkdir(exist_ok=True)
+        ...     (folder / "patient07" / name).touch()
+        >>> dataset = find_subjects(folder, images=["flair.nii.gz"], label="lesions.nii.gz")
+        >>> dataset.cases[0].name, dataset.channels
+        ('patient07', ('flair',))
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    names = [*images, *([label] if label else [])]
+    if not images or any(not name or Path(name).is_absolute() for name in names):
+        raise InputError(f"{', '.join(names) or 'nothing'}: give names of files, without a folder")
+    subjects = sorted({f.parent for f in folder.rglob(images[0]) if not f.name.startswith(".")})
+    if not subjects:
+        raise InputError(f"{folder}: neither it nor a folder in it holds {images[0]}")
+    cases = [
+        Case(
+            "_".join(subject.relative_to(folder).parts) or folder.absolute().name,
+            tuple(_only(subject, name) for name in images),
+            _only(subject, label) if label else None,
+        )
+        for subject in subjects
+    ]
+    _refuse_repeated([case.name for case in cases], str(folder))
+    channels = tuple(stem(name).strip("*?_.") for name in images)
+    named = all(channels) and len(set(channels)) == len(channels)
+    return Dataset(
+        tuple(sorted(cases, key=lambda case: case.name)), channels=channels if named else None
+    )
+
+
+def _only(subject: Path, name: str) -> Path:
+    found = sorted(file for file in subject.glob(name) if not file.name.startswith("."))
+    if not found:
+        raise InputError(f"{subject}: holds no {name}; every case needs one")
+    if len(found) > 1:
+        raise InputError(f"{subject}: both {found[0].name} and {found[1].name} are {name}")
+    return found[0]

@@ -209,9 +209,9 @@ def default_config(
     at different learning rates.
 
     Args:
-        dataset: Labelled cases; all label maps are read.
+        dataset: Labelled cases, as files, whose label maps are all read, or from a cache.
         model: Name in :func:`segjax.models.names`.
-        pipeline: Preprocessing, if another one is wanted.
+        pipeline: Preprocessing, if another one is wanted; for a cache the one it was made by.
 
     Raises:
         InputError: The dataset cannot be used, or the model does not fit it.

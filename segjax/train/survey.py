@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segjax.data.cache import CachedCase
 from segjax.data.datasets import Case, Dataset
 from segjax.data.formats import read_image, read_label
 from segjax.data.pipeline import Pipeline
@@ -39,7 +40,7 @@ def survey(dataset: Dataset, pipeline: Pipeline) -> Survey:
     Steps that are not fitted yet are left out then: they change no shape but through a threshold.
 
     Args:
-        dataset: Labelled cases.
+        dataset: Labelled cases, as files or from a cache.
         pipeline: Preprocessing, of which the spatial steps decide the shapes.
 
     Raises:
@@ -58,11 +59,19 @@ def survey(dataset: Dataset, pipeline: Pipeline) -> Survey:
                 f"case '{case.name}' has {len(shape)} spatial axes, case "
                 f"'{dataset.cases[0].name}' has {len(shapes[0])}: train on either alone"
             )
-    channels = read_image(dataset.cases[0].images).channels
+    channels = _channels(dataset.cases[0])
     return Survey(tuple(shapes), channels, _label_names(dataset, values))
 
 
-def _look(case: Case, pipeline: Pipeline) -> tuple[tuple[int, ...], set[int]]:
+def _channels(case: Case | CachedCase) -> int:
+    if isinstance(case, CachedCase):
+        return case.image.shape[-1]
+    return read_image(case.images).channels
+
+
+def _look(case: Case | CachedCase, pipeline: Pipeline) -> tuple[tuple[int, ...], set[int]]:
+    if isinstance(case, CachedCase):
+        return case.label.shape, set(case.values)
     if case.label is None:
         raise InputError(f"case '{case.name}' has no label: training needs one")
     label = read_label(case.label)

@@ -3,19 +3,33 @@ import json
 import os
 import pickle
 import shutil
+import signal
+import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from segjax.data import _cache_layout as layout
 from segjax.data import _cache_make, _cache_pool
-from segjax.data.cache import CachedCase, open_cache, preprocess
-from segjax.data.datasets import Dataset, find_cases, load_case
-from segjax.data.formats import read_label, write_volume
+from segjax.data.cache import CachedCase, is_cache, open_cache, preprocess
+from segjax.data.datasets import Case, Dataset, Split, find_cases, load_case
+from segjax.data.formats import read_image, read_label, write_volume
 from segjax.data.phantom import write_dataset
-from segjax.data.pipeline import CropOrPad, MinMax, Pipeline, Reorient, Resample, ZScore
+from segjax.data.pipeline import (
+    BiasFieldCorrection,
+    CropOrPad,
+    HistogramStandardization,
+    MinMax,
+    Pipeline,
+    Reorient,
+    Resample,
+    Rescale,
+    ZScore,
+)
 from segjax.errors import InputError
 from segjax.volume import Volume
 
@@ -253,3 +267,396 @@ def test_default_number_of_workers_is_that_of_the_cores_but_at_most_8(monkeypatc
     for cores, workers in ((1, 1), (4, 4), (64, 8)):
         monkeypatch.setattr(_cache_pool, "cores", lambda cores=cores: cores)
         assert _cache_pool.default_workers() == workers
+
+
+# Stopped in the middle
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from segjax.data import _cache_make
+from segjax.data.cache import preprocess
+from segjax.data.datasets import find_cases
+from segjax.data.pipeline import MinMax, Pipeline
+
+saved = _cache_make._save
+
+def save(array, path):
+    saved(array, path)
+    print(path, flush=True)
+    if sys.argv[3] in str(path) and Path(sys.argv[1], "cases", "ms_000").exists():
+        input()  # for ever
+
+_cache_make._save = save
+preprocess(find_cases(sys.argv[2]), Pipeline((MinMax(),)), sys.argv[1], workers=1)
+"""
+
+
+@pytest.mark.parametrize("file", ["image.npy", "label.npy", "foreground.npy"])
+def test_killed_run_leaves_no_half_case_and_goes_on(file, heads, tmp_path):
+    out = tmp_path / "cache"
+    command = [sys.executable, "-c", PROGRAM, str(out), str(tmp_path / "heads"), file]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        for line in program.stdout:
+            if file.encode() in line and (out / "cases" / "ms_000").exists():
+                break
+        program.kill()
+    remains = [path for path in (out / "cases").iterdir() if path.name.startswith(".")]
+    assert [path.name for path in remains[0].iterdir()][-1:]  # it was in the middle of a case
+    assert [p.name for p in (out / "cases").iterdir() if p not in remains] == ["ms_000"]
+    with pytest.raises(InputError, match="is not finished; run segjax preprocess again"):
+        open_cache(out)
+    first = identity(CachedCase(out / "cases" / "ms_000"))
+    outcomes = preprocess(heads, Pipeline((MinMax(),)), out, workers=1)
+    assert states(outcomes) == ["unchanged", "made", "made"]
+    assert identity(open_cache(out).cases[0]) == first
+    assert sorted(p.name for p in (out / "cases").iterdir()) == ["ms_000", "ms_001", "ms_002"]
+
+
+def wait_for_ever(job: _cache_make.Job) -> _cache_make.Outcome:
+    (job.out / f"{os.getpid()}").touch()
+    time.sleep(600)
+    return _cache_make.Outcome(job.case.name, "made")
+
+
+def test_workers_end_with_their_parent(heads, tmp_path):
+    code = f"""
+from pathlib import Path
+from segjax.data import _cache_pool
+from tests.data.test_cache import jobs, wait_for_ever
+from segjax.data.datasets import find_cases
+if __name__ == "__main__":
+    list(_cache_pool.run(wait_for_ever, jobs(find_cases({str(tmp_path / "heads")!r}),
+         Path({str(tmp_path / "pids")!r})), 2))
+"""
+    (tmp_path / "pids").mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, str(script)], env=environment) as program:
+        workers = until(lambda: [int(path.name) for path in (tmp_path / "pids").iterdir()], 2)
+        program.kill()
+    until(lambda: [pid for pid in workers if not is_running(pid)], 2)
+
+
+def until(look, count: int) -> list:
+    for _ in range(600):
+        if len(found := look()) >= count:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"nothing happened: {found}")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")  # an orphan that nobody waits for is a zombie
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def die(job: _cache_make.Job) -> _cache_make.Outcome:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_killed_worker_is_reported(heads, tmp_path):
+    with pytest.raises(InputError, match=r"worker processes was killed.*use fewer workers"):
+        list(_cache_pool.run(die, jobs(heads, tmp_path), 2))
+
+
+def test_folder_in_use_is_refused(heads, tmp_path):
+    from segjax.files import locked
+
+    (tmp_path / "cache").mkdir()
+    with locked(tmp_path / "cache"), pytest.raises(InputError, match="another process"):
+        preprocess(heads, PIPELINE, tmp_path / "cache", workers=1)
+
+
+def test_full_disk_stops_everything_and_says_so(heads, tmp_path, monkeypatch):
+    saved, calls = _cache_make._save, []
+
+    def save(array, path):
+        calls.append(path)
+        if len(calls) > 4:  # in the middle of the second case
+            raise OSError(28, "No space left on device")
+        saved(array, path)
+
+    monkeypatch.setattr(_cache_make, "_save", save)
+    with pytest.raises(InputError, match=r"No space left on device; make room and run .* again"):
+        preprocess(heads, PIPELINE, tmp_path / "cache", workers=1)
+    assert len(calls) == 5  # the third case was not tried
+    monkeypatch.undo()
+    outcomes = preprocess(heads, PIPELINE, tmp_path / "cache", workers=1)
+    assert states(outcomes) == ["unchanged", "made", "made"]
+
+
+# Folders
+
+
+def test_folder_with_other_things_is_left_alone(heads, tmp_path):
+    with pytest.raises(InputError, match=r"heads: holds .*, and is no cache"):
+        preprocess(heads, PIPELINE, tmp_path / "heads", workers=1)
+    with pytest.raises(InputError, match=r"dataset\.json: is a file"):
+        preprocess(heads, PIPELINE, tmp_path / "heads" / "dataset.json", workers=1)
+    with pytest.raises(InputError, match="0 workers"):
+        preprocess(heads, PIPELINE, tmp_path / "cache", workers=0)
+
+
+def test_what_is_no_cache_is_not_opened(tmp_path):
+    assert not is_cache(tmp_path)
+    with pytest.raises(InputError, match=r"no manifest\.json"):
+        open_cache(tmp_path)
+    (tmp_path / "manifest.json").write_text("[]")
+    assert not is_cache(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"segjax_cache": 99}, "another version of segjax.*99, not 1"),
+        ({"complete": False}, "not finished"),
+        ({"cases": ["ms_000", "gone"]}, "gone: is gone"),
+    ],
+)
+def test_cache_that_cannot_be_used_is_refused(change, message, heads, tmp_path):
+    out = tmp_path / "cache"
+    preprocess(heads, PIPELINE, out, workers=1)
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps(manifest | change))
+    assert is_cache(out)
+    with pytest.raises(InputError, match=message):
+        open_cache(out)
+
+
+def test_manifest_that_lacks_something_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"segjax_cache": 1}')
+    with pytest.raises(InputError, match="'cases' is missing"):
+        open_cache(tmp_path)
+
+
+def test_damaged_case_says_what_to_do_and_is_made_again_once_deleted(heads, tmp_path):
+    out = tmp_path / "cache"
+    preprocess(heads, PIPELINE, out, workers=1)
+    case = open_cache(out).cases[1]
+    (case.folder / "image.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(InputError, match=r"ms_001: the cached case cannot be read.*delete"):
+        _ = case.image
+    (case.folder / "image.npy").unlink()
+    for read in (lambda: case.image, lambda: CachedCase(out / "nowhere").label):
+        with pytest.raises(InputError, match="cannot be read"):
+            read()
+    shutil.rmtree(case.folder)
+    assert states(preprocess(heads, PIPELINE, out, workers=1)) == ["unchanged", "made", "unchanged"]
+
+
+def test_label_that_changed_shape_is_not_taken_for_the_old_one(heads, tmp_path):
+    preprocess(heads, PIPELINE, tmp_path / "cache", workers=1)
+    other = Volume(np.zeros((3, 3, 3), np.uint8), np.eye(4))
+    write_volume(other, heads.cases[0].label, overwrite=True)
+    with pytest.raises(InputError, match="has changed; run segjax preprocess again"):
+        open_cache(tmp_path / "cache").cases[0].raw_label()
+
+
+# Steps that are slow or learn from the set
+
+
+SLOW = Pipeline((BiasFieldCorrection(iterations=(2,)), MinMax()))
+
+
+def early(out: Path) -> list[tuple[int, int]]:
+    files = sorted((out / "early").glob("*/image.npy"))
+    return [(file.stat().st_ino, file.stat().st_mtime_ns) for file in files]
+
+
+def test_slow_steps_are_not_done_again_when_later_ones_change(heads, tmp_path):
+    out = tmp_path / "cache"
+    preprocess(heads, SLOW, out, workers=1)
+    before = early(out)
+    assert len(before) == 3
+    other = Pipeline((SLOW.steps[0], Reorient("LPS"), ZScore()))
+    assert states(preprocess(heads, other, out, workers=1)) == ["made"] * 3
+    assert early(out) == before
+    fresh = tmp_path / "fresh"
+    preprocess(heads, other, fresh, workers=1)
+    for one, two in zip(open_cache(out).cases, open_cache(fresh).cases, strict=True):
+        np.testing.assert_array_equal(one.image, two.image)
+        np.testing.assert_array_equal(one.label, two.label)
+        assert one.histograms == two.histograms
+        assert len(one.grids) == 4
+
+
+def test_slow_steps_are_done_again_when_they_or_the_image_change(heads, tmp_path):
+    out = tmp_path / "cache"
+    preprocess(heads, SLOW, out, workers=1)
+    before = early(out)
+    shutil.copy(heads.cases[0].images[0], heads.cases[1].images[0])
+    preprocess(heads, SLOW, out, workers=1)
+    assert [a == b for a, b in zip(early(out), before, strict=True)] == [True, False, True]
+    stronger = Pipeline((BiasFieldCorrection(iterations=(3,)), MinMax()))
+    before = early(out)
+    preprocess(heads, stronger, out, workers=1)
+    assert not set(early(out)) & set(before)
+
+
+def test_changed_label_leaves_the_slow_steps_alone(heads, tmp_path):
+    out = tmp_path / "cache"
+    preprocess(heads, SLOW, out, workers=1)
+    before = early(out)
+    label = read_label(heads.cases[2].label)
+    write_volume(label.with_data(1 - label.data), heads.cases[2].label, overwrite=True)
+    assert states(preprocess(heads, SLOW, out, workers=1)) == ["unchanged", "unchanged", "made"]
+    assert early(out) == before
+
+
+def test_kept_images_may_be_deleted(heads, tmp_path):
+    out = tmp_path / "cache"
+    preprocess(heads, SLOW, out, workers=1)
+    shutil.rmtree(out / "early")
+    assert states(preprocess(heads, SLOW, out, workers=1)) == ["unchanged"] * 3
+
+
+NYUL = Pipeline((HistogramStandardization(), ZScore(), Rescale(-1.0, 1.0)))
+
+
+def test_landmarks_are_those_of_the_training_images_and_stay_in_the_manifest(heads, tmp_path):
+    out = tmp_path / "cache"
+    split = Split(train=("ms_000", "ms_002"), validation=("ms_001",))
+    preprocess(heads, NYUL, out, workers=1, split=split)
+    cache = open_cache(out)
+    images = [read_image(heads.cases[i].images) for i in (0, 2)]
+    assert cache.pipeline == NYUL.fit(lambda: images)
+    assert cache.requested == NYUL
+    assert cache.learned_from == ("ms_000", "ms_002")
+    expected = cache.pipeline.apply(read_image(heads.cases[1].images)).data
+    np.testing.assert_array_equal(cache.cases[1].image, expected)
+
+
+def test_landmarks_stay_when_a_case_is_added_until_they_are_refitted(heads, tmp_path):
+    out = tmp_path / "cache"
+    two = dataclasses.replace(heads, cases=heads.cases[:2])
+    preprocess(two, NYUL, out, workers=1)
+    before = open_cache(out).pipeline
+    assert states(preprocess(heads, NYUL, out, workers=1)) == ["unchanged", "unchanged", "made"]
+    assert open_cache(out).pipeline == before
+    assert states(preprocess(heads, NYUL, out, workers=1, refit=True)) == ["made"] * 3
+    assert open_cache(out).pipeline != before
+    assert open_cache(out).learned_from == ("ms_000", "ms_001", "ms_002")
+
+
+def test_landmarks_of_cases_that_a_split_keeps_apart_are_refused(heads, tmp_path):
+    out = tmp_path / "cache"
+    preprocess(heads, NYUL, out, workers=1)
+    split = Split(train=("ms_000", "ms_002"), validation=("ms_001",))
+    with pytest.raises(InputError, match="learned from case 'ms_001', which the split keeps apart"):
+        preprocess(heads, NYUL, out, workers=1, split=split)
+    preprocess(heads, NYUL, out, workers=1, split=split, refit=True)
+    assert open_cache(out).learned_from == split.train
+
+
+def test_split_of_other_cases_is_refused(heads, tmp_path):
+    split = Split(train=("ms_007",), validation=())
+    with pytest.raises(InputError, match="the split names case 'ms_007'"):
+        preprocess(heads, NYUL, tmp_path / "cache", workers=1, split=split)
+
+
+def test_landmarks_come_from_the_images_after_the_slow_steps(heads, tmp_path):
+    out = tmp_path / "cache"
+    heads.cases[1].images[0].write_bytes(b"no volume")
+    pipeline = Pipeline((SLOW.steps[0], *NYUL.steps))
+    outcomes = preprocess(heads, pipeline, out, workers=1)
+    assert states(outcomes) == ["made", "failed", "made"]
+    images = [read_image(heads.cases[i].images) for i in (0, 2)]
+    cache = open_cache(out)
+    assert cache.pipeline == pipeline.fit(lambda: images)
+    assert cache.learned_from == ("ms_000", "ms_002")
+    np.testing.assert_array_equal(cache.cases[0].image, cache.pipeline.apply(images[0]).data)
+
+
+def test_run_killed_while_learning_leaves_a_folder_to_go_on_with(heads, tmp_path, monkeypatch):
+    def stop(self, images):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "cache"
+    pipeline = Pipeline((SLOW.steps[0], *NYUL.steps))
+    monkeypatch.setattr(HistogramStandardization, "fit", stop)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(heads, pipeline, out, workers=1)
+    before = early(out)
+    assert len(before) == 3
+    monkeypatch.undo()
+    assert states(preprocess(heads, pipeline, out, workers=1)) == ["made"] * 3
+    assert early(out) == before
+
+
+def test_unreadable_image_is_left_out_of_learning(heads, tmp_path):
+    heads.cases[0].images[0].write_bytes(b"no volume")
+    outcomes = preprocess(heads, NYUL, tmp_path / "cache", workers=1)
+    assert states(outcomes) == ["failed", "made", "made"]
+
+
+def test_only_slow_steps_before_anything_is_learned_are_kept():
+    n4, nyul = BiasFieldCorrection(), HistogramStandardization()
+    for steps, kept in (
+        ((Reorient(), MinMax()), 0),
+        ((Reorient(), n4, MinMax()), 2),
+        ((nyul, n4), 0),
+        ((n4, nyul, n4), 1),
+    ):
+        assert _cache_make.kept_steps(Pipeline(steps)) == kept
+
+
+def test_histograms_count_voxels_above_the_lowest_value(tmp_path):
+    data = np.zeros((10, 10, 10), np.float32)
+    data[:5] = 100  # of 500 voxels over 0 ...
+    data[0] = 50  # ... 100 have half the value
+    data[0, 0, 0] = 1
+    (tmp_path / "images").mkdir()
+    write_volume(Volume(data, np.eye(4)), tmp_path / "images" / "a.nii.gz")
+    dataset = Dataset((Case("a", (tmp_path / "images" / "a.nii.gz",)),))
+    preprocess(dataset, Pipeline((MinMax(),)), tmp_path / "cache", workers=1)
+    (before,), (after,) = open_cache(tmp_path / "cache").cases[0].histograms
+    assert (before.low, before.high) == (1, 100)
+    assert (after.low, after.high) == (pytest.approx(0.01), 1)
+    for histogram in (before, after):
+        assert len(histogram.counts) == 100
+        assert [n for n in histogram.counts if n] == [1, 99, 400]
+
+
+def test_constant_image_has_an_empty_histogram():
+    counted = _cache_make.count_channels(Volume(np.full((4, 4), 7.0), np.eye(3)))
+    assert counted == [{"low": 7.0, "high": 7.0, "counts": [0] * 100}]
+
+
+# What a case depends on
+
+
+def test_folder_of_files_is_one_source(tmp_path):
+    series = tmp_path / "series"
+    series.mkdir()
+    for name in ("a", "b"):
+        (series / name).write_text(name)
+    first = layout.digest_files(series)
+    (source,) = layout.sources([series], {})
+    assert source["size"] == 2
+    assert layout.unchanged([series], {"sources": [source]})
+    (series / "b").write_text("c")
+    assert layout.digest_files(series) != first
+
+
+def test_missing_source_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"absent\.nii: cannot be read: No such file"):
+        layout.sources([tmp_path / "absent.nii"], {})
+    with pytest.raises(InputError, match=r"absent\.nii: cannot be read"):
+        layout.digest_files(tmp_path / "absent.nii")
+    assert not layout.unchanged([tmp_path / "absent.nii"], {})
+
+
+def test_peak_memory_is_told_where_the_system_tells_it(monkeypatch):
+    assert _cache_make.peak_megabytes() > 20
+    monkeypatch.setattr(_cache_make.Path, "read_text", lambda *a, **k: "VmRSS: 1 kB\n")
+    assert _cache_make.peak_megabytes() > 20
+    monkeypatch.setattr(_cache_make.sys, "platform", "win32")
+    assert _cache_make.peak_megabytes() == 0
