@@ -342,16 +342,25 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != "segjax"}
 
 
-def train(plan: Plan, run: str | Path) -> "FitResult":
+def train(
+    plan: Plan, run: str | Path, *, workers: int = 0, data_on_device: bool = False
+) -> "FitResult":
     """Carry out a plan, or go on with it; a training that is finished is not done again.
+
+    Args:
+        plan: What to train.
+        run: Folder of the run.
+        workers: Processes that draw batches; 0 takes a thread.
+        data_on_device: Whether to keep all training cases on the device.
 
     Raises:
         InputError: As :func:`segjax.train.fit.fit`.
     """
-    from segjax.train.fit import RunFinishedError, fit
+    from segjax.train.fit import Loading, RunFinishedError, fit
 
+    loading = Loading(workers, data_on_device)
     try:
-        return fit(plan.config, plan.dataset, plan.split, run)
+        return fit(plan.config, plan.dataset, plan.split, run, loading=loading)
     except RunFinishedError as finished:
         return finished.result
 

@@ -34,6 +34,7 @@ class Train:
         segjax train --data brains --out run --epochs 100 --patch-size 64 64 64
         segjax train --data brains --out run --loss tversky --alpha 0.7
         segjax train --data brains --out again --config run/config.json --seed 1
+        segjax train --data cache --out run --data-on-device
     """
 
     data: Annotated[Path, arg(metavar="DIR")]
@@ -70,6 +71,10 @@ class Train:
     """Stop after so many validations without a better Dice."""
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 0)")] = None
     """Of the split, the first weights and the order of training."""
+    workers: Annotated[int, arg(metavar="N")] = 0
+    """Processes that cut and augment patches; 0: the training does it on the side."""
+    data_on_device: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Keep all training cases on the GPU, and cut and augment patches there."""
     config: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
     """Settings as in a run's config.json, or some of them; options here win."""
 
@@ -88,7 +93,9 @@ class Train:
         settings = (*layers, self._settings())
         plan = workflow.plan(self.data, *settings, validation=self.validation, split=split)
         print_facts(describe_plan(plan), title=f"Training {self.out}")
-        result = workflow.train(plan, self.out)
+        result = workflow.train(
+            plan, self.out, workers=self.workers, data_on_device=self.data_on_device
+        )
         written = workflow.finish(self.out, plan.validation_cases)
         print_facts({"best Dice": _best(result), **written}, title="Done")
 

@@ -80,7 +80,7 @@ def test_other_settings_do_not_touch_a_run(data, run, capsys):
 
 def test_loss_and_settings_file_reach_the_configuration(data, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("segjax.workflow.train", lambda plan, run: seen.append(plan) or stop())
+    monkeypatch.setattr("segjax.workflow.train", lambda plan, *_, **__: seen.append(plan) or stop())
 
     def stop() -> None:
         raise KeyboardInterrupt
@@ -96,9 +96,23 @@ def test_loss_and_settings_file_reach_the_configuration(data, tmp_path, monkeypa
     assert plan.config.epochs == 1  # the command line wins
 
 
+def test_way_of_loading_reaches_the_training(data, tmp_path, monkeypatch):
+    seen = []
+
+    def fit(*arguments, loading):
+        seen.append(loading)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segjax.train.fit.fit", fit)
+    assert train(data, tmp_path / "run", "--workers", "3") == 130
+    assert train(data, tmp_path / "run", "--data-on-device") == 130
+    assert [(way.workers, way.on_device) for way in seen] == [(3, False), (0, True)]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--workers", "2", "--data-on-device"], "choose one of both"),
         (["--alpha", "0.7"], "--alpha belongs to the Tversky loss: add --loss tversky"),
         (["--loss", "dice", "--alpha", "0.7"], "--alpha belongs to the Tversky loss"),
         (["--loss", "hinge"], "hinge"),
