@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float32, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int32, Integer, UInt8
 
 from segjax.data.augment.transform import (
     Parameters,
@@ -20,10 +20,10 @@ from segjax.data.augment.transform import (
     Transform,
     apply_all,
 )
-from segjax.data.loader import Loader, PatchDraw
+from segjax.data.loader import Loader
 from segjax.errors import InputError
 
-__all__ = ["ResidentLoader", "device_memory"]
+__all__ = ["ResidentLoader", "augment_batch", "device_memory", "stack_parameters"]
 
 DeviceBatch = tuple[Float32[Array, "batch *patch channel"], Int32[Array, "batch *patch"]]
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -41,8 +41,8 @@ class _Draws(NamedTuple):
 
     cases: Int32[Any, " batch"]
     starts: Int32[Any, "batch rank"]
-    used: Bool[Any, " transforms"]
     parameters: tuple[Parameters, ...]
+    applied: Bool[Any, " transforms"]
 
 
 class ResidentLoader:
@@ -86,9 +86,7 @@ class ResidentLoader:
         self._before, self._shape = _common_shape(loader.shapes, loader.sampling.patch_size)
         _check_memory(self.nbytes, len(loader.cases), self._shape, fraction, self._device)
         self._cases = self._store()
-        shape = (*loader.sampling.patch_size, loader.channels)
-        self._identity = tuple(_host(t.identity(shape)) for t in loader.augment)
-        self._make = jax.jit(functools.partial(_batch, loader.augment, shape[:-1]))
+        self._make = jax.jit(functools.partial(_batch, loader.augment, loader.sampling.patch_size))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -110,7 +108,15 @@ class ResidentLoader:
             Images ``(batch, *patch, channel)`` float32 and labels ``(batch, *patch)`` int32, on
             the device.
         """
-        draws = _stack(self._loader.draw(step), self._identity, self._before)
+        drawn, loader = self._loader.draw(step), self._loader
+        parameters, applied = stack_parameters(
+            loader.augment,
+            [draw.parameters for draw in drawn],
+            (*loader.sampling.patch_size, loader.channels),
+        )
+        cases = np.array([draw.case for draw in drawn], np.int32)
+        starts = np.array([draw.corner for draw in drawn], np.int32) + self._before
+        draws = _Draws(cases, starts, parameters, applied)
         return self._make(self._cases, jax.device_put(draws, self._device))
 
     def _store(self) -> _Cases:
@@ -128,6 +134,83 @@ class ResidentLoader:
         within = zip(self._before, array.shape, strict=False)
         padded[tuple(slice(int(before), int(before) + size) for before, size in within)] = array
         return padded
+
+
+def stack_parameters(
+    transforms: tuple[Transform, ...],
+    drawn: Sequence[Sequence[Parameters | None]],
+    shape: tuple[int, ...],
+) -> tuple[tuple[Parameters, ...], Bool[np.ndarray, " transforms"]]:
+    """Stack the parameters of a batch, for :func:`augment_batch`.
+
+    Args:
+        transforms: What is applied to every image of the batch, in order.
+        drawn: For every image, what :func:`~segjax.data.augment.draw_all` drew.
+        shape: Of one image, ``(*spatial, channel)``.
+
+    Returns:
+        For every transform its parameters, with a first axis of the batch, those that change
+        nothing where it was not drawn; and whether it was drawn for any image.
+
+    Example:
+        >>> from segjax.data.augment import Gamma, draw_all
+        >>> rng, often = np.random.default_rng(0), (Gamma(probability=0.9),)
+        >>> drawn = [draw_all(rng, (8, 8, 1), often) for _ in range(4)]
+        >>> parameters, applied = stack_parameters(often, drawn, (8, 8, 1))
+        >>> parameters[0]["gamma"].shape, applied.tolist()
+        ((4, 1), [True])
+    """
+    by_transform = list(zip(*drawn, strict=True))
+    stacked = [
+        {
+            name: np.stack([(p or nothing)[name] for p in batch]).astype(value.dtype)
+            for name, value in nothing.items()
+        }
+        for batch, nothing in zip(by_transform, _identities(transforms, shape), strict=True)
+    ]
+    return tuple(stacked), np.array([any(batch) for batch in by_transform], bool)
+
+
+def augment_batch(
+    transforms: tuple[Transform, ...],
+    parameters: tuple[Parameters, ...],
+    applied: Bool[Array, " transforms"],
+    images: Float[Array, "batch *spatial channel"],
+    labels: Integer[Array, "batch *spatial"],
+) -> tuple[Float[Array, "batch *spatial channel"], Integer[Array, "batch *spatial"]]:
+    """Augment a batch on the device; pure, to be jitted with ``transforms`` static.
+
+    Neighbouring spatial transforms interpolate once; what no image has drawn is skipped.
+
+    Args:
+        transforms: What to apply to every image, in order.
+        parameters: Of :func:`stack_parameters`.
+        applied: As well.
+        images: The images.
+        labels: Their label maps.
+
+    Returns:
+        Images and label maps, changed alike.
+
+    Example:
+        >>> from segjax.data.augment import Flip, draw_all
+        >>> flip, rng = (Flip(probability=1.0),), np.random.default_rng(0)
+        >>> images = jnp.array([[[1.0], [2.0]], [[3.0], [4.0]]])
+        >>> drawn = [draw_all(rng, (2, 1), flip) for _ in images]
+        >>> stacked = stack_parameters(flip, drawn, (2, 1))
+        >>> augment_batch(flip, *stacked, images, jnp.array([[0, 1], [0, 1]]))[1].tolist()
+        [[1, 0], [1, 0]]
+    """
+    for row in _rows(transforms):
+        images, labels = lax.cond(
+            applied[row].any(),
+            functools.partial(_augment, transforms[row]),
+            lambda images, labels, _: (images, labels),
+            images,
+            labels,
+            parameters[row],
+        )
+    return images, labels
 
 
 def device_memory(device: jax.Device) -> int | None:
@@ -158,21 +241,13 @@ def _insert(store: Array, array: Array, index: ArrayLike) -> Array:
 
 
 def _batch(
-    transforms: Sequence[Transform], patch_size: tuple[int, ...], store: _Cases, draws: _Draws
+    transforms: tuple[Transform, ...], patch_size: tuple[int, ...], store: _Cases, draws: _Draws
 ) -> DeviceBatch:
     """Cut and augment all patches of a batch."""
     cut = jax.vmap(functools.partial(_cut, patch_size), (None, 0, 0))
     patches = cut(store.images, draws.cases, draws.starts)
     masks = cut(store.labels, draws.cases, draws.starts)
-    for row in _rows(transforms):
-        patches, masks = lax.cond(
-            draws.used[row].any(),
-            functools.partial(_augment, transforms[row]),
-            lambda patches, masks, _: (patches, masks),
-            patches,
-            masks,
-            draws.parameters[row],
-        )
+    patches, masks = augment_batch(transforms, draws.parameters, draws.applied, patches, masks)
     return patches, masks.astype(jnp.int32)
 
 
@@ -203,27 +278,13 @@ def _rows(transforms: Sequence[Transform]) -> list[slice]:
     return rows
 
 
-def _host(parameters: Parameters) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value) for name, value in parameters.items()}
-
-
-def _stack(
-    draws: Sequence[PatchDraw], identity: Sequence[Parameters], before: np.ndarray
-) -> _Draws:
-    """Stack the draws of a batch; what no patch has drawn is the identity, and not used."""
-    drawn = list(zip(*(draw.parameters for draw in draws), strict=True))
-    stacked = [
-        {
-            name: np.stack([(p or nothing)[name] for p in batch]).astype(value.dtype)
-            for name, value in nothing.items()
-        }
-        for batch, nothing in zip(drawn, identity, strict=True)
-    ]
-    return _Draws(
-        np.array([draw.case for draw in draws], np.int32),
-        np.array([draw.corner for draw in draws], np.int32) + before,
-        np.array([any(batch) for batch in drawn], bool),
-        tuple(stacked),
+@functools.lru_cache(maxsize=16)
+def _identities(
+    transforms: tuple[Transform, ...], shape: tuple[int, ...]
+) -> tuple[dict[str, np.ndarray], ...]:
+    return tuple(
+        {name: np.asarray(value) for name, value in transform.identity(shape).items()}
+        for transform in transforms
     )
 
 
