@@ -271,8 +271,14 @@ def plan(
         split = split_cases(names, validation=validation, test=test, seed=config.seed)
     if cache is not None:
         _warn_of_leak(cache, split)
-    images = _Images(cases_named(dataset, split.train))
-    return Plan(dataset, split, replace(config, pipeline=config.pipeline.fit(lambda: images)))
+    return Plan(dataset, split, _fitted(config, cases_named(dataset, split.train)))
+
+
+def _fitted(config: "TrainConfig", cases: Sequence[Any]) -> "TrainConfig":
+    """Let the steps of a pipeline that are not fitted learn from the images of cases."""
+    if config.pipeline.fitted:
+        return config
+    return replace(config, pipeline=config.pipeline.fit(lambda: _Images(cases)))
 
 
 def _of_cache(cache: Cache, pipeline: Pipeline | None) -> Dataset[CachedCase]:

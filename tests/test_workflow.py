@@ -1,4 +1,7 @@
+import csv
 import json
+import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,12 +10,22 @@ import numpy as np
 import pytest
 
 from segjax import workflow
-from segjax.data.datasets import Case
-from segjax.data.formats import write_volume
+from segjax.data.cache import CachedCase, Outcome, open_cache
+from segjax.data.datasets import Case, Split
+from segjax.data.formats import read_image, read_volume, write_volume
 from segjax.data.phantom import write_dataset
+from segjax.data.pipeline import CropOrPad, HistogramStandardization, Pipeline, Reorient, ZScore
 from segjax.errors import InputError
 from segjax.volume import Volume
-from segjax.workflow import Segmentation, check_all, plan, read_settings, segment
+from segjax.workflow import (
+    Segmentation,
+    check_all,
+    find_data,
+    plan,
+    read_settings,
+    read_steps,
+    segment,
+)
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +140,174 @@ def test_finished_training_is_not_done_again(data, tmp_path, monkeypatch):
 
     result = fit.FitResult(tmp_path, 3, 2, 0.9, 1.0)
 
-    def finished(*_: object) -> None:
+    def finished(*_: object, **__: object) -> None:
         raise fit.RunFinishedError(result)
 
     monkeypatch.setattr(fit, "fit", finished)
     assert workflow.train(plan(data), tmp_path) == result
+
+
+# Preprocessing
+
+
+PIPELINE = Pipeline((Reorient("LPS"), CropOrPad((16, 12, 16)), ZScore()))
+
+
+@pytest.fixture(scope="module")
+def cache(data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("caches") / "cache"
+    workflow.preprocess(find_data(data), PIPELINE, folder, workers=1)
+    return folder
+
+
+def test_data_are_found_however_they_lie(data, tmp_path):
+    labelled = find_data(data)
+    assert [case.name for case in labelled.cases] == [f"ms_{n:03d}" for n in range(5)]
+    assert labelled.labels == {0: "background", 1: "lesion"}
+    for bare in (find_data(data / "images"), find_data(without_labels(data, tmp_path))):
+        assert [case.name for case in bare.cases] == [case.name for case in labelled.cases]
+        assert {case.label for case in bare.cases} == {None}
+    (single,) = find_data(labelled.cases[0].images[0]).cases
+    assert single.images == labelled.cases[0].images
+    found = find_data(data, images=["ms_003.nii.gz"])
+    assert [case.name for case in found.cases] == ["images", "labels"]
+    with pytest.raises(InputError, match="name the images"):
+        find_data(data, label="lesions.nii.gz")
+
+
+def without_labels(data: Path, folder: Path) -> Path:
+    shutil.copytree(data / "images", folder / "images")
+    return folder
+
+
+def test_preprocessing_leaves_a_report_and_figures(data, cache):
+    assert {"report.csv", "figures", "manifest.json"} <= {path.name for path in cache.iterdir()}
+    assert {p.name for p in (cache / "figures").iterdir()} == {"histograms.png", "case.png"}
+    with (cache / "report.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == [f"ms_{n:03d}" for n in range(5)]
+    assert {row["state"] for row in rows} == {"made"}
+    again = workflow.preprocess(find_data(data), PIPELINE, cache, workers=1)
+    assert {outcome.state for outcome in again.outcomes} == {"unchanged"}
+    assert [o.seconds for o in again.outcomes] == [float(row["seconds"]) for row in rows]
+    assert again.early_megabytes == 0
+    assert all(path.exists() for path in again.written.values())
+
+
+def test_failed_cases_are_counted_and_the_first_is_explained(tmp_path):
+    good, bad = Outcome("a", "made"), Outcome("b", "failed", error="b.nii: broken")
+    workflow.check_outcomes([good, good], tmp_path)
+    with pytest.raises(InputError, match=r"^b\.nii: broken$"):
+        workflow.check_outcomes([bad], tmp_path)
+    with pytest.raises(InputError, match=r"b\.nii: broken \(1 of 2 cases failed; the others are"):
+        workflow.check_outcomes([good, bad], tmp_path)
+
+
+def test_cases_are_worth_having_without_figures(data, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    with pytest.warns(UserWarning, match="no figures: figures need matplotlib"):
+        done = workflow.preprocess(find_data(data), PIPELINE, tmp_path / "cache", workers=1)
+    assert set(done.written) == {"cases", "report"}
+
+
+def test_cache_without_a_single_case_has_no_figures(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"no volume")
+    done = workflow.preprocess(find_data(tmp_path), PIPELINE, tmp_path / "cache", workers=1)
+    assert set(done.written) == {"cases", "report"}
+
+
+def test_niftis_lie_where_the_processed_image_does(data, tmp_path):
+    workflow.preprocess(find_data(data), PIPELINE, tmp_path / "cache", workers=1)
+    opened = open_cache(tmp_path / "cache")
+    for _ in range(2):  # what is there stays
+        workflow.write_niftis(opened)
+    case = opened.cases[2]
+    image = read_volume(case.folder / "image.nii.gz")
+    expected = PIPELINE.apply(read_volume(data / "images" / "ms_002.nii.gz"))
+    np.testing.assert_allclose(image.affine, expected.affine, atol=1e-5)
+    np.testing.assert_array_equal(image.data, expected.data[..., 0])
+    label = read_volume(case.folder / "label.nii.gz")
+    np.testing.assert_array_equal(label.data, case.label)
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_steps_are_read_from_a_list_or_a_configuration(wrapped, tmp_path):
+    steps = PIPELINE.to_json()
+    path = tmp_path / "steps.json"
+    path.write_text(json.dumps({"pipeline": steps, "epochs": 3} if wrapped else steps))
+    assert read_steps(path) == PIPELINE
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not readable as JSON"),
+        ('{"epochs": 3}', "has no 'pipeline'"),
+        ('[{"step": "magic"}]', "unknown step 'magic'"),
+        ('"reorient"', "a pipeline is a list of steps"),
+    ],
+)
+def test_file_without_steps_is_named(text, message, tmp_path):
+    path = tmp_path / "steps.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"steps\.json: .*{message}"):
+        read_steps(path)
+
+
+# Training on what was preprocessed
+
+
+def test_cache_gives_a_training_its_pipeline_labels_shapes_and_channels(cache, data):
+    planned = plan(cache, validation=0.4)
+    raw = plan(data, {"pipeline": PIPELINE.to_json()}, validation=0.4)
+    assert planned.config == raw.config
+    assert planned.split == raw.split
+    assert all(isinstance(case, CachedCase) for case in planned.dataset.cases)
+    names = [case.name for case in planned.validation_cases]
+    assert names == list(planned.split.validation)
+    images = [case.images[0].name for case in planned.validation_cases]
+    assert images == [case.images[0].name for case in raw.validation_cases]
+
+
+def test_cache_of_other_steps_than_asked_for_is_refused(cache):
+    assert plan(cache, {"pipeline": PIPELINE.to_json()}).config.pipeline == PIPELINE
+    with pytest.raises(InputError, match="was preprocessed by other steps"):
+        plan(cache, {"pipeline": [{"step": "min-max"}]})
+
+
+NYUL = Pipeline((HistogramStandardization(), ZScore()))
+
+
+def test_steps_learn_from_the_training_cases_alone(data):
+    planned = plan(data, {"pipeline": NYUL.to_json(), "seed": 3}, validation=0.4)
+    cases = workflow.cases_named(planned.dataset, planned.split.train)
+    expected = NYUL.fit(lambda: [read_image(case.images) for case in cases])
+    assert planned.config.pipeline == expected
+    assert len(cases) == 3
+
+
+def test_given_split_is_taken(data):
+    split = Split(train=("ms_004", "ms_001"), validation=("ms_000",))
+    assert plan(data, split=split).split == split
+    with pytest.raises(InputError, match="the split names case 'ms_009'"):
+        plan(data, split=Split(train=("ms_009",), validation=()))
+
+
+def test_preprocessing_that_saw_the_validation_cases_is_pointed_out(data, tmp_path):
+    split = Split(train=("ms_000", "ms_001", "ms_002"), validation=("ms_003", "ms_004"))
+    for name, given in (("all", None), ("train", split)):
+        workflow.preprocess(find_data(data), NYUL, tmp_path / name, workers=1, split=given)
+    with pytest.warns(UserWarning, match="learned from 2 of the cases that are kept apart"):
+        plan(tmp_path / "all", split=split)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        planned = plan(tmp_path / "train", {"pipeline": NYUL.to_json()}, split=split)
+    assert planned.config.pipeline == open_cache(tmp_path / "train").pipeline
+
+
+def test_unlabelled_cache_cannot_be_trained_on(data, tmp_path):
+    workflow.preprocess(find_data(data / "images"), PIPELINE, tmp_path / "cache", workers=1)
+    with pytest.raises(InputError, match="'ms_000' has no label: training needs one"):
+        plan(tmp_path / "cache")

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from segjax.data.datasets import Case
+from segjax.data.dicom import is_dicom, series_files
 from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
-from segjax.files import atomic_path
+from segjax.files import atomic_path, reading
 
 FORMAT = 1  # raise it when a step's result or the files of a case change
 MANIFEST = "manifest.json"
 CASES, EARLY = "cases", "early"
 IMAGE, LABEL, FOREGROUND, RECORD = "image.npy", "label.npy", "foreground.npy", "case.json"
+_CHUNK = 2**20
 _KEYS = {"complete", "requested", "pipeline", "learned_from", "labels", "channels", "cases"}
 
 Source = Mapping[str, Any]
@@ -93,13 +95,13 @@ def record(folder: Path) -> dict[str, Any]:
 
 
 def sources(paths: Iterable[Path], before: Mapping[str, Any]) -> list[Source]:
-    """Look at the files that a case is made of.
+    """Look at the files that a case is made of; a DICOM file stands for its series.
 
     A file of the size and time that the record of an earlier run states keeps its digest; only
     another one is read.
 
     Args:
-        paths: Files, or folders of files.
+        paths: The files of a case.
         before: The record; may be empty.
 
     Raises:
@@ -139,25 +141,23 @@ def key(pipeline: Pipeline, found: Iterable[Source]) -> str:
 
 
 def digest_files(path: Path) -> str:
-    """Return a digest of the content of a file, or of the names and files of a folder.
+    """Return a digest of the content of a file, or of the files of a DICOM series in order.
 
     Raises:
         InputError: A file cannot be read.
     """
     total = hashlib.blake2b(digest_size=20)
-    try:
-        for file in _files(path):
-            total.update(str(file.relative_to(path)).encode())
-            with file.open("rb") as stream:
-                total.update(hashlib.file_digest(stream, "blake2b").digest())
-    except OSError as error:
-        raise InputError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
+    series = path.is_dir() or is_dicom(path)
+    for file in series_files(path) if series else (path,):
+        with reading(file) as stream:
+            while chunk := stream.read(_CHUNK):
+                total.update(chunk)
     return total.hexdigest()
 
 
 def _look(path: Path) -> dict[str, Any]:
     try:
-        states = [file.stat() for file in _files(path)]
+        states = [file.stat() for file in _beside(path)]
     except OSError as error:
         raise InputError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
     return {
@@ -167,11 +167,13 @@ def _look(path: Path) -> dict[str, Any]:
     }
 
 
-def _files(path: Path) -> list[Path]:
-    """List a file alone, or all files of a folder."""
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.rglob("*") if file.is_file())
+def _beside(path: Path) -> list[Path]:
+    """List the files that a source may be made of: the file, or all beside a DICOM file."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    if is_dicom(path):
+        return sorted(file for file in path.parent.iterdir() if file.is_file())
+    return [path]
 
 
 def files_of(case: Case) -> tuple[Path, ...]:

@@ -16,7 +16,8 @@ import pytest
 from segjax.data import _cache_layout as layout
 from segjax.data import _cache_make, _cache_pool
 from segjax.data.cache import CachedCase, is_cache, open_cache, preprocess
-from segjax.data.datasets import Case, Dataset, Split, find_cases, load_case
+from segjax.data.datasets import Case, Dataset, Split, find_cases, find_images, load_case
+from segjax.data.dicom import series_files
 from segjax.data.formats import read_image, read_label, write_volume
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import (
@@ -633,23 +634,42 @@ def test_constant_image_has_an_empty_histogram():
 # What a case depends on
 
 
-def test_folder_of_files_is_one_source(tmp_path):
-    series = tmp_path / "series"
-    series.mkdir()
-    for name in ("a", "b"):
-        (series / name).write_text(name)
-    first = layout.digest_files(series)
+@pytest.fixture
+def series(data_dir, tmp_path) -> Path:
+    """A DICOM series of three slices."""
+    (tmp_path / "series").mkdir()
+    for file in series_files(data_dir / "dicom" / "flair_oblique")[:3]:
+        shutil.copy(file, tmp_path / "series")
+    return tmp_path / "series"
+
+
+def test_all_files_of_a_dicom_series_count(series, tmp_path):
+    dataset = Dataset(tuple(find_images([series])))
+    assert len(dataset.cases[0].images) == 1
+    assert states(preprocess(dataset, Pipeline(), tmp_path / "cache", workers=1)) == ["made"]
+    first, second, _ = sorted(series.iterdir())
+    first.touch()
+    (series / "note.txt").write_text("no image")
+    assert states(preprocess(dataset, Pipeline(), tmp_path / "cache", workers=1)) == ["unchanged"]
+    content = bytearray(second.read_bytes())
+    content[-100] ^= 1  # a voxel
+    second.write_bytes(content)
+    assert states(preprocess(dataset, Pipeline(), tmp_path / "cache", workers=1)) == ["made"]
+
+
+def test_folder_of_a_dicom_series_is_one_source(series):
     (source,) = layout.sources([series], {})
-    assert source["size"] == 2
+    assert source["size"] == sum(file.stat().st_size for file in series.iterdir())
     assert layout.unchanged([series], {"sources": [source]})
-    (series / "b").write_text("c")
-    assert layout.digest_files(series) != first
+    sorted(series.iterdir())[-1].unlink()
+    assert not layout.unchanged([series], {"sources": [source]})
+    assert layout.digest_files(series) != source["digest"]
 
 
 def test_missing_source_is_named(tmp_path):
     with pytest.raises(InputError, match=r"absent\.nii: cannot be read: No such file"):
         layout.sources([tmp_path / "absent.nii"], {})
-    with pytest.raises(InputError, match=r"absent\.nii: cannot be read"):
+    with pytest.raises(InputError, match=r"absent\.nii: there is no such file"):
         layout.digest_files(tmp_path / "absent.nii")
     assert not layout.unchanged([tmp_path / "absent.nii"], {})
 
