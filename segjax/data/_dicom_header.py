@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import MutableSequence
+from collections.abc import Iterator, MutableSequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,11 +15,12 @@ from segjax.files import reading
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Frame", "Pixels", "is_dicom", "read_dataset", "read_frames", "values"]
+__all__ = ["Frame", "Pixels", "is_dicom", "quiet", "read_dataset", "read_frames", "values"]
 
 _PREAMBLE = 128
 _MOST_BYTES = 16 * 2**30  # stated bound on the voxels of one series
 _MOST_PIXELS = 2**26  # of one frame
+_MOST_FRAMES = 2**16  # of one file
 _UNDEFINED = 0xFFFFFFFF
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _FARTHEST = 1e6  # mm; nothing in a scanner is a kilometre away
@@ -139,6 +141,14 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what pydicom says of odd values; those that matter are checked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def read_dataset(path: Path) -> "Dataset":
     """Read the whole header of a file, without its pixels.
 
@@ -165,10 +175,11 @@ def read_frames(path: Path) -> tuple[Frame, ...]:
 
 @lru_cache(maxsize=2**14)
 def _read_frames(path: Path, size: int, _changed: int) -> tuple[Frame, ...]:
-    with reading(path) as stream:
+    with reading(path) as stream, quiet():
         dataset = _parse(path, stream, _TAGS)
         try:
             if not (dataset.get("Rows") and dataset.get("Columns")):
+                _check_no_image(path, dataset)
                 return ()
             pixels = _pixels(path, dataset, stream, size)
             return tuple(_frame(_Facts(dataset, i), pixels) for i in range(pixels.frames))
@@ -186,8 +197,7 @@ def _parse(path: Path, stream: BinaryIO, tags: Any) -> "Dataset":
     if not is_dicom(path):
         raise InputError(f"{path}: is no DICOM file")
     try:
-        with warnings.catch_warnings(), disable_value_validation():
-            warnings.simplefilter("ignore")  # of odd values; those that matter are checked
+        with quiet(), disable_value_validation():
             if str(read_file_meta_info(path).get("TransferSyntaxUID")) == _DEFLATED:
                 raise InputError(f"{path}: is deflated as a whole; convert it with dcmconv first")
             return dcmread(stream, stop_before_pixels=True, specific_tags=tags)
@@ -198,8 +208,18 @@ def _parse(path: Path, stream: BinaryIO, tags: Any) -> "Dataset":
 
 
 def _corrupt(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = _printable(str(error)) or type(error).__name__
     return InputError(f"{path}: its DICOM header is corrupt: {reason[:200]}")
+
+
+def _check_no_image(path: Path, dataset: "Dataset") -> None:
+    """Refuse what should be an image: a cut header, not a report, has no rows."""
+    from pydicom.uid import UID
+
+    meta = dataset.file_meta
+    kind = UID(str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or ""))
+    if not kind or "Image" in kind.name:
+        raise InputError(f"{path}: is truncated, or an image without rows and columns")
 
 
 class _Facts:
@@ -246,7 +266,11 @@ def values(dataset: "Dataset", keyword: str) -> tuple[Any, ...]:
 
 
 def _text(word: Any) -> str:
-    return word.strip() if isinstance(word, str) else f"{float(word):.6g}"
+    return _printable(word) if isinstance(word, str) else f"{float(word):.6g}"
+
+
+def _printable(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _pixels(path: Path, dataset: "Dataset", stream: BinaryIO, size: int) -> Pixels:
@@ -267,7 +291,7 @@ def _pixels(path: Path, dataset: "Dataset", stream: BinaryIO, size: int) -> Pixe
     offset, length = _pixel_data(path, dataset, stream)
     pixels = Pixels(
         file=path,
-        syntax=str(dataset.file_meta.get("TransferSyntaxUID", "")),
+        syntax=_printable(str(dataset.file_meta.get("TransferSyntaxUID", ""))),
         offset=offset,
         length=length,
         shape=(rows, columns),
@@ -300,10 +324,11 @@ def _check_size(pixels: Pixels, size: int) -> None:
     rows, columns = pixels.shape
     row = columns * pixels.bits[0] // 8
     stated, there = row * rows * pixels.frames, size - pixels.offset
-    if pixels.frames < 1 or rows * columns > _MOST_PIXELS or stated > _MOST_BYTES:
+    few = 1 <= pixels.frames <= _MOST_FRAMES
+    if not few or rows * columns > _MOST_PIXELS or stated > _MOST_BYTES:
         raise InputError(
             f"{pixels.file}: states {pixels.frames} frames of {columns}×{rows} pixels; at most "
-            f"{_MOST_PIXELS:,} pixels in a frame and {_MOST_BYTES:,} bytes are read"
+            f"{_MOST_FRAMES:,} frames of {_MOST_PIXELS:,} pixels and {_MOST_BYTES:,} bytes are read"
         )
     if pixels.length is None:
         if pixels.frames * _LEAST_COMPRESSED > there:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from segjax.data import _dicom_geometry as geometry
 from segjax.data._dcm2niix import read_with_dcm2niix
 from segjax.data._dicom_facts import acquisition_facts, identifying_facts
-from segjax.data._dicom_header import Frame, is_dicom, read_dataset, read_frames
+from segjax.data._dicom_header import Frame, is_dicom, quiet, read_dataset, read_frames
 from segjax.data._dicom_pixels import read_slices
 from segjax.data.nifti import write_nifti
 from segjax.data.spatial import Grid
@@ -215,8 +215,9 @@ def sidecar(series: Series, *, identifiers: bool = False) -> dict[str, Any]:
     """
     dataset = read_dataset(series.files[0])
     try:
-        facts = acquisition_facts(dataset)
-        return facts | identifying_facts(dataset) if identifiers else facts
+        with quiet():
+            facts = acquisition_facts(dataset)
+            return facts | identifying_facts(dataset) if identifiers else facts
     except Exception as error:  # pydicom names no closed set of errors
         raise InputError(f"{series.files[0]}: its DICOM header is corrupt: {error}") from error
 

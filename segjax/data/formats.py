@@ -67,8 +67,9 @@ def read_volume(path: PathLike) -> Volume:
         >>> read_volume(path).spatial_shape
         (4, 5, 6)
     """
-    named = Path(path).name.lower().endswith(IMAGE_SUFFIXES)
-    if Path(path).is_dir() or (not named and is_dicom(Path(path))):
+    name = Path(path).name.lower()
+    mark = not name.endswith(IMAGE_SUFFIXES) and (name.endswith(".dcm") or is_dicom(Path(path)))
+    if mark or Path(path).is_dir():
         return read_dicom(path)
     return _READERS[_suffix(path)](path)
 

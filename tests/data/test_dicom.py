@@ -639,12 +639,29 @@ def test_images_without_a_position_are_left_out_with_a_word(tmp_path):
 
 def test_what_holds_no_image_is_passed_over(tmp_path):
     write(tmp_path, values())
-    report = dataset(values()[0])
+    report = dataset(values()[0], SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")  # text
     del report.Rows, report.Columns, report.PixelData
     save(report, tmp_path / "report")
     assert read_dicom(tmp_path).data.shape == (5, 6, 4)
     with pytest.raises(InputError, match="report: holds no image"):
         read_dicom(tmp_path / "report")
+
+
+def test_an_image_cut_before_its_size_is_not_passed_over(tmp_path):
+    write(tmp_path, values(), names=["a", "b", "c", "d"])
+    content = (tmp_path / "d").read_bytes()
+    (tmp_path / "d").write_bytes(content[: content.index(b"\x28\0\x10\0")])
+    with pytest.raises(InputError, match="d: is truncated, or an image without rows and columns"):
+        read_dicom(tmp_path)
+
+
+def test_messages_are_one_line_whatever_the_header_holds(tmp_path):
+    for number in (1, 2):
+        text = "line one\nline two\x1b[31m"
+        tags = {"SeriesNumber": number, "SeriesInstanceUID": f"1.{number}"}
+        write(tmp_path / str(number), values(), SeriesDescription=text, **tags)
+    with pytest.raises(InputError, match=r"1 \(line one line two \[31m, 4 slices"):
+        read_dicom(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["none", "none.dcm"])
@@ -688,7 +705,8 @@ def test_pixels_are_not_read_while_series_are_looked_for(tmp_path):
         ({"Rows": 4}, r"take 40 bytes, but it states 60"),
         ({"NumberOfFrames": 2}, r"2 frames of 5×6 pixels take 120 bytes"),
         ({"NumberOfFrames": 0}, "states 0 frames"),
-        ({"Rows": 65535, "Columns": 65535}, "at most 67,108,864 pixels in a frame and 17,179,869,"),
+        ({"NumberOfFrames": 65_537}, "states 65537 frames"),
+        ({"Rows": 65535, "Columns": 65535}, "at most 65,536 frames of 67,108,864 pixels and 17,"),
         ({"PixelSpacing": [0, 1]}, "header is corrupt: PixelSpacing is"),
         ({"PixelSpacing": [1, 1, 1]}, "header is corrupt: PixelSpacing is"),
         ({"ImagePositionPatient": [0, 1]}, "header is corrupt: ImagePositionPatient is"),
