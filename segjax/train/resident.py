@@ -1,7 +1,6 @@
 """Keep all cases on the device, and cut and augment patches there."""
 
 import functools
-import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +13,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Float32, Int32, Integer, UInt8
 
-from segjax.data.augment.transform import (
-    Parameters,
-    SpatialTransform,
-    Transform,
-    apply_all,
-)
-from segjax.data.loader import Loader
+from segjax.data.augment.transform import Parameters, Transform, apply_all
+from segjax.data.loader import Loader, rows
 from segjax.errors import InputError
 
 __all__ = ["ResidentLoader", "augment_batch", "device_memory", "stack_parameters"]
@@ -201,7 +195,7 @@ def augment_batch(
         >>> augment_batch(flip, *stacked, images, jnp.array([[0, 1], [0, 1]]))[1].tolist()
         [[1, 0], [1, 0]]
     """
-    for row in _rows(transforms):
+    for row in rows(transforms):
         images, labels = lax.cond(
             applied[row].any(),
             functools.partial(_augment, transforms[row]),
@@ -265,17 +259,6 @@ def _augment(
         return image.astype(patches.dtype), label.astype(masks.dtype)
 
     return jax.vmap(one)(patches, masks, parameters)
-
-
-def _rows(transforms: Sequence[Transform]) -> list[slice]:
-    """Group transforms that are skipped together: spatial ones in a row interpolate once."""
-    rows, start = [], 0
-    for spatial, group in itertools.groupby(transforms, lambda t: isinstance(t, SpatialTransform)):
-        stop = start + len(list(group))
-        steps = [start, stop] if spatial else range(start, stop + 1)
-        rows += [slice(*bounds) for bounds in itertools.pairwise(steps)]
-        start = stop
-    return rows
 
 
 @functools.lru_cache(maxsize=16)

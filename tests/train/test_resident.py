@@ -10,7 +10,7 @@ from segjax.data import augment
 from segjax.data.augment import registry
 from segjax.data.augment.noise import Noise
 from segjax.data.datasets import LoadedCase
-from segjax.data.loader import Loader, Sampling, prefetch
+from segjax.data.loader import Loader, Sampling, prefetch, rows
 from segjax.errors import InputError
 from segjax.train import resident
 from segjax.train.resident import ResidentLoader, device_memory
@@ -62,6 +62,21 @@ def test_all_transforms_together_give_the_batch_of_the_loader_in_3d():
     every = registry.from_json([{"transform": name} for name in registry.names()])
     some = [dataclasses.replace(transform, probability=0.4) for transform in every]
     assert_agree(make_loader(some, 3, channels=2), range(3))
+
+
+def test_spatial_transforms_interpolate_equally_often_on_host_and_device():
+    """Whatever is drawn of them, and whatever of what lies between."""
+    often = {"probability": 0.5}
+    transforms = (
+        augment.Affine(**often),
+        augment.Noise(**often),
+        augment.Affine(**often),
+        augment.Elastic(**often),
+        augment.Affine(**often),
+        augment.Affine(fill=0.0, **often),
+    )
+    assert rows(transforms) == [slice(0, 1), slice(1, 2), slice(2, 4), slice(4, 5), slice(5, 6)]
+    assert_agree(make_loader(transforms, 2, batch_size=12), range(3))
 
 
 def test_patches_larger_than_cases_are_padded_with_zeros():
