@@ -18,11 +18,13 @@ from segjax.cli.export import Export
 from segjax.cli.info import Info
 from segjax.cli.predict import Predict
 from segjax.cli.preprocess import Preprocess
+from segjax.cli.preview import Preview
 from segjax.cli.train import Train
 
 COMMANDS: dict[str, type] = {
     "demo": Demo,
     "preprocess": Preprocess,
+    "preview": Preview,
     "train": Train,
     "export": Export,
     "predict": Predict,

@@ -5,7 +5,7 @@ follow the radiological convention, and letters name the sides of the patient.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +22,10 @@ from segjax.volume import Volume
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-__all__ = ["dice_by_case", "learning_curves", "overlay"]
+__all__ = ["dice_by_case", "learning_curves", "overlay", "picture"]
 
 PathLike = str | os.PathLike[str]
 
@@ -136,6 +137,32 @@ def dice_by_case(metrics_csv: PathLike, path: PathLike, *, overwrite: bool = Fal
         _style(axes, ylabel="Dice", title=f"Validation cases, epoch {epoch}")
 
 
+@contextmanager
+def picture(path: PathLike, *, overwrite: bool = False) -> Iterator[Callable[["Figure"], None]]:
+    """Yield a function that writes a figure, after a check that it may.
+
+    Args:
+        path: File to write; its suffix gives the format (.png, .pdf, .svg).
+        overwrite: Replace a file that is there already.
+
+    Yields:
+        A function of the figure, to be called once.
+
+    Raises:
+        InputError: When the file exists already, the format is unknown or matplotlib is missing;
+            before anything is drawn.
+
+    Example:
+        >>> with picture("preview.png") as save:  # doctest: +SKIP
+        ...     save(figure)
+    """
+    canvas, _ = _matplotlib()
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        if temporary.suffix.removeprefix(".") not in canvas.get_supported_filetypes():
+            raise InputError(f"{path}: is no picture; use .png, .pdf or .svg")
+        yield lambda figure: figure.savefig(temporary, dpi=_DPI)
+
+
 @dataclass(frozen=True, eq=False)
 class _Layer:
     """A set of pixels, and how it is named and coloured."""
@@ -149,18 +176,26 @@ class _Layer:
 @contextmanager
 def _figure(path: PathLike, size: tuple[float, float], *, overwrite: bool) -> Iterator["Figure"]:
     """Yield an empty figure of ``size`` inches, which is written when the block ends well."""
+    with picture(path, overwrite=overwrite) as save:
+        figure = _new_figure(size)
+        yield figure
+        save(figure)
+
+
+def _new_figure(size: tuple[float, float]) -> "Figure":
+    canvas, figure_type = _matplotlib()
+    figure = figure_type(size, layout="constrained", facecolor="white")
+    canvas(figure)
+    return figure
+
+
+def _matplotlib() -> tuple[type["FigureCanvasAgg"], type["Figure"]]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError("figures need matplotlib: pip install 'segjax[train]'") from error
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        figure = Figure(size, layout="constrained", facecolor="white")
-        formats = FigureCanvasAgg(figure).get_supported_filetypes()
-        if temporary.suffix.removeprefix(".") not in formats:
-            raise InputError(f"{path}: is no picture; use .png, .pdf or .svg")
-        yield figure
-        figure.savefig(temporary, dpi=_DPI)
+    return FigureCanvasAgg, Figure
 
 
 def _label_layers(mask: np.ndarray, labels: Sequence[str]) -> list[_Layer]:

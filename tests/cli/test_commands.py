@@ -207,3 +207,16 @@ def test_info_tells_of_every_kind_of_thing(data, run, capsys):
         assert str(path) in text
         for word in words:
             assert word in text
+
+
+def test_preview_draws_a_case_and_its_label(data, tmp_path, capsys):
+    image, label = (str(next((data / kind).iterdir())) for kind in ("images", "labels"))
+    out = tmp_path / "preview.png"
+    options = ["-o", str(out), "--recipe", "meningioma-2d", "--range", "-1", "1", "--draws", "1"]
+    assert main(["preview", image, label, *options]) == 0
+    assert f"preview  {out}" in capsys.readouterr().out
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert main(["preview", image, *options]) == 1
+    assert f"{out}: " in capsys.readouterr().err
+    assert main(["preview", image, "-o", str(tmp_path / "b.png"), "--recipe", "none"]) == 1
+    assert "unknown recipe 'none': known are " in capsys.readouterr().err

@@ -31,17 +31,20 @@ def test_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"segjax {segjax.__version__}\n"
 
 
+COMMANDS = ["demo", "preprocess", "preview", "train", "export", "predict", "evaluate", "info"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_help_shows_every_command_and_an_example_of_each_main_one(arguments, capsys):
     assert main(arguments) == 0
     text = capsys.readouterr().out
-    for command in ("demo", "preprocess", "train", "export", "predict", "evaluate", "info"):
+    for command in COMMANDS:
         assert f"• {command} " in text
     assert "segjax train --data brains --model mpunet++ --out run" in text
     assert "--debug" in text
 
 
-@pytest.mark.parametrize("command", ["demo", "preprocess", "train", "export", "predict", "evaluate", "info"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_gives_examples_and_explains_every_option(command, capsys):
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out

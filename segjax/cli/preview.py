@@ -1,0 +1,58 @@
+"""``segjax preview``: what augmentation does to a case."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Draw a case as augmentation changes it, one row for each transform.
+
+    The first column shows the case as it is; the others, what is drawn at random. In
+    the last row all transforms follow each other, with the probabilities of training.
+
+    Examples:
+        segjax preview flair.nii.gz lesions.nii.gz -o preview.png --recipe ms-7t
+        segjax preview slice.png mask.png -o preview.png --recipe meningioma-2d --range -1 1
+        segjax preview flair.nii.gz -o preview.png     # every transform there is
+    """
+
+    image: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    """Image or volume."""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
+    """Picture to write (.png, .pdf, .svg)."""
+    label: Annotated[
+        Positional[Path | None], arg(metavar="[LABEL]", help_behavior_hint="(default: none)")
+    ] = None
+    """Its labels, which are outlined."""
+    recipe: Annotated[
+        str | None, arg(metavar="NAME", help_behavior_hint="(default: every transform)")
+    ] = None
+    """Augmentation of a study: meningioma-2d or ms-7t."""
+    range: Annotated[tuple[float, float], arg(metavar="LOW HIGH")] = (0.0, 1.0)
+    """Intensities that the image is scaled to first."""
+    draws: Annotated[int, arg(metavar="N")] = 4
+    """Columns of random draws."""
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """Seed of all draws."""
+    overwrite: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Replace the picture if it exists."""
+
+    def __call__(self) -> None:
+        """Write the picture."""
+        from segjax.cli.console import print_facts
+        from segjax.data.formats import read_image, read_label
+        from segjax.data.intensity import rescale
+        from segjax.evaluate.plots import picture
+        from segjax.evaluate.preview import preview_figure, preview_transforms
+
+        with picture(self.out, overwrite=self.overwrite) as save:
+            image = read_image(self.image)
+            label = read_label(self.label) if self.label else None
+            image = image.with_data(rescale(image.data, *self.range))
+            transforms = preview_transforms(self.recipe)
+            save(preview_figure(image, label, transforms, seed=self.seed, columns=self.draws))
+        print_facts({"preview": self.out})
