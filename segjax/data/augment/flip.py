@@ -71,6 +71,9 @@ class Flip:
         return self._flip(label, parameters, xp)
 
     def _flip(self, array: Any, parameters: Parameters, xp: ModuleType) -> Any:
+        flipped = parameters["flipped"]
+        if xp is np:
+            return np.flip(array, [axis for i, axis in enumerate(self.axes) if flipped[i]])
         for i, axis in enumerate(self.axes):
-            array = xp.where(parameters["flipped"][i], xp.flip(array, axis), array)
+            array = xp.where(flipped[i], xp.flip(array, axis), array)
         return array
