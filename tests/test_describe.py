@@ -1,11 +1,14 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from segjax.data.datasets import Split, write_split
+from segjax.data.cache import preprocess
+from segjax.data.datasets import Dataset, Split, write_split
 from segjax.data.formats import write_volume
 from segjax.data.phantom import write_dataset
+from segjax.data.pipeline import HistogramStandardization, Pipeline, Resample
 from segjax.describe import describe, describe_plan
 from segjax.errors import InputError
 from segjax.train.config import TrainConfig, write_config
@@ -136,3 +139,36 @@ def test_unknown_paths_and_folders_are_named(tmp_path):
         describe(tmp_path / "absent.nii")
     with pytest.raises(InputError, match="no dataset found"):
         describe(tmp_path)
+
+
+def test_cache_tells_its_cases_steps_and_what_they_learned_from(tmp_path):
+    heads = write_dataset(tmp_path / "heads", count=3, shape=(16, 16, 16))
+    pipeline = Pipeline((Resample((2.0, 1.0, 1.0)), HistogramStandardization()))
+    split = Split(train=("ms_000", "ms_002"), validation=("ms_001",))
+    preprocess(heads, pipeline, tmp_path / "cache", workers=1, split=split)
+    facts = describe(tmp_path / "cache")
+    assert facts["kind"] == "cache made by segjax preprocess"
+    assert facts["cases"] == "3"
+    assert facts["channels"] == "FLAIR"
+    assert facts["shape"] == "8 × 16 × 16 voxels"
+    assert facts["spacing"] == "2 × 1 × 1 mm"
+    assert facts["labels"] == "background, lesion"
+    assert facts["preprocessing"].startswith("resample (2 × 1 × 1), then histogram-standard")
+    assert facts["preprocessing"].endswith("(learned from 2 cases)")
+    assert facts["size"].endswith(" MB")
+
+
+def test_cache_without_names_or_labels_says_so(tmp_path):
+    heads = write_dataset(tmp_path / "heads", count=1, shape=(16, 16, 16))
+    for labelled, labels in ((True, "0, 1"), (False, "none")):
+        (case,) = heads.cases
+        dataset = Dataset((case if labelled else replace(case, label=None),))
+        preprocess(dataset, Pipeline(), tmp_path / f"cache{labelled}", workers=1)
+        facts = describe(tmp_path / f"cache{labelled}")
+        assert (facts["labels"], facts["channels"]) == (labels, "1")
+        assert facts["preprocessing"] == "none"
+
+
+def test_cache_without_a_case_has_no_shape(tmp_path):
+    preprocess(Dataset(()), Pipeline(), tmp_path / "cache", workers=1)
+    assert set(describe(tmp_path / "cache")) == {"kind", "cases", "preprocessing", "size"}

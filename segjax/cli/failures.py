@@ -57,8 +57,9 @@ def _exit_code(error: BaseException) -> int:
 
 def _line(error: BaseException, arguments: Sequence[str]) -> str:
     if isinstance(error, KeyboardInterrupt):
-        again = "; the same command again goes on from the last checkpoint"
-        return "interrupted" + (again if "train" in arguments[:1] else "")
+        again = {"train": " from the last checkpoint", "preprocess": " where it stopped"}
+        where = again.get(next(iter(arguments), ""))
+        return "interrupted" + (f"; the same command again goes on{where}" if where else "")
     return "error: " + " ".join(_message(error, arguments).split())
 
 

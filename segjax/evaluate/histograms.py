@@ -20,7 +20,7 @@ __all__ = ["before_and_after", "histograms"]
 
 PathLike = str | os.PathLike[str]
 _SMOOTH = 1.5  # bins: scaled integers fall into bins unevenly
-_FAINTEST = 0.05  # opacity of one of very many lines
+_FAINTEST = 0.02  # opacity of one of very many lines
 
 
 def histograms(cache: Cache, path: PathLike, *, title: str = "", overwrite: bool = False) -> None:

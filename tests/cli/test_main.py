@@ -180,6 +180,15 @@ def test_interrupted_training_says_how_to_go_on(monkeypatch, capsys):
     assert "the same command again goes on" in capsys.readouterr().err
 
 
+def test_interrupted_preprocessing_says_how_to_go_on(monkeypatch, capsys):
+    def find(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segjax.workflow.find_data", find)
+    assert main(["preprocess", "in", "out", "--preset", "meningioma-2d"]) == 130
+    assert "the same command again goes on where it stopped" in capsys.readouterr().err
+
+
 def test_interrupt_prints_one_line_and_exits_with_130(monkeypatch, capsys):
     fail_with(monkeypatch, KeyboardInterrupt())
     assert main(["info", "x"]) == 130
