@@ -1,8 +1,6 @@
 """Work on single axes of an image, shared by transforms whose axis is drawn or lies in k-space."""
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import add
 from types import ModuleType
 from typing import Any
 
@@ -18,9 +16,13 @@ __all__ = [
     "check_whole",
     "filtered",
     "half_response",
+    "multiply_lines",
     "present_axes",
     "visited_axes",
 ]
+
+_SHORT = 128  # voxels along an axis up to which a matrix product is faster than Fourier transforms
+_THIN = 8  # values behind an axis up to which one product for each of them is faster
 
 
 def check_axes(name: str, axes: tuple[int, ...]) -> None:
@@ -133,9 +135,39 @@ def filtered(
         >>> filtered([np.array([1.0, 2.0, 3.0])], [mean], 0, np).round(6).tolist()
         [2.0, 2.0, 2.0]
     """
+    size = images[0].shape[axis]
+    if xp is np and len(images) == 1 and size <= _SHORT:
+        return _convolved(images[0], responses[0], axis)
     fft = scipy.fft if xp is np else xp.fft  # NumPy's own works line by line, 5 times slower
-    spectra = [
-        fft.rfft(image, axis=axis) * along(response.astype(image.dtype), axis, image.ndim)
-        for image, response in zip(images, responses, strict=True)
-    ]
-    return fft.irfft(reduce(add, spectra), n=images[0].shape[axis], axis=axis)
+    total: Any = None
+    for image, response in zip(images, responses, strict=True):
+        spectrum = fft.rfft(image, axis=axis)
+        spectrum *= along(response.astype(image.dtype), axis, image.ndim)  # in place under NumPy
+        total = spectrum if total is None else total + spectrum
+    return fft.irfft(total, n=size, axis=axis)
+
+
+def _convolved(
+    image: Float[np.ndarray, "*shape"], response: Float[np.ndarray, " half"], axis: int
+) -> Float[np.ndarray, "*shape"]:
+    """Filter by a product with the circulant matrix of the filter."""
+    size = image.shape[axis]
+    kernel = scipy.fft.irfft(response, n=size).astype(image.dtype)
+    matrix = kernel[(np.arange(size)[:, None] - np.arange(size)) % size]
+    lines = image.reshape(int(np.prod(image.shape[:axis])), size, -1)
+    result = np.empty_like(lines)
+    multiply_lines(matrix, lines, result)
+    return result.reshape(image.shape)
+
+
+def multiply_lines(
+    matrix: Float[np.ndarray, "row column"],
+    lines: Float[np.ndarray, "before column after"],
+    result: Float[np.ndarray, "before row after"],
+) -> None:
+    """Multiply the lines along the middle axis by a matrix, with BLAS."""
+    if lines.shape[2] > _THIN:
+        np.matmul(matrix, lines, out=result)
+        return
+    for i in range(lines.shape[2]):
+        np.matmul(lines[..., i], matrix.T, out=result[..., i])

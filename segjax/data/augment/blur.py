@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
+from segjax.data.augment._axes import multiply_lines
 from segjax.data.augment.transform import (
     Parameters,
     check_pairs,
@@ -19,7 +20,6 @@ from segjax.data.augment.transform import (
 
 _TRUNCATE = 4.0  # standard deviations after which the kernel ends, as in SciPy
 _BLOCK = 16  # rows of a filter's matrix that NumPy multiplies at a time
-_THIN = 8  # values behind an axis up to which a product for each of them is faster
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _multiplied(
         block = band[: last - first, : last - first + 2 * radius]
         if first < radius or last + radius > size:
             near, block = _folded(block, first - radius, size)
-        _matmul(block, lines[:, near], result[:, first:last])
+        multiply_lines(block, lines[:, near], result[:, first:last])
     return result
 
 
@@ -149,15 +149,3 @@ def _folded(
     place = _mirrored(first, first + block.shape[1], size)
     low, high = place.min(), place.max() + 1
     return slice(low, high), block @ np.eye(high - low, dtype=block.dtype)[place - low]
-
-
-def _matmul(
-    block: Float[np.ndarray, "row near"],
-    lines: Float[np.ndarray, "before near after"],
-    result: Float[np.ndarray, "before row after"],
-) -> None:
-    if lines.shape[2] > _THIN:
-        np.matmul(block, lines, out=result)
-        return
-    for i in range(lines.shape[2]):
-        np.matmul(lines[..., i], block.T, out=result[..., i])
