@@ -1,7 +1,20 @@
-"""What the machine is told before a training."""
+"""The devices that a training runs on, and what the machine is told before it."""
 
 import ctypes
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from segjax.errors import InputError
+
+__all__ = ["Devices", "choose_devices", "connect_hosts", "keep_freed_memory"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # glibc's malloc.h
 _TOP_PAD = 64 << 20  # bytes that the heap grows by at least
@@ -37,3 +50,107 @@ def keep_freed_memory() -> bool:
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_ARENA_MAX: 1, _M_TOP_PAD: _TOP_PAD}
     done = [library.mallopt(option, value) == 1 for option, value in settings.items()]
     return all(done)
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Devices that share the patches of each batch and hold the same parameters.
+
+    A step that gets arrays placed by them computes on all devices; sums over the batch (losses,
+    gradients, batch statistics) go over the whole batch, so that the number of devices changes
+    results by rounding alone.
+
+    Attributes:
+        mesh: The devices along one axis, ``"batch"``; those of all hosts.
+    """
+
+    mesh: Mesh
+
+    @cached_property
+    def count(self) -> int:
+        """Number of devices on all hosts."""
+        return int(self.mesh.devices.size)
+
+    def replicate(self, tree: PyTree) -> PyTree:
+        """Return a tree of arrays with a copy on each device."""
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+    def rows(self, batch_size: int) -> slice:
+        """Return which patches of a batch are for the devices of this host."""
+        share = batch_size // self.count
+        own = [i for i, d in enumerate(self.mesh.devices) if d.process_index == jax.process_index()]
+        return slice(own[0] * share, (own[-1] + 1) * share)
+
+    def place(self, batch: PyTree, batch_size: int) -> PyTree:
+        """Spread a batch over the devices.
+
+        Args:
+            batch: Arrays whose first axis holds this host's :meth:`rows` of the batch.
+            batch_size: Patches of the batch on all hosts.
+        """
+        sharding = NamedSharding(self.mesh, PartitionSpec("batch"))
+        return jax.tree.map(
+            lambda rows: jax.make_array_from_process_local_data(
+                sharding, rows, (batch_size, *rows.shape[1:])
+            ),
+            batch,
+        )
+
+
+def choose_devices(batch_size: int, *, devices: Sequence[Any] | None = None) -> Devices:
+    """Take as many devices as a batch can be shared among evenly.
+
+    Args:
+        batch_size: Patches of a batch.
+        devices: Devices to choose from; all of all hosts when ``None``.
+
+    Returns:
+        All of them on several hosts; on a single one the most whose number divides the batch.
+
+    Raises:
+        InputError: There are several hosts, and their devices cannot share a batch evenly.
+
+    Example:
+        >>> choose_devices(4, devices=jax.devices()[:1]).count
+        1
+    """
+    found = list(jax.devices() if devices is None else devices)
+    count = max(n for n in range(1, len(found) + 1) if batch_size % n == 0)
+    if count < len(found) and jax.process_count() > 1:
+        raise InputError(
+            f"batch_size {batch_size}: {len(found)} devices on {jax.process_count()} hosts cannot "
+            f"share it evenly; give a multiple of {len(found)}"
+        )
+    return Devices(Mesh(np.array(found[:count]), ("batch",)))
+
+
+def connect_hosts(
+    address: str | None = None, *, hosts: int | None = None, index: int | None = None
+) -> None:
+    """Let this process and those on other hosts train together.
+
+    Call it before anything else of JAX, in every process. Under Slurm, Open MPI and on cloud TPUs
+    and Kubernetes, JAX finds out everything by itself.
+
+    Args:
+        address: ``host:port`` of the process with index 0, reachable from all.
+        hosts: Number of processes.
+        index: Which of them this one is, from 0.
+
+    Raises:
+        InputError: JAX cannot tell who takes part, or the others cannot be reached.
+
+    Example:
+        >>> connect_hosts("node7:8476", hosts=2, index=0)  # doctest: +SKIP
+
+    Source:
+        https://docs.jax.dev/en/latest/multi_process.html
+    """
+    given = [value is not None for value in (address, hosts, index)]
+    if any(given) and not all(given):
+        raise InputError("several hosts: give address, number of hosts and index, or none of them")
+    try:
+        jax.distributed.initialize(address, num_processes=hosts, process_id=index)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"several hosts cannot be connected: {reason}") from error

@@ -1,10 +1,17 @@
+import json
+import os
 import resource
+import socket
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 
+from segjax.errors import InputError
 from segjax.train import devices
+from segjax.train.devices import choose_devices, connect_hosts
 
 # Allocates and frees 256 MB ten times and counts the pages that were faulted in.
 FAULTS = """
@@ -74,3 +81,110 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(devices.sys, "platform", "linux")
     monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: object())
     assert devices.keep_freed_memory() is False
+
+
+# Losses of four steps, for each number of devices; every host feeds its own rows.
+TRAINING = """
+import json, sys
+counts, address, hosts, index = json.loads(sys.argv[1])
+from segjax.train.devices import choose_devices, connect_hosts
+if hosts > 1:
+    connect_hosts(address, hosts=hosts, index=index)
+import jax, numpy as np
+from segjax.models.unet_plus_plus import UNetPlusPlus
+from segjax.train.config import OptimizerConfig
+from segjax.train.losses import Loss
+from segjax.train.step import init_state, make_optimizer, make_train_step
+model = UNetPlusPlus(features=(2, 3), dropout=0.3)
+optimizer = make_optimizer(OptimizerConfig(), 10)
+step = make_train_step(model, Loss(), optimizer)
+for count in counts:
+    chosen = choose_devices(8, devices=jax.devices()[:count])
+    state = chosen.replicate(init_state(model, optimizer, jax.random.key(0), (8, 8, 8)))
+    rng = np.random.default_rng(0)
+    rows, losses = chosen.rows(8), []
+    for _ in range(4):
+        images = rng.standard_normal((8, 8, 8, 8, 1)).astype(np.float32)
+        labels = (images[..., 0] > 0.5).astype(np.int32)
+        batch = chosen.place((images[rows], labels[rows]), 8)
+        state, metrics = step(state, *batch, jax.random.key(1))
+        losses.append(float(metrics["loss"]))
+    print("losses", json.dumps([chosen.count, losses]))
+"""
+
+
+def start_training(counts, *, hosts=1, index=0, address=""):
+    settings = json.dumps([counts, address, hosts, index])
+    local = f"--xla_force_host_platform_device_count={max(counts) // hosts}"
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAINING, settings],
+        env={**os.environ, "XLA_FLAGS": local, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def losses_by_count(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    lines = [line.split(" ", 1) for line in output.splitlines() if line.startswith("losses ")]
+    return dict(json.loads(values) for _, values in lines)
+
+
+@pytest.mark.slow
+def test_any_number_of_devices_and_hosts_gives_the_same_losses():
+    losses = losses_by_count(start_training([1, 2, 4, 8]))
+    assert sorted(losses) == [1, 2, 4, 8]
+    assert losses[1][-1] < losses[1][0]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    pair = [start_training([4], hosts=2, index=index, address=address) for index in range(2)]
+    for host in pair:
+        np.testing.assert_allclose(losses_by_count(host)[4], losses[1], atol=1e-5)
+    for count in (2, 4, 8):
+        np.testing.assert_allclose(losses[count], losses[1], atol=1e-5)
+
+
+class FakeDevice:
+    def __init__(self, process_index):
+        self.process_index = process_index
+
+
+@pytest.mark.parametrize(("batch_size", "count"), [(8, 4), (6, 3), (7, 1), (2, 2), (1, 1)])
+def test_as_many_devices_are_taken_as_share_a_batch_evenly(batch_size, count):
+    found = [FakeDevice(0) for _ in range(4)]
+    assert choose_devices(batch_size, devices=found).count == count
+
+
+def test_several_hosts_need_a_batch_that_all_can_share(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(InputError, match=r"batch_size 6: 4 devices on 2 hosts .* multiple of 4"):
+        choose_devices(6, devices=[FakeDevice(0)] * 2 + [FakeDevice(1)] * 2)
+
+
+def test_each_host_feeds_the_rows_of_its_own_devices(monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    chosen = choose_devices(8, devices=[FakeDevice(0)] * 2 + [FakeDevice(1)] * 2)
+    assert chosen.rows(8) == slice(4, 8)
+
+
+def test_a_batch_is_placed_and_a_state_copied():
+    chosen = choose_devices(2, devices=jax.devices()[:1])
+    batch = chosen.place({"images": np.ones((2, 3))}, 2)
+    assert batch["images"].shape == (2, 3)
+    np.testing.assert_array_equal(chosen.replicate(np.arange(3)), [0, 1, 2])
+
+
+def test_half_an_address_is_refused():
+    with pytest.raises(InputError, match="give address, number of hosts and index"):
+        connect_hosts("node7:8476", hosts=2)
+
+
+def test_hosts_that_cannot_be_connected_are_an_error(monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("no coordinator\ndetails")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with pytest.raises(InputError, match=r"cannot be connected: no coordinator$"):
+        connect_hosts()
