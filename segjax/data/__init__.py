@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from segjax.data.augment import ScaleIntensity as ScaleIntensity
     from segjax.data.augment import Transform as Transform
     from segjax.data.bias_field import *  # noqa: F403
+    from segjax.data.brain import *  # noqa: F403
     from segjax.data.cache import *  # noqa: F403
     from segjax.data.datasets import *  # noqa: F403
     from segjax.data.dicom import Series as Series
@@ -59,6 +60,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "correct_bias_field",
         "estimate_bias_field",
     ),
+    "brain": (
+        "METHODS",
+        "Extractor",
+        "extract_brain",
+    ),
     "datasets": (
         "LAYOUTS",
         "Case",
@@ -67,6 +73,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Split",
         "find_cases",
         "find_images",
+        "find_subjects",
         "load_case",
         "read_split",
         "split_cases",
@@ -134,6 +141,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "pipeline": (
         "BiasFieldCorrection",
+        "BrainExtraction",
         "ClipPercentiles",
         "CropOrPad",
         "CropToForeground",

@@ -10,6 +10,7 @@ from segjax.data import spatial
 from segjax.data.spatial import Grid, Interpolation
 from segjax.data.steps import (
     BiasFieldCorrection,
+    BrainExtraction,
     ClipPercentiles,
     CropOrPad,
     CropToForeground,
@@ -27,6 +28,7 @@ from segjax.volume import Volume
 
 __all__ = [
     "BiasFieldCorrection",
+    "BrainExtraction",
     "ClipPercentiles",
     "CropOrPad",
     "CropToForeground",
@@ -48,6 +50,7 @@ _STEPS: dict[str, type[Step]] = {
         CropOrPad,
         CropToForeground,
         BiasFieldCorrection,
+        BrainExtraction,
         HistogramStandardization,
         ClipPercentiles,
         ZScore,

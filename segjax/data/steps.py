@@ -9,12 +9,14 @@ import numpy as np
 
 from segjax.data import histogram, intensity, spatial
 from segjax.data.bias_field import N4, correct_bias_field
+from segjax.data.brain import METHODS, extract_brain
 from segjax.data.spatial import Grid, Interpolation
 from segjax.errors import InputError
 from segjax.volume import Volume
 
 __all__ = [
     "BiasFieldCorrection",
+    "BrainExtraction",
     "ClipPercentiles",
     "CropOrPad",
     "CropToForeground",
@@ -304,6 +306,35 @@ class BiasFieldCorrection(Step):
         if self.where == "nonzero":
             mask = image.with_data((image.data != 0).any(axis=-1))
         return correct_bias_field(image, mask=mask, options=self._options())
+
+
+@dataclass(frozen=True)
+class BrainExtraction(Step):
+    """Set what is not brain to 0 (:func:`brain.extract_brain`).
+
+    Attributes:
+        method: "classical", "hd-bet", "zero-background", or the path of a segjax ONNX file, which
+            must be there wherever the step is applied.
+        channel: The channel that the brain is found in; all are masked.
+    """
+
+    name: ClassVar[str] = "brain-extraction"
+    method: str = "classical"
+    channel: int = 0
+
+    def __post_init__(self) -> None:
+        word = isinstance(self.method, str)
+        if not word or not (self.method in METHODS or self.method.lower().endswith(".onnx")):
+            raise InputError(
+                f"method {self.method!r}: give one of {', '.join(METHODS)}, or an .onnx file"
+            )
+        if isinstance(self.channel, bool) or not isinstance(self.channel, int) or self.channel < 0:
+            raise InputError(f"channel {self.channel!r}: give a number from 0")
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the image with 0 outside the brain."""
+        mask = extract_brain(image, self.method, channel=self.channel)
+        return image.with_data(image.data * mask.data[..., None])
 
 
 @dataclass(frozen=True)
