@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from segjax.errors import InputError
-from segjax.files import atomic_path, reading
+from segjax.files import atomic_folder, atomic_path, locked, reading
 
 
 def write(path, text, *, overwrite=False, then=lambda: None):
@@ -150,7 +150,7 @@ def test_unwritable_folder_is_refused_before_the_block_runs(tmp_path, as_nobody)
 def test_a_real_write_beyond_the_limit_leaves_nothing(tmp_path):
     program = f"""
 import resource
-from segjax.files import atomic_path, reading
+from segjax.files import atomic_folder, atomic_path, locked, reading
 from segjax.errors import InputError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
@@ -195,3 +195,66 @@ def test_closed_files_are_named(tmp_path, request):
     request.getfixturevalue("as_nobody")
     with pytest.raises(InputError, match=r"a\.nii: cannot be read: Permission denied"):
         reading(tmp_path / "a.nii").__enter__()
+
+
+# Folders
+
+
+def fill(path, text, then=lambda: None):
+    with atomic_folder(path) as temporary:
+        (temporary / "case.json").write_text(text)
+        then()
+
+
+def test_folder_appears_only_when_the_block_ends(tmp_path):
+    path = tmp_path / "case"
+    fill(path, "new", then=lambda: [] if not path.exists() else pytest.fail("too early"))
+    assert (path / "case.json").read_text() == "new"
+    assert os.listdir(tmp_path) == ["case"]
+
+
+def test_folder_that_was_there_is_replaced_whole(tmp_path):
+    fill(tmp_path / "case", "old")
+    (tmp_path / "case" / "more.json").touch()
+    fill(tmp_path / "case", "new")
+    assert os.listdir(tmp_path / "case") == ["case.json"]
+    assert (tmp_path / "case" / "case.json").read_text() == "new"
+    assert os.listdir(tmp_path) == ["case"]
+
+
+def test_failed_block_leaves_the_old_folder_and_no_remains(tmp_path):
+    fill(tmp_path / "case", "old")
+    with pytest.raises(ZeroDivisionError):
+        fill(tmp_path / "case", "new", then=lambda: fail(ZeroDivisionError()))
+    assert (tmp_path / "case" / "case.json").read_text() == "old"
+    assert os.listdir(tmp_path) == ["case"]
+
+
+@pytest.mark.parametrize("filename", [None, "case.json"])
+def test_full_disk_is_told_of_a_folder(filename, tmp_path):
+    def full():
+        (temporary,) = tmp_path.iterdir()
+        where = () if filename is None else (str(temporary / filename),)
+        fail(OSError(errno.ENOSPC, "No space left on device", *where))
+
+    with pytest.raises(InputError, match="case: cannot be written: No space left on device"):
+        fill(tmp_path / "case", "new", then=full)
+
+
+def test_errors_of_other_files_pass_through_a_folder(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        fill(tmp_path / "case", "new", then=(tmp_path / "absent").read_text)
+
+
+def test_missing_parent_of_a_folder_is_told(tmp_path):
+    with pytest.raises(InputError, match="case: cannot be written: No such file"):
+        fill(tmp_path / "absent" / "case", "new")
+
+
+def test_lock_is_free_again_after_the_block(tmp_path):
+    with locked(tmp_path) as mine:
+        assert mine
+        with locked(tmp_path) as second:
+            assert not second
+    with locked(tmp_path) as mine:
+        assert mine

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from segjax.data.phantom import write_dataset as write_dataset
     from segjax.data.pipeline import *  # noqa: F403
     from segjax.data.png import *  # noqa: F403
+    from segjax.data.presets import preset as preset
     from segjax.data.spatial import *  # noqa: F403
 
 _MODULES: dict[str, tuple[str, ...]] = {
@@ -158,6 +159,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "read_png",
         "write_png",
     ),
+    "presets": ("preset",),
     "spatial": (
         "Grid",
         "Interpolation",

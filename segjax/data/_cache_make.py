@@ -251,19 +251,19 @@ def _plain(grids: Sequence[Grid]) -> list[dict[str, Any]]:
 
 
 def count_channels(image: Volume) -> list[dict[str, Any]]:
-    """Count the intensities of each channel between its lowest value and its 99.9th percentile.
+    """Count the intensities of each channel up to its 99.9th percentile.
 
-    Voxels of the lowest value, which are background as a rule, are left out, and of a large
-    volume every n-th voxel is taken.
+    Voxels with the value of the first one, which is background as a rule, are left out, and of a
+    large volume every n-th voxel is taken.
     """
     flat = image.channels_last.reshape(-1, image.channels)
     return [_count(channel) for channel in flat[:: max(1, len(flat) // _SAMPLE)].T]
 
 
 def _count(values: np.ndarray) -> dict[str, Any]:
-    inside = values[values > values.min()]
+    inside = values[values != values[0]]
     if not inside.size:
-        return {"low": float(values.min()), "high": float(values.min()), "counts": [0] * _BINS}
+        return {"low": float(values[0]), "high": float(values[0]), "counts": [0] * _BINS}
     low, high = float(inside.min()), float(np.percentile(inside, 99.9))
     counts, _ = np.histogram(inside, _BINS, (low, high))
     return {"low": low, "high": high, "counts": counts.tolist()}

@@ -42,7 +42,7 @@ __all__ = ["Cache", "CachedCase", "Histogram", "Outcome", "is_cache", "open_cach
 
 
 class Histogram(NamedTuple):
-    """Voxels of one channel by intensity, those of its lowest value left out.
+    """Voxels of one channel by intensity, those with the value of the first voxel left out.
 
     Attributes:
         low: Lower end of the first bin.

@@ -1,11 +1,10 @@
 """The preprocessing of the two studies, by name."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 from segjax.data.pipeline import (
     BiasFieldCorrection,
+    BrainExtraction,
     CropOrPad,
     HistogramStandardization,
     MinMax,
@@ -34,9 +33,10 @@ def preset(name: str, *, brain: str | None = None) -> Pipeline:
     """Return the preprocessing of a study.
 
     ``"ms-7t"``, of the study of MS lesions at 7 T as its text describes it: RAS orientation, N4,
-    brain extraction, min-max to [0, 1], 1 mm isotropic. The study extracts the brain by HD-BET.
-    Here an image whose background is zero counts as extracted, and its brain is taken as it is;
-    for others say which method (``brain``).
+    brain extraction, min-max to [0, 1], 1 mm isotropic. The study extracts the brain by HD-BET,
+    which is ``brain="hd-bet"`` where it is installed. Left to itself the preset takes the
+    "classical" method, which leaves images alone whose brain has been extracted already, and is
+    worse than HD-BET on others (see :func:`segjax.data.brain.extract_brain`).
 
     ``"ms-7t-released"``, as the inference code released by its authors does it: RAS orientation,
     1 mm isotropic, cropped or padded to 192 × 192 × 224 voxels, Nyúl's histogram standardisation,
@@ -52,8 +52,8 @@ def preset(name: str, *, brain: str | None = None) -> Pipeline:
 
     Args:
         name: One of :func:`names`.
-        brain: Another method of brain extraction: "hd-bet", "classical", "zero-background" or the
-            path of an ONNX file.
+        brain: Method of brain extraction: "hd-bet", "classical", "zero-background" or the path of
+            an ONNX file.
 
     Returns:
         The pipeline; it has to be fitted where it standardises histograms.
@@ -78,25 +78,19 @@ def preset(name: str, *, brain: str | None = None) -> Pipeline:
 
 
 def _with_brain(pipeline: Pipeline, name: str, brain: str) -> Pipeline:
-    if all(step.name != "brain-extraction" for step in pipeline.steps):
+    extracts = [isinstance(step, BrainExtraction) for step in pipeline.steps]
+    if not any(extracts):
         raise InputError(f"preset '{name}' extracts no brain: leave {brain!r} out")
-    steps: list[Any] = list(pipeline.steps)
-    return Pipeline(
-        tuple(
-            replace(step, method=brain) if step.name == "brain-extraction" else step
-            for step in steps
-        )
-    )
+    pairs = zip(pipeline.steps, extracts, strict=True)
+    return Pipeline(tuple(BrainExtraction(brain) if chosen else step for step, chosen in pairs))
 
 
 def _ms_7t() -> Pipeline:
-    from segjax.data.pipeline import BrainExtraction
-
     return Pipeline(
         (
             Reorient("RAS"),
             BiasFieldCorrection(),
-            BrainExtraction("zero-background"),
+            BrainExtraction("classical"),
             MinMax(),
             Resample((1.0, 1.0, 1.0)),
         )

@@ -26,8 +26,9 @@ _FAINTEST = 0.02  # opacity of one of very many lines
 def histograms(cache: Cache, path: PathLike, *, title: str = "", overwrite: bool = False) -> None:
     """Draw the histograms of all images of a cache over each other, before and after.
 
-    One line per image: its density of intensities, voxels of its lowest value left out, smoothed
-    by a Gaussian of 1.5 % of the range, each line with an area of 1. One row of panels per channel.
+    One line per image: its density of intensities, voxels with the value of the first one (the
+    background as a rule) left out, smoothed by a Gaussian of 1.5 % of the range, each line with an
+    area of 1. One row of panels per channel.
 
     Args:
         cache: The preprocessed images.

@@ -9,6 +9,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -262,6 +263,23 @@ def test_workers_share_the_cores_and_load_no_jax(heads, tmp_path, monkeypatch):
     found = _cache_pool.run(look_around, jobs(heads, tmp_path), 2)
     assert {outcome.state for outcome in found} == {'[false, "3", "3"]'}
     assert os.environ["OMP_NUM_THREADS"] == "5"
+
+
+def test_systems_that_do_not_tell_a_process_its_cores_have_some(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert _cache_pool.cores() == 1
+
+
+def test_worker_waits_for_the_end_of_its_parent(monkeypatch):
+    ended = []
+    parent = SimpleNamespace(join=lambda: ended.append("parent"))
+    monkeypatch.setattr(_cache_pool, "parent_process", lambda: parent)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(signal, "signal", lambda *words: ended.append(words))
+    _cache_pool._begin()
+    until(lambda: ended[1:], 2)
+    assert ended == [(signal.SIGINT, signal.SIG_DFL), "parent", 1]
 
 
 def test_default_number_of_workers_is_that_of_the_cores_but_at_most_8(monkeypatch):
@@ -609,11 +627,11 @@ def test_only_slow_steps_before_anything_is_learned_are_kept():
         assert _cache_make.kept_steps(Pipeline(steps)) == kept
 
 
-def test_histograms_count_voxels_above_the_lowest_value(tmp_path):
+def test_histograms_count_voxels_that_are_no_background(tmp_path):
     data = np.zeros((10, 10, 10), np.float32)
-    data[:5] = 100  # of 500 voxels over 0 ...
-    data[0] = 50  # ... 100 have half the value
-    data[0, 0, 0] = 1
+    data[5:] = 100  # of 500 voxels over 0 ...
+    data[9] = 50  # ... 100 have half the value
+    data[9, 9, 9] = 1
     (tmp_path / "images").mkdir()
     write_volume(Volume(data, np.eye(4)), tmp_path / "images" / "a.nii.gz")
     dataset = Dataset((Case("a", (tmp_path / "images" / "a.nii.gz",)),))
