@@ -14,7 +14,7 @@ __all__ = ["Fill", "warp", "warp_label", "warp_pair"]
 
 Fill = float | Literal["minimum"]
 
-_SLAB = 2**16  # voxels that NumPy works on at a time: the temporaries stay in the cache
+_SLAB = 2**15  # voxels that NumPy works on at a time: the temporaries stay in the cache
 
 
 def warp(
@@ -131,8 +131,13 @@ def _linear(image: Any, fill: Fill, xp: ModuleType) -> _Reader:
         for axis, size in enumerate(spatial):
             moved = xp.clip(displacement[axis], -places[axis], size - 1 - places[axis])
             whole = xp.floor(moved)
-            weights.append((moved - whole)[..., None])
-            start = start + (whole + places[axis]).astype(_index(xp)) * strides[axis]
+            moved -= whole  # in place in NumPy, as below
+            weights.append(moved[..., None])
+            whole += places[axis]
+            index = whole.astype(_index(xp))
+            index *= strides[axis]
+            index += start
+            start = index
         return xp.where(inside[..., None], _corners(flat, start, strides, weights, xp), outside)
 
     return read
@@ -144,7 +149,10 @@ def _corners(flat: Any, start: Any, strides: list[int], weights: list[Any], xp: 
         return xp.take(flat, start, axis=0, mode="clip")
     lower = _corners(flat, start, strides[1:], weights[1:], xp)
     upper = _corners(flat[strides[0] :], start, strides[1:], weights[1:], xp)
-    return lower + (upper - lower) * weights[0]
+    upper -= lower
+    upper *= weights[0]
+    upper += lower
+    return upper
 
 
 def _nearest(label: Any, xp: ModuleType) -> _Reader:

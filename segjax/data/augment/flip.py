@@ -73,7 +73,7 @@ class Flip:
     def _flip(self, array: Any, parameters: Parameters, xp: ModuleType) -> Any:
         flipped = parameters["flipped"]
         if xp is np:
-            return np.flip(array, [axis for i, axis in enumerate(self.axes) if flipped[i]])
+            return np.flip(array, tuple(axis for i, axis in enumerate(self.axes) if flipped[i]))
         for i, axis in enumerate(self.axes):
             array = xp.where(flipped[i], xp.flip(array, axis), array)
         return array
