@@ -140,8 +140,11 @@ class Loader:
         Returns:
             Images ``(batch, *patch, channel)`` float32 and labels ``(batch, *patch)`` int32.
         """
-        images, labels = zip(*map(self._patch, self.draw(step)), strict=True)
-        return np.stack(images).astype(np.float32), np.stack(labels).astype(np.int32)
+        shape = (self.sampling.batch_size, *self.sampling.patch_size)
+        images, labels = np.empty((*shape, self.channels), np.float32), np.empty(shape, np.int32)
+        for place, draw in enumerate(self.draw(step)):
+            images[place], labels[place] = self._patch(draw)
+        return images, labels
 
     def draw(self, step: int) -> list[PatchDraw]:
         """Draw where the patches of one training step lie, and how they are augmented.

@@ -111,8 +111,11 @@ def extract_patch(
         [9, 0, 1]
     """
     rank = len(patch_size)
-    patch = np.full((*patch_size, *array.shape[rank:]), fill, array.dtype)
+    shape = (*patch_size, *array.shape[rank:])
     inside, outside = _overlap(array.shape[:rank], corner, patch_size)
+    if array[outside].shape == shape:
+        return np.array(array[outside])
+    patch = np.full(shape, fill, array.dtype)
     patch[inside] = array[outside]
     return patch
 
