@@ -72,7 +72,7 @@ def extract_brain(
         >>> from segjax.data.phantom import phantom
         >>> head, _ = phantom(0, shape=(40, 50, 48), spacing=4.0)
         >>> mask = extract_brain(head)
-        >>> 0.1 < mask.data.mean() < 0.4
+        >>> bool(0.1 < mask.data.mean() < 0.4)
         True
 
     Source: S. M. Smith, "Fast robust automated brain extraction", Hum Brain Mapp 17 (2002)

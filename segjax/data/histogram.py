@@ -159,7 +159,7 @@ def landmark_percentiles(cutoff: Cutoff = _CUTOFF) -> Float64[np.ndarray, "13"]:
     low, high = cutoff
     if not 0 <= low <= 0.09 or not 0.91 <= high <= 1:
         raise InputError(f"cutoff {low} and {high}: give quantiles 0 to 0.09, and 0.91 to 1")
-    return np.sort([100 * low, 100 * high, 25, 75, *range(10, 100, 10)])
+    return np.sort(np.array([100 * low, 100 * high, 25, 75, *range(10, 100, 10)], np.float64))
 
 
 def check_landmarks(landmarks: Any) -> Float64[np.ndarray, "channel 13"]:

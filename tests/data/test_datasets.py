@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from segjax.data.datasets import (
@@ -18,7 +19,7 @@ from segjax.data.datasets import (
     split_cases,
     write_split,
 )
-from segjax.data.pipeline import Pipeline, Resample, ZScore
+from segjax.data.pipeline import CropToForeground, Pipeline, Resample, ZScore
 from segjax.errors import InputError
 from segjax.volume import Volume
 
@@ -198,6 +199,54 @@ def test_numbered_files_are_cases_of_their_own_where_sets_are_incomplete(make_fo
     assert [[path.name for path in case.images] for case in cases] == [[name] for name in files]
 
 
+@pytest.fixture
+def scan(tmp_path):
+    """Return a function that writes a real DICOM slice to a file, as part of a series."""
+    one = pydicom.dcmread(Path(pydicom.__file__).parent / "data/test_files/MR_small.dcm")
+
+    def write(name, series):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        one.SeriesNumber, one.SeriesInstanceUID = series, f"1.2.{series}"
+        one.save_as(tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def test_a_folder_of_one_dicom_series_is_a_case_of_its_name(scan):
+    file = scan("patient.7/deep/IM0", 3)
+    (case,) = find_images([file.parent.parent])
+    assert (case.name, case.images) == ("patient.7", (file,))
+    (case,) = find_images([file])
+    assert (case.name, case.images) == ("IM0", (file,))
+
+
+def test_each_dicom_series_of_a_folder_is_a_case(scan):
+    files = [scan(f"exam/{name}", number) for name, number in (("a.dcm", 2), ("b", 11), ("c", 5))]
+    cases = find_images([files[0].parent])
+    assert names_of(cases) == [
+        ("exam_series2", ["a.dcm"]),
+        ("exam_series5", ["c"]),
+        ("exam_series11", ["b"]),
+    ]
+
+
+def test_dicom_beside_other_images_is_not_passed_over(scan):
+    file = scan("exam/IM0", 2)
+    (file.parent / "t1.nii").touch()
+    assert names_of(find_images([file.parent])) == [("exam", ["IM0"]), ("t1", ["t1.nii"])]
+    scan("other/deep/IM0", 2)
+    (file.parent.parent / "other" / "t1.nii").touch()
+    assert names_of(find_images([file.parent.parent / "other"])) == [("t1", ["t1.nii"])]
+
+
+def test_folders_of_dicom_are_channels_by_their_names(scan):
+    folders = [scan(f"p_000{k}/IM0", k).parent for k in (1, 0)]
+    (case,) = find_images(folders, channels=2)
+    assert case.name == "p"
+    assert case.images == (folders[1] / "IM0", folders[0] / "IM0")
+
+
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
@@ -344,6 +393,20 @@ def test_labels_over_255_are_refused(two_channels, tmp_path):
     case = Case("a", two_channels[0].images, tmp_path / "b.npy")
     with pytest.raises(InputError, match="over 255"):
         load_case(case, Pipeline())
+
+
+def test_grids_of_a_case_are_kept_for_the_way_back(tmp_path):
+    image, label = np.zeros((2, 6, 5, 4), np.uint8)
+    image[1:4, 2:5, 1:3], label[2:4, 2:5, 1:2] = 7, 1
+    np.save(tmp_path / "a_0000.npy", image)
+    np.save(tmp_path / "a.npy", label)
+    pipeline = Pipeline((CropToForeground(0), ZScore()))
+    loaded = load_case(Case("a", (tmp_path / "a_0000.npy",), tmp_path / "a.npy"), pipeline)
+    assert [grid.shape for grid in loaded.grids] == [(6, 5, 4), (3, 3, 2), (3, 3, 2)]
+    assert loaded.label.shape == loaded.image.shape[:-1] == (3, 3, 2)
+    processed = Volume(loaded.label, loaded.grids[-1].affine)
+    back = pipeline.invert(processed, loaded.volume, grids=loaded.grids)
+    np.testing.assert_array_equal(back.data, label)
 
 
 def test_image_and_label_in_memory_must_have_one_shape():

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from segjax.data.intensity import clip_percentiles, min_max, rescale, z_score
+from segjax.data.formats import read_volume
+from segjax.data.intensity import choose, clip_percentiles, min_max, rescale, z_score
 from segjax.errors import InputError
 
 WHERE = ["all", "above-mean", "nonzero"]
@@ -108,6 +109,83 @@ def test_large_offsets_lose_no_precision():
 def test_unknown_words_are_refused():
     with pytest.raises((InputError, TypeError), match="brain"):
         z_score(brain(), where="brain")
+
+
+# -- masks --------------------------------------------------------------------------------------
+
+
+def test_a_mask_or_a_function_chooses_voxels():
+    data = brain(channels=1)
+    mask = np.random.default_rng(1).random(data.shape[:-1]) > 0.5
+    chosen = data[mask]
+    expected = (data - chosen.mean(dtype=float)) / chosen.std(dtype=float)
+    np.testing.assert_allclose(z_score(data, where=mask), expected, atol=1e-5)
+    np.testing.assert_array_equal(
+        z_score(data, where=lambda channel: mask), z_score(data, where=mask)
+    )
+    np.testing.assert_array_equal(choose(data[..., 0], mask), chosen[:, 0])
+
+
+def test_a_mask_as_torchio():
+    data = brain(channels=1)
+    mask = data[..., 0] > 50
+    subject = torchio.Subject(
+        t1=torchio.ScalarImage(tensor=torch.from_numpy(np.moveaxis(data, -1, 0))),
+        brain=torchio.LabelMap(tensor=torch.from_numpy(mask[None].astype(np.uint8))),
+    )
+    peer = torchio.ZNormalization(masking_method="brain")(subject).t1.numpy()[0]
+    unbiased = np.sqrt((mask.sum() - 1) / mask.sum())
+    np.testing.assert_allclose(z_score(data, where=mask)[..., 0] * unbiased, peer, atol=1e-5)
+
+
+def test_words_choose_voxels_by_hand():
+    channel = np.array([0.0, 0.0, -2.0, 10.0])
+    assert choose(channel).tolist() == [0, 0, -2, 10]
+    assert choose(channel, "nonzero").tolist() == [-2, 10]
+    assert choose(channel, "above-mean").tolist() == [10]
+    assert choose(np.zeros(3), "nonzero").size == 0
+
+
+def test_masks_of_another_shape_are_refused():
+    with pytest.raises(InputError, match=r"mask of shape \(2, 2\) does not fit"):
+        z_score(brain(), where=np.ones((2, 2), bool))
+
+
+# -- real images --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real(data_dir):
+    flair = read_volume(data_dir / "ms_lesions" / "patient19" / "flair.nii.gz")
+    return np.ascontiguousarray(flair.channels_last)
+
+
+def close(result, peer):
+    expected = np.moveaxis(peer, 0, -1)
+    np.testing.assert_allclose(result, expected, atol=1e-5 * np.ptp(expected))
+
+
+def as_torchio(data):
+    return torchio.ScalarImage(tensor=torch.from_numpy(np.moveaxis(data, -1, 0).copy()))
+
+
+@pytest.mark.parametrize(
+    ("where", "mask"),
+    [("all", None), ("above-mean", torchio.ZNormalization.mean), ("nonzero", lambda x: x != 0)],
+)
+def test_z_score_of_a_real_image_as_torchio(real, where, mask):
+    peer = torchio.ZNormalization(masking_method=mask)(as_torchio(real))
+    close(z_score(real, where=where), peer.numpy())
+
+
+def test_ranges_of_a_real_image_as_torchio(real):
+    close(rescale(real, -1, 1), torchio.RescaleIntensity((-1, 1))(as_torchio(real)).numpy())
+    close(min_max(real), torchio.RescaleIntensity((0, 1))(as_torchio(real)).numpy())
+    low, high = np.percentile(real, (1, 99.5))
+    clamped = torchio.Clamp(float(low), float(high))(as_torchio(real))
+    close(clip_percentiles(real, 1, 99.5), clamped.numpy())
+    both = torchio.RescaleIntensity((-1, 1), percentiles=(1, 99.5))(as_torchio(real))
+    close(rescale(clip_percentiles(real, 1, 99.5), -1, 1), both.numpy())
 
 
 # -- ranges -------------------------------------------------------------------------------------

@@ -13,10 +13,16 @@ from hypothesis import strategies as st
 from scipy.ndimage import label as components
 from scipy.spatial.transform import Rotation
 
+from segjax.data.bias_field import N4, correct_bias_field
 from segjax.data.nifti import read_nifti, write_nifti
+from segjax.data.phantom import phantom
 from segjax.data.pipeline import (
+    BiasFieldCorrection,
+    BrainExtraction,
     ClipPercentiles,
     CropOrPad,
+    CropToForeground,
+    HistogramStandardization,
     MinMax,
     Pipeline,
     Reorient,
@@ -282,6 +288,219 @@ def test_a_whole_head_takes_well_under_a_second():
     assert time.perf_counter() - start < 1
 
 
+# -- grids that depend on the image --------------------------------------------------------------
+
+
+def blob(seed, shape=(14, 13, 12), spacing=None):
+    """Return an image that is 0 but in a box, obliquely placed, and a label map on its grid."""
+    rng = np.random.default_rng(seed)
+    low = rng.integers(0, 5, 3)
+    high = low + rng.integers(3, 7, 3)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    data = np.zeros(shape, np.float32)
+    data[box] = rng.uniform(1, 100, data[box].shape)
+    label = np.zeros(shape, np.uint8)
+    label[box] = rng.integers(0, 3, label[box].shape)
+    spacing = rng.uniform(0.5, 3, 3) if spacing is None else spacing
+    affine = affine_of(rng.uniform(-180, 180, 3), spacing, rng.choice([-1, 1], 3))
+    return Volume(data, affine), Volume(label, affine)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), codes, st.floats(0, 6), shapes, codes)
+def test_cropped_labels_return_to_their_voxels_exactly(seed, first, margin, shape, second):
+    image, label = blob(seed)
+    padded = tuple(n + 14 for n in shape)
+    steps = (Reorient(first), CropToForeground(margin), CropOrPad(padded), Reorient(second))
+    pipeline = Pipeline(steps)
+    processed, grids = pipeline.trace(image)
+    mask = pipeline.apply_label(label, grids)
+    assert mask.spatial_shape == processed.spatial_shape == grids[-1].shape
+    np.testing.assert_array_equal(mask.affine, processed.affine)
+    assert not (mask.data.astype(bool) & (processed.data[..., 0] == 0)).any()
+    back = pipeline.invert(mask, image, grids=grids)
+    np.testing.assert_array_equal(back.data, label.data)
+    np.testing.assert_array_equal(back.affine, image.affine)
+
+
+def test_cropped_and_resampled_labels_return_to_their_grid():
+    image, label = blob(3, spacing=(1.0, 1.5, 4.0))
+    pipeline = Pipeline((Reorient(), CropToForeground(4.0), Resample((0.5, 0.5, 0.5)), MinMax()))
+    processed, grids = pipeline.trace(image)
+    back = pipeline.invert(pipeline.apply_label(label, grids), image, grids=grids)
+    np.testing.assert_array_equal(back.data, label.data)
+    probabilities = processed.with_data(np.stack([processed.data[..., 0]] * 2, -1))
+    smooth = pipeline.invert(probabilities, image, grids=grids, interpolation="linear")
+    assert smooth.data.shape == (*image.data.shape, 2)
+    inside = image.data > 0
+    expected = (image.data - image.data.min()) / np.ptp(image.data)
+    assert np.corrcoef(smooth.data[..., 0][inside], expected[inside])[0, 1] > 0.95
+
+
+def test_trace_names_the_grid_after_every_step():
+    image, _ = blob(1)
+    pipeline = Pipeline((Reorient("LPI"), CropToForeground(0), ZScore(), Resample((1.0, 2.0, 3.0))))
+    processed, grids = pipeline.trace(image)
+    assert len(grids) == 5
+    assert grids[0].shape == image.data.shape
+    assert grids[2].shape == grids[3].shape
+    assert grids[2].shape < grids[1].shape
+    np.testing.assert_allclose(grids[4].spacing, (1, 2, 3))
+    np.testing.assert_array_equal(grids[4].affine, processed.affine)
+    np.testing.assert_array_equal(pipeline.apply(image).data, processed.data)
+
+
+def test_grids_are_known_without_the_image_where_they_can_be():
+    image = Volume(np.random.default_rng(0).normal(size=(6, 7, 8)), affine_of((10, 5, 3)))
+    known, (_, traced) = ALL.grids(image), ALL.trace(image)
+    for one, other in zip(known, traced, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_array_equal(one.affine, other.affine)
+    assert Pipeline((CropToForeground(),)).grids(image) is None
+
+
+def test_without_the_grids_a_crop_cannot_be_repeated_or_undone():
+    image, label = blob(0)
+    pipeline = Pipeline((Reorient(), CropToForeground()))
+    with pytest.raises(InputError, match="after 'crop-to-brain' depends on the image: hand over"):
+        pipeline.apply_label(label)
+    with pytest.raises(InputError, match="after 'crop-to-brain' depends on the image: hand over"):
+        pipeline.invert(pipeline.apply(image), image)
+
+
+@pytest.mark.parametrize("wrong", ["fewer", "other", "none"])
+def test_grids_of_something_else_are_refused(wrong):
+    image, label = blob(0)
+    pipeline = Pipeline((Reorient(), CropToForeground()))
+    _, grids = pipeline.trace(image)
+    given = {"fewer": grids[1:], "other": (Grid((3, 3, 3), np.eye(4)), *grids[1:]), "none": ()}
+    with pytest.raises(InputError, match="do not fit 2 steps on an image of shape"):
+        pipeline.apply_label(label, given[wrong])
+
+
+def test_a_label_that_lies_a_hair_off_lands_on_the_images_grid():
+    image = Volume(np.ones((6, 6, 6)), affine_of((0, 0, 44.9999)))
+    label = Volume(np.arange(216, dtype=np.int16).reshape(6, 6, 6), affine_of((0, 0, 45.0001)))
+    pipeline = Pipeline((Reorient(),))
+    _, grids = pipeline.trace(image)
+    same = Volume(label.data, image.affine)
+    np.testing.assert_array_equal(
+        pipeline.apply_label(label, grids).data, pipeline.apply_label(same).data
+    )
+
+
+def test_a_real_lesion_map_survives_the_crop_to_the_brain(data_dir):
+    folder = data_dir / "ms_lesions" / "patient19"
+    flair, lesions = read_nifti(folder / "flair.nii.gz"), read_nifti(folder / "lesions.nii.gz")
+    pipeline = Pipeline((Reorient(), BrainExtraction("zero-background"), CropToForeground(5)))
+    processed, grids = pipeline.trace(flair)
+    assert processed.data.size < 0.5 * flair.data.size
+    back = pipeline.invert(pipeline.apply_label(lesions, grids), flair, grids=grids)
+    np.testing.assert_array_equal(back.data, lesions.data)
+
+
+# -- fitting ------------------------------------------------------------------------------------
+
+
+def heads(count, **options):
+    return lambda: (phantom(seed, shape=(24, 24, 24), **options)[0] for seed in range(count))
+
+
+def test_steps_learn_from_images_as_they_are_before_them():
+    pipeline = Pipeline((MinMax(), HistogramStandardization(), ZScore("above-mean")))
+    assert not pipeline.fitted
+    fitted = pipeline.fit(heads(3))
+    assert fitted.fitted
+    scaled = [Pipeline((MinMax(),)).apply(head) for head in heads(3)()]
+    alone = HistogramStandardization().fit(scaled)
+    assert fitted.steps == (MinMax(), alone, ZScore("above-mean"))
+
+
+def test_two_steps_are_fitted_one_after_the_other():
+    twice = Pipeline((HistogramStandardization(), HistogramStandardization(where="nonzero")))
+    passes = []
+
+    def images():
+        passes.append(1)
+        return heads(2)()
+
+    fitted = twice.fit(images)
+    assert len(passes) == 2
+    first = Pipeline(fitted.steps[:1])
+    again = HistogramStandardization(where="nonzero").fit(first.apply(h) for h in heads(2)())
+    assert fitted.steps[1] == again
+
+
+def test_what_is_fitted_needs_no_images():
+    pipeline = Pipeline((MinMax(),))
+
+    def never():
+        raise AssertionError
+
+    assert pipeline.fit(never) is pipeline
+
+
+def test_unfitted_steps_cannot_be_applied_but_say_why():
+    pipeline = Pipeline((HistogramStandardization(),))
+    with pytest.raises(InputError, match="has no landmarks yet: fit the pipeline first"):
+        pipeline.apply(next(iter(heads(1)())))
+    with pytest.raises(InputError, match="no image to train landmarks on"):
+        pipeline.fit(lambda: [])
+
+
+def test_fitted_steps_are_stored_with_what_they_learnt():
+    pipeline = Pipeline((HistogramStandardization(where="above-mean"),))
+    assert Pipeline.from_json(json.loads(json.dumps(pipeline.to_json()))) == pipeline
+    fitted = pipeline.fit(heads(3))
+    stored = Pipeline.from_json(json.loads(json.dumps(fitted.to_json())))
+    assert stored == fitted
+    assert stored.fitted
+    head = next(iter(heads(1)()))
+    np.testing.assert_array_equal(stored.apply(head).data, fitted.apply(head).data)
+
+
+# -- correction and brain -----------------------------------------------------------------------
+
+
+def test_bias_field_is_corrected_on_the_tissue():
+    head = next(iter(heads(1)()))
+    step = BiasFieldCorrection(shrink=2, iterations=(5,))
+    corrected = Pipeline((step,)).apply(head)
+    expected = correct_bias_field(head, options=N4(shrink=2, iterations=(5,)))
+    np.testing.assert_array_equal(corrected.data[..., 0], expected.data)
+    inside = head.with_data(np.where(head.data > 300, head.data, 0))
+    nonzero = BiasFieldCorrection("nonzero", shrink=2, iterations=(5,))
+    expected = correct_bias_field(
+        inside, mask=inside.with_data(inside.data > 0), options=N4(shrink=2, iterations=(5,))
+    )
+    np.testing.assert_array_equal(Pipeline((nonzero,)).apply(inside).data[..., 0], expected.data)
+
+
+def test_what_is_not_brain_becomes_zero_in_every_channel():
+    data = np.zeros((8, 8, 8, 2), np.float32)
+    data[1:5, 1:5, 1:5, 0] = 3
+    data[..., 1] = 7
+    result = Pipeline((BrainExtraction("zero-background"),)).apply(Volume(data, np.eye(4))).data
+    np.testing.assert_array_equal(result[..., 0], data[..., 0])
+    np.testing.assert_array_equal(result[..., 1] > 0, data[..., 0] > 0)
+
+
+def test_every_step_goes_through_json():
+    pipeline = Pipeline(
+        (
+            BiasFieldCorrection("nonzero", 2, 100.0, (20, 10), 0.01),
+            BrainExtraction("brain.onnx", 1),
+            CropToForeground(3),
+            HistogramStandardization((tuple(range(13)), tuple(range(1, 14))), "nonzero", (0, 1)),
+        )
+    )
+    text = json.dumps(pipeline.to_json())
+    assert Pipeline.from_json(json.loads(text)) == pipeline
+    assert [step["step"] for step in pipeline.to_json()] == [
+        "n4", "brain-extraction", "crop-to-brain", "histogram-standardization"
+    ]  # fmt: skip
+
+
 # -- JSON ---------------------------------------------------------------------------------------
 
 
@@ -329,6 +548,21 @@ def test_fields_may_be_left_out():
         ([{"step": "rescale", "low": "a"}], "'rescale': .*a"),
         ([{"step": "rescale", "low": True}], "'rescale': .*True"),
         ([{"step": "clip-percentiles", "high": 101}], "'clip-percentiles': percentiles"),
+        ([{"step": "n4", "where": "brain"}], "'n4': .*brain"),
+        ([{"step": "n4", "shrink": 0}], "'n4': shrink 0"),
+        ([{"step": "n4", "shrink": "a"}], "'n4': .*a"),
+        ([{"step": "n4", "iterations": 50}], "'n4': .*50"),
+        ([{"step": "n4", "iterations": [1.5]}], "'n4': .*iterations"),
+        ([{"step": "brain-extraction", "method": "bet"}], "'brain-extraction': method 'bet'"),
+        ([{"step": "brain-extraction", "method": 3}], "'brain-extraction': .*3"),
+        ([{"step": "brain-extraction", "channel": -1}], "'brain-extraction': channel -1"),
+        ([{"step": "crop-to-brain", "margin": -1}], "'crop-to-brain': margin -1"),
+        ([{"step": "crop-to-brain", "margin": "5"}], "'crop-to-brain': .*5"),
+        ([{"step": "histogram-standardization", "landmarks": [[1, 2]]}], "landmarks of shape"),
+        ([{"step": "histogram-standardization", "where": "brain"}], "brain"),
+        ([{"step": "histogram-standardization", "where": [1]}], "where"),
+        ([{"step": "histogram-standardization", "cutoff": [0.5, 0.6]}], "cutoff 0.5 and 0.6"),
+        ([{"step": "histogram-standardization", "cutoff": [0.5]}], "cutoff"),
     ],
 )
 def test_json_that_means_nothing_is_refused(steps, message):

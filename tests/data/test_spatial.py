@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
+from segjax.data.formats import read_volume
 from segjax.data.spatial import (
     Grid,
     crop_or_pad,
     crop_or_pad_grid,
+    crop_to_foreground,
+    crop_to_grid,
+    foreground_grid,
     grid,
     orientation,
     reorient,
@@ -405,6 +409,92 @@ def test_the_same_shape_returns_a_view():
 def test_shapes_must_be_positive_and_of_the_rank(shape):
     with pytest.raises(InputError, match="give 3 positive numbers of voxels"):
         crop_or_pad_grid(Grid((3, 4, 5), np.eye(4)), shape)
+
+
+# -- crop to the foreground ---------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(affines(), shapes, seeds, st.floats(0, 5))
+def test_the_box_is_the_smallest_that_holds_the_foreground(affine, shape, seed, margin):
+    rng = np.random.default_rng(seed)
+    data = (rng.random((*shape, 2)) > 0.9).astype(np.int16)
+    data[tuple(rng.integers(0, shape))] = -1  # negative values are foreground
+    volume = Volume(data, affine)
+    result = crop_to_foreground(volume, margin=margin)
+    assert np.count_nonzero(result.data) == np.count_nonzero(data)
+    index = np.linalg.inv(affine) @ result.affine
+    for axis in range(3):
+        inside = np.flatnonzero(data.any(-1).any(tuple(a for a in range(3) if a != axis)))
+        more = int(np.ceil(margin / volume.spacing[axis] - 1e-3))
+        low, high = max(inside[0] - more, 0), min(inside[-1] + more, shape[axis] - 1)
+        assert index[axis, 3] == pytest.approx(low, abs=1e-6)
+        assert result.data.shape[axis] == high - low + 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(affines(), shapes, shapes, seeds)
+def test_cropping_to_a_grid_and_back_keeps_every_voxel_in_it(affine, shape, target, seed):
+    rng = np.random.default_rng(seed)
+    volume = Volume(noise(shape, seed) + 1, affine)
+    moved = affine.copy()
+    start = rng.integers(-4, 8, 3)
+    moved[:3, 3] += affine[:3, :3] @ start
+    there = crop_to_grid(volume, Grid(target, moved))
+    assert there.data.shape == target
+    back = crop_to_grid(there, grid(volume))
+    kept = back.data != 0
+    low, high = np.maximum(start, 0), np.minimum(start + target, shape)
+    assert kept.sum() == np.prod(np.maximum(high - low, 0))
+    np.testing.assert_array_equal(back.data[kept], volume.data[kept])
+
+
+def test_cropping_to_a_grid_is_resampling_by_the_nearest():
+    volume = Volume(noise((6, 7, 8)), rigid())
+    further = volume.affine.copy()
+    further[:3, 3] += volume.affine[:3, :3] @ (2, -1, 3)
+    target = Grid((5, 9, 4), further)
+    expected = resample(volume, target, interpolation="nearest")
+    np.testing.assert_array_equal(crop_to_grid(volume, target).data, expected.data)
+
+
+def test_grids_between_the_voxels_are_refused():
+    volume = Volume(noise((3, 4, 5)), np.eye(4))
+    between, wider = np.eye(4), np.diag([2.0, 1, 1, 1])
+    between[0, 3] = 0.5
+    for affine in (between, wider):
+        with pytest.raises(InputError, match=r"between those of the volume .* resample"):
+            crop_to_grid(volume, Grid((3, 4, 5), affine))
+    with pytest.raises(InputError, match="rank 3 has no place"):
+        crop_to_grid(volume, Grid((3, 4), np.eye(3)))
+
+
+def test_an_empty_image_has_no_foreground():
+    with pytest.raises(InputError, match="every voxel of the image is 0"):
+        crop_to_foreground(Volume(np.zeros((3, 4, 5)), np.eye(4)))
+    with pytest.raises(InputError, match="margin -1"):
+        foreground_grid(Volume(np.ones((3, 4, 5)), np.eye(4)), margin=-1)
+
+
+# -- real volumes -------------------------------------------------------------------------------
+
+
+def test_a_real_volume_is_treated_as_by_torchio(data_dir):
+    volume = read_volume(data_dir / "ms_lesions" / "patient07" / "flair.nii.gz")
+    image = torchio.ScalarImage(tensor=torch.from_numpy(volume.data[None]), affine=volume.affine)
+    limit = 1e-5 * np.ptp(volume.data)
+    canonical = torchio.ToCanonical()(image)
+    ours = reorient(volume)
+    np.testing.assert_array_equal(ours.data, canonical.numpy()[0])
+    np.testing.assert_allclose(ours.affine, canonical.affine, atol=1e-6)
+    coarse = torchio.Resample((2.3, 1.9, 2.7))(canonical)
+    result = resample(ours, spacing_grid(ours, (2.3, 1.9, 2.7)))
+    np.testing.assert_allclose(result.affine, coarse.affine, atol=1e-5)
+    np.testing.assert_allclose(result.data, coarse.numpy()[0], atol=limit)
+    expected = torchio.CropOrPad((192, 192, 224))(canonical)
+    padded = crop_or_pad(ours, (192, 192, 224))
+    np.testing.assert_array_equal(padded.data, expected.numpy()[0])
+    np.testing.assert_allclose(padded.affine, expected.affine, atol=1e-6)
 
 
 # -- Grid ---------------------------------------------------------------------------------------

@@ -3,15 +3,18 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import onnx
 import onnxruntime
+import pydicom
 import pytest
 from PIL import Image
 
 from segjax.data.datasets import Case, find_images
+from segjax.data.formats import read_volume
 from segjax.errors import InputError
 from segjax.volume import Volume
 from segjax_onnx import Predictor
@@ -130,6 +133,32 @@ def test_a_lesion_lands_where_it_was_put_through_resampling_and_cropping(tmp_pat
     found = Predictor(model, overlap=0.0).predict(volume)
     np.testing.assert_array_equal(found.data, mask)
     np.testing.assert_array_equal(found.affine, volume.affine)
+
+
+@pytest.mark.parametrize("name", ["oblique", "anisotropic", "flipped and oblique"])
+def test_a_lesion_lands_where_it_was_after_a_crop_to_the_brain(tmp_path, name):
+    landmarks = [float(n) for n in range(13)]
+    pipeline = [
+        {"step": "reorient", "orientation": "LPS"},
+        {"step": "brain-extraction", "method": "zero-background"},
+        {"step": "crop-to-brain", "margin": 2.0},
+        {"step": "min-max"},
+        {"step": "histogram-standardization", "landmarks": [landmarks], "cutoff": [0, 1]},
+    ]
+    model = write_model(tmp_path / "model.onnx", threshold=11.5, pipeline=pipeline)
+    image = np.zeros((20, 23, 9), np.float32)
+    image[4:15, 6:18, 2:7] = np.random.default_rng(0).uniform(1, 2, (11, 12, 5))
+    image[6:9, 10:13, 4:6] = 4
+    found = Predictor(model, overlap=0.0).predict(Volume(image, AFFINES[name]))
+    np.testing.assert_array_equal(found.data, image == 4)
+    np.testing.assert_array_equal(found.affine, AFFINES[name])
+
+
+def test_a_pipeline_that_was_never_fitted_is_refused(tmp_path):
+    steps = [{"step": "histogram-standardization"}]
+    model = write_model(tmp_path / "model.onnx", pipeline=steps)
+    with pytest.raises(InputError, match=r"model\.onnx: its preprocessing was never fitted"):
+        Predictor(model)
 
 
 def test_scaled_integers_are_read_as_what_they_mean(tmp_path):
@@ -421,6 +450,23 @@ def test_masks_are_written_under_the_names_of_the_images(model, tmp_path):
     assert image.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(image.dataobj), lesion_of((20, 33, 9)))
     np.testing.assert_allclose(image.affine, AFFINES["oblique"], atol=1e-5)
+
+
+def test_masks_of_dicom_series_are_nifti_on_their_grid(tmp_path):
+    model = write_model(tmp_path / "model.onnx", threshold=700)
+    one = pydicom.dcmread(Path(pydicom.__file__).parent / "data/test_files/MR_small.dcm")
+    (tmp_path / "scan").mkdir()
+    for k in range(3):
+        one.ImagePositionPatient[2] += 4
+        one.save_as(tmp_path / "scan" / f"IM{7 * k % 5}")
+    cases = find_images([tmp_path / "scan"])
+    predictor = Predictor(model)
+    (path,) = predictor.predict_files(cases, tmp_path / "masks", probabilities=True)
+    assert path.name == "scan.nii.gz"
+    assert (tmp_path / "masks" / "scan_probabilities.nii.gz").is_file()
+    mask, scan = read_volume(path), read_volume(tmp_path / "scan")
+    np.testing.assert_array_equal(mask.data, scan.data > 700)
+    np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

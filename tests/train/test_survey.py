@@ -3,7 +3,12 @@ import pytest
 
 from segjax.data.datasets import Case, Dataset
 from segjax.data.formats import write_volume
-from segjax.data.pipeline import CropOrPad, Pipeline
+from segjax.data.pipeline import (
+    CropOrPad,
+    CropToForeground,
+    HistogramStandardization,
+    Pipeline,
+)
 from segjax.errors import InputError
 from segjax.train.survey import survey
 from segjax.volume import Volume
@@ -35,6 +40,12 @@ def test_shapes_channels_and_labels_are_found(tmp_path):
 def test_shapes_are_those_after_the_spatial_steps(tmp_path):
     found = survey(Dataset((case(tmp_path, "a", [1]),)), Pipeline((CropOrPad((8, 2, 6)),)))
     assert found.shapes == ((8, 2, 6),)
+
+
+def test_shapes_that_depend_on_the_images_are_found_on_them(tmp_path):
+    steps = (HistogramStandardization(), CropToForeground(1.0))  # the first one is not fitted
+    found = survey(Dataset((case(tmp_path, "a", [1, 1, 1]),)), Pipeline(steps))
+    assert found.shapes == ((2, 2, 4),)
 
 
 @pytest.mark.parametrize("values", [[], [1]])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from segjax.data.datasets import LoadedCase
-from segjax.data.pipeline import CropOrPad, Pipeline, Reorient, Resample
+from segjax.data.pipeline import CropOrPad, CropToForeground, Pipeline, Reorient, Resample
 from segjax.train.config import TrainConfig
 from segjax.train.validate import mean_dice, to_mask, validate_case, window_batch
 from segjax.volume import Volume
@@ -18,8 +18,9 @@ def loaded(truth, pipeline=NO_STEPS, affine=OBLIQUE, image=None):
     raw = Volume(
         truth, affine[: truth.ndim + 1, : truth.ndim + 1] if truth.ndim == 3 else np.eye(3)
     )
-    processed = pipeline.apply(raw if image is None else raw.with_data(image))
-    return LoadedCase("a", processed.data, pipeline.apply_label(raw).data, raw, raw)
+    processed, grids = pipeline.trace(raw if image is None else raw.with_data(image))
+    label = pipeline.apply_label(raw, grids).data
+    return LoadedCase("a", processed.data, label, raw, raw, grids)
 
 
 def one_hot(classes):
@@ -47,6 +48,7 @@ def boxes():
         Pipeline(),
         Pipeline((Reorient("RAS"),)),
         Pipeline((Reorient("LIP"), CropOrPad((24, 24, 24)))),
+        Pipeline((Reorient("PIR"), CropToForeground(2.0))),
     ],
 )
 def test_perfect_network_has_dice_one_whatever_the_exact_steps(pipeline):
