@@ -4,7 +4,7 @@
 
 Small files (crops of the public data where SEGJAX_DATA is set, and made ones) are damaged at
 random: bits flipped, bytes overwritten with extreme numbers, files cut, lengthened and spliced,
-sizes, types, lengths, VRs and transfer syntaxes lied about, gzip streams broken. A process of its
+sizes, types, lengths, VRs and transfer syntaxes lied about, compressed streams broken. A process of its
 own reads them, whose address space is limited and which is killed where a file takes too long.
 The same seed gives the same files.
 """
@@ -216,7 +216,8 @@ def damage(content, name, rng):
         return gzip.compress(inner, 1)
     kinds = [flip, flip_header, cut, lengthen, overwrite, splice]
     kinds += [lie_nifti] * 6 if name.endswith(".nii") else []
-    kinds += [lie_dicom] * 4 + [lie_vr, lie_syntax] if name.endswith(".dcm") else []
+    if name.endswith(".dcm"):
+        kinds += [lie_dicom] * 4 + [lie_vr, lie_syntax, lie_stream]
     changed = bytearray(content)
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         kinds[rng.integers(len(kinds))](changed, name, rng)
@@ -301,6 +302,15 @@ def lie_syntax(content, _name, rng):
         syntax = SYNTAXES[rng.integers(len(SYNTAXES))].encode()
         syntax += b"\0" * (len(syntax) % 2)
         content[at + 6 : at + 8 + length] = struct.pack("<H", len(syntax)) + syntax
+
+
+def lie_stream(content, name, rng):
+    """Overwrite a byte of what a compressed stream says of itself."""
+    starts = (content.find(mark) for mark in (b"\xff\xd8\xff", b"\xff\x4f\xff\x51"))
+    start = max(starts)
+    at = start + rng.integers(2, 140)
+    if 0 <= start and at < len(content):
+        content[at] = rng.integers(256)
 
 
 def find_element(content, name, rng):

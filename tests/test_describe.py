@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from segjax.data.cache import preprocess
@@ -60,6 +61,23 @@ def test_channels_are_counted(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((4, 5, 6, 2), np.float32))
     facts = describe(tmp_path / "a.npy")
     assert (facts["shape"], facts["channels"]) == ("4 × 5 × 6 voxels", "2")
+
+
+def test_dicom_folder_tells_how_it_was_acquired(tmp_path):
+    one = pydicom.dcmread(Path(pydicom.__file__).parent / "data/test_files/MR_small.dcm")
+    one.save_as(tmp_path / "IM0")
+    facts = describe(tmp_path)
+    assert facts["kind"] == "DICOM series 1, MR"
+    assert facts["shape"] == "64 × 64 × 1 voxels"
+    assert facts["acquisition"] == "RepetitionTime 4 s, EchoTime 0.24 s, FlipAngle 90 °"
+    one.SeriesInstanceUID, one.SeriesNumber, one.SeriesDescription = "1.2", 7, "T1"
+    one.save_as(tmp_path / "IM1")
+    assert describe(tmp_path) == {
+        "kind": "2 DICOM series",
+        "series 1": "MR, 64 × 64, 1 slice",
+        "series 7": "T1, 64 × 64, 1 slice",
+    }
+    assert describe(tmp_path / "IM1")["shape"] == "64 × 64 × 1 voxels"
 
 
 def test_dataset_tells_cases_sizes_and_labels(tmp_path):

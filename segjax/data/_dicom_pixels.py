@@ -179,31 +179,32 @@ def _check_codestream(stream: bytes, pixels: Pixels) -> None:
         size = _rle_size(stream, pixels) if pixels.syntax == _RLE else _stated_size(stream, pixels)
     except (IndexError, struct.error, ValueError) as error:
         raise InputError(f"{pixels.file}: its compressed pixels are cut or corrupt") from error
-    if size != (*pixels.shape, 1):
+    if size[:3] != (*pixels.shape, 1) or not 1 < size[3] <= pixels.bits[0]:
         raise InputError(
-            f"{pixels.file}: its compressed pixels state {size[1]}×{size[0]}×{size[2]} values, but "
-            f"its header {pixels.shape[1]}×{pixels.shape[0]}×1"
+            f"{pixels.file}: its compressed pixels state {size[1]}×{size[0]}×{size[2]} values of "
+            f"{size[3]} bits, but its header {pixels.shape[1]}×{pixels.shape[0]}×1 of "
+            f"{pixels.bits[0]}"
         )
 
 
-def _rle_size(stream: bytes, pixels: Pixels) -> tuple[int, int, int]:
+def _rle_size(stream: bytes, pixels: Pixels) -> tuple[int, ...]:
     """Return the size if a stream can hold it: run-length coding states none of its own."""
     segments = struct.unpack_from("<I", stream)[0]
     most = _RLE_MOST * (len(stream) - _RLE_HEADER)
     needed = math.prod(pixels.shape) * pixels.bits[0] // 8
     if segments != pixels.bits[0] // 8 or needed > most:
         raise ValueError
-    return (*pixels.shape, 1)
+    return (*pixels.shape, 1, pixels.bits[0])
 
 
-def _stated_size(stream: bytes, pixels: Pixels) -> tuple[int, int, int]:
+def _stated_size(stream: bytes, pixels: Pixels) -> tuple[int, ...]:
     if not stream.rstrip(b"\0").endswith(_END_OF_IMAGE):
         raise ValueError
     return _jpeg_2000_size(stream) if pixels.syntax in _JPEG_2000 else _jpeg_size(stream)
 
 
-def _jpeg_size(stream: bytes) -> tuple[int, int, int]:
-    """Return rows, columns and components of a JPEG or JPEG-LS stream.
+def _jpeg_size(stream: bytes) -> tuple[int, ...]:
+    """Return rows, columns, components and bits of a JPEG or JPEG-LS stream.
 
     Source: ITU-T T.81, B.2.2; ITU-T T.87, C.2.2
     """
@@ -213,16 +214,17 @@ def _jpeg_size(stream: bytes) -> tuple[int, int, int]:
         if marker < 0xFF01 or length < 2:
             raise ValueError
         if marker in _JPEG_FRAMES:
-            return struct.unpack_from(">HHB", stream, at + 5)
+            bits, *size = struct.unpack_from(">BHHB", stream, at + 4)
+            return (*size, bits)
         at += 2 + length
 
 
-def _jpeg_2000_size(stream: bytes) -> tuple[int, int, int]:
-    """Return rows, columns and components of a JPEG 2000 stream.
+def _jpeg_2000_size(stream: bytes) -> tuple[int, ...]:
+    """Return rows, columns, components and bits of a JPEG 2000 stream.
 
     Source: ITU-T T.800, A.5.1
     """
     start = stream.index(b"\xff\x4f\xff\x51")
     right, bottom, left, top = struct.unpack_from(">4I", stream, start + 8)
-    (components,) = struct.unpack_from(">H", stream, start + 40)
-    return bottom - top, right - left, components
+    components, depth = struct.unpack_from(">HB", stream, start + 40)
+    return bottom - top, right - left, components, (depth & 0x7F) + 1

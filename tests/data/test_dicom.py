@@ -428,6 +428,41 @@ def test_decoding_leaves_no_temporary_files_and_hands_on_no_header(tmp_path, mon
     assert list(scratch.iterdir()) == []
 
 
+CORPUS = Path(pydicom.__file__).parent / "data" / "test_files"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CORPUS.glob("MR_small*")))
+def test_a_real_slice_is_the_same_in_every_transfer_syntax(tmp_path, name):
+    path = shutil.copy(CORPUS / name, tmp_path)
+    if name == "MR_small_padded.dcm":  # as long as if it had another row
+        with pytest.raises(InputError, match=r"take 8,192 bytes, but it states 8,320"):
+            read_dicom(path)
+        return
+    expected = pydicom.dcmread(CORPUS / "MR_small.dcm").pixel_array
+    np.testing.assert_array_equal(read_dicom(path).data[..., 0].T, expected)
+
+
+def read_or_none(path):
+    try:
+        return read_dicom(path)
+    except InputError:
+        return None
+
+
+def test_odd_files_are_read_as_pydicom_reads_them_or_refused(tmp_path):
+    read = 0
+    for file in sorted(CORPUS.glob("*.dcm")):
+        (tmp_path / file.stem).mkdir()
+        volume = read_or_none(shutil.copy(file, tmp_path / file.stem))
+        if volume is not None:
+            one = pydicom.dcmread(file)
+            expected = one.pixel_array * float(one.get("RescaleSlope", 1))
+            expected += float(one.get("RescaleIntercept", 0))
+            np.testing.assert_array_equal(volume.data[..., 0].T, expected)
+            read += 1
+    assert read >= 10
+
+
 # -- objects of many frames ---------------------------------------------------------------------
 
 
@@ -792,8 +827,15 @@ def test_cut_streams_are_refused(compressed, name, keep):
 @pytest.mark.parametrize("name", ["jpeg", "j2k"])
 def test_streams_of_another_size_are_refused(compressed, name):
     path = compressed(name, lambda stream: stream, Rows=17)
-    message = "its compressed pixels state 12×16×1 values, but its header 12×17×1"
+    message = "pixels state 12×16×1 values of 16 bits, but its header 12×17×1 of 16"
     with pytest.raises(InputError, match=message):
+        read_dicom(path)
+
+
+def test_streams_of_more_bits_than_codecs_take_are_refused(compressed):
+    """GDCM dies of this one."""
+    path = compressed("jpeg", lambda stream: stream.replace(b"\xc3\0\x0b\x10", b"\xc3\0\x0b\x14"))
+    with pytest.raises(InputError, match="values of 20 bits, but its header 12×16×1 of 16"):
         read_dicom(path)
 
 

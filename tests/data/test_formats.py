@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from segjax.data.formats import (
@@ -94,6 +96,49 @@ for name in ("a.nii", "a.nii.gz", "a.npy", "a.png"):
     names = ("a.nii", "a.nii.gz", "a.npy", "a.png")
     assert lines == [f"{tmp_path / name}: {reason}" for name in names]
     assert list(tmp_path.iterdir()) == []
+
+
+# -- DICOM --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """Return a folder with a real slice twice, 5 mm apart, in files of odd names."""
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    one = pydicom.dcmread(Path(pydicom.__file__).parent / "data/test_files/MR_small.dcm")
+    one.save_as(folder / "IM0002")
+    one.ImagePositionPatient = [*one.ImagePositionPatient[:2], one.ImagePositionPatient[2] + 5]
+    one.save_as(folder / "x.dcm")
+    return folder
+
+
+def test_a_folder_or_a_file_of_dicom_is_a_series(scan):
+    for path in (scan, scan / "IM0002", scan / "x.dcm"):
+        volume = read_volume(path)
+        assert volume.data.shape == (64, 64, 2)
+        np.testing.assert_array_equal(volume.data[..., 0], volume.data[..., 1])
+    assert read_image(scan).data.shape == (64, 64, 2, 1)
+    assert read_image([scan, scan / "x.dcm"], channels=2).channels == 2
+
+
+def test_masks_of_dicom_are_written_like_others(scan, tmp_path):
+    volume = read_volume(scan)
+    mask = volume.with_data(volume.data > 1000)
+    write_volume(mask, tmp_path / "mask.nii.gz", like=scan / "IM0002")
+    written = read_label(tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(written.data, mask.data)
+    check_same_grid(volume, written, ("scan", "mask"))
+
+
+def test_what_is_no_dicom_is_named(tmp_path):
+    (tmp_path / "a.dcm").write_text("no image")
+    with pytest.raises(InputError, match=r"a\.dcm: is no DICOM file"):
+        read_volume(tmp_path / "a.dcm")
+    with pytest.raises(InputError, match="holds no DICOM images"):
+        read_volume(tmp_path)
+    with pytest.raises(InputError, match=r"b\.dcm: there is no such file"):
+        read_volume(tmp_path / "b.dcm")
 
 
 # -- images -------------------------------------------------------------------------------------
