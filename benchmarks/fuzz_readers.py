@@ -4,9 +4,9 @@
 
 Small files (crops of the public data where SEGJAX_DATA is set, and made ones) are damaged at
 random: bits flipped, bytes overwritten with extreme numbers, files cut, lengthened and spliced,
-sizes, types, lengths, VRs and transfer syntaxes lied about, compressed streams broken. A process of its
-own reads them, whose address space is limited and which is killed where a file takes too long.
-The same seed gives the same files.
+sizes, types, lengths, VRs and transfer syntaxes lied about, compressed streams broken. A process
+of its own reads them, whose address space is limited and which is killed where a file takes too
+long. The same seed gives the same files.
 """
 
 import argparse
@@ -309,7 +309,7 @@ def lie_stream(content, name, rng):
     starts = (content.find(mark) for mark in (b"\xff\xd8\xff", b"\xff\x4f\xff\x51"))
     start = max(starts)
     at = start + rng.integers(2, 140)
-    if 0 <= start and at < len(content):
+    if start >= 0 and at < len(content):
         content[at] = rng.integers(256)
 
 

@@ -70,9 +70,14 @@ def describe_dicom(folder: Path) -> Facts:
             for one in found
         }
     facts = sidecar(found[0])
-    units = {"MagneticFieldStrength": "T", "RepetitionTime": "s", "EchoTime": "s",
-             "InversionTime": "s", "FlipAngle": "°"}  # fmt: skip
-    made = [f"{name} {facts[name]:g} {unit}" for name, unit in units.items() if name in facts]
+    texts = {
+        "MagneticFieldStrength": "{:g} T",
+        "RepetitionTime": "TR {:g} s",
+        "EchoTime": "TE {:g} s",
+        "InversionTime": "TI {:g} s",
+        "FlipAngle": "flip angle {:g}°",
+    }
+    made = [text.format(facts[name]) for name, text in texts.items() if name in facts]
     kind = {"kind": f"DICOM series {found[0].name}, {found[0].modality}"}
     return describe_volume(found[0].files[0]) | kind | {"acquisition": ", ".join(made) or "unknown"}
 

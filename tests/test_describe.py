@@ -69,7 +69,7 @@ def test_dicom_folder_tells_how_it_was_acquired(tmp_path):
     facts = describe(tmp_path)
     assert facts["kind"] == "DICOM series 1, MR"
     assert facts["shape"] == "64 × 64 × 1 voxels"
-    assert facts["acquisition"] == "RepetitionTime 4 s, EchoTime 0.24 s, FlipAngle 90 °"
+    assert facts["acquisition"] == "TR 4 s, TE 0.24 s, flip angle 90°"
     one.SeriesInstanceUID, one.SeriesNumber, one.SeriesDescription = "1.2", 7, "T1"
     one.save_as(tmp_path / "IM1")
     assert describe(tmp_path) == {
