@@ -127,7 +127,7 @@ def unchanged(paths: Iterable[Path], before: Mapping[str, Any]) -> bool:
     return all({**known.get(now["path"], {}), **now} == known.get(now["path"]) for now in found)
 
 
-def key(pipeline: Pipeline, found: Iterable[Source]) -> str:
+def key(pipeline: Pipeline, found: Iterable[Source], classes: int | None = None) -> str:
     """Return what stays the same as long as a result does: a digest of the steps and contents."""
     steps = pipeline.to_json()
     models = [
@@ -136,7 +136,7 @@ def key(pipeline: Pipeline, found: Iterable[Source]) -> str:
         for value in step.values()
         if isinstance(value, str) and value.endswith(".onnx")
     ]
-    content = [FORMAT, steps, models, [source["digest"] for source in found]]
+    content = [FORMAT, steps, models, [source["digest"] for source in found], classes]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=20).hexdigest()
 
 

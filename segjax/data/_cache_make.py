@@ -101,7 +101,7 @@ def find(job: Job) -> Outcome | None:
     if (
         [str(path.absolute()) for path in paths] == [s["path"] for s in before.get("sources", ())]
         and layout.unchanged(paths, before)
-        and layout.key(job.pipeline, before["sources"]) == before["key"]
+        and layout.key(job.pipeline, before["sources"], job.classes) == before["key"]
     ):
         return _outcome(job, "unchanged")
     return None
@@ -152,7 +152,7 @@ def _make(job: Job) -> Outcome:
     begin = time.perf_counter()
     before = layout.record(job.folder)
     found = layout.sources(layout.files_of(job.case), before)
-    key = layout.key(job.pipeline, found)
+    key = layout.key(job.pipeline, found, job.classes)
     if before.get("key") == key:
         _refresh(job, before, found)
         return _outcome(job, "unchanged")

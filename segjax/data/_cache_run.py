@@ -63,9 +63,9 @@ class Run:
         return outcomes
 
     def _begin(self) -> None:
-        for folder in (self._out / layout.CASES, self._out / layout.EARLY):
-            folder.mkdir(exist_ok=True)
-            layout.remove_remains(folder)
+        for name in (layout.CASES, *([layout.EARLY] if self._kept else [])):
+            (self._out / name).mkdir(exist_ok=True)
+            layout.remove_remains(self._out / name)
         if not self._before:  # even a run that is killed while learning leaves a cache
             self._write(None, [], [], complete=False)
 
@@ -82,8 +82,9 @@ class Run:
             failed = {o.case for o in self._each(prepare, jobs, "First steps") if o.error}
             jobs = [job for job in jobs if job.case.name not in failed]
         early, late = self._requested.steps[: self._kept], self._requested.steps[self._kept :]
-        learned = Pipeline(late).fit(lambda: _EarlyImages(jobs))
-        return Pipeline(early + learned.steps), [job.case.name for job in jobs]
+        images = _EarlyImages(jobs)
+        learned = Pipeline(late).fit(lambda: images)
+        return Pipeline(early + learned.steps), sorted(images.seen)
 
     def _jobs(self, pipeline: Pipeline, cases: Sequence[Case]) -> list[Job]:
         classes = len(self._dataset.labels) if self._dataset.labels else None
@@ -129,10 +130,15 @@ class Run:
 
 
 class _EarlyImages:
-    """Images after the steps whose result is kept; those that cannot be read are left out."""
+    """Images after the steps whose result is kept; those that cannot be read are left out.
+
+    Attributes:
+        seen: Names of the cases that could be read.
+    """
 
     def __init__(self, jobs: Sequence[Job]):
         self._jobs = jobs
+        self.seen: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -143,6 +149,7 @@ class _EarlyImages:
                 image = early_image(job)
             except InputError:  # making the case will say so
                 continue
+            self.seen.add(job.case.name)
             yield image
 
 

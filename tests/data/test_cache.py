@@ -135,6 +135,18 @@ def test_changed_label_makes_its_case_again(heads, tmp_path):
     assert states(preprocess(heads, PIPELINE, out, workers=1)) == ["unchanged", "unchanged", "made"]
 
 
+def test_labels_are_checked_again_when_the_dataset_names_fewer(heads, tmp_path):
+    out = tmp_path / "cache"
+    names = {0: "background", 1: "core", 2: "oedema"}
+    label = read_label(heads.cases[0].label)
+    write_volume(label.with_data(label.data * 2), heads.cases[0].label, overwrite=True)
+    three = dataclasses.replace(heads, labels=names)
+    assert states(preprocess(three, PIPELINE, out, workers=1)) == ["made"] * 3
+    outcomes = preprocess(heads, PIPELINE, out, workers=1)
+    assert states(outcomes) == ["failed", "made", "made"]
+    assert [case.name for case in open_cache(out).cases] == ["ms_001", "ms_002"]
+
+
 def test_touched_file_of_the_same_content_is_not_made_again(heads, tmp_path):
     out = tmp_path / "cache"
     preprocess(heads, PIPELINE, out, workers=1)
@@ -614,6 +626,7 @@ def test_unreadable_image_is_left_out_of_learning(heads, tmp_path):
     heads.cases[0].images[0].write_bytes(b"no volume")
     outcomes = preprocess(heads, NYUL, tmp_path / "cache", workers=1)
     assert states(outcomes) == ["failed", "made", "made"]
+    assert open_cache(tmp_path / "cache").learned_from == ("ms_001", "ms_002")
 
 
 def test_only_slow_steps_before_anything_is_learned_are_kept():
