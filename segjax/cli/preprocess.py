@@ -83,7 +83,9 @@ class Preprocess:
         if self.nifti:
             workflow.write_niftis(open_cache(self.out))
         _print_outcomes(done.outcomes)
-        print_facts({**_summary(done), **done.written}, title="Done")
+        labelled = sum(case.label is not None for case in dataset.cases)
+        facts = {"labels": f"of {labelled} cases"} | _summary(done)
+        print_facts({**facts, **done.written}, title="Done")
         workflow.check_outcomes(done.outcomes, self.out)
 
     def _pipeline(self) -> "Pipeline":

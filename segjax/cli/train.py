@@ -46,7 +46,7 @@ class Train:
     ] = None
     """Network; mpunet++ and unet3d are 3D, the others 2D."""
     preset: Annotated[str | None, arg(metavar=PRESETS, help_behavior_hint=_AUTO)] = None
-    """Preprocessing of a study; what it learns from images comes from the training cases."""
+    """Preprocessing of a study; slow ones are better done once, by segjax preprocess."""
     epochs: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AUTO)] = None
     """Passes over the training cases."""
     batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AUTO)] = None

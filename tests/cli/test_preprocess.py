@@ -45,6 +45,7 @@ def test_preset_is_applied_told_and_not_done_twice(data, tmp_path, capsys):
     assert preprocess(data, out, "--preset", "meningioma-2d") == 0
     text = capsys.readouterr().out
     assert "4 made" in text
+    assert "of 4 cases" in text
     assert "per worker" in text
     assert str(out / "figures" / "histograms.png") in text
     for name in ("ms_000", "ms_003"):
@@ -92,6 +93,11 @@ def test_subjects_and_nifti_files(steps, tmp_path, capsys):
         expected = Pipeline.from_json(STEPS).apply(read_volume(original.images[0]))
         np.testing.assert_array_equal(image.data, expected.data[..., 0])
         np.testing.assert_allclose(image.affine, expected.affine)
+
+
+def test_images_without_labels_are_told_from_labelled_ones(data, steps, tmp_path, capsys):
+    assert preprocess(data / "images", tmp_path / "cache", "--config", steps) == 0
+    assert "of 0 cases" in capsys.readouterr().out
 
 
 def test_long_list_of_cases_is_cut(data, steps, tmp_path, capsys, monkeypatch):
