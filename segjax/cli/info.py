@@ -9,10 +9,11 @@ from tyro.conf import Positional, arg
 
 @dataclass(frozen=True)
 class Info:
-    """Tell what a volume, run, model or data folder holds.
+    """Tell what a volume, run, model, DICOM or data folder holds.
 
     Examples:
         segjax info flair.nii.gz       # shape, spacing, orientation, range, label volumes
+        segjax info scan               # DICOM series
         segjax info brains             # cases, channels, sizes, labels
         segjax info run                # network, settings, best Dice
         segjax info run/model.onnx     # labels, preprocessing, patch size

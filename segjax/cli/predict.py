@@ -14,8 +14,9 @@ class Predict:
     """Segment images with an ONNX file; needs no JAX.
 
     Each mask has the name, the shape and the position in space of its image. A
-    folder stands for all the images in it. A network of several channels reads
-    files that end in _0000, _0001 and so on.
+    folder stands for all the images in it; a DICOM series is one image, and its
+    mask is NIfTI. A network of several channels reads files that end in _0000,
+    _0001 and so on.
 
     Examples:
         segjax predict run/model.onnx flair.nii.gz -o masks
@@ -28,7 +29,7 @@ class Predict:
     images: Annotated[
         Positional[tuple[Path, ...]], arg(metavar="IMAGE...", help_behavior_hint="(required)")
     ]
-    """Images (.nii, .nii.gz, .png, .npy) or folders of them."""
+    """Images (.nii, .nii.gz, .png, .npy, DICOM) or folders of them."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")]
     """Folder for the masks."""
     probabilities: Annotated[bool, arg(help_behavior_hint="")] = False

@@ -27,7 +27,7 @@ def is_localiser(frames: Sequence[Frame]) -> bool:
     They do where their type or description says so, or where some cross others at right angles.
     """
     _, _, description = frames[0].series
-    named = description.lower().startswith(_LOCALISERS)
+    named = any(word in description.lower() for word in _LOCALISERS)
     typed = any("LOCALIZER" in frame.image_type for frame in frames)
     planes = {tuple(_normal(frame).round(3)) for frame in frames}
     first = np.array(next(iter(planes)))
@@ -146,13 +146,12 @@ def _check_places(
     if steps[closest] <= _SAME_PLACE:
         raise InputError(
             f"{name}: two slices lie at {heights[closest]:.2f} mm along the normal: "
-            f"{_call(frames[closest])} and {_call(frames[closest + 1])}; remove one, or give a "
-            "file of one volume"
+            f"{_call(frames[closest])} and {_call(frames[closest + 1])}; remove one"
         )
     usual = float(np.quantile(steps, 0.5, method="lower"))
     missing = np.rint(steps / usual) - 1
     whole = np.abs(steps / usual - missing - 1) <= _UNEVEN * (missing + 1)
-    for k in np.flatnonzero((missing > 0) & whole):
+    for k in np.flatnonzero((missing > 0) & whole).tolist():
         raise InputError(
             f"{name}: {missing[k]:.0f} slice{'s are' if missing[k] > 1 else ' is'} missing between "
             f"{heights[k]:.2f} and {heights[k + 1]:.2f} mm along the normal, between "

@@ -15,7 +15,16 @@ from segjax.files import reading
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Frame", "Pixels", "is_dicom", "quiet", "read_dataset", "read_frames", "values"]
+__all__ = [
+    "Frame",
+    "Pixels",
+    "UnfitImageError",
+    "is_dicom",
+    "quiet",
+    "read_dataset",
+    "read_frames",
+    "values",
+]
 
 _PREAMBLE = 128
 _MOST_BYTES = 16 * 2**30  # stated bound on the voxels of one series
@@ -65,6 +74,10 @@ _HINTS = (
     "EchoNumbers", "AcquisitionNumber", "FrameAcquisitionNumber", "TriggerTime",
     "NominalCardiacTriggerDelayTime", "DiffusionGradientOrientation",
 )  # fmt: skip
+
+
+class UnfitImageError(InputError):
+    """Says that an image is sound, but of a kind that is no slice of a volume."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +148,8 @@ class Frame:
 def is_dicom(path: Path) -> bool:
     """Say whether an ordinary file has DICOM's mark, whatever its name."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as stream:
             return stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
     except OSError:
@@ -164,7 +179,8 @@ def read_frames(path: Path) -> tuple[Frame, ...]:
 
     Raises:
         InputError: The file is no DICOM file, its header is corrupt or lies about the size, or
-            the image is none that can be read.
+            the image is none that can be read; :class:`UnfitImageError` where only its kind is
+            wrong.
     """
     try:
         status = path.stat()
@@ -280,8 +296,10 @@ def _pixels(path: Path, dataset: "Dataset", stream: BinaryIO, size: int) -> Pixe
         int(dataset[keyword].value)
         for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit")
     )
-    if int(facts.number("SamplesPerPixel", 1)) != 1 or "ModalityLUTSequence" in dataset:
-        raise InputError(f"{path}: holds colours or a look-up table; give it one value per pixel")
+    if int(facts.number("SamplesPerPixel", 1)) != 1 or allocated == 1:
+        raise UnfitImageError(f"{path}: holds colours, or a bit per pixel; give it one number each")
+    if "ModalityLUTSequence" in dataset:
+        raise InputError(f"{path}: its values go through a look-up table, which is not read")
     _, little = dataset.original_encoding
     allowed = (8, 16, 32) if little else (16, 32)  # bytes in words of the other order
     if allocated not in allowed or not 0 < stored <= high + 1 <= allocated:

@@ -1,6 +1,7 @@
 """DICOM series: what SimpleITK, pydicom and dcm2niix read, and what nobody should."""
 
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -672,6 +673,22 @@ def test_images_without_a_position_are_left_out_with_a_word(tmp_path):
         read_dicom(tmp_path / "screenshot")
 
 
+def test_screenshots_in_colour_are_left_out_with_a_word(tmp_path):
+    write(tmp_path, values())
+    save(dataset(values()[0], SamplesPerPixel=3, SeriesNumber=99), tmp_path / "screenshot")
+    with pytest.warns(UserWarning, match=r"left out 1 images in colour or of bits, .*screenshot"):
+        assert read_dicom(tmp_path).data.shape == (5, 6, 4)
+    assert read_dicom(tmp_path / "00003.dcm").data.shape == (5, 6, 4)
+    with pytest.raises(InputError, match="screenshot: holds colours"):
+        read_dicom(tmp_path / "screenshot")
+
+
+def test_pipes_in_a_folder_do_not_stop_the_search(tmp_path):
+    write(tmp_path, values())
+    os.mkfifo(tmp_path / "pipe")
+    assert read_dicom(tmp_path).data.shape == (5, 6, 4)
+
+
 def test_what_holds_no_image_is_passed_over(tmp_path):
     write(tmp_path, values())
     report = dataset(values()[0], SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")  # text
@@ -732,7 +749,9 @@ def test_pixels_are_not_read_while_series_are_looked_for(tmp_path):
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        ({"SamplesPerPixel": 3}, "holds colours or a look-up table"),
+        ({"SamplesPerPixel": 3}, "holds colours, or a bit per pixel"),
+        ({"BitsAllocated": 1}, "holds colours, or a bit per pixel"),
+        ({"ModalityLUTSequence": []}, "its values go through a look-up table, which is not read"),
         ({"BitsAllocated": 64}, "pixels of 16 bits up to bit 15 in 64 cannot be read"),
         ({"BitsStored": 0}, "pixels of 0 bits"),
         ({"HighBit": 3}, "pixels of 16 bits up to bit 3"),
@@ -1031,7 +1050,8 @@ def test_facts_of_functional_groups_are_found(tmp_path):
 
 
 def test_odd_values_are_no_facts(tmp_path):
-    one = dataset(values()[0], ScanOptions="a" * 80)
+    with pydicom.config.disable_value_validation():
+        one = dataset(values()[0], ScanOptions="a" * 80)
     one.add_new("MagneticFieldStrength", "LO", "three")
     one.add_new("FlipAngle", "FD", float("nan"))
     save(one, tmp_path / "a")
