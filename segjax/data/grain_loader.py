@@ -43,8 +43,9 @@ def prefetch_by_workers(
         workers: Number of processes, at least 1.
         depth: Batches that each worker draws ahead.
 
-    Yields:
-        The batch of every step, as ``loader.batch`` returns it.
+    Returns:
+        An iterator over the batches, as ``loader.batch`` returns them; the processes start with
+        the first batch and end when it is exhausted or closed.
 
     Raises:
         InputError: grain is missing, or a worker was killed.
@@ -61,7 +62,11 @@ def prefetch_by_workers(
         raise InputError(f"workers draw the steps of a range, not of {steps!r}")
     if workers < 1 or depth < 1:
         raise InputError(f"{workers} workers that draw {depth} batches ahead: give numbers over 0")
-    iterator = iter(_pipeline(loader, steps, workers, depth))
+    return _batches(_pipeline(loader, steps, workers, depth))
+
+
+def _batches(pipeline: Any) -> Generator[Any, None, None]:
+    iterator = iter(pipeline)
     try:
         with _environment(_NO_DEVICES | _ONE_THREAD):  # for the processes, which start now
             batch = _take(iterator)
@@ -103,7 +108,7 @@ class _Draw:
 
     def __call__(self, step: int) -> Any:
         try:
-            return self.loader.batch(int(step))
+            return self.loader.batch(step)
         except Exception as error:
             if _travels(error):
                 raise

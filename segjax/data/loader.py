@@ -4,7 +4,6 @@ import itertools
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -245,11 +244,12 @@ def prefetch(
             take less time to draw than the training steps that need the processor too.
         depth: Batches to draw ahead, by each worker; at least 1.
 
-    Yields:
-        The batch of every step, as ``loader.batch`` returns it.
+    Returns:
+        An iterator over the batch of every step, as ``loader.batch`` returns it.
 
     Raises:
-        InputError: grain is missing, which ``workers`` need, or a worker was killed.
+        InputError: grain is missing, which ``workers`` need; from the iterator also that a worker
+            was killed.
 
     Example:
         >>> from segjax.data.phantom import phantom
@@ -262,10 +262,8 @@ def prefetch(
     if workers:
         from segjax.data.grain_loader import prefetch_by_workers
 
-        with closing(prefetch_by_workers(loader, steps, workers=workers, depth=depth)) as batches:
-            yield from batches
-    else:
-        yield from _prefetch_by_thread(loader, steps, depth)
+        return prefetch_by_workers(loader, steps, workers=workers, depth=depth)
+    return _prefetch_by_thread(loader, steps, depth)
 
 
 def _prefetch_by_thread(

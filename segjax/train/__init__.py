@@ -22,8 +22,9 @@ if TYPE_CHECKING:
         write_config,
     )
     from segjax.train.devices import keep_freed_memory
-    from segjax.train.fit import FitResult, RunFinishedError
+    from segjax.train.fit import FitResult, Loading, RunFinishedError
     from segjax.train.losses import Loss, Term, cross_entropy, dice_loss, tversky_loss
+    from segjax.train.resident import ResidentLoader
     from segjax.train.step import (
         TrainState,
         init_state,
@@ -36,8 +37,9 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "checkpoints": ("Checkpoints", "load_variables"),
     "config": ("OptimizerConfig", "TrainConfig", "default_config", "read_config", "write_config"),
     "devices": ("keep_freed_memory",),
-    "fit": ("FitResult", "RunFinishedError"),
+    "fit": ("FitResult", "Loading", "RunFinishedError"),
     "losses": ("Loss", "Term", "cross_entropy", "dice_loss", "tversky_loss"),
+    "resident": ("ResidentLoader",),
     "step": ("TrainState", "init_state", "make_optimizer", "make_predict", "make_train_step"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -45,8 +47,10 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "Checkpoints",
     "FitResult",
+    "Loading",
     "Loss",
     "OptimizerConfig",
+    "ResidentLoader",
     "RunFinishedError",
     "Term",
     "TrainConfig",
@@ -66,6 +70,7 @@ __all__ = [
     "make_predict",
     "make_train_step",
     "read_config",
+    "resident",
     "step",
     "tversky_loss",
     "write_config",

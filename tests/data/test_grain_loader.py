@@ -1,16 +1,19 @@
 """Batches of worker processes: those of the loader, whatever happens to the processes."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import cloudpickle
 import numpy as np
 import pytest
 
+from segjax.data import grain_loader
 from segjax.data.augment import Noise
 from segjax.data.datasets import LoadedCase
 from segjax.data.loader import Loader, Sampling, prefetch
@@ -114,6 +117,45 @@ def test_error_that_cannot_travel_arrives_as_text():
         next(prefetch(make_loader(BadError), range(9), workers=1))
 
 
+def test_errors_travel_or_become_text_in_the_worker_itself():
+    with pytest.raises(InputError, match="cannot be read"):
+        grain_loader._Draw(make_loader(BadFile))(2)
+    with pytest.raises(RuntimeError, match="StubbornError: cannot be unpickled"):
+        grain_loader._Draw(make_loader(BadError))(0)
+    assert same(grain_loader._Draw(make_loader())(4), make_loader().batch(4))
+
+
+def test_worker_begins_without_devices_and_without_ctrl_c(monkeypatch):
+    signals, jax = mock.Mock(), mock.Mock()
+    monkeypatch.setattr(signal, "signal", signals)
+    monkeypatch.setattr(os, "environ", {"CUDA_VISIBLE_DEVICES": "3"})
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    grain_loader._begin_worker(0, 1)
+    signals.assert_called_once_with(signal.SIGINT, signal.SIG_IGN)
+    jax.config.update.assert_called_once_with("jax_platforms", "cpu")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_worker_ends_when_its_parent_has_ended(monkeypatch):
+    parent, end = mock.Mock(), mock.Mock()
+    monkeypatch.setattr(os, "_exit", end)
+    grain_loader._end_with_parent()  # this process is no worker
+    end.assert_not_called()
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
+    grain_loader._end_with_parent()
+    parent.join.assert_called_once_with()
+    end.assert_called_once_with(1)
+
+
+def test_environment_is_that_of_before_after_the_workers_have_started(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    with grain_loader._environment({"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}):
+        assert (os.environ["OMP_NUM_THREADS"], os.environ["JAX_PLATFORMS"]) == ("1", "cpu")
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "JAX_PLATFORMS" not in os.environ
+
+
 def test_killed_worker_is_said():
     batches = prefetch(make_loader(Dying), range(9), workers=1)
     with pytest.raises(InputError, match=r"was killed \(exit code -9.*fewer workers"):
@@ -123,7 +165,7 @@ def test_killed_worker_is_said():
 def test_missing_grain_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(InputError, match=r"need the package grain: install segjax\[train\]"):
-        next(prefetch(make_loader(), range(2), workers=1))
+        prefetch(make_loader(), range(2), workers=1)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +178,7 @@ def test_missing_grain_is_said(monkeypatch):
 )
 def test_impossible_requests_are_refused(steps, workers, depth, message):
     with pytest.raises(InputError, match=message):
-        next(prefetch(make_loader(), steps, workers=workers, depth=depth))
+        prefetch(make_loader(), steps, workers=workers, depth=depth)
 
 
 PROGRAM = """
