@@ -30,7 +30,8 @@ _MARGIN = 6  # voxels of that grid
 _HEIGHT = 170.0  # of the head above the neck
 _REACH = 140  # longest way from the centre
 _DEPTH = 20  # how far inwards the darkest value is looked for; the brightest: half of it
-_THRESHOLD = 0.6  # between background and bright tissue: darker is outside the brain
+_THRESHOLD = 0.75  # between background and bright tissue: darker is outside the brain
+_AROUND, _ROUNDS = 0.65, 3  # quantile of a place and its six neighbours that counts, and how often
 _SCALP = 18  # bright tissue further out than this is no scalp
 _BASE = -0.3  # directions that point lower may pass face and neck
 _SMOOTHING, _SPEED, _STEPS = 0.25, 0.5, 400
@@ -128,7 +129,7 @@ def _darkest_to_local(
     """Return how hard the surface is pushed at every place, from -1 (inwards) to 1 (outwards).
 
     With the darkest value within 20 mm inwards and the brightest within 10 mm, the push is
-    ``2 (darkest - t) / (brightest - low)`` where ``t = low + 0.6 (brightest - low)``.
+    ``2 (darkest - t) / (brightest - low)`` where ``t = low + 0.75 (brightest - low)``.
     """
     mesh, median = _sphere(4), np.float32(levels.median)
     rays = rays.copy()
@@ -140,8 +141,9 @@ def _darkest_to_local(
     darkest = ndimage.minimum_filter1d(rays, _DEPTH + 1, axis=1, origin=_DEPTH // 2)
     brightest = ndimage.maximum_filter1d(rays, _DEPTH // 2 + 1, axis=1, origin=_DEPTH // 4)
     darkest = np.clip(darkest, levels.low, levels.median)
-    around = np.concatenate([darkest[:, None], darkest[mesh.neighbours]], axis=1)
-    darkest = np.median(around, axis=1)
+    for _ in range(_ROUNDS):
+        around = np.concatenate([darkest[:, None], darkest[mesh.neighbours]], axis=1)
+        darkest = np.quantile(around, _AROUND, axis=1)
     span = np.maximum(np.clip(brightest, levels.tissue, levels.median) - levels.low, 1e-6)
     return np.clip(2 * ((darkest - levels.low) / span - _THRESHOLD), -1, 1)
 
