@@ -73,7 +73,7 @@ def place(frames: Sequence[Frame], name: str) -> Grid:
     """
     lacking = next((frame for frame in frames if frame.position is None), None)
     if lacking:
-        raise InputError(f"{lacking.file}: says nothing of its position in the patient")
+        raise InputError(f"{lacking.file}: says nothing of its position, orientation or spacing")
     first = frames[0]
     rows, columns = first.pixels.shape
     corners = np.array([frame.position for frame in frames], dtype=np.float64)

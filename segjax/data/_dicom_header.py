@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 __all__ = [
+    "MOST_BYTES",
     "Frame",
     "Pixels",
     "UnfitImageError",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 _PREAMBLE = 128
-_MOST_BYTES = 16 * 2**30  # stated bound on the voxels of one series
+MOST_BYTES = 16 * 2**30  # stated bound on the voxels of one series
 _MOST_PIXELS = 2**26  # of one frame
 _MOST_FRAMES = 2**16  # of one file
 _UNDEFINED = 0xFFFFFFFF
@@ -60,7 +61,8 @@ _MACROS = {  # where the objects of many frames keep what others keep at the top
 _TOP = (
     "SOPClassUID", "ImageType", "Modality", "SeriesDescription", "SeriesInstanceUID",
     "SeriesNumber", "EchoTime", "EchoNumbers", "InversionTime", "TriggerTime",
-    "TemporalPositionIdentifier", "AcquisitionNumber", "DiffusionGradientOrientation",
+    "TemporalPositionIdentifier", "SequenceName", "AcquisitionNumber",
+    "DiffusionGradientOrientation",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames",
     "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated",
     "BitsStored", "HighBit", "PixelRepresentation", "ModalityLUTSequence",
@@ -71,7 +73,7 @@ _KIND = (
     "TemporalPositionIdentifier", "DiffusionBValue",
 )  # fmt: skip
 _HINTS = (
-    "EchoNumbers", "AcquisitionNumber", "FrameAcquisitionNumber", "TriggerTime",
+    "EchoNumbers", "SequenceName", "AcquisitionNumber", "FrameAcquisitionNumber", "TriggerTime",
     "NominalCardiacTriggerDelayTime", "DiffusionGradientOrientation",
 )  # fmt: skip
 
@@ -116,7 +118,8 @@ class Frame:
         index: Its number within the file, from 0.
         series: Series instance UID, number and description.
         modality: Modality, such as ``"MR"``.
-        position: Centre of the first pixel, in mm (LPS+); None where the file does not say it.
+        position: Centre of the first pixel, in mm (LPS+); None where the file does not say it, or
+            nothing of the orientation or the pixel spacing.
         orientation: Unit vectors along a row and along a column (LPS+).
         spacing: Distance between rows and between columns, in mm.
         thickness: Distance to the next slice, or else the slice's thickness, in mm; or None.
@@ -296,7 +299,8 @@ def _pixels(path: Path, dataset: "Dataset", stream: BinaryIO, size: int) -> Pixe
         int(dataset[keyword].value)
         for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit")
     )
-    if int(facts.number("SamplesPerPixel", 1)) != 1 or allocated == 1:
+    palette = facts.words("PhotometricInterpretation") == ("PALETTE COLOR",)
+    if int(facts.number("SamplesPerPixel", 1)) != 1 or palette or allocated == 1:
         raise UnfitImageError(f"{path}: holds colours, or a bit per pixel; give it one number each")
     if "ModalityLUTSequence" in dataset:
         raise InputError(f"{path}: its values go through a look-up table, which is not read")
@@ -343,10 +347,10 @@ def _check_size(pixels: Pixels, size: int) -> None:
     row = columns * pixels.bits[0] // 8
     stated, there = row * rows * pixels.frames, size - pixels.offset
     few = 1 <= pixels.frames <= _MOST_FRAMES
-    if not few or rows * columns > _MOST_PIXELS or stated > _MOST_BYTES:
+    if not few or rows * columns > _MOST_PIXELS or stated > MOST_BYTES:
         raise InputError(
             f"{pixels.file}: states {pixels.frames} frames of {columns}×{rows} pixels; at most "
-            f"{_MOST_FRAMES:,} frames of {_MOST_PIXELS:,} pixels and {_MOST_BYTES:,} bytes are read"
+            f"{_MOST_FRAMES:,} frames of {_MOST_PIXELS:,} pixels and {MOST_BYTES:,} bytes are read"
         )
     if pixels.length is None:
         if pixels.frames * _LEAST_COMPRESSED > there:
@@ -370,7 +374,7 @@ def _frame(facts: _Facts, pixels: Pixels) -> Frame:
         index=facts.index,
         series=_series(facts),
         modality="".join(facts.words("Modality")),
-        position=facts.numbers("ImagePositionPatient", 3) if facts.tells_frames_apart else None,
+        position=facts.numbers("ImagePositionPatient", 3) if _is_placed(facts) else None,
         orientation=_orientation(facts),
         spacing=_spacing(facts),
         thickness=_thickness(facts),
@@ -379,6 +383,11 @@ def _frame(facts: _Facts, pixels: Pixels) -> Frame:
         hints=(image_type, *(facts.words(keyword) for keyword in _HINTS)),
         image_type=image_type,
     )
+
+
+def _is_placed(facts: _Facts) -> bool:
+    needed = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+    return facts.tells_frames_apart and all(facts.values(keyword) for keyword in needed)
 
 
 def _series(facts: _Facts) -> tuple[str, int, str]:

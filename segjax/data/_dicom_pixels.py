@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from segjax.data._dicom_header import Frame, Pixels
+from segjax.data._dicom_header import MOST_BYTES, Frame, Pixels
 from segjax.errors import InputError
 from segjax.files import reading
 
@@ -40,12 +40,16 @@ def read_slices(frames: Sequence[Frame]) -> Shaped[np.ndarray, "slice row column
 
     Raises:
         InputError: A file is truncated, corrupt, or compressed in a way that SimpleITK does not
-            decode.
+            decode; or all take over 16 GiB.
     """
     kinds = {_stored_type(frame.pixels) for frame in frames}
     scaled = any(frame.rescale != (1, 0) for frame in frames)
     kind = np.dtype(np.float32) if scaled else np.result_type(*kinds)
-    data = np.empty((len(frames), *frames[0].pixels.shape), kind)
+    shape = (len(frames), *frames[0].pixels.shape)
+    if (size := math.prod(shape) * kind.itemsize) > MOST_BYTES:
+        folder = frames[0].file.parent
+        raise InputError(f"{folder}: states {size:,} bytes; at most {MOST_BYTES:,} are read")
+    data = np.empty(shape, kind)
     by_file: dict[Path, list[int]] = {}
     for place, frame in enumerate(frames):
         by_file.setdefault(frame.file, []).append(place)

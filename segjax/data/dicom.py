@@ -117,7 +117,8 @@ def read_dicom(
 
     Slices are ordered by their place along the normal of the first, never by name. Voxels are
     ``stored * slope + intercept`` as float32 where the file scales them, else they keep their
-    type. The axes of the data are those of DICOM: columns, rows, slices.
+    type. The axes of the data are those of DICOM: columns, rows, slices. A single slice is as thick
+    as it says, else 1 mm.
 
     Args:
         source: A folder that holds one series; one file, which stands for its series in its
@@ -339,7 +340,7 @@ def _images(files: Iterable[Path], folder: Path) -> list[Frame]:
         _warn(f"{folder}: left out {len(unfit)} images in colour or of bits, such as {unfit[0]}")
     placed = [frame for frame in frames if frame.position is not None]
     if lost := len(frames) - len(placed):
-        _warn(f"{folder}: left out {lost} images without a position in the patient")
+        _warn(f"{folder}: left out {lost} images without a position, orientation or spacing")
     return placed
 
 

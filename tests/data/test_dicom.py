@@ -582,6 +582,7 @@ def test_one_of_several_series_is_chosen(tmp_path):
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M"]}, {"ImageType": ["ORIGINAL", "PRIMARY", "P"]}),
         ({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}),
         ({"TriggerTime": 0}, {"TriggerTime": 400}),
+        ({"SequenceName": "ep_b0"}, {"SequenceName": "ep_b1000#1"}),
         ({"PixelSpacing": [0.5, 0.75]}, {"PixelSpacing": [0.5, 0.8]}),
         ({"directions": AXIAL}, {"directions": TILTED}),
     ],
@@ -669,7 +670,7 @@ def test_images_without_a_position_are_left_out_with_a_word(tmp_path):
     save(dataset(values()[0], None, SeriesInstanceUID="1.2"), tmp_path / "screenshot")
     with pytest.warns(UserWarning, match="left out 1 images without a position"):
         assert read_dicom(tmp_path).data.shape == (5, 6, 4)
-    with pytest.raises(InputError, match="screenshot: says nothing of its position"):
+    with pytest.raises(InputError, match="screenshot: says nothing of its position, orientation"):
         read_dicom(tmp_path / "screenshot")
 
 
@@ -687,6 +688,20 @@ def test_pipes_in_a_folder_do_not_stop_the_search(tmp_path):
     write(tmp_path, values())
     os.mkfifo(tmp_path / "pipe")
     assert read_dicom(tmp_path).data.shape == (5, 6, 4)
+
+
+@pytest.mark.parametrize("tag", ["ImageOrientationPatient", "PixelSpacing"])
+def test_nothing_is_made_up_of_what_a_file_does_not_say(tmp_path, tag):
+    save(dataset(values()[0], **{tag: None}), tmp_path / "a")
+    with pytest.raises(InputError, match="says nothing of its position, orientation or spacing"):
+        read_dicom(tmp_path / "a")
+
+
+def test_series_beyond_the_bound_are_refused(tmp_path, monkeypatch):
+    write(tmp_path, values())
+    monkeypatch.setattr("segjax.data._dicom_pixels.MOST_BYTES", 239)
+    with pytest.raises(InputError, match="states 240 bytes; at most 239 are read"):
+        read_dicom(tmp_path)
 
 
 def test_what_holds_no_image_is_passed_over(tmp_path):
@@ -750,6 +765,7 @@ def test_pixels_are_not_read_while_series_are_looked_for(tmp_path):
     ("tags", "message"),
     [
         ({"SamplesPerPixel": 3}, "holds colours, or a bit per pixel"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "holds colours, or a bit per pixel"),
         ({"BitsAllocated": 1}, "holds colours, or a bit per pixel"),
         ({"ModalityLUTSequence": []}, "its values go through a look-up table, which is not read"),
         ({"BitsAllocated": 64}, "pixels of 16 bits up to bit 15 in 64 cannot be read"),
