@@ -4,7 +4,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from segjax.data._dicom_header import values
+from segjax.data._dicom_values import values
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -2,13 +2,14 @@
 
 import math
 import warnings
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
+from segjax.data._dicom_values import MACROS, Facts, printable
 from segjax.errors import InputError
 from segjax.files import reading
 
@@ -24,7 +25,6 @@ __all__ = [
     "quiet",
     "read_dataset",
     "read_frames",
-    "values",
 ]
 
 _PREAMBLE = 128
@@ -33,31 +33,10 @@ _MOST_PIXELS = 2**26  # of one frame
 _MOST_FRAMES = 2**16  # of one file
 _UNDEFINED = 0xFFFFFFFF
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_FARTHEST = 1e6  # mm; nothing in a scanner is a kilometre away
 _FINEST = 1e-4  # mm
 _LEAST_COMPRESSED = 16  # bytes of a compressed frame
 _PIXEL_VRS = (b"OB", b"OW", b"UN")
 _STRAIGHT = 0.01  # rounded direction cosines are unit vectors at right angles up to this
-_MACROS = {  # where the objects of many frames keep what others keep at the top
-    "ImagePositionPatient": "PlanePositionSequence",
-    "ImageOrientationPatient": "PlaneOrientationSequence",
-    "PixelSpacing": "PixelMeasuresSequence",
-    "SliceThickness": "PixelMeasuresSequence",
-    "SpacingBetweenSlices": "PixelMeasuresSequence",
-    "RescaleSlope": "PixelValueTransformationSequence",
-    "RescaleIntercept": "PixelValueTransformationSequence",
-    "EffectiveEchoTime": "MREchoSequence",
-    "RepetitionTime": "MRTimingAndRelatedParametersSequence",
-    "FlipAngle": "MRTimingAndRelatedParametersSequence",
-    "EchoTrainLength": "MRTimingAndRelatedParametersSequence",
-    "InversionTimes": "MRModifierSequence",
-    "PixelBandwidth": "MRImagingModifierSequence",
-    "FrameType": "MRImageFrameTypeSequence",
-    "DiffusionBValue": "MRDiffusionSequence",
-    "FrameAcquisitionNumber": "FrameContentSequence",
-    "TemporalPositionIndex": "FrameContentSequence",
-    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
-}
 _TOP = (
     "SOPClassUID", "ImageType", "Modality", "SeriesDescription", "SeriesInstanceUID",
     "SeriesNumber", "EchoTime", "EchoNumbers", "InversionTime", "TriggerTime",
@@ -67,7 +46,7 @@ _TOP = (
     "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated",
     "BitsStored", "HighBit", "PixelRepresentation", "ModalityLUTSequence",
 )  # fmt: skip
-_TAGS = [*_TOP, *_MACROS]
+_TAGS = [*_TOP, *MACROS]
 _KIND = (
     "EffectiveEchoTime", "EchoTime", "InversionTimes", "InversionTime", "TemporalPositionIndex",
     "TemporalPositionIdentifier", "DiffusionBValue",
@@ -201,7 +180,7 @@ def _read_frames(path: Path, size: int, _changed: int) -> tuple[Frame, ...]:
                 _check_no_image(path, dataset)
                 return ()
             pixels = _pixels(path, dataset, stream, size)
-            return tuple(_frame(_Facts(dataset, i), pixels) for i in range(pixels.frames))
+            return tuple(_frame(Facts(dataset, i), pixels) for i in range(pixels.frames))
         except InputError:
             raise
         except Exception as error:  # pydicom names no closed set of errors
@@ -227,7 +206,7 @@ def _parse(path: Path, stream: BinaryIO, tags: Any) -> "Dataset":
 
 
 def _corrupt(path: Path, error: Exception) -> InputError:
-    reason = _printable(str(error)) or type(error).__name__
+    reason = printable(str(error)) or type(error).__name__
     return InputError(f"{path}: its DICOM header is corrupt: {reason[:200]}")
 
 
@@ -241,60 +220,9 @@ def _check_no_image(path: Path, dataset: "Dataset") -> None:
         raise InputError(f"{path}: is truncated, or an image without rows and columns")
 
 
-class _Facts:
-    """What the header says about one frame."""
-
-    def __init__(self, dataset: "Dataset", index: int = 0) -> None:
-        shared = dataset.get("SharedFunctionalGroupsSequence") or [None]
-        frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
-        self.dataset = dataset
-        self.groups = [frames[index] if index < len(frames) else None, shared[0]]
-        self.index = index
-        self.tells_frames_apart = bool(frames) or dataset.get("NumberOfFrames") in (None, "", 1)
-
-    def values(self, keyword: str) -> tuple[Any, ...]:
-        """Return the values of the frame, else of all frames, else of the file."""
-        found = None
-        for group in self.groups:
-            macro = group.get(_MACROS[keyword]) if group and keyword in _MACROS else None
-            found = macro[0].get(keyword) if macro and found is None else found
-        found = self.dataset.get(keyword) if found is None else found
-        if found is None or found == "":
-            return ()
-        return (*found,) if isinstance(found, MutableSequence) else (found,)
-
-    def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
-        """Return so many finite numbers, or None where there is no value."""
-        numbers = tuple(float(number) for number in self.values(keyword))
-        if numbers and (len(numbers) != count or not all(abs(x) < _FARTHEST for x in numbers)):
-            raise ValueError(f"{keyword} is {list(numbers)}")
-        return numbers or None
-
-    def number(self, keyword: str, default: float) -> float:
-        """Return one number, or the default where there is no value."""
-        return (self.numbers(keyword, 1) or (default,))[0]
-
-    def words(self, keyword: str) -> tuple[str, ...]:
-        """Return the values as text, numbers rounded to six digits."""
-        return tuple(_text(word) for word in self.values(keyword))
-
-
-def values(dataset: "Dataset", keyword: str) -> tuple[Any, ...]:
-    """Return the values of the first frame, else of all frames, else of the file."""
-    return _Facts(dataset).values(keyword)
-
-
-def _text(word: Any) -> str:
-    return _printable(word) if isinstance(word, str) else f"{float(word):.6g}"
-
-
-def _printable(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
 def _pixels(path: Path, dataset: "Dataset", stream: BinaryIO, size: int) -> Pixels:
     """Read how the pixels are stored; refuse sizes that the file cannot hold."""
-    facts = _Facts(dataset)
+    facts = Facts(dataset)
     rows, columns, allocated, stored, high = (
         int(dataset[keyword].value)
         for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit")
@@ -313,7 +241,7 @@ def _pixels(path: Path, dataset: "Dataset", stream: BinaryIO, size: int) -> Pixe
     offset, length = _pixel_data(path, dataset, stream)
     pixels = Pixels(
         file=path,
-        syntax=_printable(str(dataset.file_meta.get("TransferSyntaxUID", ""))),
+        syntax=printable(str(dataset.file_meta.get("TransferSyntaxUID", ""))),
         offset=offset,
         length=length,
         shape=(rows, columns),
@@ -363,7 +291,7 @@ def _check_size(pixels: Pixels, size: int) -> None:
         )
 
 
-def _frame(facts: _Facts, pixels: Pixels) -> Frame:
+def _frame(facts: Facts, pixels: Pixels) -> Frame:
     """Read where a frame lies and what its pixels stand for."""
     image_type = facts.words("FrameType") or facts.words("ImageType")
     slope = facts.number("RescaleSlope", 1)
@@ -385,19 +313,19 @@ def _frame(facts: _Facts, pixels: Pixels) -> Frame:
     )
 
 
-def _is_placed(facts: _Facts) -> bool:
+def _is_placed(facts: Facts) -> bool:
     needed = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     return facts.tells_frames_apart and all(facts.values(keyword) for keyword in needed)
 
 
-def _series(facts: _Facts) -> tuple[str, int, str]:
+def _series(facts: Facts) -> tuple[str, int, str]:
     uid, description = (
         "".join(facts.words(keyword)) for keyword in ("SeriesInstanceUID", "SeriesDescription")
     )
     return uid, int(facts.number("SeriesNumber", 0)), description
 
 
-def _orientation(facts: _Facts) -> tuple[float, ...]:
+def _orientation(facts: Facts) -> tuple[float, ...]:
     cosines = facts.numbers("ImageOrientationPatient", 6) or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     row, column = cosines[:3], cosines[3:]
     lengths = math.hypot(*row), math.hypot(*column)
@@ -407,13 +335,13 @@ def _orientation(facts: _Facts) -> tuple[float, ...]:
     return tuple(x / lengths[0] for x in row) + tuple(x / lengths[1] for x in column)
 
 
-def _spacing(facts: _Facts) -> tuple[float, ...]:
+def _spacing(facts: Facts) -> tuple[float, ...]:
     spacing = facts.numbers("PixelSpacing", 2) or (1.0, 1.0)
     if min(spacing) < _FINEST:
         raise ValueError(f"PixelSpacing is {list(spacing)} mm")
     return spacing
 
 
-def _thickness(facts: _Facts) -> float | None:
+def _thickness(facts: Facts) -> float | None:
     numbers = (facts.number(keyword, 0) for keyword in ("SpacingBetweenSlices", "SliceThickness"))
     return next((number for number in numbers if number >= _FINEST), None)
