@@ -13,6 +13,7 @@ import numpy as np
 
 from segjax.data.nifti import read_nifti, write_nifti
 from segjax.errors import InputError
+from segjax.progress import track
 from segjax.volume import Volume
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -42,17 +43,22 @@ def hd_bet_mask(image: Volume, device: Device | None = None) -> Volume:
     with tempfile.TemporaryDirectory(prefix="segjax-hd-bet-") as folder:
         source, target = Path(folder, "image.nii.gz"), Path(folder, "brain.nii.gz")
         write_nifti(image.with_data(image.data.astype(np.float32)), source)
-        if command := shutil.which("hd-bet"):
-            _run(command, source, target, device)
-        elif importlib.util.find_spec("HD_BET"):
-            _call(source, target, device)
-        else:
-            raise InputError(_HOW)
+        for _ in track(range(1), "Running HD-BET", unit="image"):
+            _extract(source, target, device)
         masks = [Path(folder, f"brain_{end}.nii.gz") for end in ("bet", "mask")]  # version 2, 1
         written = next((mask for mask in masks if mask.is_file()), None)
         if written is None:
             raise InputError("HD-BET wrote no mask: run hd-bet by hand on the image to see why")
         return image.with_data(read_nifti(written).data > 0)
+
+
+def _extract(source: Path, target: Path, device: Device) -> None:
+    if command := shutil.which("hd-bet"):
+        _run(command, source, target, device)
+    elif importlib.util.find_spec("HD_BET"):
+        _call(source, target, device)
+    else:
+        raise InputError(_HOW)
 
 
 def _run(command: str, source: Path, target: Path, device: Device) -> None:

@@ -43,7 +43,8 @@ def extract_brain(
     - "hd-bet": HD-BET, where installed; far better on real heads, and the method of the MS study.
     - "zero-background": the image is extracted already: its largest piece that is not 0, with
       holes filled.
-    - a path that ends in ``.onnx``: a network of segjax; every label but 0 is brain.
+    - a path that ends in ``.onnx``: a network of segjax, given the whole image where it takes as
+      many channels, else the chosen one; every label but 0 is brain.
     - a volume on the image's grid: every voxel over 0 is brain.
     - a function that is given the image and returns such a volume.
 
@@ -106,7 +107,9 @@ def _find(image: Volume, one: Volume, method: Extractor, device: Device | None) 
     if Path(method).suffix.lower() == ".onnx":
         from segjax_onnx.predictor import Predictor
 
-        return Predictor(method).predict(image)
+        predictor = Predictor(method)
+        whole = predictor.metadata.in_channels == image.channels
+        return predictor.predict(image if whole else one)
     if method == "zero-background":
         return one.with_data(_largest_filled(one.data != 0))
     if method not in METHODS:

@@ -5,8 +5,6 @@ import os
 import stat
 import subprocess
 import sys
-import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,26 +186,6 @@ def test_masks_and_functions_are_taken():
         extract_brain(image, Volume(np.ones((4, 3)), np.eye(3)))
     with pytest.raises(InputError, match="no brain was found"):
         extract_brain(image, image.with_data(np.zeros((3, 4))))
-
-
-def test_networks_extract_brains(monkeypatch):
-    """The predictor is called with the image; every label but 0 is brain."""
-    seen = []
-
-    class Predictor:
-        def __init__(self, path):
-            seen.append(str(path))
-
-        def predict(self, image):
-            return image.with_data(np.digitize(image.data, [3, 7]).astype(np.uint8))
-
-    module = types.ModuleType("segjax_onnx.predictor")
-    module.Predictor = Predictor
-    monkeypatch.setitem(sys.modules, "segjax_onnx.predictor", module)
-    image = Volume(np.arange(12.0).reshape(3, 4), np.eye(3))
-    np.testing.assert_array_equal(extract_brain(image, "brain.onnx").data, image.data >= 3)
-    np.testing.assert_array_equal(extract_brain(image, Path("a.ONNX")).data, image.data >= 3)
-    assert seen == ["brain.onnx", "a.ONNX"]
 
 
 def test_a_network_that_is_not_there_is_named():

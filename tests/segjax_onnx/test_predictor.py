@@ -13,8 +13,10 @@ import pydicom
 import pytest
 from PIL import Image
 
+from segjax.data.brain import extract_brain
 from segjax.data.datasets import Case, find_images
 from segjax.data.formats import read_volume
+from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
 from segjax.volume import Volume
 from segjax_onnx import Predictor
@@ -152,6 +154,22 @@ def test_a_lesion_lands_where_it_was_after_a_crop_to_the_brain(tmp_path, name):
     found = Predictor(model, overlap=0.0).predict(Volume(image, AFFINES[name]))
     np.testing.assert_array_equal(found.data, image == 4)
     np.testing.assert_array_equal(found.affine, AFFINES[name])
+
+
+def test_a_network_serves_as_brain_extractor(tmp_path):
+    """Its labels 1 and 2 are brain; it sees the chosen channel, or all that it was trained on."""
+    one = write_model(tmp_path / "one.onnx", classes=3)
+    two = write_model(tmp_path / "two.onnx", channels=2)
+    rng = np.random.default_rng(0)
+    image = Volume(rng.integers(0, 3, (20, 18, 9, 2)).astype(np.float32), AFFINES["oblique"])
+    for channel in range(2):
+        mask = extract_brain(image, one, channel=channel)
+        np.testing.assert_array_equal(mask.data, image.data[..., channel] > 0.5)
+    mask = extract_brain(image, str(two), channel=1)
+    np.testing.assert_array_equal(mask.data, image.data[..., 0] > 0.5)
+    step = Pipeline.from_json([{"step": "brain-extraction", "method": str(two)}])
+    extracted = step.apply(image).data
+    np.testing.assert_array_equal(extracted, image.data * mask.data[..., None])
 
 
 def test_a_pipeline_that_was_never_fitted_is_refused(tmp_path):
