@@ -29,6 +29,8 @@ Batch = tuple[Float32[np.ndarray, "batch *patch channel"], Int32[np.ndarray, "ba
 TrainingCase = LoadedCase | CachedCase
 T_co = TypeVar("T_co", covariant=True)
 
+_ALL = slice(None)
+
 
 @runtime_checkable
 class Batches(Protocol[T_co]):
@@ -93,6 +95,7 @@ class Loader:
         sampling: How patches are drawn.
         augment: Transforms, applied in order to every patch.
         seed: Any number that is not negative.
+        rows: Which patches of each batch to make; the others are those of other hosts.
 
     Raises:
         InputError: Where there is no case, or patch size, channels or cases do not fit together.
@@ -113,11 +116,13 @@ class Loader:
         *,
         augment: tuple[Transform, ...] = (),
         seed: int = 0,
+        rows: slice = _ALL,
     ) -> None:
         self.cases = tuple(cases)
         self.sampling = sampling
         self.augment = augment
         self.seed = seed
+        self._places = range(sampling.batch_size)[rows]
         self.shapes, self.channels = _check_cases(cases, sampling)
         self._voxels = {
             index: np.flatnonzero(case.label)
@@ -139,7 +144,7 @@ class Loader:
         Returns:
             Images ``(batch, *patch, channel)`` float32 and labels ``(batch, *patch)`` int32.
         """
-        shape = (self.sampling.batch_size, *self.sampling.patch_size)
+        shape = (len(self._places), *self.sampling.patch_size)
         images, labels = np.empty((*shape, self.channels), np.float32), np.empty(shape, np.int32)
         for place, draw in enumerate(self.draw(step)):
             images[place], labels[place] = self._patch(draw)
@@ -161,7 +166,7 @@ class Loader:
             self._draw(
                 order[place % len(order)], np.random.default_rng((self.seed, epoch, place + 1))
             )
-            for place in range(start, start + self.sampling.batch_size)
+            for place in (start + row for row in self._places)
         ]
 
     def _order(self, epoch: int) -> list[int]:

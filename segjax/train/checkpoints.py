@@ -217,7 +217,21 @@ def _manager(folder: Path, **options: Any) -> Any:
     return ocp.CheckpointManager(
         folder.absolute(),
         item_handlers=handlers,
-        options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options),
+        options=ocp.CheckpointManagerOptions(
+            enable_async_checkpointing=False, multiprocessing_options=_alone(), **options
+        ),
+    )
+
+
+def _alone() -> Any:
+    """Let Orbax wait for no other host: one host writes, and it holds the whole state."""
+    import orbax.checkpoint as ocp
+
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own,
+        active_processes={own} if jax.process_count() > 1 else None,
+        barrier_sync_key_prefix=f"host{own}" if jax.process_count() > 1 else None,
     )
 
 

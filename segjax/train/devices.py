@@ -10,11 +10,19 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Float64, PyTree
 
 from segjax.errors import InputError
 
-__all__ = ["Devices", "choose_devices", "connect_hosts", "keep_freed_memory"]
+__all__ = [
+    "Devices",
+    "choose_devices",
+    "connect_hosts",
+    "gather_floats",
+    "is_first_host",
+    "keep_freed_memory",
+    "share_first",
+]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # glibc's malloc.h
 _TOP_PAD = 64 << 20  # bytes that the heap grows by at least
@@ -89,12 +97,18 @@ class Devices:
             batch_size: Patches of the batch on all hosts.
         """
         sharding = NamedSharding(self.mesh, PartitionSpec("batch"))
+        if jax.process_count() == 1:
+            return jax.device_put(batch, sharding)
         return jax.tree.map(
             lambda rows: jax.make_array_from_process_local_data(
-                sharding, rows, (batch_size, *rows.shape[1:])
+                sharding, np.asarray(rows), (batch_size, *rows.shape[1:])
             ),
             batch,
         )
+
+    def local(self, tree: PyTree) -> PyTree:
+        """Return a replicated tree as arrays of this host's first device alone."""
+        return jax.tree.map(lambda array: array.addressable_data(0), tree)
 
 
 def choose_devices(batch_size: int, *, devices: Sequence[Any] | None = None) -> Devices:
@@ -154,3 +168,40 @@ def connect_hosts(
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"several hosts cannot be connected: {reason}") from error
+
+
+def is_first_host() -> bool:
+    """Say whether this process is the one that writes files and shows progress."""
+    return jax.process_index() == 0
+
+
+def share_first(tree: PyTree, text: str) -> tuple[PyTree, str]:
+    """Give every host the arrays and the text of the first one.
+
+    Args:
+        tree: Arrays; on the other hosts, ones of the same shapes and types.
+        text: Any text; that of the other hosts is ignored.
+    """
+    if jax.process_count() == 1:
+        return tree, text
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    letters = np.frombuffer(text.encode(), np.uint8)
+    size = int(broadcast_one_to_all(np.asarray(len(letters), np.int32)))
+    letters = np.resize(letters, size) if size else np.zeros(0, np.uint8)
+    tree = broadcast_one_to_all(jax.tree.map(np.asarray, tree))
+    return tree, bytes(np.asarray(broadcast_one_to_all(letters), np.uint8)).decode()
+
+
+def gather_floats(values: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "host ..."]:
+    """Collect an array of every host, all of one shape, to the last bit.
+
+    Example:
+        >>> gather_floats(np.array([0.1, 0.2])).tolist()
+        [[0.1, 0.2]]
+    """
+    from jax.experimental.multihost_utils import process_allgather
+
+    words = np.ascontiguousarray(values).view(np.uint32)  # JAX would round 64 bits to 32
+    found = np.asarray(process_allgather(words)).reshape(jax.process_count(), *words.shape)
+    return np.ascontiguousarray(found).view(np.float64)

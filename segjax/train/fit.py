@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import math
 import time
 import warnings
@@ -21,6 +22,13 @@ from segjax.errors import InputError
 from segjax.progress import track
 from segjax.train.checkpoints import CHECKPOINT_FOLDER, Checkpoints
 from segjax.train.config import TrainConfig, create_model
+from segjax.train.devices import (
+    Devices,
+    choose_devices,
+    gather_floats,
+    is_first_host,
+    share_first,
+)
 from segjax.train.display import Display, show_training
 from segjax.train.metrics import METRICS_FILE, MetricsFile, Row
 from segjax.train.resident import ResidentLoader
@@ -191,18 +199,18 @@ def fit(
     network = _Network(config, _steps_per_epoch(config, split))
     if config.patience is not None and not cases.validation:
         warnings.warn("patience does nothing without validation cases", stacklevel=2)
-    with owned(out):
-        check_run(out, config, split, resume=resume)
-        with Checkpoints(out / CHECKPOINT_FOLDER) as checkpoints:
-            state, progress = _restore(network, checkpoints)
-            if progress.finished(config):
-                raise RunFinishedError(_result(out, progress))
-            data = _load(config, cases)
-            files = _Files(out, config.name, checkpoints, checkpoint_seconds)
-            loop = _Loop(network, data, files)
-            with contextlib.closing(loop.batches(loading, progress)) as batches:
+    devices = choose_devices(config.batch_size)
+    with _folder(out, config, split, resume=resume) as checkpoints:
+        state, progress = _restore(network, checkpoints, devices)
+        if progress.finished(config):
+            raise RunFinishedError(_result(out, progress))
+        data = _load(config, cases)
+        files = _Files(out, config.name, checkpoints, checkpoint_seconds)
+        loop = _Loop(network, data, files, devices)
+        with contextlib.closing(loop.batches(loading, progress)) as batches:
+            if checkpoints:
                 write_run(out, config, split)
-                progress = loop.run(state or network.init(), progress, batches)
+            progress = loop.run(state, progress, batches)
     return _result(out, progress)
 
 
@@ -263,17 +271,28 @@ class _Network:
 
 
 class _Files:
-    """What a training writes while it runs."""
+    """What a training writes while it runs; nothing on hosts without checkpoints."""
 
-    def __init__(self, run: Path, name: str, checkpoints: Checkpoints, seconds: float):
-        self.metrics = MetricsFile(run / METRICS_FILE, name)
+    def __init__(self, run: Path, name: str, checkpoints: Checkpoints | None, seconds: float):
+        self._metrics = MetricsFile(run / METRICS_FILE, name)
         self._checkpoints, self._between, self._saved = checkpoints, seconds, time.monotonic()
 
     def due(self) -> bool:
         """Whether the last checkpoint is too long ago."""
-        return time.monotonic() - self._saved >= self._between
+        return self._checkpoints is not None and time.monotonic() - self._saved >= self._between
+
+    def rewind(self, epoch: int) -> None:
+        """Drop the metrics of later epochs."""
+        if self._checkpoints:
+            self._metrics.rewind(epoch)
+
+    def append(self, rows: list[Row]) -> None:
+        if self._checkpoints:
+            self._metrics.append(rows)
 
     def save(self, state: TrainState, progress: Progress, *, best: bool = False) -> None:
+        if self._checkpoints is None:
+            return
         meta = dataclasses.asdict(progress)
         self._checkpoints.save(int(state.step), state, meta, best=best)
         self._saved = time.monotonic()
@@ -282,13 +301,20 @@ class _Files:
 class _Loop:
     """A training that runs."""
 
-    def __init__(self, network: _Network, data: _Data, files: _Files):
+    def __init__(self, network: _Network, data: _Data, files: _Files, devices: Devices):
         config = network.config
         self._config, self._network, self._files = config, network, files
+        self._devices = devices
         sampling = Sampling(
             config.patch_size, config.batch_size, config.foreground, config.patches_per_case
         )
-        self._loader = Loader(data.train, sampling, augment=config.augment, seed=config.seed)
+        self._loader = Loader(
+            data.train,
+            sampling,
+            augment=config.augment,
+            seed=config.seed,
+            rows=devices.rows(config.batch_size),
+        )
         self._validation = data.validation
         self._window_batch = window_batch(data.validation, config)
 
@@ -299,7 +325,7 @@ class _Loop:
 
     def run(self, state: TrainState, progress: Progress, batches: Iterator[Any]) -> Progress:
         """Train to the end."""
-        self._files.metrics.rewind(progress.epoch)
+        self._files.rewind(progress.epoch)
         self._started, self._batches = time.monotonic() - progress.seconds, batches
         first, per_epoch = self._first_step(progress), self._loader.steps_per_epoch
         with show_training(self._config.epochs, per_epoch, first_step=first) as display:
@@ -325,7 +351,7 @@ class _Loop:
             dice = mean_dice(scores)
             progress = progress.validated(dice)
         progress = dataclasses.replace(progress, seconds=time.monotonic() - self._started)
-        self._files.metrics.append([*rows, Row(epoch, "train", "seconds", progress.seconds)])
+        self._files.append([*rows, Row(epoch, "train", "seconds", progress.seconds)])
         self._files.save(state, progress, best=dice is not None and progress.best_epoch == epoch)
         display.epoch(epoch, loss, dice, progress.best_dice)
         return state, progress
@@ -338,7 +364,7 @@ class _Loop:
         losses = _Losses(progress.losses, start)
         steps = range(self._first_step(progress), start + self._loader.steps_per_epoch)
         for step in steps:
-            images, labels = next(self._batches)
+            images, labels = self._devices.place(next(self._batches), self._config.batch_size)
             state, metrics = self._network.train_step(
                 state, images, labels, self._network.dropout_key
             )
@@ -355,16 +381,21 @@ class _Loop:
         return regular and bool(self._validation)
 
     def _validate(self, state: TrainState) -> Scores:
-        """Measure Dice by case and label."""
-        return {
-            case.name: validate_case(
-                _mapped(case),
-                lambda patches: self._network.predict(state.variables, patches),
+        """Measure Dice by case and label; the hosts share the cases."""
+        variables = self._devices.local(state.variables)
+        hosts, names = jax.process_count(), self._config.labels[1:]
+        table = np.zeros((len(self._validation), len(names)))
+        for index in range(jax.process_index(), len(table), hosts):
+            dice = validate_case(
+                _mapped(self._validation[index]),
+                lambda patches: self._network.predict(variables, patches),
                 self._config,
                 batch_size=self._window_batch,
             )
-            for case in self._validation
-        }
+            table[index] = [dice[name] for name in names]
+        table = gather_floats(table).sum(axis=0) if hosts > 1 else table
+        rows = zip(self._validation, table.tolist(), strict=True)
+        return {case.name: dict(zip(names, row, strict=True)) for case, row in rows}
 
 
 class _Losses:
@@ -424,13 +455,30 @@ def _steps_per_epoch(config: TrainConfig, split: Split) -> int:
     return math.ceil(len(split.train) * config.patches_per_case / config.batch_size)
 
 
-def _restore(network: _Network, checkpoints: Checkpoints) -> tuple[TrainState | None, Progress]:
-    """Read where an earlier training stopped; no state where there was none."""
-    restored = checkpoints.restore_last(jax.eval_shape(network.init))
-    if restored is None:
-        return None, Progress()
-    state, meta = restored
-    return state, Progress(**{**meta, "losses": tuple(meta["losses"])})
+@contextlib.contextmanager
+def _folder(
+    out: Path, config: TrainConfig, split: Split, *, resume: bool
+) -> Iterator[Checkpoints | None]:
+    """Open the folder of the run for the first host, whose part it is to write."""
+    if not is_first_host():
+        yield None
+        return
+    with owned(out):
+        check_run(out, config, split, resume=resume)
+        with Checkpoints(out / CHECKPOINT_FOLDER) as checkpoints:
+            yield checkpoints
+
+
+def _restore(
+    network: _Network, checkpoints: Checkpoints | None, devices: Devices
+) -> tuple[TrainState, Progress]:
+    """Read where an earlier training stopped, or begin; hosts and devices get the same."""
+    restored = checkpoints and checkpoints.restore_last(jax.eval_shape(network.init))
+    state, meta = restored or (network.init(), {})
+    state, text = share_first(state, json.dumps(meta))
+    meta = json.loads(text)
+    progress = Progress(**{**meta, "losses": tuple(meta["losses"])}) if meta else Progress()
+    return devices.replicate(state), progress
 
 
 def _result(run: Path, progress: Progress) -> FitResult:

@@ -64,6 +64,17 @@ def test_a_step_is_the_same_whenever_it_is_drawn():
     assert all(same(a, b) for a, b in zip(forwards, backwards, strict=True))
 
 
+def test_hosts_make_their_own_rows_of_the_same_batch():
+    whole = make_loader(batch_size=4, augment=(Noise(probability=1.0),), seed=3)
+    parts = [
+        make_loader(batch_size=4, augment=(Noise(probability=1.0),), seed=3, rows=rows)
+        for rows in (slice(0, 1), slice(1, 4))
+    ]
+    batches = [part.batch(2) for part in parts]
+    for expected, shares in zip(whole.batch(2), zip(*batches, strict=True), strict=True):
+        np.testing.assert_array_equal(np.concatenate(shares), expected)
+
+
 def test_seeds_and_steps_differ():
     augment = (Noise(probability=1.0),)
     loader = make_loader(augment=augment)
