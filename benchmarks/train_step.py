@@ -56,7 +56,8 @@ def segjax_step(model_name, shape, classes):
     from segjax.models import create
     from segjax.train.config import OptimizerConfig
     from segjax.train.losses import Loss
-    from segjax.train.step import init_state, make_optimizer, make_train_step
+    from segjax.train.optimizers import make_optimizer
+    from segjax.train.step import init_state, make_train_step
 
     images, labels = batch(shape, classes)
     images, labels = jnp.asarray(images)[..., None], jnp.asarray(labels, jnp.int32)

@@ -15,6 +15,8 @@ _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
 _OWN = "(default: the network's)"
 PRESETS = "{ms-7t,ms-7t-released,meningioma-2d}"
+OPTIMIZERS = "{adamw,adam,radam,lamb,lion,sgd}"
+SCHEDULES = "{one-cycle,constant,cosine,polynomial,warmup-cosine}"
 MODELS = ("mpunet++", "unet3d", "unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9")
 
 
@@ -60,7 +62,15 @@ class Train:
     split: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
     """Cases for training, validation and testing, as in a run's split.json."""
     learning_rate: Annotated[float | None, arg(metavar="X", help_behavior_hint=_AUTO)] = None
-    """Peak of the learning-rate schedule."""
+    """Peak of the learning-rate schedule; lion wants a third, sgd ten times adamw's."""
+    optimizer: Annotated[
+        str | None, arg(metavar=OPTIMIZERS, help_behavior_hint="(default: adamw)")
+    ] = None
+    """What moves the parameters; sgd has Nesterov's momentum."""
+    schedule: Annotated[
+        str | None, arg(metavar=SCHEDULES, help_behavior_hint="(default: one-cycle)")
+    ] = None
+    """How the learning rate changes from the first step to the last."""
     loss: Annotated[str | None, arg(metavar="NAME[+NAME]", help_behavior_hint=_AUTO)] = None
     """Sum of dice, tversky and cross-entropy."""
     alpha: Annotated[float | None, arg(metavar="0..1", help_behavior_hint="(default: 0.5)")] = None
@@ -107,13 +117,20 @@ class Train:
             from segjax.data.presets import preset
 
             settings["pipeline"] = preset(self.preset).to_json()
-        if self.learning_rate is not None:
-            settings["optimizer"] = {"learning_rate": self.learning_rate}
+        settings["optimizer"] = self._optimizer() or None
         if self.loss is not None:
             settings["loss"] = [self._term(name) for name in self.loss.split("+")]
         if self.alpha is not None and "tversky" not in (self.loss or ""):
             raise InputError("--alpha belongs to the Tversky loss: add --loss tversky")
         return {name: value for name, value in settings.items() if value is not None}
+
+    def _optimizer(self) -> dict[str, Any]:
+        fields = {
+            "name": self.optimizer,
+            "learning_rate": self.learning_rate,
+            "schedule": self.schedule,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
     def _term(self, name: str) -> dict[str, Any]:
         weighs = name == "tversky" and self.alpha is not None

@@ -24,14 +24,9 @@ if TYPE_CHECKING:
     from segjax.train.devices import keep_freed_memory
     from segjax.train.fit import FitResult, Loading, RunFinishedError
     from segjax.train.losses import Loss, Term, cross_entropy, dice_loss, tversky_loss
+    from segjax.train.optimizers import make_optimizer, make_schedule
     from segjax.train.resident import ResidentLoader
-    from segjax.train.step import (
-        TrainState,
-        init_state,
-        make_optimizer,
-        make_predict,
-        make_train_step,
-    )
+    from segjax.train.step import TrainState, init_state, make_predict, make_train_step
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "checkpoints": ("Checkpoints", "load_variables"),
@@ -40,7 +35,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "fit": ("FitResult", "Loading", "RunFinishedError"),
     "losses": ("Loss", "Term", "cross_entropy", "dice_loss", "tversky_loss"),
     "resident": ("ResidentLoader",),
-    "step": ("TrainState", "init_state", "make_optimizer", "make_predict", "make_train_step"),
+    "optimizers": ("make_optimizer", "make_schedule"),
+    "step": ("TrainState", "init_state", "make_predict", "make_train_step"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -68,7 +64,9 @@ __all__ = [
     "losses",
     "make_optimizer",
     "make_predict",
+    "make_schedule",
     "make_train_step",
+    "optimizers",
     "read_config",
     "resident",
     "step",

@@ -25,19 +25,31 @@ _LARGEST = {2: 256, 3: 64}  # voxels along an axis of a default patch, by the ne
 _SMALL_PATCH = 48**3  # voxels; of smaller patches four make a batch
 _STEPS = 1000  # steps of a default training, about
 Activation = Literal["softmax", "sigmoid"]
-Schedule = Literal["one-cycle", "constant", "cosine"]
+Optimizer = Literal["adamw", "adam", "radam", "lamb", "lion", "sgd"]
+Schedule = Literal["one-cycle", "constant", "cosine", "polynomial", "warmup-cosine"]
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How AdamW moves the parameters.
+    """How the parameters move.
 
     Attributes:
-        learning_rate: Peak of the schedule.
-        weight_decay: Decoupled decay of the kernels; biases, norms and slopes have none.
+        learning_rate: Peak of the schedule. Lion wants about a third of what suits AdamW, and SGD
+            ten times as much.
+        weight_decay: Decay of the kernels; biases, norms and slopes have none.
         schedule: ``"one-cycle"`` rises over the first 30 % of the steps and falls to almost
-            nothing, ``"cosine"`` falls from the start, ``"constant"`` stays.
+            nothing, ``"cosine"`` falls from the start, ``"constant"`` stays, ``"polynomial"``
+            falls almost in a line, as nnU-Net's, and ``"warmup-cosine"`` rises before it falls.
         gradient_clip: Greatest global norm of the gradient; ``None`` clips nothing.
+        name: ``"adamw"``, ``"adam"``, ``"radam"``, ``"lamb"``, ``"lion"`` or ``"sgd"``, which has
+            Nesterov's momentum.
+        momentum: Part of the mean gradient that a step keeps (Adam's beta 1), in [0, 1); nnU-Net
+            has 0.99 with SGD.
+        warmup: Fraction of the steps in which ``"warmup-cosine"`` rises, in [0, 1).
+        power: Exponent of ``"polynomial"``.
+
+    Raises:
+        InputError: A value is out of range, or of no effect with this schedule.
 
     Example:
         >>> OptimizerConfig(learning_rate=1e-3).schedule
@@ -48,9 +60,19 @@ class OptimizerConfig:
     weight_decay: float = 1e-4
     schedule: Schedule = "one-cycle"
     gradient_clip: float | None = 1.0
+    name: Optimizer = "adamw"
+    momentum: float = 0.9
+    warmup: float = 0.1
+    power: float = 0.9
 
     def __post_init__(self) -> None:
         _check(vars(self), _OPTIMIZER_RULES, "optimizer.")
+        for option, schedule in _SCHEDULE_OPTIONS.items():
+            if getattr(self, option) != getattr(type(self), option) and self.schedule != schedule:
+                raise InputError(
+                    f"optimizer.{option} does nothing with the schedule {self.schedule}: leave it "
+                    f"out, or take {schedule}"
+                )
 
 
 @dataclass(frozen=True)
@@ -369,27 +391,33 @@ def _one_of(kind: Any) -> Rule:
 _COUNT: Rule = (lambda v: _whole(v, 1), "a whole number from 1 up")
 _OPTIONAL_COUNT: Rule = (lambda v: v is None or _whole(v, 1), "a whole number from 1 up, or null")
 _POSITIVE: Rule = (lambda v: _number(v) and v > 0, "a number over 0")
+_FRACTION: Rule = (
+    lambda v: _number(v) and 0 <= v < 1,
+    "a number from 0 up to, not including, 1",
+)
 
 _OPTIMIZER_RULES: dict[str, Rule] = {
     "learning_rate": _POSITIVE,
     "weight_decay": (lambda v: _number(v) and v >= 0, "a number from 0 up"),
     "schedule": _one_of(Schedule),
     "gradient_clip": (lambda v: v is None or _POSITIVE[0](v), "a number over 0, or null"),
+    "name": _one_of(Optimizer),
+    "momentum": _FRACTION,
+    "warmup": _FRACTION,
+    "power": _POSITIVE,
 }
+_SCHEDULE_OPTIONS = {"warmup": "warmup-cosine", "power": "polynomial"}
 _TRAIN_RULES: dict[str, Rule] = {
     "model": (lambda v: isinstance(v, str) and v != "", "the name of a model"),
     "patch_size": (_is_patch, "2 or 3 whole numbers from 1 up"),
     "in_channels": _COUNT,
     "labels": (_names_of_labels, "2 to 256 different names, that of the background first"),
     "activation": _one_of(Activation),
-    "dropout": (
-        lambda v: v is None or (_number(v) and 0 <= v < 1),
-        "a number from 0 up to, not including, 1",
-    ),
+    "dropout": (lambda v: v is None or _FRACTION[0](v), _FRACTION[1]),
     "batch_size": _COUNT,
     "patches_per_case": _COUNT,
     "foreground": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),
-    "overlap": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to, not including, 1"),
+    "overlap": _FRACTION,
     "epochs": _COUNT,
     "validate_every": _COUNT,
     "patience": _OPTIONAL_COUNT,

@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from segjax.train.config import Activation, OptimizerConfig
+from segjax.train.config import Activation
 from segjax.train.losses import Loss
+from segjax.train.optimizers import make_optimizer
+
+__all__ = ["TrainState", "init_state", "make_optimizer", "make_predict", "make_train_step"]
 
 Images = Float[Any, "batch *spatial channel"]
 Labels = Int[Any, "batch *spatial"]
@@ -40,54 +43,6 @@ class TrainState(NamedTuple):
 
 
 TrainStep = Callable[[TrainState, Images, Labels, Key[Array, ""]], tuple[TrainState, Metrics]]
-
-
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Make AdamW with its schedule and gradient clipping.
-
-    Weights decay in kernels alone, that is in parameters of two or more axes; biases, norm
-    parameters and PReLU slopes have fewer.
-
-    Args:
-        config: Step sizes.
-        steps: Length of the whole training, at least 1.
-
-    Example:
-        >>> optimizer = make_optimizer(OptimizerConfig(schedule="constant"), steps=10)
-        >>> opt_state = optimizer.init({"kernel": jnp.ones((3, 3))})
-
-    Source:
-        I. Loshchilov, F. Hutter, Decoupled weight decay regularization, ICLR 2019.
-        L. N. Smith, N. Topin, Super-convergence, 2018 (one cycle).
-    """
-    adamw = optax.adamw(
-        learning_rate=make_schedule(config, steps),
-        weight_decay=config.weight_decay,
-        mask=_decays,
-    )
-    if config.gradient_clip is None:
-        return adamw
-    return optax.chain(optax.clip_by_global_norm(config.gradient_clip), adamw)
-
-
-def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Make the learning rate as a function of the step.
-
-    Args:
-        config: Peak and kind of the schedule.
-        steps: Length of the whole training, at least 1.
-
-    Example:
-        >>> schedule = make_schedule(OptimizerConfig(learning_rate=0.5, schedule="cosine"), 10)
-        >>> [round(float(schedule(step)), 3) for step in (0, 5, 10)]
-        [0.5, 0.25, 0.0]
-    """
-    schedules: dict[str, Callable[[float], optax.Schedule]] = {
-        "one-cycle": lambda rate: optax.cosine_onecycle_schedule(steps, rate),
-        "cosine": lambda rate: optax.cosine_decay_schedule(rate, steps),
-        "constant": optax.constant_schedule,
-    }
-    return schedules[config.schedule](config.learning_rate)
 
 
 def init_state(
@@ -195,7 +150,3 @@ def _drop_axis(model: nn.Module, array: Any, axis: int) -> Any:
     """Take away the third axis of slices, for a 2D network."""
     slices = model.spatial_dims == 2 and array.ndim + axis == 3
     return jnp.squeeze(array, axis) if slices else array
-
-
-def _decays(params: PyTree) -> PyTree:
-    return jax.tree.map(lambda parameter: jnp.ndim(parameter) > 1, params)

@@ -3,15 +3,17 @@
 import csv
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import segjax.models
 from segjax.cli import main
-from segjax.cli.train import MODELS
+from segjax.cli.train import MODELS, OPTIMIZERS, SCHEDULES
 from segjax.data.formats import read_volume, write_volume
 from segjax.data.phantom import write_dataset
+from segjax.train.config import Optimizer, Schedule
 from segjax.volume import Volume
 
 
@@ -47,6 +49,11 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_offered_models_are_those_of_the_library():
     assert sorted(MODELS) == sorted(segjax.models.names())
+
+
+def test_offered_optimizers_and_schedules_are_those_of_the_library():
+    assert f"{{{','.join(get_args(Optimizer))}}}" == OPTIMIZERS
+    assert f"{{{','.join(get_args(Schedule))}}}" == SCHEDULES
 
 
 def test_training_leaves_a_complete_run(run):
@@ -88,10 +95,17 @@ def test_loss_and_settings_file_reach_the_configuration(data, tmp_path, monkeypa
     settings = tmp_path / "settings.json"
     settings.write_text(json.dumps({"epochs": 9, "foreground": 0.25}))
     options = ["--config", str(settings), "--loss", "tversky+cross-entropy", "--alpha", "0.7"]
+    options += ["--optimizer", "sgd", "--schedule", "polynomial"]
     assert train(data, tmp_path / "run", *options) == 130
     (plan,) = seen
     terms = [(term.name, term.alpha) for term in plan.config.loss.terms]
     assert terms == [("tversky", 0.7), ("cross-entropy", 0.5)]
+    optimizer = plan.config.optimizer
+    assert (optimizer.name, optimizer.schedule, optimizer.learning_rate) == (
+        "sgd",
+        "polynomial",
+        1e-3,
+    )
     assert plan.config.foreground == 0.25
     assert plan.config.epochs == 1  # the command line wins
 

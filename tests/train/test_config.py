@@ -75,6 +75,12 @@ def test_fields_left_out_of_json_have_their_defaults():
     assert TrainConfig.from_json(values) == TrainConfig("mpunet++", (64, 64, 64))
 
 
+def test_optimizer_written_before_it_had_a_name_is_adamw():
+    before = {"learning_rate": 0.01, "weight_decay": 0.0, "schedule": "cosine"}
+    values = {"model": "m", "patch_size": [8, 8], "optimizer": before}
+    assert TrainConfig.from_json(values).optimizer == OptimizerConfig(0.01, 0.0, "cosine")
+
+
 def test_outputs_are_one_for_sigmoid_and_one_per_label_for_softmax():
     assert FULL.out_channels == 3
     assert TrainConfig("m", (8, 8), activation="sigmoid").out_channels == 1
@@ -109,6 +115,15 @@ def test_outputs_are_one_for_sigmoid_and_one_per_label_for_softmax():
         ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate must be"),
         ({"optimizer": {"weight_decay": -1}}, "optimizer.weight_decay must be a number from 0 up"),
         ({"optimizer": {"schedule": "step"}}, "schedule must be one of one-cycle, constant"),
+        ({"optimizer": {"name": "adagrad"}}, "optimizer.name must be one of adamw, adam, radam"),
+        ({"optimizer": {"momentum": 1}}, "optimizer.momentum must be a number from 0 up to"),
+        ({"optimizer": {"warmup": -0.1}}, "optimizer.warmup must be a number from 0 up to"),
+        ({"optimizer": {"power": 0}}, "optimizer.power must be a number over 0"),
+        (
+            {"optimizer": {"power": 2, "schedule": "cosine"}},
+            "optimizer.power does nothing with the schedule cosine: leave it out, or take polyn",
+        ),
+        ({"optimizer": {"warmup": 0.5}}, "optimizer.warmup does nothing with .* one-cycle"),
         ({"optimizer": {"gradient_clip": 0}}, "gradient_clip must be a number over 0, or null"),
         ({"loss": [{"hinge": 1}]}, "hinge"),
         ({"augment": [{"transform": "spin"}]}, "spin"),

@@ -94,7 +94,8 @@ import jax, numpy as np
 from segjax.models.unet_plus_plus import UNetPlusPlus
 from segjax.train.config import OptimizerConfig
 from segjax.train.losses import Loss
-from segjax.train.step import init_state, make_optimizer, make_train_step
+from segjax.train.optimizers import make_optimizer
+from segjax.train.step import init_state, make_train_step
 model = UNetPlusPlus(features=(2, 3), dropout=0.3)
 optimizer = make_optimizer(OptimizerConfig(), 10)
 step = make_train_step(model, Loss(), optimizer)

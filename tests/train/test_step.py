@@ -1,6 +1,5 @@
 import functools
 import importlib.util
-import math
 from pathlib import Path
 
 import jax
@@ -8,18 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 
 from segjax.train.config import OptimizerConfig
 from segjax.train.losses import Loss, Term
-from segjax.train.step import (
-    TrainState,
-    init_state,
-    make_optimizer,
-    make_predict,
-    make_schedule,
-    make_train_step,
-)
+from segjax.train.optimizers import make_optimizer
+from segjax.train.step import TrainState, init_state, make_predict, make_train_step
 
 spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("train_tiny.py"))
 tiny = importlib.util.module_from_spec(spec)
@@ -159,80 +151,6 @@ def test_one_output_trains_as_a_sigmoid():
     for _ in range(60):
         state, metrics = train_step(state, images, labels, KEY)
     assert float(metrics["loss"]) < 0.5
-
-
-def test_updates_are_those_of_torch_with_decay_of_kernels_alone():
-    rng = np.random.default_rng(0)
-    names = {"kernel": (3, 4), "bias": (4,), "slope": ()}
-    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in names.items()}
-    groups = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in params.items()}
-    peer = torch.optim.AdamW(
-        [
-            {"params": [groups["kernel"]], "weight_decay": 0.1},
-            {"params": [groups["bias"], groups["slope"]], "weight_decay": 0.0},
-        ],
-        lr=0.01,
-    )
-    optimizer = make_optimizer(CONSTANT, 10)
-    ours, opt_state = params, optimizer.init(params)
-    for _ in range(5):
-        gradients = {n: rng.normal(size=shape).astype(np.float32) for n, shape in names.items()}
-        for name, gradient in gradients.items():
-            groups[name].grad = torch.tensor(gradient)
-        peer.step()
-        updates, opt_state = optimizer.update(gradients, opt_state, ours)
-        ours = optax.apply_updates(ours, updates)
-    for name, value in ours.items():
-        np.testing.assert_allclose(value, groups[name].detach().numpy(), atol=2e-6)
-
-
-def test_gradients_are_clipped_to_the_global_norm():
-    # Adam divides by the gradient's own size: only epsilon shows how large a gradient was.
-    params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
-    gradients = {"a": jnp.array([3e-7]), "b": jnp.array([4e-7])}  # norm 5e-7, clipped to 1e-8
-    config = OptimizerConfig(1.0, weight_decay=0.0, schedule="constant", gradient_clip=1e-8)
-    optimizer = make_optimizer(config, 10)
-    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-    for name, size in (("a", 0.6e-8), ("b", 0.8e-8)):
-        assert float(updates[name][0]) == pytest.approx(-size / (size + 1e-8), rel=1e-4)
-
-
-def test_one_cycle_rises_for_three_tenths_and_falls_to_almost_nothing():
-    schedule = make_schedule(OptimizerConfig(0.1), 100)
-    assert float(schedule(0)) == pytest.approx(0.1 / 25)
-    assert float(schedule(30)) == pytest.approx(0.1)
-    assert float(schedule(65)) == pytest.approx(0.05, rel=1e-3)
-    assert float(schedule(100)) < 1e-6
-
-
-def test_one_cycle_is_that_of_torch():
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    peer = torch.optim.SGD([parameter], lr=1.0)
-    # torch reaches peak and end one step earlier: its last step is steps - 1
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        peer, max_lr=0.1, total_steps=101, pct_start=31 / 101
-    )
-    schedule = make_schedule(OptimizerConfig(0.1), 100)
-    for step in range(100):
-        assert float(schedule(step)) == pytest.approx(cycle.get_last_lr()[0], abs=1e-4)
-        peer.step()
-        cycle.step()
-
-
-@pytest.mark.parametrize("kind", ["one-cycle", "cosine", "constant"])
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_schedules_of_very_short_trainings_are_finite(kind, steps):
-    schedule = make_schedule(OptimizerConfig(0.1, schedule=kind), steps)
-    rates = [float(schedule(step)) for step in range(steps + 1)]
-    assert all(0 <= rate <= 0.1 + 1e-6 and math.isfinite(rate) for rate in rates)
-    assert max(rates) == pytest.approx(0.1)
-
-
-def test_cosine_halves_at_half_time_and_constant_stays():
-    cosine = make_schedule(OptimizerConfig(0.1, schedule="cosine"), 10)
-    np.testing.assert_allclose([cosine(0), cosine(5), cosine(10)], [0.1, 0.05, 0.0], atol=1e-7)
-    constant = make_schedule(OptimizerConfig(0.1, schedule="constant"), 10)
-    np.testing.assert_allclose([constant(0), constant(10)], 0.1, rtol=1e-6)
 
 
 def test_gradient_of_the_step_is_that_of_the_loss():
