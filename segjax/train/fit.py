@@ -10,16 +10,15 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from segjax.data.cache import CachedCase, open_cache
-from segjax.data.datasets import Case, Dataset, LoadedCase, Split, load_case
-from segjax.data.loader import Loader, Sampling, TrainingCase, prefetch
+from segjax.data.datasets import Split
+from segjax.data.loader import Loader, Sampling, prefetch
 from segjax.errors import InputError
-from segjax.progress import track
+from segjax.train.cases import AnyDataset, Loaded, choose_cases, load_cases, with_maps
 from segjax.train.checkpoints import CHECKPOINT_FOLDER, Checkpoints
 from segjax.train.config import TrainConfig, create_model
 from segjax.train.devices import (
@@ -41,8 +40,6 @@ from segjax.train.step import (
     make_train_step,
 )
 from segjax.train.validate import Scores, mean_dice, validate_case, window_batch
-
-AnyDataset = Dataset[Case] | Dataset[CachedCase]
 
 _AHEAD = 2  # steps that may be under way before the host waits for the oldest of them
 
@@ -195,8 +192,8 @@ def fit(
         0.887
     """
     out = Path(out)
-    cases = _choose(dataset, split)
-    network = _Network(config, _steps_per_epoch(config, split))
+    cases = choose_cases(dataset, split)
+    network = Network(config, steps_per_epoch(config, split))
     if config.patience is not None and not cases.validation:
         warnings.warn("patience does nothing without validation cases", stacklevel=2)
     devices = choose_devices(config.batch_size)
@@ -204,7 +201,7 @@ def fit(
         state, progress = _restore(network, checkpoints, devices)
         if progress.finished(config):
             raise RunFinishedError(_result(out, progress))
-        data = _load(config, cases)
+        data = load_cases(config, cases)
         files = _Files(out, config.name, checkpoints, checkpoint_seconds)
         loop = _Loop(network, data, files, devices)
         with contextlib.closing(loop.batches(loading, progress)) as batches:
@@ -238,18 +235,16 @@ def check_patch_size(config: TrainConfig, model: Any) -> None:
         )
 
 
-class _Cases(NamedTuple):
-    train: tuple[Case | CachedCase, ...]
-    validation: tuple[Case | CachedCase, ...]
+class Network:
+    """A network and the functions that train it.
 
+    Args:
+        config: Network, loss and optimizer.
+        steps_per_epoch: Steps of each epoch, which the learning rate follows.
 
-class _Data(NamedTuple):
-    train: list[TrainingCase]
-    validation: list[TrainingCase]
-
-
-class _Network:
-    """A network and the functions that train it."""
+    Raises:
+        InputError: There is no such network, or the patches do not fit it.
+    """
 
     def __init__(self, config: TrainConfig, steps_per_epoch: int):
         dropout = {} if config.dropout is None else {"dropout": config.dropout}
@@ -267,6 +262,7 @@ class _Network:
         self.predict = make_predict(model, config.activation)
 
     def init(self) -> TrainState:
+        """Draw the first parameters."""
         return init_state(self._model, self._optimizer, self._first_key, self.config.patch_size)
 
 
@@ -301,7 +297,7 @@ class _Files:
 class _Loop:
     """A training that runs."""
 
-    def __init__(self, network: _Network, data: _Data, files: _Files, devices: Devices):
+    def __init__(self, network: Network, data: Loaded, files: _Files, devices: Devices):
         config = network.config
         self._config, self._network, self._files = config, network, files
         self._devices = devices
@@ -347,7 +343,7 @@ class _Loop:
         if self._is_validated(epoch):
             display.validate(epoch)
             scores = self._validate(state)
-            rows += _dice_rows(epoch, scores)
+            rows += dice_rows(epoch, scores)
             dice = mean_dice(scores)
             progress = progress.validated(dice)
         progress = dataclasses.replace(progress, seconds=time.monotonic() - self._started)
@@ -387,7 +383,7 @@ class _Loop:
         table = np.zeros((len(self._validation), len(names)))
         for index in range(jax.process_index(), len(table), hosts):
             dice = validate_case(
-                _mapped(self._validation[index]),
+                with_maps(self._validation[index]),
                 lambda patches: self._network.predict(variables, patches),
                 self._config,
                 batch_size=self._window_batch,
@@ -443,7 +439,8 @@ class _Losses:
                 )
 
 
-def _dice_rows(epoch: int, scores: Scores) -> list[Row]:
+def dice_rows(epoch: int, scores: Scores) -> list[Row]:
+    """Return the rows of a validation for the metrics file."""
     return [
         Row(epoch, "validation", "dice", value, case, label)
         for case, labels in scores.items()
@@ -451,7 +448,8 @@ def _dice_rows(epoch: int, scores: Scores) -> list[Row]:
     ]
 
 
-def _steps_per_epoch(config: TrainConfig, split: Split) -> int:
+def steps_per_epoch(config: TrainConfig, split: Split) -> int:
+    """Return how many steps make an epoch."""
     return math.ceil(len(split.train) * config.patches_per_case / config.batch_size)
 
 
@@ -470,7 +468,7 @@ def _folder(
 
 
 def _restore(
-    network: _Network, checkpoints: Checkpoints | None, devices: Devices
+    network: Network, checkpoints: Checkpoints | None, devices: Devices
 ) -> tuple[TrainState, Progress]:
     """Read where an earlier training stopped, or begin; hosts and devices get the same."""
     restored = checkpoints and checkpoints.restore_last(jax.eval_shape(network.init))
@@ -483,98 +481,6 @@ def _restore(
 
 def _result(run: Path, progress: Progress) -> FitResult:
     return FitResult(run, progress.epoch, progress.best_epoch, progress.best_dice, progress.seconds)
-
-
-def _choose(dataset: AnyDataset, split: Split) -> _Cases:
-    """Take cases by name."""
-    if not split.train:
-        raise InputError(
-            f"no case is left to train on (cases: {len(dataset.cases)}, validation: "
-            f"{len(split.validation)}, test: {len(split.test)}): change the split"
-        )
-    if both := set(split.train) & {*split.validation, *split.test}:
-        raise InputError(f"case '{min(both)}' is for training and for measuring: change the split")
-    cases = {case.name: case for case in dataset.cases}
-    if unknown := [name for name in (*split.train, *split.validation) if name not in cases]:
-        raise InputError(f"the split names case '{unknown[0]}', which the dataset does not have")
-    return _Cases(
-        tuple(cases[name] for name in split.train),
-        tuple(cases[name] for name in split.validation),
-    )
-
-
-def _load(config: TrainConfig, cases: _Cases) -> _Data:
-    """Read and preprocess all cases."""
-
-    def load(some: Sequence[Case | CachedCase], description: str) -> list[TrainingCase]:
-        return [_load_case(config, case) for case in track(some, description)]
-
-    _check_pipeline(config, cases)
-    data = _Data(
-        load(cases.train, "Reading training"), load(cases.validation, "Reading validation")
-    )
-    _warn_of_absent_labels(config, data.train)
-    return data
-
-
-def _load_case(config: TrainConfig, case: Case | CachedCase) -> TrainingCase:
-    """Read and preprocess a case; look only at the small files of a cached one."""
-    if isinstance(case, Case):
-        return load_case(case, config.pipeline, classes=config.classes, channels=config.in_channels)
-    *shape, channels = case.image.shape
-    if tuple(shape) != case.label.shape or channels != config.in_channels:
-        raise InputError(
-            f"case '{case.name}' has {channels} channels of shape {tuple(shape)} and a label of "
-            f"shape {case.label.shape}; {config.in_channels} of one shape are expected"
-        )
-    if wrong := [value for value in case.values if value >= config.classes]:
-        raise InputError(
-            f"case '{case.name}' has labels {', '.join(map(str, wrong))}, but with "
-            f"{config.classes} classes values go from 0 to {config.classes - 1}"
-        )
-    return case
-
-
-def _check_pipeline(config: TrainConfig, cases: _Cases) -> None:
-    """Refuse a cache that another pipeline made: the exported network would replay this one."""
-    cached = [case for part in cases for case in part if isinstance(case, CachedCase)]
-    for folder in {case.folder.parent.parent for case in cached}:
-        if open_cache(folder).pipeline != config.pipeline:
-            raise InputError(
-                f"{folder}: was preprocessed by other steps than those of the configuration; "
-                "take its pipeline, or preprocess again with these"
-            )
-
-
-def _mapped(case: TrainingCase) -> LoadedCase:
-    """Return a case with all that a validation needs; the arrays of a cached one stay on disk."""
-    if isinstance(case, LoadedCase):
-        return case
-    return LoadedCase(
-        case.name, case.image, case.label, case.volume(), case.raw_label(), case.grids
-    )
-
-
-def _values(case: TrainingCase) -> tuple[int, ...]:
-    """Return the values of a case's label map."""
-    return case.values if isinstance(case, CachedCase) else tuple(np.unique(case.label).tolist())
-
-
-def _warn_of_absent_labels(config: TrainConfig, cases: Sequence[TrainingCase]) -> None:
-    present: set[int] = set().union(*map(_values, cases))
-    if not present - {0}:
-        warnings.warn(
-            "all label maps of the training cases are empty: the network will learn to find "
-            "nothing",
-            stacklevel=4,
-        )
-        return
-    absent = [name for value, name in enumerate(config.labels) if value and value not in present]
-    if absent:
-        warnings.warn(
-            f"no training case has the label {', '.join(absent)}: the network cannot learn it",
-            stacklevel=4,
-        )
 
 
 def _text(sizes: Sequence[int]) -> str:

@@ -1,0 +1,142 @@
+"""The cases of a training: chosen by name, read, and checked against the configuration."""
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from segjax.data.cache import CachedCase, open_cache
+from segjax.data.datasets import Case, Dataset, LoadedCase, Split, load_case
+from segjax.data.loader import TrainingCase
+from segjax.errors import InputError
+from segjax.progress import track
+from segjax.train.config import TrainConfig
+
+__all__ = ["AnyDataset", "Chosen", "Loaded", "choose_cases", "load_cases", "with_maps"]
+
+AnyDataset = Dataset[Case] | Dataset[CachedCase]
+
+
+class Chosen(NamedTuple):
+    """The cases of a split, on disk."""
+
+    train: tuple[Case | CachedCase, ...]
+    validation: tuple[Case | CachedCase, ...]
+    test: tuple[Case | CachedCase, ...] = ()
+
+
+class Loaded(NamedTuple):
+    """The cases of a split, preprocessed."""
+
+    train: list[TrainingCase]
+    validation: list[TrainingCase]
+    test: list[TrainingCase]
+
+
+def choose_cases(dataset: AnyDataset, split: Split, *, test: bool = False) -> Chosen:
+    """Take the cases of a split from a dataset.
+
+    Args:
+        dataset: Labelled cases, as files or of a cache.
+        split: Their names.
+        test: Whether the test cases are wanted too.
+
+    Raises:
+        InputError: There is nothing to train on, a case is both for training and for measuring,
+            or a name is unknown.
+    """
+    if not split.train:
+        raise InputError(
+            f"no case is left to train on (cases: {len(dataset.cases)}, validation: "
+            f"{len(split.validation)}, test: {len(split.test)}): change the split"
+        )
+    if both := set(split.train) & {*split.validation, *split.test}:
+        raise InputError(f"case '{min(both)}' is for training and for measuring: change the split")
+    cases = {case.name: case for case in dataset.cases}
+    parts = (split.train, split.validation, split.test if test else ())
+    if unknown := [name for part in parts for name in part if name not in cases]:
+        raise InputError(f"the split names case '{unknown[0]}', which the dataset does not have")
+    return Chosen(*(tuple(cases[name] for name in part) for part in parts))
+
+
+def load_cases(config: TrainConfig, cases: Chosen) -> Loaded:
+    """Read and preprocess all cases; of cached ones only small files are looked at.
+
+    Raises:
+        InputError: A case cannot be used with this configuration.
+
+    Warns:
+        UserWarning: No training case has a certain label.
+    """
+
+    def load(some: Sequence[Case | CachedCase], description: str) -> list[TrainingCase]:
+        return [_load_case(config, case) for case in track(some, description)]
+
+    _check_pipeline(config, cases)
+    loaded = Loaded(
+        load(cases.train, "Reading training"),
+        load(cases.validation, "Reading validation"),
+        load(cases.test, "Reading test"),
+    )
+    _warn_of_absent_labels(config, loaded.train)
+    return loaded
+
+
+def with_maps(case: TrainingCase) -> LoadedCase:
+    """Return a case with all that a validation needs; the arrays of a cached one stay on disk."""
+    if isinstance(case, LoadedCase):
+        return case
+    return LoadedCase(
+        case.name, case.image, case.label, case.volume(), case.raw_label(), case.grids
+    )
+
+
+def _load_case(config: TrainConfig, case: Case | CachedCase) -> TrainingCase:
+    if isinstance(case, Case):
+        return load_case(case, config.pipeline, classes=config.classes, channels=config.in_channels)
+    *shape, channels = case.image.shape
+    if tuple(shape) != case.label.shape or channels != config.in_channels:
+        raise InputError(
+            f"case '{case.name}' has {channels} channels of shape {tuple(shape)} and a label of "
+            f"shape {case.label.shape}; {config.in_channels} of one shape are expected"
+        )
+    if wrong := [value for value in case.values if value >= config.classes]:
+        raise InputError(
+            f"case '{case.name}' has labels {', '.join(map(str, wrong))}, but with "
+            f"{config.classes} classes values go from 0 to {config.classes - 1}"
+        )
+    return case
+
+
+def _check_pipeline(config: TrainConfig, cases: Chosen) -> None:
+    """Refuse a cache that another pipeline made: the exported network would replay this one."""
+    cached = [case for part in cases for case in part if isinstance(case, CachedCase)]
+    for folder in {case.folder.parent.parent for case in cached}:
+        if open_cache(folder).pipeline != config.pipeline:
+            raise InputError(
+                f"{folder}: was preprocessed by other steps than those of the configuration; "
+                "take its pipeline, or preprocess again with these"
+            )
+
+
+def _values(case: TrainingCase) -> tuple[int, ...]:
+    """Return the values of a case's label map."""
+    return case.values if isinstance(case, CachedCase) else tuple(np.unique(case.label).tolist())
+
+
+def _warn_of_absent_labels(config: TrainConfig, cases: Sequence[TrainingCase]) -> None:
+    present: set[int] = set().union(*map(_values, cases))
+    if not present - {0}:
+        warnings.warn(
+            "all label maps of the training cases are empty: the network will learn to find "
+            "nothing",
+            stacklevel=4,
+        )
+        return
+    absent = [name for value, name in enumerate(config.labels) if value and value not in present]
+    if absent:
+        warnings.warn(
+            f"no training case has the label {', '.join(absent)}: the network cannot learn it",
+            stacklevel=4,
+        )
