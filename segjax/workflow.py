@@ -22,6 +22,7 @@ from segjax.data.datasets import (
     find_subjects,
     split_cases,
 )
+from segjax.data.folds import Folding
 from segjax.data.formats import read_image
 from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
@@ -45,6 +46,7 @@ __all__ = [
     "find_data",
     "finish",
     "plan",
+    "plan_folds",
     "preprocess",
     "read_settings",
     "read_steps",
@@ -257,6 +259,56 @@ def plan(
         >>> plan("brains", {"model": "unet3d", "epochs": 20}).config.epochs  # doctest: +SKIP
         20
     """
+    draft = _draft(data, settings)
+    if split is None:
+        names = [case.name for case in draft.dataset.cases]
+        split = split_cases(names, validation=validation, test=test, seed=draft.config.seed)
+    return draft.planned(split)
+
+
+def plan_folds(
+    data: str | Path, *settings: Mapping[str, Any], folding: Folding
+) -> tuple[Plan, ...]:
+    """Look at a data folder and decide how to train in a cross-validation.
+
+    Args:
+        data: As for :func:`plan`.
+        settings: As for :func:`plan`. Steps of a ``pipeline`` that learn from images do so in
+            every fold anew; the ``seed`` decides the folds too.
+        folding: How many folds, and which cases stay together.
+
+    Returns:
+        A plan for each fold.
+
+    Raises:
+        InputError: As :func:`plan`; or the cases cannot be dealt so.
+
+    Example:
+        >>> plan_folds("brains", folding=Folding(5))[0].split.validation  # doctest: +SKIP
+        ('brain_004', 'brain_011')
+    """
+    draft = _draft(data, settings)
+    names = [case.name for case in draft.dataset.cases]
+    splits = folding.splits(names, seed=draft.config.seed)
+    return tuple(draft.planned(split) for split in splits)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A plan that lacks a split."""
+
+    dataset: Dataset
+    config: "TrainConfig"
+    cache: Cache | None
+
+    def planned(self, split: Split) -> Plan:
+        if self.cache is not None:
+            _warn_of_leak(self.cache, split)
+        cases = cases_named(self.dataset, split.train)
+        return Plan(self.dataset, split, _fitted(self.config, cases))
+
+
+def _draft(data: str | Path, settings: Sequence[Mapping[str, Any]]) -> _Draft:
     from segjax.train.config import TrainConfig, default_config
 
     wanted = _merged({}, *settings)
@@ -265,13 +317,7 @@ def plan(
     dataset = find_cases(data) if cache is None else _of_cache(cache, pipeline)
     pipeline = pipeline if cache is None else cache.pipeline
     default = default_config(dataset, wanted.get("model", "mpunet++"), pipeline=pipeline)
-    config = TrainConfig.from_json(_merged(default.to_json(), wanted))
-    if split is None:
-        names = [case.name for case in dataset.cases]
-        split = split_cases(names, validation=validation, test=test, seed=config.seed)
-    if cache is not None:
-        _warn_of_leak(cache, split)
-    return Plan(dataset, split, _fitted(config, cases_named(dataset, split.train)))
+    return _Draft(dataset, TrainConfig.from_json(_merged(default.to_json(), wanted)), cache)
 
 
 def _fitted(config: "TrainConfig", cases: Sequence[Any]) -> "TrainConfig":
@@ -296,7 +342,7 @@ def _warn_of_leak(cache: Cache, split: Split) -> None:
         warnings.warn(
             f"{cache.folder}: the preprocessing learned from {len(seen)} of the cases that are "
             "kept apart to measure; to be strict, preprocess with --split and train with it",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -337,15 +383,23 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     """Read settings for :func:`plan`: the ``config.json`` of a run, or any part of one.
 
     Raises:
-        InputError: The file is no JSON object.
+        InputError: The file is no JSON object, or a field is unknown or out of range; the message
+            names the file.
     """
+    from segjax.train.config import TrainConfig
+
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(values, dict):
         raise InputError(f'{path}: settings are an object, such as {{"epochs": 50}}')
-    return {name: value for name, value in values.items() if name != "segjax"}
+    settings = {name: value for name, value in values.items() if name != "segjax"}
+    try:  # with what a dataset would decide
+        TrainConfig.from_json({"model": "mpunet++", "patch_size": [64, 64, 64], **settings})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return settings
 
 
 def train(

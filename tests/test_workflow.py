@@ -12,6 +12,7 @@ import pytest
 from segjax import workflow
 from segjax.data.cache import CachedCase, Outcome, open_cache
 from segjax.data.datasets import Case, Split
+from segjax.data.folds import Folding
 from segjax.data.formats import read_image, read_volume, write_volume
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import CropOrPad, HistogramStandardization, Pipeline, Reorient, ZScore
@@ -311,3 +312,27 @@ def test_unlabelled_cache_cannot_be_trained_on(data, tmp_path):
     workflow.preprocess(find_data(data / "images"), PIPELINE, tmp_path / "cache", workers=1)
     with pytest.raises(InputError, match="'ms_000' has no label: training needs one"):
         plan(tmp_path / "cache")
+
+
+# Cross-validation
+
+
+def test_each_fold_has_its_own_split_and_its_own_learned_steps(data):
+    plans = workflow.plan_folds(
+        data, {"pipeline": NYUL.to_json(), "seed": 3}, folding=Folding(2, neighbours=2)
+    )
+    assert [plan.split for plan in plans] == list(
+        Folding(2, neighbours=2).splits([f"ms_{n:03d}" for n in range(5)], seed=3)
+    )
+    for plan_of_fold in plans:
+        cases = workflow.cases_named(plan_of_fold.dataset, plan_of_fold.split.train)
+        expected = NYUL.fit(lambda cases=cases: [read_image(case.images) for case in cases])
+        assert plan_of_fold.config.pipeline == expected
+
+
+@pytest.mark.parametrize("settings", ['{"epoch": 3}', '{"epochs": -1}', '{"optimizer": {"x": 1}}'])
+def test_wrong_settings_are_said_to_be_in_their_file(settings, tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text(settings)
+    with pytest.raises(InputError, match=r"settings\.json: .*(epoch|optimizer\.x)"):
+        read_settings(path)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from segjax.train.folds import FoldScore
     from segjax.workflow import Segmentation
 
 _WIDE = 200  # columns where the output goes into a file or a pipe: nothing to wrap for
@@ -86,6 +87,23 @@ def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
     mean = fmean(row["dice"] for row in rows)
     cases = f"{len(by_case)} case{'' if len(by_case) == 1 else 's'}"
     print_facts({"mean Dice": f"{mean:.4f} of {cases}"})
+
+
+def print_folds(scores: Sequence["FoldScore"]) -> None:
+    """Print the mean Dice of every label in every fold, its mean and its standard deviation."""
+    from segjax.train.folds import mean_and_deviation, mean_by_label
+
+    table = mean_by_label(scores)
+    folds = next(iter(table.values()))
+    rows = [
+        [
+            label,
+            *(f"{value:.4f}" for value in values.values()),
+            "{:.4f} ± {:.4f}".format(*mean_and_deviation(values)),
+        ]
+        for label, values in table.items()
+    ]
+    print_table(["Dice", *(f"fold {fold}" for fold in folds), "mean ± std"], rows)
 
 
 def _rows(cells: Mapping[str, Sequence[str]]) -> list[list[str]]:

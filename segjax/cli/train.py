@@ -1,15 +1,18 @@
 """``segjax train``: labelled volumes become a run with an ONNX file and a report."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
+    from segjax.data.folds import Folding
     from segjax.train.fit import FitResult
+    from segjax.workflow import Plan
 
 _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
@@ -37,6 +40,7 @@ class Train:
         segjax train --data brains --out run --loss tversky --alpha 0.7
         segjax train --data brains --out again --config run/config.json --seed 1
         segjax train --data cache --out run --data-on-device
+        segjax train --data brains --out cv --folds 5 --group-by "^sub-[0-9]+"
     """
 
     data: Annotated[Path, arg(metavar="DIR")]
@@ -61,6 +65,14 @@ class Train:
     """Fraction of the cases kept apart to measure Dice."""
     split: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
     """Cases for training, validation and testing, as in a run's split.json."""
+    folds: Annotated[int | None, arg(metavar="N", help_behavior_hint=_NONE)] = None
+    """Cross-validation: trainings into RUN/fold0, RUN/fold1, … that validate every case once."""
+    fold: Annotated[int | Literal["all"], arg(metavar="{all}|N")] = "all"
+    """The fold to train, from 0 on; all: one after another."""
+    group_by: Annotated[str | None, arg(metavar="REGEX", help_behavior_hint=_NONE)] = None
+    """Cases in whose names it finds the same text stay in one fold."""
+    neighbours: Annotated[int | None, arg(metavar="N", help_behavior_hint=_NONE)] = None
+    """So many cases that follow one another by name stay in one fold."""
     learning_rate: Annotated[float | None, arg(metavar="X", help_behavior_hint=_AUTO)] = None
     """Peak of the learning-rate schedule; lion wants a third, sgd ten times adamw's."""
     optimizer: Annotated[
@@ -94,20 +106,55 @@ class Train:
 
         keep_freed_memory()
         from segjax import workflow
-        from segjax.cli.console import print_facts
         from segjax.data.datasets import read_split
-        from segjax.describe import describe_plan
 
         layers = [workflow.read_settings(self.config)] if self.config else []
-        split = read_split(self.split) if self.split else None
         settings = (*layers, self._settings())
+        if (folding := self._folding()) is not None:
+            self._cross_validate(workflow.plan_folds(self.data, *settings, folding=folding))
+            return
+        split = read_split(self.split) if self.split else None
         plan = workflow.plan(self.data, *settings, validation=self.validation, split=split)
-        print_facts(describe_plan(plan), title=f"Training {self.out}")
-        result = workflow.train(
-            plan, self.out, workers=self.workers, data_on_device=self.data_on_device
-        )
-        written = workflow.finish(self.out, plan.validation_cases)
+        self._train(plan, self.out)
+
+    def _train(self, plan: "Plan", run: Path) -> None:
+        from segjax import workflow
+        from segjax.cli.console import print_facts
+        from segjax.describe import describe_plan
+
+        print_facts(describe_plan(plan), title=f"Training {run}")
+        result = workflow.train(plan, run, workers=self.workers, data_on_device=self.data_on_device)
+        written = workflow.finish(run, plan.validation_cases)
         print_facts({"best Dice": _best(result), **written}, title="Done")
+
+    def _cross_validate(self, plans: Sequence["Plan"]) -> None:
+        """Train the folds that are wanted, and show what all came to that are there."""
+        from segjax.cli.console import print_facts, print_folds
+        from segjax.train.folds import fold_folder, read_folds, write_folds
+
+        for fold in self._wanted(len(plans)):
+            self._train(plans[fold], fold_folder(self.out, fold))
+        scores = read_folds(self.out, len(plans))
+        print_folds(scores)
+        print_facts({"folds": write_folds(scores, self.out)})
+
+    def _wanted(self, folds: int) -> Sequence[int]:
+        if self.fold == "all":
+            return range(folds)
+        if not 0 <= self.fold < folds:
+            raise InputError(f"fold {self.fold}: give one from 0 to {folds - 1}, or all")
+        return [self.fold]
+
+    def _folding(self) -> "Folding | None":
+        from segjax.data.folds import Folding
+
+        if self.folds is not None:
+            if self.split is not None:
+                raise InputError("--folds makes splits of its own: leave out --split")
+            return Folding(self.folds, self.group_by, self.neighbours)
+        if self.fold != "all" or self.group_by is not None or self.neighbours is not None:
+            raise InputError("--fold, --group-by and --neighbours need the number of --folds")
+        return None
 
     def _settings(self) -> dict[str, Any]:
         """Return the options that were given, as fields of a configuration."""

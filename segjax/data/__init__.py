@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from segjax.data.dicom import Series as Series
     from segjax.data.dicom import find_series as find_series
     from segjax.data.dicom import read_dicom as read_dicom
+    from segjax.data.folds import *  # noqa: F403
     from segjax.data.formats import *  # noqa: F403
     from segjax.data.histogram import *  # noqa: F403
     from segjax.data.intensity import *  # noqa: F403
@@ -84,6 +85,12 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Series",
         "find_series",
         "read_dicom",
+    ),
+    "folds": (
+        "Folding",
+        "fold_splits",
+        "group_by_pattern",
+        "group_neighbours",
     ),
     "formats": (
         "IMAGE_SUFFIXES",

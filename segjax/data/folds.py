@@ -1,0 +1,169 @@
+"""Cross-validation: every case is validated once, by a network that never saw its neighbours."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segjax.data.datasets import Split
+from segjax.errors import InputError
+
+__all__ = ["Folding", "fold_splits", "group_by_pattern", "group_neighbours"]
+
+
+@dataclass(frozen=True)
+class Folding:
+    """How the cases of a dataset are dealt into folds.
+
+    Attributes:
+        folds: Number of folds, at least 2.
+        pattern: Regular expression on the names of the cases: those in which it finds the same
+            text stay in one fold; ``None`` asks nothing.
+        neighbours: So many cases that follow one another by name stay in one fold.
+
+    Raises:
+        InputError: A number is too small, or both ways of grouping are asked for.
+
+    Example:
+        >>> names = ["anna_1", "anna_2", "ben_1", "ben_2"]
+        >>> Folding(2, pattern="^[a-z]+").splits(names, seed=1)[0].validation
+        ('anna_1', 'anna_2')
+    """
+
+    folds: int
+    pattern: str | None = None
+    neighbours: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise InputError(f"{self.folds} folds: give at least 2")
+        if self.pattern is not None and self.neighbours is not None:
+            raise InputError("group cases by a pattern or by neighbours, not by both")
+
+    def splits(self, names: Iterable[str], *, seed: int = 0) -> tuple[Split, ...]:
+        """Return the split of every fold, as :func:`fold_splits` does.
+
+        Raises:
+            InputError: As :func:`fold_splits` and the way of grouping.
+        """
+        listed = list(names)
+        groups = None
+        if self.pattern is not None:
+            groups = group_by_pattern(listed, self.pattern)
+        elif self.neighbours is not None:
+            groups = group_neighbours(listed, self.neighbours)
+        return fold_splits(listed, self.folds, seed=seed, groups=groups)
+
+
+def fold_splits(
+    names: Iterable[str], folds: int, *, seed: int = 0, groups: Mapping[str, str] | None = None
+) -> tuple[Split, ...]:
+    """Deal cases into folds; each fold is validated once and trained on in all other splits.
+
+    The groups (every case alone, by default) are permuted by ``numpy.random.default_rng(seed)``,
+    sorted by falling size, and dealt one after another to the fold with the fewest cases. Sizes
+    of folds differ by at most the size of the largest group.
+
+    Args:
+        names: Names of the cases, in any order.
+        folds: Number of folds, at least 2.
+        seed: Seed of the permutation.
+        groups: Name of a case -> name of its group; cases of one group are never parted.
+
+    Returns:
+        One split for each fold, its parts sorted by name and without a test set.
+
+    Raises:
+        InputError: A name occurs twice or has no group, or there are fewer groups than folds.
+
+    Example:
+        >>> [split.validation for split in fold_splits(["a", "b", "c", "d"], 2)]
+        [('b', 'c'), ('a', 'd')]
+    """
+    members = _members(names, groups)
+    if not 2 <= folds <= len(members):
+        kind = "cases" if groups is None else "groups of cases"
+        raise InputError(f"{folds} folds of {len(members)} {kind}: give from 2 to {len(members)}")
+    shuffled = [list(members)[i] for i in np.random.default_rng(seed).permutation(len(members))]
+    dealt: list[list[str]] = [[] for _ in range(folds)]
+    for group in sorted(shuffled, key=lambda group: -len(members[group])):
+        min(dealt, key=len).extend(members[group])
+    everything = {name for fold in dealt for name in fold}
+    return tuple(
+        Split(train=tuple(sorted(everything - set(fold))), validation=tuple(sorted(fold)))
+        for fold in dealt
+    )
+
+
+def group_by_pattern(names: Iterable[str], pattern: str) -> dict[str, str]:
+    """Group cases by what a regular expression finds in their names.
+
+    Args:
+        names: Names of the cases.
+        pattern: The expression. Its groups in round brackets make the name of the group; without
+            any, all that it finds does.
+
+    Returns:
+        Name of a case -> name of its group.
+
+    Raises:
+        InputError: The expression is none, or finds nothing in a name.
+
+    Example:
+        >>> group_by_pattern(["sub-07_a", "sub-07_b", "sub-12_a"], "sub-([0-9]+)")
+        {'sub-07_a': '07', 'sub-07_b': '07', 'sub-12_a': '12'}
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"'{pattern}': not a regular expression ({error})") from error
+    groups = {}
+    for name in names:
+        if (match := expression.search(name)) is None:
+            raise InputError(f"case '{name}': '{pattern}' finds nothing in its name")
+        groups[name] = " ".join(text or "" for text in match.groups() or (match[0],))
+    return groups
+
+
+def group_neighbours(names: Iterable[str], size: int) -> dict[str, str]:
+    """Group cases that follow one another by name, such as the slices of a patient.
+
+    Numbers in names count as numbers, so that ``slice_9`` comes before ``slice_10``.
+
+    Args:
+        names: Names of the cases, in any order.
+        size: Cases in a group; the last one may have fewer.
+
+    Returns:
+        Name of a case -> name of its group, that of the first of its cases.
+
+    Raises:
+        InputError: The size is below 1.
+
+    Example:
+        >>> group_neighbours(["s10", "s9", "s8"], 2)
+        {'s8': 's8', 's9': 's8', 's10': 's10'}
+    """
+    if size < 1:
+        raise InputError(f"groups of {size} neighbours: give at least 1")
+    ordered = sorted(names, key=_natural)
+    return {name: ordered[index - index % size] for index, name in enumerate(ordered)}
+
+
+def _natural(name: str) -> tuple[list[tuple[str, int]], str]:
+    parts = re.findall(r"([^0-9]*)([0-9]*)", name)
+    return [(text, int(digits or 0)) for text, digits in parts], name
+
+
+def _members(names: Iterable[str], groups: Mapping[str, str] | None) -> dict[str, Sequence[str]]:
+    """Return the cases of every group, the groups and the cases sorted by name."""
+    ordered = sorted(names)
+    members: dict[str, list[str]] = {}
+    for name, following in zip(ordered, [*ordered[1:], None], strict=True):
+        if name == following:
+            raise InputError(f"folds: case '{name}' occurs more than once")
+        if groups is not None and name not in groups:
+            raise InputError(f"folds: case '{name}' belongs to no group")
+        members.setdefault(name if groups is None else groups[name], []).append(name)
+    return dict(sorted(members.items()))

@@ -1,0 +1,87 @@
+"""Cross-validation as a user runs it, on a data set of seconds."""
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from segjax import workflow
+from segjax.cli import main
+from segjax.data.phantom import write_dataset
+
+METRICS = "run,epoch,split,case,label,metric,value\n"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "heads"
+    write_dataset(folder, count=6, shape=(40, 32))
+    return folder
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Stand in for training and export; return what would have been trained."""
+    runs = {}
+
+    def train(plan, run, **_):
+        runs[run.name] = plan
+        run.mkdir(parents=True, exist_ok=True)
+        rows = [f"run,1,validation,{c},lesion,dice,0.{len(runs)}" for c in plan.split.validation]
+        (run / "metrics.csv").write_text(METRICS + "\n".join(rows) + "\n")
+        return SimpleNamespace(best_dice=0.5, best_epoch=1)
+
+    monkeypatch.setattr(workflow, "train", train)
+    monkeypatch.setattr(workflow, "finish", lambda *_: {})
+    return runs
+
+
+def cross_validate(data, out, *options):
+    command = ["train", "--data", str(data), "--out", str(out), "--model", "unet2d-k3"]
+    return main([*command, *options])
+
+
+def test_all_folds_are_trained_and_summed_up(data, tmp_path, trained, capsys):
+    assert cross_validate(data, tmp_path, "--folds", "3", "--neighbours", "2") == 0
+    assert list(trained) == ["fold0", "fold1", "fold2"]
+    validated = [name for plan in trained.values() for name in plan.split.validation]
+    assert sorted(validated) == [f"ms_{n:03d}" for n in range(6)]
+    text = capsys.readouterr().out
+    assert "0.2000 ± 0.1000" in text
+    with (tmp_path / "folds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["fold"] for row in rows] == ["0", "0", "1", "1", "2", "2"]
+
+
+def test_single_folds_add_up_to_the_same(data, tmp_path, trained, capsys):
+    for fold in ("2", "0"):
+        assert cross_validate(data, tmp_path, "--folds", "3", "--fold", fold) == 0
+    assert list(trained) == ["fold2", "fold0"]
+    assert "fold 0" in capsys.readouterr().out.rpartition("Dice")[2]
+    assert len((tmp_path / "folds.csv").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fold", "1"], "need the number of --folds"),
+        (["--group-by", "a"], "need the number of --folds"),
+        (["--folds", "2", "--fold", "2"], "fold 2: give one from 0 to 1, or all"),
+        (["--folds", "9"], "9 folds of 6 cases"),
+        (["--folds", "2", "--group-by", "x"], "'x' finds nothing"),
+        (["--folds", "2", "--split", "split.json"], "leave out --split"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(data, tmp_path, trained, options, message, capsys):
+    assert cross_validate(data, tmp_path, *options) == 1
+    assert message in capsys.readouterr().err
+    assert not trained
+
+
+def test_wrong_setting_names_its_file(data, tmp_path, trained, capsys):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"batch_size": 0}))
+    assert cross_validate(data, tmp_path / "run", "--config", str(path)) == 1
+    assert f"{path}: batch_size must be a whole number from 1 up" in capsys.readouterr().err
