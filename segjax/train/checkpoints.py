@@ -57,9 +57,10 @@ class Checkpoints:
         self._folder = folder
         self._policy = _NewestAndBest()
         with _quiet(), disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             self._manager = _manager(
                 folder,
-                create=True,
+                create=False,
                 cleanup_tmp_directories=True,
                 preservation_policy=self._policy,
             )
@@ -156,8 +157,8 @@ def load_variables(run: Path, which: Which = "best") -> Variables:
             ``"last"``.
 
     Returns:
-        ``{"params": …, "batch_stats": …}`` with NumPy arrays; no ``"batch_stats"`` where the
-        network has none.
+        ``{"params": …, "batch_stats": …}`` with NumPy arrays, moving averages where the training
+        keeps them (``ema``); no ``"batch_stats"`` where the network has none.
 
     Raises:
         InputError: The run has no such checkpoint, or it is damaged.
@@ -186,8 +187,10 @@ def _newest_whole(manager: Any, folder: Path) -> _Contents:
 
 
 def _variables(arrays: dict[tuple[str, ...], np.ndarray]) -> Variables:
+    """Return the averages where there are any, else what the last step made."""
+    averages = {path[1:]: array for path, array in arrays.items() if path[0] == "average"}
     variables: Variables = {}
-    for path, array in arrays.items():
+    for path, array in (averages or arrays).items():
         if path[0] in ("params", "batch_stats"):
             inner = variables
             for name in path[:-1]:

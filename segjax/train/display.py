@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
+from segjax.train.devices import is_first_host
+
 
 @runtime_checkable
 class Display(Protocol):
@@ -25,18 +27,29 @@ class Display(Protocol):
 def show_training(epochs: int, steps_per_epoch: int, *, first_step: int = 0) -> Iterator[Display]:
     """Show a training on stderr: a bar on a terminal, elsewhere one plain line per epoch.
 
-    Both tell epoch, loss, best Dice and the time left.
+    Both tell epoch, loss, best Dice and the time left. Of several hosts the first one shows it.
 
     Args:
         epochs: Epochs of the whole training.
         steps_per_epoch: Steps of each.
         first_step: Steps that are done already.
     """
+    if not is_first_host():
+        yield _Nothing()
+        return
     if not sys.stderr.isatty():
         yield _Lines(epochs, first_step / steps_per_epoch)
         return
     with _progress() as progress:
         yield _Bar(progress, epochs, steps_per_epoch, first_step)
+
+
+class _Nothing:
+    def step(self, done: int, loss: float | None) -> None: ...
+
+    def validate(self, epoch: int) -> None: ...
+
+    def epoch(self, epoch: int, loss: float, dice: float | None, best: float | None) -> None: ...
 
 
 class _Bar:
@@ -81,13 +94,9 @@ def _progress() -> Any:
     )
 
 
-class _Lines:
+class _Lines(_Nothing):
     def __init__(self, epochs: int, done: float):
         self._epochs, self._first, self._start = epochs, done, time.monotonic()
-
-    def step(self, done: int, loss: float | None) -> None: ...
-
-    def validate(self, epoch: int) -> None: ...
 
     def epoch(self, epoch: int, loss: float, dice: float | None, best: float | None) -> None:
         elapsed = time.monotonic() - self._start

@@ -30,6 +30,12 @@ def test_log_files_get_one_line_per_epoch(capsys):
     assert lines[1].startswith("epoch 2/3, loss 0.2500, Dice 0.6000, best 0.8000, 0:00:00 left")
 
 
+def test_other_hosts_than_the_first_show_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(display, "is_first_host", lambda: False)
+    run()
+    assert capsys.readouterr() == ("", "")
+
+
 def test_epoch_without_validation_shows_no_dice(capsys):
     with show_training(9, 2) as shown:
         shown.epoch(1, 0.25, None, None)

@@ -1,10 +1,12 @@
 import csv
+import dataclasses
 import importlib.util
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -263,6 +265,32 @@ def test_training_with_the_data_on_the_device_resumes_exactly(
     for one, other in zip(metrics(tmp_path / "whole"), metrics(undisturbed), strict=True):
         if one["metric"] == "loss":
             assert float(one["value"]) == pytest.approx(float(other["value"]), rel=1e-4)
+
+
+def test_averages_are_what_is_kept_and_leave_the_training_alone(tmp_path, dataset, split):
+    one_step = tiny.config(epochs=1, batch_size=3)
+    fit(one_step, dataset, split, tmp_path / "plain")
+    fit(dataclasses.replace(one_step, ema=0.5), dataset, split, tmp_path / "averaged")
+    first_key, _ = jax.random.split(jax.random.key(one_step.seed))
+    first = tiny.Tiny().init(first_key, np.zeros((1, 16, 16, 16, 1)))
+    leaves = zip(
+        jax.tree.leaves(first),
+        arrays(tmp_path / "plain"),
+        arrays(tmp_path / "averaged"),
+        strict=True,
+    )
+    for start, after, average in leaves:
+        np.testing.assert_allclose(average, 0.1 * start + 0.9 * after, atol=1e-6)
+
+
+def test_training_with_averages_resumes_exactly(tmp_path, dataset, split, monkeypatch):
+    config = tiny.config(**RESUMED, ema=0.9)
+    fit(config, dataset, split, tmp_path / "whole")
+    stop_at_save(monkeypatch, 2)
+    with pytest.raises(Killed):
+        fit(config, dataset, split, tmp_path / "stopped", checkpoint_seconds=0)
+    fit(config, dataset, split, tmp_path / "stopped", checkpoint_seconds=0)
+    assert_same_end(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_data_too_large_for_the_device_leave_nothing_behind(tmp_path, dataset, split, monkeypatch):
@@ -584,4 +612,38 @@ def test_killing_while_checkpoints_are_written_changes_nothing(tmp_path, folder,
     error = process.communicate()[1].decode()
     assert process.returncode == 0 or "RunFinishedError" in error, error
     assert halves >= 3
+    assert_same_end(run, whole)
+
+
+def start_hosts(folder, run, cache, epochs):
+    """Start a training on two hosts, which meet at a free port of this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, str(SCRIPT), str(folder), str(run), str(epochs), address]
+    return [
+        subprocess.Popen([*command, str(index)], env=environment(cache), stderr=subprocess.DEVNULL)
+        for index in range(2)
+    ]
+
+
+@pytest.mark.slow
+def test_two_hosts_train_like_one_also_when_killed(tmp_path, folder, cache):
+    alone, whole, run, epochs = tmp_path / "alone", tmp_path / "whole", tmp_path / "run", 6
+    assert start(folder, alone, cache, epochs).wait() == 0
+    assert [host.wait() for host in start_hosts(folder, whole, cache, epochs)] == [0, 0]
+    expected, found = metrics(alone), metrics(whole)
+    for row, other in zip(expected, found, strict=True):
+        if row["metric"] != "seconds":
+            assert {**row, "value": ""} == {**other, "value": ""}
+            assert float(other["value"]) == pytest.approx(float(row["value"]), abs=1e-4)
+    for pause in (0.3, 1.0):
+        hosts = start_hosts(folder, run, cache, epochs)
+        wait_for_training(hosts[0], run)
+        time.sleep(pause)
+        for host in reversed(hosts):
+            host.kill()
+            host.wait()
+    for host in start_hosts(folder, run, cache, epochs):
+        host.wait()
     assert_same_end(run, whole)

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from segjax.data.datasets import Split
 from segjax import files
+from segjax.data.datasets import Split
 from segjax.errors import InputError
 from segjax.train import run as run_folder
 from segjax.train.config import TrainConfig, read_config

@@ -78,10 +78,13 @@ def config(**changes) -> TrainConfig:
     return TrainConfig(**values | changes)
 
 
-def main(data: str, out: str, epochs: str) -> None:
-    """Train as a user's program would, with checkpoints as often as possible."""
+def main(data: str, out: str, epochs: str, address: str = "", index: str = "") -> None:
+    """Train as a user's program would, alone or on two hosts, with many checkpoints."""
+    from segjax.train.devices import connect_hosts
     from segjax.train.fit import fit
 
+    if address:
+        connect_hosts(address, hosts=2, index=int(index))
     models.create, models.names = create, names
     dataset = find_cases(data)
     split: Split = split_cases([case.name for case in dataset.cases], validation=0.25)
