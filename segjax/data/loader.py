@@ -1,5 +1,6 @@
 """Draw batches of training patches, from cases in memory or in a cache on disk."""
 
+import copy
 import itertools
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -168,6 +169,12 @@ class Loader:
             )
             for place in (start + row for row in self._places)
         ]
+
+    def reseeded(self, seed: int) -> "Loader":
+        """Return a loader of another seed, which shares the cases."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
 
     def _order(self, epoch: int) -> list[int]:
         """Return the case of every patch of an epoch."""

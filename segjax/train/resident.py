@@ -1,5 +1,6 @@
 """Keep all cases on the device, and cut and augment patches there."""
 
+import copy
 import functools
 import os
 from collections.abc import Sequence
@@ -112,6 +113,12 @@ class ResidentLoader:
         starts = np.array([draw.corner for draw in drawn], np.int32) + self._before
         draws = _Draws(cases, starts, parameters, applied)
         return self._make(self._cases, jax.device_put(draws, self._device))
+
+    def reseeded(self, seed: int) -> "ResidentLoader":
+        """Return a loader of another seed, which shares the cases and the compiled program."""
+        other = copy.copy(self)
+        other._loader = self._loader.reseeded(seed)
+        return other
 
     def _store(self) -> _Cases:
         """Bring the cases to the device, one after the other."""
