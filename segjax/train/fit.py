@@ -257,13 +257,21 @@ class Network:
         check_patch_size(config, model)
         self.config, self._model = config, model
         self._optimizer = make_optimizer(config.optimizer, config.epochs * steps_per_epoch)
-        self._first_key, self.dropout_key = jax.random.split(jax.random.key(config.seed))
-        self.train_step = make_train_step(model, config.loss, self._optimizer)
+        self.first_key, self.dropout_key = jax.random.split(jax.random.key(config.seed))
+        self.train_step = make_train_step(
+            model, config.loss, self._optimizer, ema=config.ema
+        )
         self.predict = make_predict(model, config.activation)
 
     def init(self) -> TrainState:
         """Draw the first parameters."""
-        return init_state(self._model, self._optimizer, self._first_key, self.config.patch_size)
+        return init_state(
+            self._model,
+            self._optimizer,
+            self._first_key,
+            self.config.patch_size,
+            ema=self.config.ema,
+        )
 
 
 class _Files:
