@@ -264,11 +264,15 @@ class Network:
         self.predict = make_predict(model, config.activation)
 
     def init(self) -> TrainState:
-        """Draw the first parameters."""
+        """Draw the first parameters of the configured seed."""
+        return self.first_state(self.first_key)
+
+    def first_state(self, key: jax.Array) -> TrainState:
+        """Draw the first parameters by another key."""
         return init_state(
             self._model,
             self._optimizer,
-            self._first_key,
+            key,
             self.config.patch_size,
             ema=self.config.ema,
         )
