@@ -95,7 +95,9 @@ class TrainConfig:
         foreground: Fraction of patches drawn around a foreground voxel, in [0, 1].
         overlap: Fraction shared by neighbouring patches of the sliding window, in [0, 1).
         epochs: Passes over the training cases.
-        optimizer: Step sizes.
+        optimizer: What moves the parameters, and how far.
+        ema: Part of an exponential moving average of the parameters that a step keeps, such as
+            0.999; the averages are then what is validated and exported. ``None`` keeps none.
         loss: Weighted sum of loss terms.
         augment: Random transforms of the patches, in this order.
         validate_every: Epochs between two validations; the last epoch always has one.
@@ -127,6 +129,7 @@ class TrainConfig:
     overlap: float = 0.5
     epochs: int = 50
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ema: float | None = None
     loss: Loss = field(default_factory=Loss)
     augment: tuple[Transform, ...] = ()
     validate_every: int = 1
@@ -419,6 +422,7 @@ _TRAIN_RULES: dict[str, Rule] = {
     "foreground": (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1"),
     "overlap": _FRACTION,
     "epochs": _COUNT,
+    "ema": (lambda v: v is None or (_number(v) and 0 < v < 1), "a number between 0 and 1, or null"),
     "validate_every": _COUNT,
     "patience": _OPTIONAL_COUNT,
     "seed": (lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 2**32 - 1"),

@@ -29,16 +29,24 @@ class TrainState(NamedTuple):
         batch_stats: Running statistics of the batch norms; empty where there are none.
         opt_state: State of the optimizer.
         step: Steps done so far.
+        average: Moving averages of parameters and running statistics, in the form of
+            :attr:`variables`; ``None`` where none are kept.
     """
 
     params: PyTree
     batch_stats: PyTree
     opt_state: PyTree
     step: Int[Array, ""]
+    average: dict[str, PyTree] | None = None
 
     @property
     def variables(self) -> dict[str, PyTree]:
-        """What ``model.apply`` takes."""
+        """What ``model.apply`` takes to evaluate: the averages, where they are kept."""
+        return self.training_variables if self.average is None else self.average
+
+    @property
+    def training_variables(self) -> dict[str, PyTree]:
+        """What ``model.apply`` takes to train: what the last step made, never the averages."""
         return _variables(self.params, self.batch_stats)
 
 
@@ -50,6 +58,8 @@ def init_state(
     optimizer: optax.GradientTransformation,
     key: Key[Array, ""],
     patch_size: tuple[int, ...],
+    *,
+    ema: float | None = None,
 ) -> TrainState:
     """Draw the first parameters.
 
@@ -58,6 +68,7 @@ def init_state(
         optimizer: What will move its parameters.
         key: Decides the parameters.
         patch_size: Voxels of a patch, or ``(x, y, 1)`` for a 2D network.
+        ema: As for :func:`make_train_step`; ``None`` keeps no averages.
     """
     sizes = patch_size[: model.spatial_dims]
     images = jax.ShapeDtypeStruct((1, *sizes, model.in_channels), jnp.float32)
@@ -66,13 +77,18 @@ def init_state(
         variables = model.lazy_init(key, images)  # leaves the forward pass uncompiled
         params = variables["params"]
         stats = variables.get("batch_stats", {})
-        return TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32))
+        state = TrainState(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32))
+        return state if ema is None else state._replace(average=state.training_variables)
 
     return jax.jit(first)(key)
 
 
 def make_train_step(
-    model: nn.Module, loss: Loss, optimizer: optax.GradientTransformation
+    model: nn.Module,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    ema: float | None = None,
 ) -> TrainStep:
     """Make the jitted step: forward, backward, new parameters and batch statistics.
 
@@ -81,10 +97,16 @@ def make_train_step(
     training draws what the undisturbed one would have drawn. A 2D network also takes slices of
     volumes, ``(batch, x, y, 1, channel)``.
 
+    With ``ema``, averages a of all variables v, of parameters and running statistics alike, move
+    with each step t = 0, 1, …: a ← d·a + (1 - d)·v, where d = min(ema, (1 + t) / (10 + t)) lets
+    the first, random parameters fade fast also in short trainings. A network is evaluated with
+    them (:attr:`TrainState.variables`); the training itself does not see them.
+
     Args:
         model: Network; ``apply`` gives logits.
         loss: What is minimised, a function of logits and labels.
-        optimizer: As from :func:`make_optimizer`.
+        optimizer: As from :func:`segjax.train.optimizers.make_optimizer`.
+        ema: Part of the averages that a step keeps, in (0, 1); ``None`` keeps no averages.
 
     Returns:
         ``(state, images, labels, key) -> (state, {"loss": …})``.
@@ -113,7 +135,8 @@ def make_train_step(
         (value, stats), gradients = differentiate(state.params, state, images, labels, key)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, stats, opt_state, state.step + 1), {"loss": value}
+        new = TrainState(params, stats, opt_state, state.step + 1)
+        return new._replace(average=_averaged(state, new, ema)), {"loss": value}
 
     return jax.jit(train_step, donate_argnums=0)
 
@@ -140,6 +163,14 @@ def make_predict(model: nn.Module, activation: Activation) -> Predict:
         return activate(logits).reshape(*images.shape[:-1], -1)
 
     return jax.jit(predict)
+
+
+def _averaged(old: TrainState, new: TrainState, ema: float | None) -> dict[str, PyTree] | None:
+    """Move the averages towards the variables that a step made."""
+    if ema is None:
+        return None
+    kept = jnp.minimum(ema, (1 + old.step) / (10 + old.step))
+    return optax.incremental_update(new.training_variables, old.average, 1 - kept)
 
 
 def _variables(params: PyTree, batch_stats: PyTree) -> dict[str, PyTree]:

@@ -175,5 +175,28 @@ def test_gradient_of_the_step_is_that_of_the_loss():
     assert moved == pytest.approx(-slope, rel=1e-3)
 
 
-def test_train_state_is_a_pytree_of_four_parts():
-    assert TrainState._fields == ("params", "batch_stats", "opt_state", "step")
+def test_averages_move_as_defined_and_take_the_running_statistics_along():
+    model = tiny.Tiny()
+    optimizer = make_optimizer(CONSTANT, 100)
+    state = init_state(model, optimizer, jax.random.key(0), (8, 8, 8), ema=0.15)
+    train_step = make_train_step(model, Loss(), optimizer, ema=0.15)
+    expected = copy(state.training_variables)
+    assert_same(state.variables, expected)
+    for kept in (1 / 10, 0.15, 0.15):  # (1 + t) / (10 + t) is 1/10, 2/11, 3/12
+        state, _ = train_step(state, *batch(), KEY)
+        now = copy(state.training_variables)
+        expected = jax.tree.map(lambda a, v, d=kept: d * a + (1 - d) * v, expected, now)
+    assert state.variables.keys() == {"params", "batch_stats"}
+    for found, wanted in zip(
+        jax.tree.leaves(state.variables), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_state_without_averages_holds_nothing_for_them():
+    state, train_step = training(tiny.Tiny())
+    assert TrainState._fields == ("params", "batch_stats", "opt_state", "step", "average")
+    assert jax.tree.leaves(state.average) == []
+    after, _ = train_step(state, *batch(), KEY)
+    assert after.average is None
+    assert_same(after.variables, after.training_variables)
