@@ -36,6 +36,19 @@ def validate_case(
         Dice by label, the background left out. Where a label is neither there nor predicted it
         is 1, where it is only one of both it is 0.
     """
+    mask = segment_case(case, predict, config, batch_size=batch_size)
+    names = enumerate(config.labels[1:], start=1)
+    return {name: dice(case.raw_label.data, mask, value) for value, name in names}
+
+
+def segment_case(
+    case: LoadedCase, predict: Predict, config: TrainConfig, *, batch_size: int = 1
+) -> UInt8[np.ndarray, "*spatial"]:
+    """Segment a whole case by sliding window, as :func:`validate_case` does.
+
+    Returns:
+        The mask on the grid that the image has on disk.
+    """
     probabilities = sliding_window(
         case.image,
         predict,
@@ -44,9 +57,7 @@ def validate_case(
         batch_size=batch_size,
     )
     processed = Volume(to_mask(probabilities), np.eye(len(config.patch_size) + 1))
-    mask = config.pipeline.invert(processed, case.volume, grids=case.grids or None).data
-    names = enumerate(config.labels[1:], start=1)
-    return {name: dice(case.raw_label.data, mask, value) for value, name in names}
+    return config.pipeline.invert(processed, case.volume, grids=case.grids or None).data
 
 
 def to_mask(probabilities: Float[np.ndarray, "*spatial class"]) -> UInt8[np.ndarray, "*spatial"]:
