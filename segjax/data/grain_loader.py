@@ -33,6 +33,9 @@ def prefetch_by_workers(
     step alone, the state of the pipeline is the number of the next step: a new pipeline over the
     steps that are left goes on exactly, with any number of workers.
 
+    Workers pay where drawing and augmenting a batch takes longer than carrying it over from
+    another process, about 1 ms per MB.
+
     Workers see no accelerator and compute nothing with JAX (grain imports it where it is
     installed, for its trees). They leave Ctrl-C to this process, and end when it dies. As ever
     with spawned processes, a program that calls this begins with ``if __name__ == "__main__":``.
