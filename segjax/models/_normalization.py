@@ -1,6 +1,7 @@
 """Normalisation fused with the activation that follows it: few passes, little saved memory.
 
 Both save only their input and its statistics, and recompute the rest in the backward pass.
+Both compute in float32, and return the type of their input.
 """
 
 import functools
@@ -47,11 +48,12 @@ def batch_norm_leaky_relu(
 def _batch_norm_forward(
     y: Array, scale: Array, shift: Array, slope: float, channel_axis: int
 ) -> tuple[tuple[Array, Array, Array], Any]:
-    mean, variance = _statistics(y, _other_axes(y, channel_axis))
+    wide = _widened(y)
+    mean, variance = _statistics(wide, _other_axes(y, channel_axis))
     inverse = lax.rsqrt(variance + EPSILON)
-    z = _affine(y, mean, inverse, scale, shift, channel_axis)
+    z = _affine(wide, mean, inverse, scale, shift, channel_axis)
     activations = jnp.where(z >= 0, z, slope * z)
-    outputs = activations, mean.reshape(-1), variance.reshape(-1)
+    outputs = activations.astype(y.dtype), mean.reshape(-1), variance.reshape(-1)
     return outputs, (y, mean, inverse, scale, shift)
 
 
@@ -65,16 +67,17 @@ def _affine(
 def _batch_norm_backward(
     slope: float, channel_axis: int, saved: Any, cotangents: Any
 ) -> tuple[Array, Array, Array]:
-    y, mean, inverse, scale, shift = saved
+    given, mean, inverse, scale, shift = saved
+    y, cotangent = _widened(given), _widened(cotangents[0])
     axes = _other_axes(y, channel_axis)
     z = _affine(y, mean, inverse, scale, shift, channel_axis)
-    dz = jnp.where(z >= 0, cotangents[0], slope * cotangents[0])
+    dz = jnp.where(z >= 0, cotangent, slope * cotangent)
     d_shift = dz.sum(axes, keepdims=True)
     d_scale = ((dz * (y - mean)).sum(axes, keepdims=True)) * inverse
     gain = inverse * _per_channel(scale, y, channel_axis)
     count = y.size / y.shape[channel_axis]
     dy = gain * (dz - (d_shift + (y - mean) * inverse * d_scale) / count)
-    return dy, d_scale.reshape(-1), d_shift.reshape(-1)
+    return dy.astype(given.dtype), d_scale.reshape(-1), d_shift.reshape(-1)
 
 
 batch_norm_leaky_relu.defvjp(_batch_norm_forward, _batch_norm_backward)
@@ -89,6 +92,10 @@ def instance_norm_prelu(y: Array, slope: Array, keep: Keep, channel_axis: int) -
     return _instance_norm_forward(y, slope, keep, channel_axis)[0]
 
 
+def _widened(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def _dropped(values: Array, keep: Keep) -> Array:
     return values if keep is None else jnp.where(keep[0], values * keep[1], 0)
 
@@ -96,10 +103,12 @@ def _dropped(values: Array, keep: Keep) -> Array:
 def _instance_norm_forward(
     y: Array, slope: Array, keep: Keep, channel_axis: int
 ) -> tuple[Array, Any]:
-    mean, variance = _statistics(y, _other_axes(y, 0, channel_axis))
+    wide = _widened(y)
+    mean, variance = _statistics(wide, _other_axes(y, 0, channel_axis))
     inverse = lax.rsqrt(variance + EPSILON)
-    z = _dropped((y - mean) * inverse, keep)
-    return jnp.where(z >= 0, z, slope * z), (y, mean, inverse, slope, keep)
+    z = _dropped((wide - mean) * inverse, keep)
+    activations = jnp.where(z >= 0, z, slope * z).astype(y.dtype)
+    return activations, (y, mean, inverse, slope, keep)
 
 
 def _instance_norm_backward(
@@ -107,14 +116,14 @@ def _instance_norm_backward(
 ) -> tuple[Array, Array, None]:
     y, mean, inverse, slope, keep = saved
     axes = _other_axes(y, 0, channel_axis)
-    normal = (y - mean) * inverse
-    kept = _dropped(cotangent, keep)
+    normal = (_widened(y) - mean) * inverse
+    kept = _dropped(_widened(cotangent), keep)
     d_slope = jnp.where(normal < 0, kept * normal, 0).sum(axes).sum()
     dz = jnp.where(normal >= 0, kept, slope * kept)
     dy = inverse * (
         dz - dz.mean(axes, keepdims=True) - normal * (dz * normal).mean(axes, keepdims=True)
     )
-    return dy, d_slope.reshape(jnp.shape(slope)), None
+    return dy.astype(y.dtype), d_slope.reshape(jnp.shape(slope)), None
 
 
 instance_norm_prelu.defvjp(_instance_norm_forward, _instance_norm_backward)

@@ -4,6 +4,10 @@ Each operation has several forms with the same parameters and the same results (
 plain `lax` on a GPU, matrix products on a CPU, and whatever an export lends through `use`.
 Images enter with `from_images` and leave with `to_images`; between the two, an array of
 features has its batch on the first axis and the rest where its form wants it.
+
+Features have the type of the images, and convolutions compute in it: bfloat16 images make a
+network compute in bfloat16, with the same float32 parameters, rounded where they are used.
+Norms compute in float32 all the same, and what leaves is float32.
 """
 
 import contextlib
@@ -12,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from segjax.models._cpu import CpuImageForms, CpuVolumeForms
@@ -71,6 +76,17 @@ def _forms(features: Array) -> Any:
     return _CPU[rank] if jax.default_backend() == "cpu" else _LAX[rank]
 
 
+def _is_half(x: Array) -> bool:
+    return x.dtype in (jnp.bfloat16, jnp.float16)
+
+
+def _rounded(x: Array, *weights: Weights | None) -> tuple[Any, ...]:
+    """Round weights to the type of half-precision features."""
+    if not _is_half(x):
+        return weights
+    return tuple(w if w is None else jnp.asarray(w, x.dtype) for w in weights)
+
+
 def from_images(
     images: Array, *, spatial_dims: int, in_channels: int, size_multiple: int = 1
 ) -> Array:
@@ -99,8 +115,9 @@ def _check(images: Array, spatial_dims: int, in_channels: int, size_multiple: in
 
 
 def to_images(features: Array) -> Array:
-    """Turn features into images (batch, *spatial, channel)."""
-    return _forms(features).to_images(features)
+    """Turn features into images (batch, *spatial, channel), of float32 at least."""
+    images = _forms(features).to_images(features)
+    return images.astype(jnp.float32) if _is_half(images) else images
 
 
 def channels(features: Array) -> int:
@@ -121,7 +138,7 @@ def conv(
         bias: (output channels,) or none.
         stride: 1 or 2, on every axis.
     """
-    return _forms(xs[0]).conv(xs, kernel, bias, stride)
+    return _forms(xs[0]).conv(xs, *_rounded(xs[0], kernel, bias), stride)
 
 
 def conv_transpose(
@@ -138,7 +155,7 @@ def conv_transpose(
         bias: (output channels,) or none.
         stride: 1 or 2, on every axis.
     """
-    return _forms(xs[0]).conv_transpose(xs, kernel, bias, stride)
+    return _forms(xs[0]).conv_transpose(xs, *_rounded(xs[0], kernel, bias), stride)
 
 
 def batch_norm_leaky_relu(

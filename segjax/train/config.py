@@ -25,6 +25,7 @@ _LARGEST = {2: 256, 3: 64}  # voxels along an axis of a default patch, by the ne
 _SMALL_PATCH = 48**3  # voxels; of smaller patches four make a batch
 _STEPS = 1000  # steps of a default training, about
 Activation = Literal["softmax", "sigmoid"]
+ComputeDtype = Literal["float32", "bfloat16"]
 Optimizer = Literal["adamw", "adam", "radam", "lamb", "lion", "sgd"]
 Schedule = Literal["one-cycle", "constant", "cosine", "polynomial", "warmup-cosine"]
 
@@ -98,6 +99,9 @@ class TrainConfig:
         optimizer: What moves the parameters, and how far.
         ema: Part of an exponential moving average of the parameters that a step keeps, such as
             0.999; the averages are then what is validated and exported. ``None`` keeps none.
+        compute_dtype: ``"bfloat16"`` lets convolutions train in half precision, which a GPU does
+            faster, and a CPU slower; parameters, norms and losses stay float32, and so do
+            validation and the exported network.
         loss: Weighted sum of loss terms.
         augment: Random transforms of the patches, in this order.
         validate_every: Epochs between two validations; the last epoch always has one.
@@ -130,6 +134,7 @@ class TrainConfig:
     epochs: int = 50
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: float | None = None
+    compute_dtype: ComputeDtype = "float32"
     loss: Loss = field(default_factory=Loss)
     augment: tuple[Transform, ...] = ()
     validate_every: int = 1
@@ -423,6 +428,7 @@ _TRAIN_RULES: dict[str, Rule] = {
     "overlap": _FRACTION,
     "epochs": _COUNT,
     "ema": (lambda v: v is None or (_number(v) and 0 < v < 1), "a number between 0 and 1, or null"),
+    "compute_dtype": _one_of(ComputeDtype),
     "validate_every": _COUNT,
     "patience": _OPTIONAL_COUNT,
     "seed": (lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 2**32 - 1"),

@@ -258,7 +258,13 @@ class Network:
         self.config, self._model = config, model
         self._optimizer = make_optimizer(config.optimizer, config.epochs * steps_per_epoch)
         self.first_key, self.dropout_key = jax.random.split(jax.random.key(config.seed))
-        self.train_step = make_train_step(model, config.loss, self._optimizer, ema=config.ema)
+        self.train_step = make_train_step(
+            model,
+            config.loss,
+            self._optimizer,
+            ema=config.ema,
+            compute_dtype=config.compute_dtype,
+        )
         self.predict = make_predict(model, config.activation)
 
     def init(self) -> TrainState:

@@ -1,5 +1,6 @@
 """One training step: a pure function of state, batch and key."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from segjax.train.config import Activation
+from segjax.train.config import Activation, ComputeDtype
 from segjax.train.losses import Loss
 from segjax.train.optimizers import make_optimizer
 
@@ -89,6 +90,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     ema: float | None = None,
+    compute_dtype: ComputeDtype = "float32",
 ) -> TrainStep:
     """Make the jitted step: forward, backward, new parameters and batch statistics.
 
@@ -107,6 +109,8 @@ def make_train_step(
         loss: What is minimised, a function of logits and labels.
         optimizer: As from :func:`segjax.train.optimizers.make_optimizer`.
         ema: Part of the averages that a step keeps, in (0, 1); ``None`` keeps no averages.
+        compute_dtype: Type of the features and of the products of convolutions; parameters,
+            their gradients and averages, statistics of norms and losses are float32 always.
 
     Returns:
         ``(state, images, labels, key) -> (state, {"loss": …})``.
@@ -115,13 +119,15 @@ def make_train_step(
         >>> train_step = make_train_step(model, Loss(), optimizer)  # doctest: +SKIP
         >>> state, metrics = train_step(state, images, labels, jax.random.key(0))  # doctest: +SKIP
     """
+    if compute_dtype != "float32" and jax.default_backend() == "cpu":
+        warnings.warn(f"compute_dtype {compute_dtype} is slower on a CPU", stacklevel=2)
 
     def objective(
         params: PyTree, state: TrainState, images: Images, labels: Labels, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], PyTree]:
         logits, updates = model.apply(
             _variables(params, state.batch_stats),
-            _drop_axis(model, images, -2),
+            jnp.asarray(_drop_axis(model, images, -2), compute_dtype),
             train=True,
             rngs={"dropout": jax.random.fold_in(key, state.step)},
             mutable=["batch_stats"],

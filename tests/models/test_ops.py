@@ -247,6 +247,47 @@ def test_channel_dropout_drops_whole_channels_and_keeps_the_mean():
     assert abs(values.mean() - 1) < 0.05
 
 
+@pytest.mark.parametrize("operation", ["conv", "conv_transpose"])
+@pytest.mark.parametrize("shape", [(2, 9, 8, 3), (1, 5, 4, 6, 3)])
+def test_half_precision_features_are_convolved_in_it_by_float32_weights(operation, shape):
+    x, kernel = _random(0, *shape), _random(1, *(3,) * (len(shape) - 2), 3, 4)
+    bias, half = _random(2, 4), jnp.bfloat16
+
+    def ours(kernel, bias):
+        features = ops.from_images(x.astype(half), spatial_dims=len(shape) - 2, in_channels=3)
+        return getattr(ops, operation)([features], kernel, bias, stride=2)
+
+    features, vjp = jax.vjp(jax.jit(ours), kernel, bias)
+    assert features.dtype == half
+    assert {gradient.dtype for gradient in vjp(features)} == {jnp.dtype("float32")}
+    expected = _reference(operation, stride=2)(x, kernel, bias)
+    found = ops.to_images(features)
+    assert found.dtype == jnp.float32
+    _close(found, expected, 2**-7)
+
+
+@pytest.mark.parametrize("shape", [(4, 16, 16, 3), (2, 8, 8, 8, 3)])
+def test_norms_of_half_precision_features_compute_in_float32(shape):
+    # around 8 neighbours differ by 1/16: statistics of bfloat16 would be off by much more
+    images = (8 + _random(0, *shape) / 4).astype(jnp.bfloat16)
+    x = ops.from_images(images, spatial_dims=len(shape) - 2, in_channels=3)
+    exact = np.asarray(images, np.float64)
+    axes = tuple(range(len(shape) - 1))
+    ones, zeros = jnp.ones(3), jnp.zeros(3)
+    z, mean, variance = ops.batch_norm_leaky_relu(x, ones, zeros, slope=1.0)
+    assert (z.dtype, mean.dtype, variance.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
+    np.testing.assert_allclose(mean, exact.mean(axes), rtol=1e-6)
+    np.testing.assert_allclose(variance, exact.var(axes), rtol=1e-5)
+    normal = (exact - exact.mean(axes)) / np.sqrt(exact.var(axes) + ops.EPSILON)
+    _close(ops.to_images(z), normal, 2**-8)
+    space = axes[1:]
+    of_image = exact - exact.mean(space, keepdims=True)
+    normal = of_image / np.sqrt(exact.var(space, keepdims=True) + ops.EPSILON)
+    z, vjp = jax.vjp(lambda x: ops.instance_norm_prelu(x, jnp.ones(())), x)
+    assert z.dtype == vjp(z)[0].dtype == jnp.bfloat16
+    _close(ops.to_images(z), normal, 2**-8)
+
+
 def test_lent_forms_replace_the_operations_only_inside_the_block():
     x = _features(_random(0, 1, 4, 4, 4, 2))
     assert ops.channels(x) == 2

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from segjax.models import UNet, UNetPlusPlus
 from segjax.train.config import OptimizerConfig
 from segjax.train.losses import Loss, Term
 from segjax.train.optimizers import make_optimizer
@@ -191,6 +192,40 @@ def test_averages_move_as_defined_and_take_the_running_statistics_along():
         jax.tree.leaves(state.variables), jax.tree.leaves(expected), strict=True
     ):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:compute_dtype")
+@pytest.mark.parametrize(
+    "model",
+    [
+        UNetPlusPlus(features=(2, 3), dropout=0.0, spatial_dims=2),
+        UNet(channels=(4, 8), strides=(2,)),
+    ],
+    ids=["unet++", "unet"],
+)
+def test_half_precision_gives_nearly_the_gradients_of_float32(model):
+    images, labels = batch((2, 16, 16))
+    sgd = optax.sgd(1.0)
+    ends = {}
+    for dtype in ("float32", "bfloat16"):
+        state = init_state(model, sgd, jax.random.key(0), (16, 16))
+        before = copy(state.params)
+        train_step = make_train_step(model, Loss(), sgd, compute_dtype=dtype)
+        state, metrics = train_step(state, images, labels, KEY)
+        assert {leaf.dtype for leaf in jax.tree.leaves(state[:3])} == {jnp.dtype("float32")}
+        assert metrics["loss"].dtype == jnp.float32
+        moved = jax.tree.map(lambda a, b: (a - b).ravel(), before, copy(state.params))
+        ends[dtype] = float(metrics["loss"]), np.concatenate(jax.tree.leaves(moved))
+    (loss, gradient), (half_loss, half_gradient) = ends.values()
+    assert half_loss == pytest.approx(loss, rel=0.01)
+    assert half_loss != loss
+    assert np.linalg.norm(half_gradient - gradient) < 0.1 * np.linalg.norm(gradient)
+
+
+def test_half_precision_is_said_to_be_slower_on_a_cpu():
+    model = tiny.Tiny()
+    with pytest.warns(UserWarning, match="compute_dtype bfloat16 is slower on a CPU"):
+        make_train_step(model, Loss(), optax.sgd(1.0), compute_dtype="bfloat16")
 
 
 def test_state_without_averages_holds_nothing_for_them():
