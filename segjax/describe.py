@@ -193,7 +193,17 @@ def describe_plan(plan: "Plan") -> Facts:
         "training": f"{config.epochs} epochs of {steps} steps, {config.optimizer.schedule} "
         f"learning rate {config.optimizer.learning_rate:g}",
         "loss": " + ".join(_term(term) for term in config.loss.to_json()),
+        **_start(config),
     }
+
+
+def _start(config: "TrainConfig") -> Facts:
+    if config.init is None:
+        return {}
+    head = ", with a new head" if config.init.new_head else ""
+    frozen = f", {' and '.join(config.freeze)} frozen" if config.freeze else ""
+    digest = f" (SHA-256 {config.init.digest[:12]}…)" if config.init.digest else ""
+    return {"start": f"{config.init.source}{digest}{head}{frozen}"}
 
 
 def _split(split: "Split") -> str:

@@ -310,6 +310,7 @@ class _Draft:
 
 def _draft(data: str | Path, settings: Sequence[Mapping[str, Any]]) -> _Draft:
     from segjax.train.config import TrainConfig, default_config
+    from segjax.train.transfer import recorded
 
     wanted = _merged({}, *settings)
     pipeline = Pipeline.from_json(wanted.pop("pipeline")) if "pipeline" in wanted else None
@@ -317,7 +318,8 @@ def _draft(data: str | Path, settings: Sequence[Mapping[str, Any]]) -> _Draft:
     dataset = find_cases(data) if cache is None else _of_cache(cache, pipeline)
     pipeline = pipeline if cache is None else cache.pipeline
     default = default_config(dataset, wanted.get("model", "mpunet++"), pipeline=pipeline)
-    return _Draft(dataset, TrainConfig.from_json(_merged(default.to_json(), wanted)), cache)
+    config = TrainConfig.from_json(_merged(default.to_json(), wanted))
+    return _Draft(dataset, recorded(config), cache)
 
 
 def _fitted(config: "TrainConfig", cases: Sequence[Any]) -> "TrainConfig":

@@ -18,6 +18,7 @@ from segjax.train.checkpoints import load_variables
 from segjax.train.config import TrainConfig, read_config
 from segjax_onnx import _runtime, primitives
 from segjax_onnx.metadata import KEY, ModelMetadata
+from segjax_onnx.weights import WEIGHTS_KEY, describe_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -42,8 +43,9 @@ def to_onnx(
 
     The graph maps ``image`` ``(batch, channel, *spatial)`` to ``probabilities``
     ``(batch, label, *spatial)``, float32. Batch and spatial sizes are free, these as multiples of
-    ``metadata.size_multiple``. Norms of running statistics are folded into the convolutions, and
-    the metadata travel as JSON. The same network gives the same bytes.
+    ``metadata.size_multiple``. Norms of running statistics are folded into the convolutions; what
+    that takes away travels as text, for :func:`segjax_onnx.weights.read_variables`, beside the
+    metadata. The same network gives the same bytes.
 
     Args:
         model: A network of `segjax.models`.
@@ -63,7 +65,7 @@ def to_onnx(
         'image'
     """
     _check(model, metadata, opset)
-    return _attach(_convert(model, variables, metadata.activation, opset), metadata)
+    return _attach(_convert(model, variables, metadata.activation, opset), metadata, variables)
 
 
 def export_onnx(
@@ -106,7 +108,7 @@ def export_onnx(
         model = _create(config)
         metadata = _describe(config, model, which)
         proto = to_onnx(model, variables, metadata=metadata, opset=opset)
-        proto = _attach(proto, dataclasses.replace(metadata, local=_is_local(proto)))
+        proto = _attach(proto, dataclasses.replace(metadata, local=_is_local(proto)), variables)
         _check_parity(proto, model, variables, metadata.activation)
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
     return path
@@ -174,12 +176,15 @@ def _convert(model: Any, variables: Variables, activation: str, opset: int) -> "
     return proto
 
 
-def _attach(proto: "onnx.ModelProto", metadata: ModelMetadata) -> "onnx.ModelProto":
+def _attach(
+    proto: "onnx.ModelProto", metadata: ModelMetadata, variables: Variables
+) -> "onnx.ModelProto":
     import onnx
 
     proto.producer_name = "segjax"
     proto.producer_version = metadata.segjax_version
-    onnx.helper.set_model_props(proto, {KEY: metadata.to_json()})
+    weights = describe_weights(proto, variables)
+    onnx.helper.set_model_props(proto, {KEY: metadata.to_json(), WEIGHTS_KEY: weights})
     onnx.checker.check_model(proto, full_check=True)
     return proto
 

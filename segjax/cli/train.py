@@ -40,6 +40,7 @@ class Train:
         segjax train --data brains --out run --loss tversky --alpha 0.7
         segjax train --data brains --out again --config run/config.json --seed 1
         segjax train --data cache --out run --data-on-device
+        segjax train --data brains --out tuned --init run --freeze "^X00/" --new-head
         segjax train --data brains --out cv --folds 5 --group-by "^sub-[0-9]+"
     """
 
@@ -93,6 +94,12 @@ class Train:
     """Stop after so many validations without a better Dice."""
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 0)")] = None
     """Of the split, the first weights and the order of training."""
+    init: Annotated[Path | None, arg(metavar="FILE_OR_RUN", help_behavior_hint=_NONE)] = None
+    """Weights to start from: a run, a PyTorch state dict (.pt) or an exported .onnx file."""
+    freeze: Annotated[tuple[str, ...], arg(metavar="REGEX...", help_behavior_hint=_NONE)] = ()
+    """Parameters to leave as in --init, such as ^X00/; they have names as X00/first/kernel."""
+    new_head: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Draw the layers anew that depend on the number of labels (and, if others, of channels)."""
     workers: Annotated[int, arg(metavar="N")] = 0
     """Processes that cut and augment patches; 0: the training does it on the side."""
     data_on_device: Annotated[bool, arg(help_behavior_hint="")] = False
@@ -167,6 +174,7 @@ class Train:
         settings["optimizer"] = self._optimizer() or None
         if self.loss is not None:
             settings["loss"] = [self._term(name) for name in self.loss.split("+")]
+        settings |= self._transfer()
         if self.alpha is not None and "tversky" not in (self.loss or ""):
             raise InputError("--alpha belongs to the Tversky loss: add --loss tversky")
         return {name: value for name, value in settings.items() if value is not None}
@@ -178,6 +186,14 @@ class Train:
             "schedule": self.schedule,
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+    def _transfer(self) -> dict[str, Any]:
+        if self.init is None:
+            if self.new_head:
+                raise InputError("--new-head replaces a part of what --init gives: add --init")
+            return {"freeze": self.freeze or None}
+        init = {"source": str(self.init), "new_head": self.new_head}
+        return {"init": init, "freeze": self.freeze or None}
 
     def _term(self, name: str) -> dict[str, Any]:
         weighs = name == "tversky" and self.alpha is not None

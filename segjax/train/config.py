@@ -77,6 +77,31 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class InitConfig:
+    """Weights that a training starts from, in the place of random ones.
+
+    Attributes:
+        source: Folder of a run, PyTorch state dict or exported ONNX file; see
+            :func:`segjax.train.transfer.load_source`.
+        digest: SHA-256 of the weights, by which a training that goes on knows them;
+            ``segjax.workflow.plan`` fills it in.
+        new_head: Whether the layers are drawn anew that depend on the number of labels, and, if
+            that is another one, on the number of channels.
+
+    Example:
+        >>> InitConfig("run").new_head
+        False
+    """
+
+    source: str
+    digest: str | None = None
+    new_head: bool = False
+
+    def __post_init__(self) -> None:
+        _check(vars(self), _INIT_RULES, "init.")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides what a training does, apart from the data.
 
@@ -108,6 +133,9 @@ class TrainConfig:
         patience: Validations without a better Dice after which training stops; ``None`` never.
         seed: Decides first weights, sampling, augmentation and dropout.
         name: Name of the run in ``metrics.csv``.
+        init: Weights to start from; ``None`` draws them.
+        freeze: Regular expressions on the paths of parameters that stay as in ``init``, such as
+            ``"^X00/"``.
 
     Raises:
         InputError: A value is out of range; the message names the field.
@@ -141,6 +169,8 @@ class TrainConfig:
     patience: int | None = None
     seed: int = 0
     name: str = "run"
+    init: InitConfig | None = None
+    freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(vars(self), _TRAIN_RULES)
@@ -149,6 +179,8 @@ class TrainConfig:
                 f"activation sigmoid has one output, but there are {len(self.labels)} labels "
                 f"({', '.join(self.labels)}): use softmax"
             )
+        if self.freeze and self.init is None:
+            raise InputError("freeze keeps weights that are there: give init too")
 
     @property
     def classes(self) -> int:
@@ -168,6 +200,8 @@ class TrainConfig:
             "labels": list(self.labels),
             "pipeline": self.pipeline.to_json(),
             "optimizer": dataclasses.asdict(self.optimizer),
+            "init": None if self.init is None else dataclasses.asdict(self.init),
+            "freeze": list(self.freeze),
             "loss": self.loss.to_json(),
             "augment": augment.to_json(self.augment),
         }
@@ -361,7 +395,17 @@ def _optimizer(values: Any) -> OptimizerConfig:
     return OptimizerConfig(**values)
 
 
+def _init(values: Any) -> InitConfig | None:
+    if values is None:
+        return None
+    _check_names(InitConfig, values, "init.")
+    _check(values, _INIT_RULES, "init.")
+    return InitConfig(**values)
+
+
 _DECODERS: dict[str, Callable[[Any], Any]] = {
+    "init": _init,
+    "freeze": _tuple,
     "patch_size": _tuple,
     "labels": _tuple,
     "pipeline": Pipeline.from_json,
@@ -414,6 +458,11 @@ _OPTIMIZER_RULES: dict[str, Rule] = {
     "warmup": _FRACTION,
     "power": _POSITIVE,
 }
+_INIT_RULES: dict[str, Rule] = {
+    "source": (lambda v: isinstance(v, str) and v != "", "a file or the folder of a run"),
+    "digest": (lambda v: v is None or isinstance(v, str), "text, or null"),
+    "new_head": (lambda v: isinstance(v, bool), "true or false"),
+}
 _SCHEDULE_OPTIONS = {"warmup": "warmup-cosine", "power": "polynomial"}
 _TRAIN_RULES: dict[str, Rule] = {
     "model": (lambda v: isinstance(v, str) and v != "", "the name of a model"),
@@ -433,6 +482,10 @@ _TRAIN_RULES: dict[str, Rule] = {
     "patience": _OPTIONAL_COUNT,
     "seed": (lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 2**32 - 1"),
     "name": (lambda v: isinstance(v, str), "text"),
+    "freeze": (
+        lambda v: isinstance(v, tuple) and all(isinstance(item, str) for item in v),
+        "a list of regular expressions",
+    ),
 }
 
 

@@ -39,6 +39,7 @@ from segjax.train.step import (
     make_predict,
     make_train_step,
 )
+from segjax.train.transfer import freeze, warm_start
 from segjax.train.validate import Scores, mean_dice, validate_case, window_batch
 
 _AHEAD = 2  # steps that may be under way before the host waits for the oldest of them
@@ -256,7 +257,8 @@ class Network:
         )
         check_patch_size(config, model)
         self.config, self._model = config, model
-        self._optimizer = make_optimizer(config.optimizer, config.epochs * steps_per_epoch)
+        optimizer = make_optimizer(config.optimizer, config.epochs * steps_per_epoch)
+        self._optimizer = freeze(optimizer, config.freeze)
         self.first_key, self.dropout_key = jax.random.split(jax.random.key(config.seed))
         self.train_step = make_train_step(
             model,
@@ -280,6 +282,14 @@ class Network:
             self.config.patch_size,
             ema=self.config.ema,
         )
+
+    def first(self) -> TrainState:
+        """Draw the first parameters, or take those that the training starts from.
+
+        Raises:
+            InputError: As :func:`segjax.train.transfer.warm_start`.
+        """
+        return warm_start(self.init(), self.config)
 
 
 class _Files:
@@ -488,7 +498,7 @@ def _restore(
 ) -> tuple[TrainState, Progress]:
     """Read where an earlier training stopped, or begin; hosts and devices get the same."""
     restored = checkpoints and checkpoints.restore_last(jax.eval_shape(network.init))
-    state, meta = restored or (network.init(), {})
+    state, meta = restored or (network.first(), {})
     state, text = share_first(state, json.dumps(meta))
     meta = json.loads(text)
     progress = Progress(**{**meta, "losses": tuple(meta["losses"])}) if meta else Progress()

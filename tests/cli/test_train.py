@@ -85,3 +85,25 @@ def test_wrong_setting_names_its_file(data, tmp_path, trained, capsys):
     path.write_text(json.dumps({"batch_size": 0}))
     assert cross_validate(data, tmp_path / "run", "--config", str(path)) == 1
     assert f"{path}: batch_size must be a whole number from 1 up" in capsys.readouterr().err
+
+
+def test_source_of_the_weights_reaches_the_configuration(data, tmp_path, trained, monkeypatch):
+    monkeypatch.setattr("segjax.train.transfer.recorded", lambda config: config)
+    options = ["--init", "old", "--new-head", "--freeze", "^down0/", "bias"]
+    assert cross_validate(data, tmp_path / "run", *options) == 0
+    config = trained["run"].config
+    assert (config.init.source, config.init.new_head) == ("old", True)
+    assert config.freeze == ("^down0/", "bias")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--new-head"], "add --init"),
+        (["--freeze", "a"], "give init too"),
+        (["--init", "nowhere"], "nowhere: no such file or folder to start from"),
+    ],
+)
+def test_weights_that_cannot_be_taken_are_refused(data, tmp_path, options, message, capsys):
+    assert cross_validate(data, tmp_path / "run", *options) == 1
+    assert message in capsys.readouterr().err
