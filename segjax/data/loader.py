@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -85,7 +86,7 @@ class Loader:
 
     Every epoch draws every case ``patches_per_case`` times, in an order that depends on seed and
     epoch; the last batch of an epoch is filled up from its beginning. Corners and augmentations
-    of a patch depend on seed, epoch and the patch's place in the epoch.
+    of a patch depend on seed, epoch, case, and how often the case was drawn in the epoch before.
 
     Of cached cases only the pages that a patch lies on are read, and of the list of foreground
     voxels only one; all that the loader keeps of them is their names, folders and shapes, however
@@ -163,10 +164,9 @@ class Loader:
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         start = step_of_epoch * self.sampling.batch_size
         order = self._order(epoch)
+        order *= 1 + math.ceil(self.sampling.batch_size / len(order))  # fills up the last batch
         return [
-            self._draw(
-                order[place % len(order)], np.random.default_rng((self.seed, epoch, place + 1))
-            )
+            self._draw(order[place], epoch, order[:place].count(order[place]))
             for place in (start + row for row in self._places)
         ]
 
@@ -182,8 +182,9 @@ class Loader:
         cases = np.repeat(np.arange(len(self.cases)), self.sampling.patches_per_case)
         return rng.permutation(cases).tolist()
 
-    def _draw(self, index: int, rng: np.random.Generator) -> PatchDraw:
+    def _draw(self, index: int, epoch: int, visit: int) -> PatchDraw:
         """Draw one patch of one case."""
+        rng = np.random.default_rng((self.seed, epoch, index + 1, visit))
         size = self.sampling.patch_size
         corner = draw_corner(
             rng,

@@ -75,6 +75,22 @@ def test_hosts_make_their_own_rows_of_the_same_batch():
         np.testing.assert_array_equal(np.concatenate(shares), expected)
 
 
+def test_patches_depend_on_seed_epoch_and_case_whatever_the_batch():
+    draws = {}
+    for size in (1, 2, 3):
+        loader = make_loader(batch_size=size, augment=(Affine(),))
+        found = [draw for step in range(loader.steps_per_epoch) for draw in loader.draw(step)]
+        by_case = {}
+        for draw in found[:15]:
+            by_case.setdefault(draw.case, []).append((draw.corner, draw.parameters[0]["matrix"]))
+        draws[size] = [by_case[case] for case in range(5)]
+    for one, other in zip(draws[1], draws[3], strict=True):
+        for (corner, matrix), (same_corner, same_matrix) in zip(one, other, strict=True):
+            assert corner == same_corner
+            np.testing.assert_array_equal(matrix, same_matrix)
+    np.testing.assert_array_equal(draws[2][0][1][1], draws[1][0][1][1])
+
+
 def test_seeds_and_steps_differ():
     augment = (Noise(probability=1.0),)
     loader = make_loader(augment=augment)
