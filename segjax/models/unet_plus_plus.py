@@ -1,5 +1,8 @@
 """U-Net++ (Zhou et al. 2018, arXiv:1807.10165) as MPU-Net++ uses it."""
 
+import functools
+
+import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
@@ -34,7 +37,9 @@ class UNetPlusPlus(nn.Module):
 
     X_i0 takes the pooled X_(i-1)0; X_ij takes X_i0 … X_i(j-1) and the upsampled X_(i+1)(j-1).
     The output adds 1×1×1 heads of X_01 … X_0(L-2) to the last node, whose second convolution
-    maps to the classes.
+    maps to the classes. These terms of the sum are sown as ``heads`` among the intermediates, as
+    images of logits, that of the last node first and that of X_01 last: deep supervision trains
+    each of them to segment alone.
 
     Attributes:
         in_channels: Channels of the images.
@@ -63,6 +68,11 @@ class UNetPlusPlus(nn.Module):
         """What every spatial size must be a multiple of."""
         return 2 ** (len(self.features) - 1)
 
+    @property
+    def heads(self) -> int:
+        """Number of logits whose sum is the output; 0 where there is only one."""
+        return len(self.features) - 1 if len(self.features) > 2 else 0
+
     @nn.compact
     def __call__(
         self, images: Float[Array, "batch *spatial channel"], *, train: bool = False
@@ -89,11 +99,17 @@ class UNetPlusPlus(nn.Module):
                 same_level = [nodes[level, j] for j in range(column)]
                 below = ops.upsample(nodes[level + 1, column - 1])
                 nodes[level, column] = self._node(level, column)(*same_level, below, train=train)
-        logits = nodes[0, levels - 1]
+        logits = [nodes[0, levels - 1]]
         for column in range(1, levels - 1):
             head = Conv(self.out_channels, kernel_size=1, name=f"head{column}")
-            logits = logits + head(nodes[0, column])
-        return ops.to_images(logits)
+            logits.append(head(nodes[0, column]))
+        self._sow(logits)
+        return ops.to_images(functools.reduce(jnp.add, logits))
+
+    def _sow(self, logits: list[Array]) -> None:
+        if self.is_mutable_collection("intermediates"):
+            for part in (logits[0], *reversed(logits[1:])):
+                self.sow("intermediates", "heads", ops.to_images(part))
 
     def _node(self, level: int, column: int) -> Node:
         last = (level, column) == (0, len(self.features) - 1)

@@ -128,6 +128,8 @@ class TrainConfig:
             faster, and a CPU slower; parameters, norms and losses stay float32, and so do
             validation and the exported network.
         loss: Weighted sum of loss terms.
+        deep_supervision: Whether every head of the network learns to segment alone, too; the
+            exported network is the same. Only mpunet++ has heads.
         augment: Random transforms of the patches, in this order.
         validate_every: Epochs between two validations; the last epoch always has one.
         patience: Validations without a better Dice after which training stops; ``None`` never.
@@ -164,6 +166,7 @@ class TrainConfig:
     ema: float | None = None
     compute_dtype: ComputeDtype = "float32"
     loss: Loss = field(default_factory=Loss)
+    deep_supervision: bool = False
     augment: tuple[Transform, ...] = ()
     validate_every: int = 1
     patience: int | None = None
@@ -478,6 +481,7 @@ _TRAIN_RULES: dict[str, Rule] = {
     "epochs": _COUNT,
     "ema": (lambda v: v is None or (_number(v) and 0 < v < 1), "a number between 0 and 1, or null"),
     "compute_dtype": _one_of(ComputeDtype),
+    "deep_supervision": (lambda v: isinstance(v, bool), "true or false"),
     "validate_every": _COUNT,
     "patience": _OPTIONAL_COUNT,
     "seed": (lambda v: _whole(v, 0) and v < 2**32, "a whole number from 0 to 2**32 - 1"),

@@ -266,6 +266,7 @@ class Network:
             self._optimizer,
             ema=config.ema,
             compute_dtype=config.compute_dtype,
+            deep_supervision=config.deep_supervision,
         )
         self.predict = make_predict(model, config.activation)
 

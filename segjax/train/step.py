@@ -1,7 +1,8 @@
 """One training step: a pure function of state, batch and key."""
 
+import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from segjax.errors import InputError
 from segjax.train.config import Activation, ComputeDtype
 from segjax.train.losses import Loss
 from segjax.train.optimizers import make_optimizer
@@ -91,6 +93,7 @@ def make_train_step(
     *,
     ema: float | None = None,
     compute_dtype: ComputeDtype = "float32",
+    deep_supervision: bool = False,
 ) -> TrainStep:
     """Make the jitted step: forward, backward, new parameters and batch statistics.
 
@@ -104,6 +107,9 @@ def make_train_step(
     the first, random parameters fade fast also in short trainings. A network is evaluated with
     them (:attr:`TrainState.variables`); the training itself does not see them.
 
+    Under deep supervision the loss is a weighted mean: 1 for the output of the network, and 1/2,
+    1/4, … for its heads, from the deepest to the shallowest, all of them at full resolution.
+
     Args:
         model: Network; ``apply`` gives logits.
         loss: What is minimised, a function of logits and labels.
@@ -111,16 +117,22 @@ def make_train_step(
         ema: Part of the averages that a step keeps, in (0, 1); ``None`` keeps no averages.
         compute_dtype: Type of the features and of the products of convolutions; parameters,
             their gradients and averages, statistics of norms and losses are float32 always.
+        deep_supervision: Whether the heads of the network are trained to segment alone, too.
 
     Returns:
         ``(state, images, labels, key) -> (state, {"loss": …})``.
+
+    Raises:
+        InputError: There are no heads to supervise.
+
+    Warns:
+        UserWarning: The type is slower than float32 on this machine.
 
     Example:
         >>> train_step = make_train_step(model, Loss(), optimizer)  # doctest: +SKIP
         >>> state, metrics = train_step(state, images, labels, jax.random.key(0))  # doctest: +SKIP
     """
-    if compute_dtype != "float32" and jax.default_backend() == "cpu":
-        warnings.warn(f"compute_dtype {compute_dtype} is slower on a CPU", stacklevel=2)
+    _check(model, compute_dtype, deep_supervision)
 
     def objective(
         params: PyTree, state: TrainState, images: Images, labels: Labels, key: Key[Array, ""]
@@ -130,9 +142,11 @@ def make_train_step(
             jnp.asarray(_drop_axis(model, images, -2), compute_dtype),
             train=True,
             rngs={"dropout": jax.random.fold_in(key, state.step)},
-            mutable=["batch_stats"],
+            mutable=["batch_stats", *(["intermediates"] if deep_supervision else [])],
         )
-        return loss(logits, _drop_axis(model, labels, -1)), updates.get("batch_stats", {})
+        outputs = (logits, *updates.get("intermediates", {}).get("heads", ()))
+        value = _weighted_mean(loss, outputs, _drop_axis(model, labels, -1))
+        return value, updates.get("batch_stats", {})
 
     def train_step(
         state: TrainState, images: Images, labels: Labels, key: Key[Array, ""]
@@ -169,6 +183,23 @@ def make_predict(model: nn.Module, activation: Activation) -> Predict:
         return activate(logits).reshape(*images.shape[:-1], -1)
 
     return jax.jit(predict)
+
+
+def _check(model: nn.Module, compute_dtype: ComputeDtype, deep_supervision: bool) -> None:
+    if deep_supervision and not getattr(model, "heads", 0):
+        raise InputError(
+            f"deep_supervision: {type(model).__name__} has no heads to supervise; leave it out, or "
+            "train mpunet++"
+        )
+    if compute_dtype != "float32" and jax.default_backend() == "cpu":
+        warnings.warn(f"compute_dtype {compute_dtype} is slower on a CPU", stacklevel=3)
+
+
+def _weighted_mean(loss: Loss, outputs: Sequence[Array], labels: Labels) -> Float[Array, ""]:
+    """Average the losses of outputs, each with half the weight of the one before."""
+    weights = [0.5**i for i in range(len(outputs))]
+    losses = [w * loss(logits, labels) for w, logits in zip(weights, outputs, strict=True)]
+    return functools.reduce(jnp.add, losses) / sum(weights)
 
 
 def _averaged(old: TrainState, new: TrainState, ema: float | None) -> dict[str, PyTree] | None:

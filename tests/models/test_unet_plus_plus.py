@@ -73,3 +73,18 @@ def test_a_bias_that_feeds_a_norm_has_no_gradient_in_training():
     gradient = jax.jit(jax.grad(loss))(variables["params"])
     assert np.all(gradient["X00"]["first"]["bias"] == 0)
     assert np.any(gradient["X01"]["second"]["bias"] != 0)
+
+
+def test_heads_are_the_terms_of_the_output_and_sown_only_when_asked_for():
+    model = UNetPlusPlus(features=(2, 3, 4), spatial_dims=2)
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((1, 8, 8, 1)), jnp.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    assert variables.keys() == {"params", "batch_stats"}
+    apply = jax.jit(lambda variables: model.apply(variables, images, mutable=["intermediates"]))
+    whole, sown = apply(variables)
+    last, head = sown["intermediates"]["heads"]
+    assert model.heads == 2
+    np.testing.assert_allclose(last + head, whole, atol=1e-6)
+    variables["params"]["head1"] = jax.tree.map(jnp.zeros_like, variables["params"]["head1"])
+    np.testing.assert_allclose(last, apply(variables)[0], atol=1e-6)
+    assert UNetPlusPlus(features=(2, 3)).heads == 0

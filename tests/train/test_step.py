@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
+from segjax.errors import InputError
 from segjax.models import UNet, UNetPlusPlus
 from segjax.train.config import OptimizerConfig
 from segjax.train.losses import Loss, Term
@@ -220,6 +222,41 @@ def test_half_precision_gives_nearly_the_gradients_of_float32(model):
     assert half_loss == pytest.approx(loss, rel=0.01)
     assert half_loss != loss
     assert np.linalg.norm(half_gradient - gradient) < 0.1 * np.linalg.norm(gradient)
+
+
+class TinyHeads(nn.Module):
+    """A network whose output is the sum of three heads."""
+
+    in_channels: int = 1
+    spatial_dims: int = 2
+    heads: int = 3
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        parts = [nn.Dense(2, name=f"head{i}")(images) for i in range(self.heads)]
+        for part in parts:
+            self.sow("intermediates", "heads", part)
+        return sum(parts)
+
+
+def test_deep_supervision_weighs_the_losses_of_the_output_and_its_heads():
+    model, sgd = TinyHeads(), optax.sgd(1.0)
+    images, labels = batch((2, 8, 8))
+    state = init_state(model, sgd, jax.random.key(0), (8, 8))
+    heads = copy(state.params)
+    train_step = make_train_step(model, Loss(), sgd, deep_supervision=True)
+    after, metrics = train_step(state, images, labels, KEY)
+    parts = [images @ head["kernel"] + head["bias"] for head in heads.values()]
+    losses = [float(Loss()(logits, labels)) for logits in (sum(parts), *parts)]
+    expected = sum(loss / 2**i for i, loss in enumerate(losses)) / (1 + 1 / 2 + 1 / 4 + 1 / 8)
+    assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
+    assert after.params.keys() == heads.keys()
+
+
+@pytest.mark.parametrize("model", [UNet(), UNetPlusPlus(features=(2, 3))])
+def test_deep_supervision_of_a_network_without_heads_is_refused(model):
+    with pytest.raises(InputError, match=f"{type(model).__name__} has no heads to supervise; le"):
+        make_train_step(model, Loss(), optax.sgd(1.0), deep_supervision=True)
 
 
 def test_half_precision_is_said_to_be_slower_on_a_cpu():
