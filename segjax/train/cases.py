@@ -13,7 +13,7 @@ from segjax.errors import InputError
 from segjax.progress import track
 from segjax.train.config import TrainConfig
 
-__all__ = ["AnyDataset", "Chosen", "Loaded", "choose_cases", "load_cases", "with_maps"]
+__all__ = ["AnyDataset", "Chosen", "Loaded", "choose_cases", "load_cases", "read_case", "with_maps"]
 
 AnyDataset = Dataset[Case] | Dataset[CachedCase]
 
@@ -71,7 +71,7 @@ def load_cases(config: TrainConfig, cases: Chosen) -> Loaded:
     """
 
     def load(some: Sequence[Case | CachedCase], description: str) -> list[TrainingCase]:
-        return [_load_case(config, case) for case in track(some, description)]
+        return [read_case(config, case) for case in track(some, description)]
 
     _check_pipeline(config, cases)
     loaded = Loaded(
@@ -83,16 +83,12 @@ def load_cases(config: TrainConfig, cases: Chosen) -> Loaded:
     return loaded
 
 
-def with_maps(case: TrainingCase) -> LoadedCase:
-    """Return a case with all that a validation needs; the arrays of a cached one stay on disk."""
-    if isinstance(case, LoadedCase):
-        return case
-    return LoadedCase(
-        case.name, case.image, case.label, case.volume(), case.raw_label(), case.grids
-    )
+def read_case(config: TrainConfig, case: Case | CachedCase) -> TrainingCase:
+    """Read and preprocess a case; look only at the small files of a cached one.
 
-
-def _load_case(config: TrainConfig, case: Case | CachedCase) -> TrainingCase:
+    Raises:
+        InputError: It has other channels or labels than the configuration.
+    """
     if isinstance(case, Case):
         return load_case(case, config.pipeline, classes=config.classes, channels=config.in_channels)
     *shape, channels = case.image.shape
@@ -107,6 +103,15 @@ def _load_case(config: TrainConfig, case: Case | CachedCase) -> TrainingCase:
             f"{config.classes} classes values go from 0 to {config.classes - 1}"
         )
     return case
+
+
+def with_maps(case: TrainingCase) -> LoadedCase:
+    """Return a case with all that a validation needs; the arrays of a cached one stay on disk."""
+    if isinstance(case, LoadedCase):
+        return case
+    return LoadedCase(
+        case.name, case.image, case.label, case.volume(), case.raw_label(), case.grids
+    )
 
 
 def _check_pipeline(config: TrainConfig, cases: Chosen) -> None:

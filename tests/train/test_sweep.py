@@ -1,0 +1,416 @@
+import csv
+import dataclasses
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from segjax import models
+from segjax.data.datasets import Split, find_cases
+from segjax.data.phantom import write_dataset
+from segjax.errors import InputError
+from segjax.train import _member, _sweep_loop, resident
+from segjax.train._sweep_display import SweepDisplay
+from segjax.train._sweep_loop import make_batches
+from segjax.train.checkpoints import Checkpoints, load_variables
+from segjax.train.config import read_config
+from segjax.train.fit import RunFinishedError, fit
+from segjax.train.losses import Loss
+from segjax.train.resident import ResidentLoader
+from segjax.train.sweep import Execution, MemberResult, SweepConfig, SweepResult, sweep
+
+SCRIPT = Path(__file__).with_name("sweep_tiny.py")
+spec = importlib.util.spec_from_file_location("sweep_tiny", SCRIPT)
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "create", tiny.create)
+        patch.setattr(models, "names", tiny.names)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_once(tmp_path_factory):
+    """Let all sweeps share what was compiled."""
+    options = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slices")
+    write_dataset(folder, count=9, shape=(16, 16), kind="meningioma")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(data):
+    return find_cases(data)
+
+
+@pytest.fixture(scope="module")
+def split(dataset):
+    return tiny.split_of(dataset)
+
+
+GRID = {"kernels": (3, 1), "alphas": (0.3, 0.7), "seeds": (0,)}
+PAIRS = Execution("unrolled", at_once=2)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, dataset, split):
+    """A sweep of four members that all run to their last epoch."""
+    out = tmp_path_factory.mktemp("sweeps") / "sweep"
+    return sweep(SweepConfig(tiny.config(), **GRID), dataset, split, out, execution=PAIRS)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, dataset, split):
+    """Train a member by itself, once."""
+    folder, made = tmp_path_factory.mktemp("alone"), {}
+
+    def train(config):
+        if config not in made.values():
+            fit(config, dataset, split, folder / str(len(made)))
+            made[folder / str(len(made))] = config
+        return next(run for run, known in made.items() if known == config)
+
+    return train
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def values(run):
+    """Return what a run measured, apart from the time."""
+    rows = table(run / "metrics.csv")
+    return {
+        (row["epoch"], row["split"], row["case"], row["metric"]): float(row["value"])
+        for row in rows
+        if row["metric"] != "seconds"
+    }
+
+
+def test_grid_holds_every_combination_once():
+    grid = SweepConfig(tiny.config(name="any", seed=9), (3, 1), (0.3, 0.7), (0, 1))
+    names = [member.name for member in grid.members]
+    assert names[:3] == ["k3-a0.3-s0", "k3-a0.3-s1", "k3-a0.7-s0"]
+    assert len(set(names)) == 8
+    last = grid.members[-1].config
+    assert (last.model, last.loss.terms[0].alpha, last.seed) == ("tiny-k1", 0.7, 1)
+    assert last.loss.terms[1] == tiny.config().loss.terms[1]
+    assert last.augment == tiny.config().augment
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"alphas": ()}, "alphas of a sweep: give one or more"),
+        ({"seeds": (1, 1)}, "each once"),
+        ({"alphas": (0.5, 1.5)}, "alpha 1.5 is out of range"),
+        ({"base": tiny.config(model="mpunet++")}, "no kernel size to vary"),
+        ({"base": tiny.config(loss=Loss())}, "no Tversky term"),
+    ],
+)
+def test_grids_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        SweepConfig(**{"base": tiny.config(), **GRID, **changes})
+
+
+def test_impossible_execution_is_refused():
+    with pytest.raises(InputError, match="0 members at once"):
+        Execution(at_once=0)
+    assert Execution().members_at_once == 4
+    assert Execution("apart", at_once=3).members_at_once == 1
+
+
+def test_table_has_one_row_for_each_combination(done):
+    rows = table(done.folder / "results.csv")
+    found = [(int(row["kernel"]), float(row["alpha"]), int(row["seed"])) for row in rows]
+    assert found == [(k, a, s) for k in (3, 1) for a in (0.3, 0.7) for s in (0,)]
+    assert all((row["epochs"], row["steps"], row["error"]) == ("3", "9", "") for row in rows)
+    assert all(float(row["seconds"]) > 0 for row in rows)
+
+
+def test_table_agrees_with_the_metrics_of_each_member(done):
+    for row in table(done.folder / "results.csv"):
+        dice = {}
+        for (epoch, _, _, metric), value in values(done.folder / "runs" / row["run"]).items():
+            if metric == "dice":
+                dice.setdefault(epoch, []).append(value)
+        means = {epoch: np.mean(found) for epoch, found in dice.items()}
+        assert float(row["validation_dice"]) == pytest.approx(max(means.values()))
+        assert means[row["epoch"]] == pytest.approx(max(means.values()))
+
+
+def test_images_have_the_dice_of_each_member_and_average_to_the_table(done, split):
+    images = table(done.folder / "images.csv")
+    assert len(images) == 4 * len(split.test)
+    assert {row["case"] for row in images} == set(split.test)
+    for row in table(done.folder / "results.csv"):
+        same = ("kernel", "alpha", "seed")
+        own = [float(i["dice"]) for i in images if all(i[name] == row[name] for name in same)]
+        assert float(row["test_dice"]) == pytest.approx(np.mean(own))
+
+
+def test_member_of_a_group_equals_the_same_training_alone(done, alone):
+    member = done.members[1]
+    expected = values(alone(member.config))
+    assert values(done.folder / "runs" / member.name) == pytest.approx(expected, abs=1e-5)
+
+
+def test_members_are_ordinary_runs(done, alone, dataset, split):
+    member = done.members[1]
+    run = done.folder / "runs" / member.name
+    assert read_config(run) == member.config
+    with pytest.raises(RunFinishedError):
+        fit(member.config, dataset, split, run)
+    ours, theirs = (load_variables(folder) for folder in (run, alone(member.config)))
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_stacked_members_equal_unrolled_ones(done, tmp_path, dataset, split):
+    grid = SweepConfig(tiny.config(), (3,), (0.3, 0.7), (0,))
+    stacked = Execution("vmap", at_once=2)
+    other = sweep(grid, dataset, split, tmp_path / "vmap", execution=stacked)
+    for member in grid.members:
+        ours, theirs = (values(r.folder / "runs" / member.name) for r in (other, done))
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_finished_members_are_not_touched_again(done, dataset, split, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(_sweep_loop.SweepLoop, "run", never)
+    monkeypatch.setattr("segjax.train.sweep.load_cases", never)
+    again = sweep(SweepConfig(tiny.config(), **GRID), dataset, split, done.folder)
+    assert again.results == done.results
+    assert again.best == done.best
+
+
+def test_best_member_is_chosen_by_validation_and_shown_on_test_images(done, split):
+    best = max(done.results.values(), key=lambda result: result.validation_dice)
+    assert done.results[done.best.name] == best
+    assert done.run == done.folder / "runs" / done.best.name
+    files = sorted((done.folder / "examples").glob("*.npz"))
+    assert [f.stem for f in files] == [f"{done.best.name}-{name}" for name in sorted(split.test)]
+    for file, name in zip(files, sorted(split.test), strict=True):
+        with np.load(file) as arrays:
+            both = (arrays["mask"] == 1) & (arrays["truth"] == 1)
+            total = arrays["mask"].sum() + arrays["truth"].sum()
+            found = 2 * both.sum() / total if total else 1.0
+            assert found == pytest.approx(best.test[name]["lesion"], abs=1e-6)
+            assert arrays["image"].shape == (16, 16, 1)
+
+
+@pytest.fixture(scope="module")
+def tired(tmp_path_factory, dataset, split):
+    """Four members, two at a time, that stop at different epochs."""
+    out = tmp_path_factory.mktemp("sweeps") / "tired"
+    grid = SweepConfig(tiny.config(epochs=6, patience=1), (3,), (0.5,), (0, 1, 2, 3))
+    return sweep(grid, dataset, split, out, execution=PAIRS)
+
+
+def test_every_member_stops_by_its_own_validation(tired, alone):
+    epochs = [tired.results[member.name].epochs for member in tired.members]
+    assert len(set(epochs)) > 1  # or this test would show nothing
+    for member in tired.members[1:2]:
+        expected = values(alone(member.config))
+        assert values(tired.folder / "runs" / member.name) == pytest.approx(expected, abs=1e-5)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("stop", [2, 7])
+def test_sweep_stopped_at_any_checkpoint_ends_as_if_undisturbed(
+    tired, tmp_path, dataset, split, monkeypatch, stop
+):
+    save, count = Checkpoints.save, iter(range(1, 1000))
+
+    def save_and_die(self, *arguments, **options):
+        save(self, *arguments, **options)
+        if next(count) == stop:
+            raise Killed
+
+    grid = SweepConfig(tired.members[0].config, (3,), (0.5,), (0, 1, 2, 3))
+    often = Execution("unrolled", at_once=2, checkpoint_seconds=0.05)
+    out = tmp_path / "sweep"
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_and_die)
+        with pytest.raises(Killed):
+            sweep(grid, dataset, split, out, execution=often)
+    again = sweep(grid, dataset, split, out, execution=often)
+    for member in tired.members:
+        ours, theirs = (values(r.folder / "runs" / member.name) for r in (again, tired))
+        assert ours == pytest.approx(theirs, abs=1e-5)
+        assert again.results[member.name].test == tired.results[member.name].test
+
+
+def test_grid_may_grow(tired, dataset, split, tmp_path):
+    base = tired.members[0].config
+    small, large = (SweepConfig(base, (3,), (0.5,), seeds) for seeds in ((0,), (0, 1)))
+    sweep(small, dataset, split, tmp_path / "sweep", execution=Execution("apart"))
+    assert len(table(tmp_path / "sweep" / "results.csv")) == 1
+    before = (tmp_path / "sweep" / "runs" / "k3-a0.5-s0" / "result.json").stat()
+    grown = sweep(large, dataset, split, tmp_path / "sweep", execution=Execution("apart"))
+    assert (tmp_path / "sweep" / "runs" / "k3-a0.5-s0" / "result.json").stat() == before
+    assert len(table(tmp_path / "sweep" / "results.csv")) == 2
+    for name, result in grown.results.items():
+        assert result.epochs == tired.results[name].epochs
+
+
+def test_member_that_diverges_ends_and_the_others_go_on(tmp_path, dataset, split, monkeypatch):
+    add = _member.MemberRun.add_loss
+
+    def add_loss(self, loss):
+        add(self, float("nan") if self.member.seed == 1 and self.step == 4 else loss)
+
+    monkeypatch.setattr(_member.MemberRun, "add_loss", add_loss)
+    grid = SweepConfig(tiny.config(), (3,), (0.3,), (0, 1))
+    result = sweep(grid, dataset, split, tmp_path / "sweep", execution=PAIRS)
+    errors = [result.results[member.name].error for member in grid.members]
+    assert errors == ["", "the loss became nan at step 5"]
+    rows = table(tmp_path / "sweep" / "results.csv")
+    assert [row["epochs"] for row in rows] == ["3", "1"]
+    assert all(row["test_dice"] for row in rows)  # those of the first epoch's network
+
+
+def test_folder_of_another_sweep_is_refused(done, dataset, split):
+    grid = SweepConfig(tiny.config(epochs=7), **GRID)
+    with pytest.raises(InputError, match=r"another configuration: epochs \(3 there, 7 now\)"):
+        sweep(grid, dataset, split, done.folder)
+
+
+def test_folders_that_are_no_sweep_are_refused(dataset, split, tmp_path):
+    grid = SweepConfig(tiny.config(), **GRID)
+    (tmp_path / "a" / "runs").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"holds runs but no sweep\.json"):
+        sweep(grid, dataset, split, tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "sweep.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be read as a sweep"):
+        sweep(grid, dataset, split, tmp_path / "b")
+
+
+def test_sweep_without_test_cases_is_refused(dataset, split, tmp_path):
+    grid = SweepConfig(tiny.config(), **GRID)
+    without = dataclasses.replace(split, test=())
+    with pytest.raises(InputError, match="needs validation and test cases"):
+        sweep(grid, dataset, without, tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_damaged_result_is_named(done, tmp_path):
+    (tmp_path / "result.json").write_text('{"epochs": 3}')
+    with pytest.raises(InputError, match=r"result\.json: is no result of a sweep"):
+        _member.read_result(tmp_path)
+
+
+def test_data_go_to_the_device_where_they_fit(dataset, split, monkeypatch):
+    config = tiny.config()
+    cases = _sweep_loop_cases(config, dataset, split)
+    assert not isinstance(make_batches(config, cases, None), ResidentLoader)
+    assert isinstance(make_batches(config, cases, True), ResidentLoader)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert isinstance(make_batches(config, cases, None), ResidentLoader)
+    monkeypatch.setattr(resident, "device_memory", lambda device: 1000)
+    assert not isinstance(make_batches(config, cases, None), ResidentLoader)
+    with pytest.raises(InputError, match="on the device"):
+        make_batches(config, cases, True)
+
+
+def _sweep_loop_cases(config, dataset, split):
+    from segjax.train.cases import choose_cases, load_cases
+
+    return load_cases(config, choose_cases(dataset, split)).train
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_reseeded_batches_are_those_of_a_loader_of_that_seed(dataset, split, on_device):
+    cases = _sweep_loop_cases(tiny.config(), dataset, split)
+    ours = make_batches(tiny.config(), cases, on_device).reseeded(7).batch(3)
+    theirs = make_batches(tiny.config(seed=7), cases, on_device).batch(3)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_best_of_a_sweep_in_which_all_diverged_is_none(done):
+    lost = MemberResult(None, None, 0, 1, 1.0, {}, "the loss became nan at step 1")
+    results = {member.name: lost for member in done.members}
+    result = SweepResult(done.folder, done.members, results)
+    assert result.best is None
+    assert result.run is None
+    assert lost.test_dice is None
+
+
+def test_time_left_counts_epochs_of_every_member_that_is_left(capsys):
+    members = SweepConfig(tiny.config(epochs=10), (1, 3), (0.5,), (0, 1)).members
+    display = SweepDisplay(members, {})
+    assert display.seconds_left() is None
+    display.end(members[0], MemberResult(0.5, 1, 4, 12, 8.0, {}))  # 2 s an epoch, 4 epochs
+    # one more of kernel 1: 4 epochs of 2 s; two of kernel 3: 4 epochs of 9 · 2 s each
+    assert display.seconds_left() == pytest.approx(8 + 2 * 4 * 18)
+    told = capsys.readouterr().err
+    assert "k1-a0.5-s0: validation Dice 0.5000, test Dice –, 4 epochs" in told
+    assert "1/4 finished, about 0:02:32 left" in told
+
+
+@pytest.mark.slow
+def test_killed_sweep_goes_on_exactly(tmp_path, data):
+    def start(out):
+        command = [sys.executable, str(SCRIPT), str(data), str(out)]
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+        return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+    begun = time.monotonic()
+    assert start(tmp_path / "whole").wait() == 0
+    lasted = time.monotonic() - begun
+    rng = random.Random(0)
+    for _ in range(2):
+        process = start(tmp_path / "killed")
+        time.sleep(lasted * rng.uniform(0.3, 0.8))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(tmp_path / "killed").wait() == 0
+    whole, killed = (table(tmp_path / name / "images.csv") for name in ("whole", "killed"))
+    assert killed == whole
+    names = [row["run"] for row in table(tmp_path / "whole" / "results.csv")]
+    for name in names:
+        ours, theirs = (values(tmp_path / n / "runs" / name) for n in ("killed", "whole"))
+        assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_split_and_grid_are_written(done, split):
+    kept = json.loads((done.folder / "sweep.json").read_text())
+    assert kept["alphas"] == [0.3, 0.7]
+    parts = json.loads((done.folder / "split.json").read_text())
+    assert Split(*(tuple(parts[name]) for name in ("train", "validation", "test"))) == split
