@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from segjax.train.devices import (
     share_first,
 )
 from segjax.train.display import Display, show_training
+from segjax.train.failure import save_failed_batch
 from segjax.train.metrics import METRICS_FILE, MetricsFile, Row
 from segjax.train.resident import ResidentLoader
 from segjax.train.run import check_run, owned, write_run
@@ -184,7 +186,8 @@ def fit(
     Raises:
         RunFinishedError: The folder holds this training, finished.
         InputError: The data, the configuration or the folder cannot be used, the disk is full,
-            or the loss is not finite any more; the message says what to do.
+            or the loss is not finite any more (the batch lies in ``failed-batch.npz`` then); the
+            message says what to do.
 
     Example:
         >>> dataset = find_cases("brains")  # doctest: +SKIP
@@ -297,7 +300,7 @@ class _Files:
     """What a training writes while it runs; nothing on hosts without checkpoints."""
 
     def __init__(self, run: Path, name: str, checkpoints: Checkpoints | None, seconds: float):
-        self._metrics = MetricsFile(run / METRICS_FILE, name)
+        self._run, self._metrics = run, MetricsFile(run / METRICS_FILE, name)
         self._checkpoints, self._between, self._saved = checkpoints, seconds, time.monotonic()
 
     def due(self) -> bool:
@@ -312,6 +315,12 @@ class _Files:
     def append(self, rows: list[Row]) -> None:
         if self._checkpoints:
             self._metrics.append(rows)
+
+    def failure(self, config: TrainConfig, loader: Loader, step: int, loss: float) -> InputError:
+        """Save the batch of a step and return the error that stops the training."""
+        if self._checkpoints is None:
+            return InputError(f"the loss became {loss} at step {step + 1}")
+        return save_failed_batch(self._run, config, loader, step, loss)
 
     def save(self, state: TrainState, progress: Progress, *, best: bool = False) -> None:
         if self._checkpoints is None:
@@ -384,7 +393,7 @@ class _Loop:
     ) -> tuple[TrainState, list[float]]:
         """Do the steps that are left of an epoch; return the losses of all of its steps."""
         start = progress.epoch * self._loader.steps_per_epoch
-        losses = _Losses(progress.losses, start)
+        losses = _Losses(progress.losses, functools.partial(self._failure, start))
         steps = range(self._first_step(progress), start + self._loader.steps_per_epoch)
         for step in steps:
             images, labels = self._devices.place(next(self._batches), self._config.batch_size)
@@ -398,6 +407,10 @@ class _Loop:
                 now = dataclasses.replace(progress, losses=losses.all(), seconds=seconds)
                 self._files.save(state, now)
         return state, list(losses.all())
+
+    def _failure(self, first_step: int, index: int, loss: float) -> InputError:
+        """Return the error of a loss that is not finite, at a step of the epoch."""
+        return self._files.failure(self._config, self._loader, first_step + index, loss)
 
     def _is_validated(self, epoch: int) -> bool:
         regular = epoch % self._config.validate_every == 0 or epoch == self._config.epochs
@@ -428,8 +441,8 @@ class _Losses:
     host from running ahead without limit.
     """
 
-    def __init__(self, done: Sequence[float], first_step: int):
-        self._done, self._first_step = list(done), first_step
+    def __init__(self, done: Sequence[float], failure: Callable[[int, float], InputError]):
+        self._done, self._failure = list(done), failure
         self._pending: deque[jax.Array] = deque()
 
     @property
@@ -459,11 +472,7 @@ class _Losses:
         while len(self._pending) > ahead:
             self._done.append(float(self._pending.popleft()))
             if not math.isfinite(self._done[-1]):
-                step = self._first_step + len(self._done)
-                raise InputError(
-                    f"the loss became {self._done[-1]} at step {step}: train in a new folder with "
-                    "a lower learning rate, and look for extreme values in the images"
-                )
+                raise self._failure(len(self._done) - 1, self._done[-1])
 
 
 def dice_rows(epoch: int, scores: Scores) -> list[Row]:

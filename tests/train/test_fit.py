@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -20,8 +21,9 @@ import pytest
 from segjax import models
 from segjax.data.augment import ScaleIntensity
 from segjax.data.cache import CachedCase, open_cache, preprocess
-from segjax.data.datasets import Dataset, Split, find_cases, split_cases
+from segjax.data.datasets import Dataset, Split, find_cases, load_case, split_cases
 from segjax.data.formats import read_image, read_label, write_volume
+from segjax.data.loader import Loader, Sampling
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import Pipeline, Reorient
 from segjax.errors import InputError
@@ -488,11 +490,29 @@ def test_patches_that_fit_are_taken():
 
 
 def test_loss_that_is_not_finite_stops_and_is_not_saved(tmp_path, dataset, split, monkeypatch):
-    config = tiny.config(epochs=9, optimizer=OptimizerConfig(1e30, schedule="constant"))
-    with pytest.raises(InputError, match=r"the loss became (nan|inf) at step \d+: .*lower"):
+    rates = OptimizerConfig(1e30, schedule="constant", gradient_clip=None)
+    config = tiny.config(epochs=9, optimizer=rates, seed=5)
+    said = (
+        r"failed-batch.npz: the loss became (nan|inf) at step (\d+) with this batch, from ms_.*, "
+        r"intensities from -.* to .*: train in a new folder with a lower learning rate than 1e\+30 "
+        "or gradient_clip, and look for extreme values in the images$"
+    )
+    with pytest.raises(InputError, match=said) as error:
         fit(config, dataset, split, tmp_path, checkpoint_seconds=0)
     for leaf in arrays(tmp_path):
         assert np.isfinite(leaf).all()
+    step = int(re.search(said, str(error.value))[2]) - 1
+    cases = {case.name: case for case in dataset.cases}
+    chosen = [load_case(cases[name], config.pipeline) for name in split.train]
+    sampling = Sampling(config.patch_size, config.batch_size, config.foreground)
+    loader = Loader(chosen, sampling, augment=config.augment, seed=5)
+    with np.load(tmp_path / "failed-batch.npz") as batch:
+        assert (int(batch["step"]), int(batch["seed"])) == (step, 5)
+        assert set(batch["cases"].tolist()) <= set(split.train)
+        for found, expected in zip(
+            (batch["images"], batch["labels"]), loader.batch(step), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_empty_masks_are_warned_of(tmp_path, folder):
