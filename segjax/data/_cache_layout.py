@@ -86,12 +86,24 @@ def remove_remains(folder: Path) -> None:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """Return the record of a case; empty where there is none to rely on."""
+    """Return the record of a case; empty where there is none to rely on.
+
+    A case that has lost an array, or a part of one, has none.
+    """
     try:
         values = read_json(folder / RECORD)
     except InputError:
         return {}
-    return values if {"key", "sources", "grids", "before"} <= values.keys() else {}
+    if not {"key", "sources", "grids", "before", "arrays"} <= values.keys():
+        return {}
+    there = array_sizes(folder)
+    lost = any(there.get(name) != size for name, size in values["arrays"].items())
+    return {} if lost else values
+
+
+def array_sizes(folder: Path) -> dict[str, int]:
+    """Return the size of every array of a case, in bytes."""
+    return {file.name: file.stat().st_size for file in sorted(folder.glob("*.npy"))}
 
 
 def sources(paths: Iterable[Path], before: Mapping[str, Any]) -> list[Source]:

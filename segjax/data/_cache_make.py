@@ -134,12 +134,19 @@ def _watched(job: Job, do: Callable[[Job], Outcome]) -> Outcome:
     try:
         return do(job)
     except InputError as problem:
-        error = str(problem)
+        error = _about(job, problem)
         stops = getattr(problem.__cause__, "errno", None) in _NO_SPACE
     except Exception as problem:  # one odd case must not cost the work on the others
         error = f"{', '.join(map(str, job.case.images))}: {type(problem).__name__}: {problem}"
     failed = Outcome(job.case.name, "failed", time.perf_counter() - start, error=error)
     return replace(failed, peak_megabytes=peak_megabytes(), stops=stops)
+
+
+def _about(job: Job, problem: InputError) -> str:
+    """Name the image where an error, as that of a step, names no file."""
+    named = (*layout.files_of(job.case), job.out)
+    known = any(str(path) in str(problem) for path in named)
+    return str(problem) if known else f"{job.case.images[0]}: {problem}"
 
 
 def _outcome(job: Job, state: str) -> Outcome:
@@ -171,6 +178,7 @@ def _make(job: Job) -> Outcome:
             "key": key,
             **_origin(job, found),
             "values": values,
+            "arrays": layout.array_sizes(folder),
             "grids": _plain(grids),
             "before": start.histograms,
             "after": count_channels(image),
@@ -220,8 +228,14 @@ def _early(job: Job, found: Sequence[layout.Source]) -> _Start:
     image, grids = job.early.trace(start.image)
     with atomic_folder(folder) as temporary:
         _save(image.data, temporary / layout.IMAGE)
-        values = {"sources": list(found), "grids": _plain(grids), "before": start.histograms}
-        layout.write_json({"key": key, **values}, temporary / layout.RECORD)
+        record = {
+            "key": key,
+            "sources": list(found),
+            "arrays": layout.array_sizes(temporary),
+            "grids": _plain(grids),
+            "before": start.histograms,
+        }
+        layout.write_json(record, temporary / layout.RECORD)
     return _Start(image, grids, start.histograms)
 
 

@@ -83,7 +83,10 @@ class Run:
             jobs = [job for job in jobs if job.case.name not in failed]
         early, late = self._requested.steps[: self._kept], self._requested.steps[self._kept :]
         images = _EarlyImages(jobs)
-        learned = Pipeline(late).fit(lambda: images)
+        try:
+            learned = Pipeline(late).fit(lambda: images)
+        except InputError as error:
+            raise InputError(f"{images.last or self._out}: {error}") from error
         return Pipeline(early + learned.steps), sorted(images.seen)
 
     def _jobs(self, pipeline: Pipeline, cases: Sequence[Case]) -> list[Job]:
@@ -134,11 +137,13 @@ class _EarlyImages:
 
     Attributes:
         seen: Names of the cases that could be read.
+        last: File of the image that was given last, while it is looked at; else None.
     """
 
     def __init__(self, jobs: Sequence[Job]):
         self._jobs = jobs
         self.seen: set[str] = set()
+        self.last: Path | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -150,7 +155,9 @@ class _EarlyImages:
             except InputError:  # making the case will say so
                 continue
             self.seen.add(job.case.name)
+            self.last = job.case.images[0]
             yield image
+        self.last = None
 
 
 def _training(cases: Sequence[Case], split: Split | None) -> Sequence[Case]:

@@ -483,6 +483,20 @@ def test_damaged_case_says_what_to_do_and_is_made_again_once_deleted(heads, tmp_
     assert states(preprocess(heads, PIPELINE, out, workers=1)) == ["unchanged", "made", "unchanged"]
 
 
+@pytest.mark.parametrize("file", ["image.npy", "label.npy", "foreground.npy"])
+@pytest.mark.parametrize("content", [None, b"\x93NUMPY"])
+def test_case_that_lost_an_array_or_a_part_of_one_is_made_again(file, content, heads, tmp_path):
+    out = tmp_path / "cache"
+    preprocess(heads, PIPELINE, out, workers=1)
+    array = out / "cases" / "ms_001" / file
+    before = array.read_bytes()
+    array.unlink()
+    if content is not None:
+        array.write_bytes(content)
+    assert states(preprocess(heads, PIPELINE, out, workers=1)) == ["unchanged", "made", "unchanged"]
+    assert array.read_bytes() == before
+
+
 def test_label_that_changed_shape_is_not_taken_for_the_old_one(heads, tmp_path):
     preprocess(heads, PIPELINE, tmp_path / "cache", workers=1)
     other = Volume(np.zeros((3, 3, 3), np.uint8), np.eye(4))
@@ -547,6 +561,20 @@ def test_kept_images_may_be_deleted(heads, tmp_path):
     preprocess(heads, SLOW, out, workers=1)
     shutil.rmtree(out / "early")
     assert states(preprocess(heads, SLOW, out, workers=1)) == ["unchanged"] * 3
+
+
+@pytest.mark.parametrize("content", [None, b"\x93NUMPY"])
+def test_kept_image_that_is_lost_or_cut_short_is_made_again(content, heads, tmp_path):
+    out = tmp_path / "cache"
+    preprocess(heads, SLOW, out, workers=1)
+    kept = out / "early" / "ms_001" / "image.npy"
+    before = kept.read_bytes()
+    kept.unlink()
+    if content is not None:
+        kept.write_bytes(content)
+    later = Pipeline((*SLOW.steps, Rescale(-1.0, 1.0)))
+    assert states(preprocess(heads, later, out, workers=1)) == ["made"] * 3
+    assert kept.read_bytes() == before
 
 
 NYUL = Pipeline((HistogramStandardization(), ZScore(), Rescale(-1.0, 1.0)))
@@ -627,6 +655,28 @@ def test_unreadable_image_is_left_out_of_learning(heads, tmp_path):
     outcomes = preprocess(heads, NYUL, tmp_path / "cache", workers=1)
     assert states(outcomes) == ["failed", "made", "made"]
     assert open_cache(tmp_path / "cache").learned_from == ("ms_001", "ms_002")
+
+
+def test_image_that_nothing_can_be_learned_from_is_named(heads, tmp_path):
+    blank = Volume(np.full((20, 18, 16), 7, np.uint8), np.eye(4))
+    write_volume(blank, heads.cases[1].images[0], overwrite=True)
+    with pytest.raises(InputError, match=r"ms_001\.nii\.gz: .*the same value, 7"):
+        preprocess(heads, NYUL, tmp_path / "cache", workers=1)
+
+
+def test_set_without_a_readable_image_teaches_nothing(heads, tmp_path):
+    for case in heads.cases:
+        case.images[0].write_bytes(b"no volume")
+    with pytest.raises(InputError, match=r"cache: .*no image"):
+        preprocess(heads, NYUL, tmp_path / "cache", workers=1)
+
+
+def test_error_of_a_step_names_the_image(heads, tmp_path):
+    blank = Volume(np.zeros((20, 18, 16), np.uint8), np.eye(4))
+    write_volume(blank, heads.cases[1].images[0], overwrite=True)
+    outcomes = preprocess(heads, SLOW, tmp_path / "cache", workers=1)
+    assert states(outcomes) == ["made", "failed", "made"]
+    assert outcomes[1].error.startswith(f"{heads.cases[1].images[0]}: no voxel")
 
 
 def test_only_slow_steps_before_anything_is_learned_are_kept():
