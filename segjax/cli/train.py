@@ -12,12 +12,14 @@ from segjax.errors import InputError
 if TYPE_CHECKING:
     from segjax.data.folds import Folding
     from segjax.train.fit import FitResult
+    from segjax.train.presets import Preset
     from segjax.workflow import Plan
 
 _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
 _OWN = "(default: the network's)"
 PRESETS = "{ms-7t,ms-7t-released,meningioma-2d}"
+RECIPES = "{meningioma-2d,ms-7t,none}"
 OPTIMIZERS = "{adamw,adam,radam,lamb,lion,sgd}"
 SCHEDULES = "{one-cycle,constant,cosine,polynomial,warmup-cosine}"
 MODELS = ("mpunet++", "unet3d", "unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9")
@@ -34,12 +36,18 @@ class Train:
 
     The same command again goes on where it stopped, even after a crash.
 
+    Settings come from the data; those of a --preset replace them, those of a
+    --config replace both, and options on the line win. A preset is slow where its
+    preprocessing is: segjax preprocess does that once, ahead of several trainings.
+
     Examples:
         segjax train --data hippocampus --model mpunet++ --out run
         segjax train --data brains --out run --epochs 100 --patch-size 64 64 64
         segjax train --data brains --out run --loss tversky --alpha 0.7
         segjax train --data brains --out again --config run/config.json --seed 1
         segjax train --data cache --out run --data-on-device
+        segjax train --data meningiomas --out run --preset meningioma-2d --alpha 0.7
+        segjax train --data patients --out run --preset ms-7t --model unet3d
         segjax train --data brains --out tuned --init run --freeze "^X00/" --new-head
         segjax train --data brains --out cv --folds 5 --group-by "^sub-[0-9]+"
     """
@@ -48,12 +56,20 @@ class Train:
     """Folder of labelled images, or of preprocessed ones."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="RUN")]
     """Folder of the run, made if absent."""
+    preset: Annotated[str | None, arg(metavar=PRESETS, help_behavior_hint=_NONE)] = None
+    """All settings of a study, preprocessing included, where no other option changes them."""
+    brain: Annotated[
+        str | None, arg(metavar="METHOD", help_behavior_hint="(default: the preset's)")
+    ] = None
+    """Brain extraction: hd-bet, classical, zero-background, or an ONNX file."""
     model: Annotated[
-        str | None, arg(metavar=f"{{{','.join(MODELS)}}}", help_behavior_hint="(default: mpunet++)")
+        str | None,
+        arg(
+            metavar=f"{{{','.join(MODELS)}}}",
+            help_behavior_hint="(default: the preset's, or mpunet++)",
+        ),
     ] = None
     """Network; mpunet++ and unet3d are 3D, the others 2D."""
-    preset: Annotated[str | None, arg(metavar=PRESETS, help_behavior_hint=_AUTO)] = None
-    """Preprocessing of a study; slow ones are better done once, by segjax preprocess."""
     epochs: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AUTO)] = None
     """Passes over the training cases."""
     batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AUTO)] = None
@@ -62,8 +78,12 @@ class Train:
         tuple[int, ...] | None, arg(metavar="N [N N]", help_behavior_hint=_AUTO)
     ] = None
     """Voxels of a patch along each axis."""
-    validation: Annotated[float, arg(metavar="0..1")] = 0.2
+    validation: Annotated[
+        float | None, arg(metavar="0..1", help_behavior_hint="(default: the preset's, or 0.2)")
+    ] = None
     """Fraction of the cases kept apart to measure Dice."""
+    test: Annotated[float, arg(metavar="0..1")] = 0.0
+    """Fraction of the cases kept away from the training altogether."""
     split: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
     """Cases for training, validation and testing, as in a run's split.json."""
     folds: Annotated[int | None, arg(metavar="N", help_behavior_hint=_NONE)] = None
@@ -88,6 +108,8 @@ class Train:
     """Sum of dice, tversky and cross-entropy."""
     alpha: Annotated[float | None, arg(metavar="0..1", help_behavior_hint="(default: 0.5)")] = None
     """Tversky's weight of false negatives: more finds more and invents more."""
+    augment: Annotated[str | None, arg(metavar=RECIPES, help_behavior_hint=_AUTO)] = None
+    """Random changes of the patches: those of a study, or none."""
     dropout: Annotated[float | None, arg(metavar="0..1", help_behavior_hint=_OWN)] = None
     """Probability of dropout; small networks on many cases learn better with 0."""
     patience: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: never)")] = None
@@ -115,14 +137,18 @@ class Train:
         from segjax import workflow
         from segjax.data.datasets import read_split
 
-        layers = [workflow.read_settings(self.config)] if self.config else []
-        settings = (*layers, self._settings())
+        config = workflow.read_settings(self.config) if self.config else {}
+        preset = self._preset(self.model or config.get("model"))
+        settings = ({} if preset is None else preset.settings, config, self._settings(preset))
         if (folding := self._folding()) is not None:
             self._cross_validate(workflow.plan_folds(self.data, *settings, folding=folding))
             return
         split = read_split(self.split) if self.split else None
-        plan = workflow.plan(self.data, *settings, validation=self.validation, split=split)
-        self._train(plan, self.out)
+        validation = self.validation
+        if validation is None:
+            validation = 0.2 if preset is None else preset.validation
+        options: dict[str, Any] = {"validation": validation, "test": self.test, "split": split}
+        self._train(workflow.plan(self.data, *settings, **options), self.out)
 
     def _train(self, plan: "Plan", run: Path) -> None:
         from segjax import workflow
@@ -163,20 +189,28 @@ class Train:
             raise InputError("--fold, --group-by and --neighbours need the number of --folds")
         return None
 
-    def _settings(self) -> dict[str, Any]:
+    def _preset(self, model: str | None) -> "Preset | None":
+        if self.preset is not None:
+            from segjax.train.presets import preset
+
+            return preset(self.preset, model=model, brain=self.brain)
+        if self.brain is not None:
+            raise InputError("--brain belongs to --preset; a --config names its own method")
+        return None
+
+    def _settings(self, preset: "Preset | None") -> dict[str, Any]:
         """Return the options that were given, as fields of a configuration."""
         fields = ("model", "epochs", "batch_size", "patch_size", "dropout", "patience", "seed")
         settings = {name: getattr(self, name) for name in fields}
-        if self.preset is not None:
-            from segjax.data.presets import preset
-
-            settings["pipeline"] = preset(self.preset).to_json()
         settings["optimizer"] = self._optimizer() or None
-        if self.loss is not None:
-            settings["loss"] = [self._term(name) for name in self.loss.split("+")]
+        settings["loss"] = self._loss(preset)
+        if self.augment is not None:
+            from segjax.data.augment import recipes, to_json
+
+            settings["augment"] = (
+                [] if self.augment == "none" else to_json(recipes.recipe(self.augment))
+            )
         settings |= self._transfer()
-        if self.alpha is not None and "tversky" not in (self.loss or ""):
-            raise InputError("--alpha belongs to the Tversky loss: add --loss tversky")
         return {name: value for name, value in settings.items() if value is not None}
 
     def _optimizer(self) -> dict[str, Any]:
@@ -194,6 +228,15 @@ class Train:
             return {"freeze": self.freeze or None}
         init = {"source": str(self.init), "new_head": self.new_head}
         return {"init": init, "freeze": self.freeze or None}
+
+    def _loss(self, preset: "Preset | None") -> list[dict[str, Any]] | None:
+        own = [] if preset is None else [term.name for term in preset.config.loss.terms]
+        names = own if self.loss is None else self.loss.split("+")
+        if self.alpha is not None and "tversky" not in names:
+            raise InputError("--alpha belongs to the Tversky loss: add --loss tversky")
+        if self.loss is None and self.alpha is None:
+            return None
+        return [self._term(name) for name in names]
 
     def _term(self, name: str) -> dict[str, Any]:
         weighs = name == "tversky" and self.alpha is not None

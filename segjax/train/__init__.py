@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from segjax.train.fit import FitResult, Loading, RunFinishedError
     from segjax.train.losses import Loss, Term, cross_entropy, dice_loss, tversky_loss
     from segjax.train.optimizers import make_optimizer, make_schedule
+    from segjax.train.presets import Preset, preset
     from segjax.train.resident import ResidentLoader
     from segjax.train.step import TrainState, init_state, make_predict, make_train_step
 
@@ -36,6 +37,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "losses": ("Loss", "Term", "cross_entropy", "dice_loss", "tversky_loss"),
     "resident": ("ResidentLoader",),
     "optimizers": ("make_optimizer", "make_schedule"),
+    "presets": ("Preset", "preset"),
     "step": ("TrainState", "init_state", "make_predict", "make_train_step"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -46,6 +48,7 @@ __all__ = [
     "Loading",
     "Loss",
     "OptimizerConfig",
+    "Preset",
     "ResidentLoader",
     "RunFinishedError",
     "Term",
@@ -67,6 +70,8 @@ __all__ = [
     "make_schedule",
     "make_train_step",
     "optimizers",
+    "preset",
+    "presets",
     "read_config",
     "resident",
     "step",

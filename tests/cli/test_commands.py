@@ -1,6 +1,7 @@
 """The commands as a user runs them, on a data set of seconds."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import get_args
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 
 import segjax.models
+from segjax import workflow
 from segjax.cli import main
-from segjax.cli.train import MODELS, OPTIMIZERS, SCHEDULES
+from segjax.cli.train import MODELS, OPTIMIZERS, PRESETS, RECIPES, SCHEDULES
+from segjax.data.augment.recipes import recipe, recipe_names
 from segjax.data.formats import read_volume, write_volume
 from segjax.data.phantom import write_dataset
 from segjax.train.config import Optimizer, Schedule
+from segjax.train.presets import names, preset
 from segjax.volume import Volume
 
 
@@ -49,6 +53,11 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_offered_models_are_those_of_the_library():
     assert sorted(MODELS) == sorted(segjax.models.names())
+
+
+def test_offered_presets_and_recipes_are_those_of_the_library():
+    assert f"{{{','.join(names())}}}" == PRESETS
+    assert f"{{{','.join([*recipe_names(), 'none'])}}}" == RECIPES
 
 
 def test_offered_optimizers_and_schedules_are_those_of_the_library():
@@ -110,6 +119,45 @@ def test_loss_and_settings_file_reach_the_configuration(data, tmp_path, monkeypa
     assert plan.config.epochs == 1  # the command line wins
 
 
+def test_preset_gives_all_that_no_other_option_decides(data, tmp_path, monkeypatch):
+    seen = []
+
+    def plan(*settings, **options):
+        seen.append((real_plan(*settings, **options), options))
+        raise KeyboardInterrupt
+
+    real_plan = workflow.plan
+    monkeypatch.setattr(workflow, "plan", plan)
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"patience": 9, "foreground": 0.25}))
+    options = ["--preset", "meningioma-2d", "--alpha", "0.7", "--config", str(settings)]
+    options += ["--learning-rate", "0.01", "--test", "0.4"]
+    assert train(data, tmp_path / "run", *options) == 130
+    ((made, fractions),) = seen
+    config, study = made.config, preset("meningioma-2d").config
+    assert (config.augment, config.dropout) == (study.augment, 0.3)
+    assert [step.name for step in config.pipeline.steps] == [s.name for s in study.pipeline.steps]
+    assert (config.patience, config.foreground) == (9, 0.25)  # the file wins over the preset
+    assert (config.model, config.patch_size, config.epochs) == ("unet2d-k3", (32, 32), 1)
+    assert config.optimizer == dataclasses.replace(study.optimizer, learning_rate=0.01)
+    assert [(term.name, term.alpha) for term in config.loss.terms] == [("tversky", 0.7)]
+    assert fractions["validation"] == 120 / 602
+    assert len(made.split.test) == 1
+
+
+def test_recipe_of_augmentation_reaches_the_configuration(data, tmp_path, monkeypatch):
+    seen = []
+
+    def stop(plan, *_, **__):
+        seen.append(plan.config.augment)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segjax.workflow.train", stop)
+    assert train(data, tmp_path / "run", "--augment", "ms-7t") == 130
+    assert train(data, tmp_path / "run", "--augment", "none") == 130
+    assert seen == [recipe("ms-7t"), ()]
+
+
 def test_way_of_loading_reaches_the_training(data, tmp_path, monkeypatch):
     seen = []
 
@@ -129,6 +177,9 @@ def test_way_of_loading_reaches_the_training(data, tmp_path, monkeypatch):
         (["--workers", "2", "--data-on-device"], "choose one of both"),
         (["--alpha", "0.7"], "--alpha belongs to the Tversky loss: add --loss tversky"),
         (["--loss", "dice", "--alpha", "0.7"], "--alpha belongs to the Tversky loss"),
+        (["--preset", "ms-7t"], "preset 'ms-7t' is for mpunet++, unet3d: model unet2d-k3 has"),
+        (["--brain", "hd-bet"], "--brain belongs to --preset"),
+        (["--augment", "spin"], "unknown recipe 'spin': known are meningioma-2d, ms-7t"),
         (["--loss", "hinge"], "hinge"),
         (["--model", "vgg"], "vgg"),
         (["--patch-size", "31", "32"], "multiples of 32"),
