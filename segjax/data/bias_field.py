@@ -25,7 +25,7 @@ class N4:
     """Options of N4.
 
     Attributes:
-        shrink: The field is estimated on every so-manieth voxel along each axis; an axis keeps at
+        shrink: The field is estimated on every n-th voxel along each axis; an axis keeps at
             least 4 voxels.
         spline_spacing: Distance between the knots of the coarsest B-spline, in mm; every further
             level halves it. Along an axis of length L there are ``ceil(L / spacing) + 3`` control
