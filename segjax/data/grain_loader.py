@@ -34,7 +34,7 @@ def prefetch_by_workers(
     steps that are left goes on exactly, with any number of workers.
 
     Workers pay where drawing and augmenting a batch takes longer than carrying it over from
-    another process, about 1 ms per MB.
+    another process, 1 to 2 ms per MB.
 
     Workers see no accelerator and compute nothing with JAX (grain imports it where it is
     installed, for its trees). They leave Ctrl-C to this process, and end when it dies. As ever
