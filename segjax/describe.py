@@ -10,6 +10,7 @@ import numpy as np
 
 from segjax.errors import InputError
 from segjax.volume import Volume
+from segjax.words import plural
 
 if TYPE_CHECKING:
     from segjax.data.cache import Cache
@@ -84,7 +85,7 @@ def describe_dicom(folder: Path) -> Facts:
 
 def _slices(series: "Series") -> str:
     rows, columns = series.frames[0].pixels.shape
-    return f"{columns} × {rows}, {_plural(len(series.frames), 'slice')}"
+    return f"{columns} × {rows}, {plural(len(series.frames), 'slice')}"
 
 
 def describe_volume(path: Path) -> Facts:
@@ -126,7 +127,7 @@ def describe_dataset(folder: Path) -> Facts:
     }
     for value in sorted(counts):
         facts[f"label {value}"] = (
-            f"{names.get(value, '')} in {_plural(counts[value], 'case')}, "
+            f"{names.get(value, '')} in {plural(counts[value], 'case')}, "
             f"mean {fmean(millilitres[value]):.4g} ml"
         ).strip()
     return facts
@@ -148,7 +149,7 @@ def describe_cache(folder: Path) -> Facts:
             "spacing": _range([grid.spacing for grid in grids]) + " mm",
             "labels": _cached_labels(cache),
         }
-    learned = f" (learned from {_plural(len(cache.learned_from), 'case')})"
+    learned = f" (learned from {plural(len(cache.learned_from), 'case')})"
     steps = _steps(cache.pipeline.to_json()) + (learned if cache.learned_from else "")
     return facts | {"preprocessing": steps, "size": f"{size / 1e6:.4g} MB"}
 
@@ -188,10 +189,10 @@ def describe_plan(plan: "Plan") -> Facts:
         "cases": f"{len(plan.dataset.cases)}: {_split(split)} (seed {config.seed})",
         "labels": ", ".join(config.labels),
         "network": f"{config.model}, {_count_parameters(config):,} parameters",
-        "input": f"{_plural(config.in_channels, 'channel')}, {_steps(config.pipeline.to_json())}",
+        "input": f"{plural(config.in_channels, 'channel')}, {_steps(config.pipeline.to_json())}",
         "patch": f"{_times(config.patch_size)}, {config.batch_size} in a step",
-        "training": f"{config.epochs} epochs of {steps} steps, {config.optimizer.schedule} "
-        f"learning rate {config.optimizer.learning_rate:g}",
+        "training": f"{plural(config.epochs, 'epoch')} of {plural(steps, 'step')}, "
+        f"{config.optimizer.schedule} learning rate {config.optimizer.learning_rate:g}",
         "loss": " + ".join(_term(term) for term in config.loss.to_json()),
         **_start(config),
     }
@@ -210,10 +211,6 @@ def _split(split: "Split") -> str:
     parts = ("train", "training"), ("validation", "validation"), ("test", "test")
     sizes = [(len(getattr(split, name)), text) for name, text in parts]
     return ", ".join(f"{size} {text}" for size, text in sizes if size or text != "test")
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _term(term: Mapping[str, Any]) -> str:
@@ -314,7 +311,7 @@ def _progress(metrics: Path, epochs: int) -> Facts:
     if not metrics.is_file():
         return {"trained": "not yet"}
     table = read_metrics(metrics)
-    facts = {"trained": f"{table.epoch.max()} of {epochs} epochs"}
+    facts = {"trained": f"{table.epoch.max()} of {plural(epochs, 'epoch')}"}
     if (best := best_epoch(table)) is not None:
         dice = validation_dice(table).groupby("epoch").value.mean()[best]
         facts["best Dice"] = f"{dice:.4f} (validation, epoch {best})"

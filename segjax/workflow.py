@@ -480,6 +480,7 @@ class Segmentation:
         sizes: Size of each label but the background.
         unit: Of the sizes: ``"ml"``, or ``"pixels"`` for a 2D image.
         error: Why there is no mask; empty where there is one.
+        kept: Whether the mask was there already.
     """
 
     case: str
@@ -487,6 +488,7 @@ class Segmentation:
     sizes: tuple[float, ...] = ()
     unit: str = "ml"
     error: str = ""
+    kept: bool = False
 
 
 def segment(
@@ -496,6 +498,7 @@ def segment(
     *,
     probabilities: bool = False,
     overwrite: bool = False,
+    skip_existing: bool = False,
 ) -> Iterator[Segmentation]:
     """Segment images one after another; one that fails does not stop the others.
 
@@ -505,20 +508,40 @@ def segment(
         out: Folder for the masks.
         probabilities: Write the probability of each label too.
         overwrite: Replace masks that exist.
+        skip_existing: Keep them instead, with whatever they hold, and segment the other images.
 
     Yields:
         One result for each case, in order, as soon as its mask is written.
+
+    Raises:
+        InputError: Masks that exist shall be replaced and kept.
     """
+    if overwrite and skip_existing:
+        raise InputError("masks that exist can be overwritten or skipped, but not both")
+    overwrite |= skip_existing  # of a mask without the probabilities that are wanted too
     for case in cases:
         start = time.perf_counter()
         try:
-            (mask,) = predictor.predict_files(
-                [case], out, probabilities=probabilities, overwrite=overwrite
-            )
+            mask = _finished(case, out, probabilities) if skip_existing else None
+            kept = mask is not None
+            if mask is None:
+                (mask,) = predictor.predict_files(
+                    [case], out, probabilities=probabilities, overwrite=overwrite
+                )
             sizes, unit = _sizes(mask, len(predictor.metadata.labels))
-            yield Segmentation(case.name, time.perf_counter() - start, sizes, unit)
+            yield Segmentation(case.name, time.perf_counter() - start, sizes, unit, kept=kept)
         except InputError as error:  # the other images are worth having all the same
             yield Segmentation(case.name, time.perf_counter() - start, error=str(error))
+
+
+def _finished(case: Case, out: str | Path, probabilities: bool) -> Path | None:
+    """Return the mask of a case where all that is wanted of it exists."""
+    from segjax_onnx.predictor import output_files
+
+    mask, map_ = output_files(case, out)
+    is_image = mask.resolve() in {image.resolve() for image in case.images}
+    done = mask.exists() and (map_.exists() or not probabilities)
+    return mask if done and not is_image else None
 
 
 def check_all(results: Sequence[Segmentation]) -> None:

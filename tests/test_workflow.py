@@ -336,3 +336,44 @@ def test_wrong_settings_are_said_to_be_in_their_file(settings, tmp_path):
     path.write_text(settings)
     with pytest.raises(InputError, match=r"settings\.json: .*(epoch|optimizer\.x)"):
         read_settings(path)
+
+
+# Going on with a folder of masks
+
+
+class Counting(StandInPredictor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[str] = []
+
+    def predict_files(self, cases, out, **options):
+        assert options["overwrite"]
+        self.made += [case.name for case in cases]
+        (Path(out) / f"{cases[0].name}.nii.gz").unlink(missing_ok=True)
+        return super().predict_files(cases, out, **options)
+
+
+def test_finished_masks_are_kept_and_the_others_made(tmp_path):
+    list(segment(StandInPredictor(), cases("a", "c"), tmp_path))
+    before = (tmp_path / "a.nii.gz").stat().st_mtime_ns
+    predictor = Counting()
+    results = list(segment(predictor, cases("a", "b", "c"), tmp_path, skip_existing=True))
+    assert predictor.made == ["b"]
+    assert [result.kept for result in results] == [True, False, True]
+    assert {result.sizes for result in results} == {(3.0, 2.0)}
+    assert (tmp_path / "a.nii.gz").stat().st_mtime_ns == before
+
+
+def test_mask_without_the_wanted_probabilities_is_made_again(tmp_path):
+    list(segment(StandInPredictor(), cases("a"), tmp_path))
+    predictor = Counting()
+    options = {"skip_existing": True, "probabilities": True}
+    list(segment(predictor, cases("a"), tmp_path, **options))
+    (tmp_path / "a_probabilities.nii.gz").touch()
+    list(segment(predictor, cases("a"), tmp_path, **options))
+    assert predictor.made == ["a"]
+
+
+def test_masks_are_not_both_kept_and_replaced(tmp_path):
+    with pytest.raises(InputError, match="not both"):
+        list(segment(Counting(), cases("a"), tmp_path, overwrite=True, skip_existing=True))

@@ -13,16 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segjax_onnx.convert import export_onnx, to_onnx
+    from segjax_onnx.ensemble import export_ensemble
     from segjax_onnx.metadata import ModelMetadata, read_metadata
     from segjax_onnx.predictor import Predictor
+    from segjax_onnx.weights import read_variables
 
-__all__ = ["ModelMetadata", "Predictor", "export_onnx", "read_metadata", "to_onnx"]
+__all__ = [
+    "ModelMetadata",
+    "Predictor",
+    "export_ensemble",
+    "export_onnx",
+    "read_metadata",
+    "read_variables",
+    "to_onnx",
+]
 
 _MODULES = {
     "ModelMetadata": "metadata",
     "Predictor": "predictor",
+    "export_ensemble": "ensemble",
     "export_onnx": "convert",
     "read_metadata": "metadata",
+    "read_variables": "weights",
     "to_onnx": "convert",
 }
 

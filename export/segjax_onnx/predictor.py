@@ -4,6 +4,7 @@ import math
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,13 @@ from jaxtyping import Float32, UInt8
 from segjax.data.datasets import Case
 from segjax.data.formats import IMAGE_SUFFIXES, read_image, stem, write_volume
 from segjax.data.patches import grid_corners, sliding_window
-from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.progress import track
 from segjax.volume import Volume
-from segjax_onnx import _runtime
-from segjax_onnx.metadata import ModelMetadata, metadata_of
+from segjax.words import plural
+from segjax_onnx._network import Network, agreed, check_patches, find_files, open_network
+from segjax_onnx.metadata import ModelMetadata
 
 Image = str | Path | Sequence[str | Path] | Volume
 
@@ -33,15 +34,19 @@ class _Window:
 
 
 class Predictor:
-    """Segments images with a network that `segjax export` wrote.
+    """Segments images with a network that `segjax export` wrote, or with several.
 
     Images go through the preprocessing that the file holds, patch by patch through the network,
     and back: masks lie on the grid of the image that was given. A 2D network takes volumes too,
     slice by slice along their third axis. Memory is bounded by the probabilities of one volume
     and one batch of patches. CUDA is used where onnxruntime offers it, else the CPU.
 
+    Several networks answer with the mean of their probabilities. They must have the same labels
+    and channels; images are preprocessed once for all of one pipeline, and once for each other.
+
     Args:
-        path: The ONNX file.
+        path: An ONNX file, the folder of a run or of a cross-validation (``fold0``, ``fold1``, …),
+            or several of these.
         threads: CPU threads; by default one per core that this process may use.
         patch_size: Size of the patches in voxels, multiples of ``metadata.size_multiple``; by
             default those of the training.
@@ -50,10 +55,12 @@ class Predictor:
         batch_size: Patches per call; by default 1 on a CPU, where more only cost memory, and the
             training's on a GPU.
         providers: onnxruntime's execution providers, in order of preference.
+        mirror_axes: Axes of the preprocessed image, from 0 on, along which patches are mirrored:
+            the mean of all 2ⁿ copies is taken, in 2ⁿ times the time.
 
     Raises:
-        InputError: If the file is no network of segjax, an option does not fit it, or
-            onnxruntime is not installed.
+        InputError: If a file is no network of segjax, the networks do not belong together, an
+            option does not fit, or onnxruntime is not installed.
 
     Example:
         >>> predictor = Predictor("model.onnx")  # doctest: +SKIP
@@ -64,18 +71,22 @@ class Predictor:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Sequence[str | Path],
         *,
         threads: int | None = None,
         patch_size: Sequence[int] | None = None,
         overlap: float | None = None,
         batch_size: int | None = None,
         providers: Sequence[str] | None = None,
+        mirror_axes: Sequence[int] = (),
     ) -> None:
-        self._path = path
-        self._session = _runtime.open_session(path, threads=threads, providers=providers)
-        self.metadata: ModelMetadata = metadata_of(self._session, path)
-        self._pipeline = _read_pipeline(path, self.metadata)
+        self._networks = tuple(
+            open_network(file, threads=threads, providers=providers) for file in _files(path)
+        )
+        self.metadata: ModelMetadata = agreed(self._networks)
+        if patch_size is None:
+            check_patches(self._networks)
+        self._flips = _flips(self.metadata, mirror_axes)
         default_batch = 1 if self.providers[0].startswith("CPU") else self.metadata.batch_size
         self._window = _Window(
             _checked_patch_size(self.metadata, patch_size),
@@ -86,7 +97,7 @@ class Predictor:
     @property
     def providers(self) -> tuple[str, ...]:
         """The execution providers in use, the preferred one first."""
-        return tuple(self._session.get_providers())
+        return tuple(self._networks[0].session.get_providers())
 
     def predict(self, image: Image) -> Volume:
         """Segment one image.
@@ -157,9 +168,9 @@ class Predictor:
             ... # doctest: +SKIP
         """
         folder = _make_folder(out)
-        masks = [folder / f"{case.name}{_suffix(case)}" for case in cases]
-        maps = [folder / f"{case.name}_probabilities{_map_suffix(case)}" for case in cases]
-        _check_outputs(cases, masks + maps if probabilities else masks, overwrite)
+        outputs = [output_files(case, folder) for case in cases]
+        masks, maps = [mask for mask, _ in outputs], [map_ for _, map_ in outputs]
+        _check_outputs(cases, [*masks, *maps] if probabilities else masks, overwrite)
         jobs = list(zip(cases, masks, maps, strict=True))
         one = len(jobs) == 1
         for case, mask, map_ in jobs if one else track(jobs, "Predicting"):
@@ -177,7 +188,9 @@ class Predictor:
         else:
             volume, name = read_image(image, channels=channels), _name(image)
         if volume.channels != channels:
-            raise InputError(f"{name}: {volume.channels} channels; the network takes {channels}")
+            raise InputError(
+                f"{name}: {plural(volume.channels, 'channel')}; the network takes {channels}"
+            )
         if volume.spatial_dims < rank:
             raise InputError(
                 f"{name}: a 2D image of shape {volume.spatial_shape}, but the network takes "
@@ -187,16 +200,45 @@ class Predictor:
 
     def _probabilities(self, image: Image, *, show_progress: bool) -> Volume:
         given = self._read(image)
-        processed, grids = self._pipeline.trace(given)
-        predicted = processed.with_data(self._predict_patches(processed.data, show_progress))
-        restored = self._pipeline.invert(predicted, given, grids=grids, interpolation="linear")
-        data = np.require(restored.data, np.float32, "W")
+        first, *others = self._by_pipeline()
+        data = np.require(self._answer(given, first, show_progress), np.float32, "W")
+        if others:
+            data = data * np.float32(len(first) / len(self._networks))
+        for networks in others:
+            share = np.float32(len(networks) / len(self._networks))
+            data += share * self._answer(given, networks, show_progress)
         if self.metadata.activation == "softmax":  # what lies outside is background
             np.clip(1 - data[..., 1:].sum(-1), 0, 1, out=data[..., 0])
-        return restored.with_data(data)
+        return given.with_data(data)
+
+    def _by_pipeline(self) -> list[list[Network]]:
+        """Return the networks, those together that want the same preprocessing."""
+        groups: list[list[Network]] = []
+        for network in self._networks:
+            for group in groups:
+                if group[0].pipeline == network.pipeline:
+                    group.append(network)
+                    break
+            else:
+                groups.append([network])
+        return groups
+
+    def _answer(
+        self, given: Volume, networks: Sequence[Network], show_progress: bool
+    ) -> Float32[np.ndarray, "*spatial label"]:
+        """Return the mean probabilities of networks of one preprocessing, on the given grid."""
+        pipeline = networks[0].pipeline
+        processed, grids = pipeline.trace(given)
+        patches = self._predict_patches(processed.data, networks, show_progress)
+        predicted = processed.with_data(patches)
+        restored = pipeline.invert(predicted, given, grids=grids, interpolation="linear")
+        return np.asarray(restored.data, np.float32)
 
     def _predict_patches(
-        self, image: Float32[np.ndarray, "*spatial channel"], show_progress: bool
+        self,
+        image: Float32[np.ndarray, "*spatial channel"],
+        networks: Sequence[Network],
+        show_progress: bool,
     ) -> Float32[np.ndarray, "*spatial label"]:
         """Slide over the image; a 2D network sees slices of a volume as patches of depth 1."""
         depth = (1,) * (image.ndim - 1 - self.metadata.spatial_dims)
@@ -207,27 +249,25 @@ class Predictor:
         with closing(_count(calls, show_progress)) as counter:
             return sliding_window(
                 image,
-                lambda patches: (next(counter), self._run(patches))[1],
+                lambda patches: (next(counter), self._run(networks, patches))[1],
                 patch_size=patch_size,
                 overlap=self._window.overlap,
                 batch_size=batch_size,
             )
 
     def _run(
-        self, patches: Float32[np.ndarray, "batch *patch channel"]
+        self, networks: Sequence[Network], patches: Float32[np.ndarray, "batch *patch channel"]
     ) -> Float32[np.ndarray, "batch *patch label"]:
-        """Call the network, which takes channels first and may have one axis less."""
-        rank = self.metadata.spatial_dims
-        images = np.ascontiguousarray(np.moveaxis(patches, -1, 1))
-        images = images.reshape(images.shape[: 2 + rank])
-        try:
-            (output,) = self._session.run(["probabilities"], {"image": images})
-        except Exception as error:  # onnxruntime's errors share no class of their own
-            raise InputError(
-                f"{self._path}: onnxruntime failed on a batch of shape {images.shape}; smaller "
-                f"patches or batches need less memory ({_runtime.first_line(error)})"
-            ) from error
-        return np.moveaxis(output.reshape(*output.shape[:2], *patches.shape[1:-1]), 1, -1)
+        """Average over networks and mirrored copies."""
+        outputs = (
+            np.flip(network.run(np.flip(patches, axes)), axes)
+            for axes in self._flips
+            for network in networks
+        )
+        total = next(outputs)
+        for output in outputs:
+            total = total + output
+        return total / np.float32(len(networks) * len(self._flips))
 
     def _to_mask(self, probabilities: Volume) -> Volume:
         data = probabilities.data
@@ -239,6 +279,18 @@ class Predictor:
         return probabilities.with_data(labels)
 
 
+def output_files(case: Case, out: str | Path) -> tuple[Path, Path]:
+    """Return where :meth:`Predictor.predict_files` writes the mask of a case, and its map.
+
+    Example:
+        >>> mask, probabilities = output_files(Case("a", (Path("scans/a.png"),)), "out")
+        >>> mask.name, probabilities.name
+        ('a.png', 'a_probabilities.npy')
+    """
+    mask = f"{case.name}{_suffix(case)}"
+    return Path(out) / mask, Path(out) / f"{case.name}_probabilities{_map_suffix(case)}"
+
+
 def _name(image: str | Path | Sequence[str | Path]) -> str:
     return str(image) if isinstance(image, str | Path) else ", ".join(map(str, image))
 
@@ -248,14 +300,23 @@ def _count(calls: Iterable[int], show: bool) -> Generator[int, None, None]:
     yield from track(calls, "Predicting", unit="batch") if show else calls
 
 
-def _read_pipeline(path: str | Path, metadata: ModelMetadata) -> Pipeline:
-    try:
-        pipeline = Pipeline.from_json(metadata.pipeline)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    if not pipeline.fitted:
-        raise InputError(f"{path}: its preprocessing was never fitted to images; export it again")
-    return pipeline
+def _files(path: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    listed = [path] if isinstance(path, str | Path) else path
+    files = [file for one in listed for file in find_files(one)]
+    if not files:
+        raise InputError("no network given: name at least one ONNX file")
+    return files
+
+
+def _flips(metadata: ModelMetadata, mirror_axes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Return the axes of a batch of patches to flip, for every mirrored copy."""
+    axes = sorted(set(mirror_axes))
+    if wrong := [axis for axis in axes if not 0 <= axis < metadata.spatial_dims]:
+        raise InputError(
+            f"mirror axis {wrong[0]}: {metadata.model} has axes 0 to {metadata.spatial_dims - 1}"
+        )
+    counts = range(len(axes) + 1)
+    return tuple(tuple(a + 1 for a in some) for n in counts for some in combinations(axes, n))
 
 
 def _checked_patch_size(metadata: ModelMetadata, wanted: Sequence[int] | None) -> tuple[int, ...]:

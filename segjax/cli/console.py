@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from segjax.words import plural
+
 if TYPE_CHECKING:
     from segjax.train.folds import FoldScore
     from segjax.workflow import Segmentation
@@ -55,7 +57,10 @@ def print_segmentations(results: Sequence["Segmentation"], labels: Sequence[str]
     """Print the size of every label and the time of every image that was segmented."""
     print_table(
         ["case", *labels, "seconds"],
-        [[r.case, *_sizes(r, len(labels)), f"{r.seconds:.1f}"] for r in results],
+        [
+            [r.case, *_sizes(r, len(labels)), "kept" if r.kept else f"{r.seconds:.1f}"]
+            for r in results
+        ],
     )
 
 
@@ -85,8 +90,7 @@ def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
     }
     print_table(["mean of label", *(_heading(metric) for metric in metrics)], _rows(means))
     mean = fmean(row["dice"] for row in rows)
-    cases = f"{len(by_case)} case{'' if len(by_case) == 1 else 's'}"
-    print_facts({"mean Dice": f"{mean:.4f} of {cases}"})
+    print_facts({"mean Dice": f"{mean:.4f} of {plural(len(by_case), 'case')}"})
 
 
 def print_folds(scores: Sequence["FoldScore"]) -> None:

@@ -18,14 +18,19 @@ class Predict:
     mask is NIfTI. A network of several channels reads files that end in _0000,
     _0001 and so on.
 
+    Several networks answer with the mean of their probabilities: name the folder of a
+    cross-validation, or more files after --with.
+
     Examples:
         segjax predict run/model.onnx flair.nii.gz -o masks
+        segjax predict cv patients/ -o masks --skip-existing
+        segjax predict a.onnx flair.nii.gz -o masks --with b.onnx c.onnx --mirror 0 1
         segjax predict run/model.onnx patients/ -o masks --probabilities
         segjax predict run/model.onnx big.nii.gz -o masks --overlap 0.25 --batch-size 1
     """
 
-    model: Annotated[Positional[Path], arg(metavar="MODEL.onnx")]
-    """File that segjax train or segjax export wrote."""
+    model: Annotated[Positional[Path], arg(metavar="MODEL")]
+    """ONNX file that segjax train or segjax export wrote, or the folder of a run."""
     images: Annotated[
         Positional[tuple[Path, ...]], arg(metavar="IMAGE...", help_behavior_hint="(required)")
     ]
@@ -36,6 +41,16 @@ class Predict:
     """Write the probability of each class too."""
     overwrite: Annotated[bool, arg(help_behavior_hint="")] = False
     """Replace masks that exist."""
+    skip_existing: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Keep masks that exist, and make the others."""
+    others: Annotated[
+        tuple[Path, ...], arg(name="with", metavar="MODEL...", help_behavior_hint="(default: none)")
+    ] = ()
+    """More networks to average with."""
+    mirror: Annotated[
+        tuple[int, ...], arg(metavar="AXIS...", help_behavior_hint="(default: none)")
+    ] = ()
+    """Average over images mirrored along these axes, from 0 on: 2 to 8 times the work."""
     patch_size: Annotated[
         tuple[int, ...] | None, arg(metavar="N [N N]", help_behavior_hint=_FROM_MODEL)
     ] = None
@@ -58,7 +73,8 @@ class Predict:
         from segjax_onnx.predictor import Predictor
 
         predictor = Predictor(
-            self.model,
+            [self.model, *self.others],
+            mirror_axes=self.mirror,
             threads=self.threads,
             patch_size=self.patch_size,
             overlap=self.overlap,
@@ -66,7 +82,11 @@ class Predict:
         )
         metadata = predictor.metadata
         cases = find_images(self.images, channels=metadata.in_channels)
-        options = {"probabilities": self.probabilities, "overwrite": self.overwrite}
+        options = {
+            "probabilities": self.probabilities,
+            "overwrite": self.overwrite,
+            "skip_existing": self.skip_existing,
+        }
         steps = segment(predictor, cases, self.out, **options)
         results = list(track(steps, "Segmenting", total=len(cases)))
         if not all(result.error for result in results):

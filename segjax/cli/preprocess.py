@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from segjax.cli.train import PRESETS
 from segjax.errors import InputError
+from segjax.words import plural
 
 if TYPE_CHECKING:
     from segjax.data.cache import Outcome
@@ -84,7 +85,7 @@ class Preprocess:
             workflow.write_niftis(open_cache(self.out))
         _print_outcomes(done.outcomes)
         labelled = sum(case.label is not None for case in dataset.cases)
-        facts = {"labels": f"of {labelled} cases"} | _summary(done)
+        facts = {"labels": f"of {plural(labelled, 'case')}"} | _summary(done)
         print_facts({**facts, **done.written}, title="Done")
         workflow.check_outcomes(done.outcomes, self.out)
 

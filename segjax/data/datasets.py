@@ -17,6 +17,7 @@ from segjax.data.spatial import Grid
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.volume import Volume
+from segjax.words import plural
 
 __all__ = [
     "LAYOUTS",
@@ -201,15 +202,15 @@ def _check_wanted_channels(groups: Mapping[str, Mapping[int, Path]], channels: i
                 folder = next(iter(group.values())).parent
                 raise InputError(
                     f"{folder / name}: channel _{missing[0]:04d} is missing; the network takes "
-                    f"{channels} channels of every case"
+                    f"{plural(channels, 'channel')} of every case"
                 )
     counts = {len(group) for group in groups.values()}
     whole = all(sorted(group) == list(range(len(group))) for group in groups.values())
     if len(groups) > 1 and whole and counts != {1} and len(counts) == 1:
         name, group = next(iter(groups.items()))
         raise InputError(
-            f"{next(iter(group.values())).parent / name}: has files of {len(group)} channels, but "
-            f"the network takes {channels}"
+            f"{next(iter(group.values())).parent / name}: has files of "
+            f"{plural(len(group), 'channel')}, but the network takes {channels}"
         )
 
 
@@ -244,8 +245,8 @@ def split_cases(
     held_out = test_count + _count(validation, len(ordered), "validation")
     if held_out >= len(ordered):
         raise InputError(
-            f"{len(ordered)} cases with fractions {validation} for validation and {test} for "
-            "testing leave none to train on: give more cases or smaller fractions"
+            f"{plural(len(ordered), 'case')} with fractions {validation} for validation and {test} "
+            "for testing leave none to train on: give more cases or smaller fractions"
         )
     shuffled = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]
     return Split(

@@ -8,6 +8,7 @@ import numpy as np
 
 from segjax.data.datasets import Split
 from segjax.errors import InputError
+from segjax.words import plural
 
 __all__ = ["Folding", "fold_splits", "group_by_pattern", "group_neighbours"]
 
@@ -37,7 +38,7 @@ class Folding:
 
     def __post_init__(self) -> None:
         if self.folds < 2:
-            raise InputError(f"{self.folds} folds: give at least 2")
+            raise InputError(f"{plural(self.folds, 'fold')}: give at least 2")
         if self.pattern is not None and self.neighbours is not None:
             raise InputError("group cases by a pattern or by neighbours, not by both")
 
@@ -83,8 +84,8 @@ def fold_splits(
     """
     members = _members(names, groups)
     if not 2 <= folds <= len(members):
-        kind = "cases" if groups is None else "groups of cases"
-        raise InputError(f"{folds} folds of {len(members)} {kind}: give from 2 to {len(members)}")
+        there = plural(len(members), "case" if groups is None else "group")
+        raise InputError(f"{plural(folds, 'fold')} of {there}: {_possible(len(members))}")
     shuffled = [list(members)[i] for i in np.random.default_rng(seed).permutation(len(members))]
     dealt: list[list[str]] = [[] for _ in range(folds)]
     for group in sorted(shuffled, key=lambda group: -len(members[group])):
@@ -94,6 +95,10 @@ def fold_splits(
         Split(train=tuple(sorted(everything - set(fold))), validation=tuple(sorted(fold)))
         for fold in dealt
     )
+
+
+def _possible(most: int) -> str:
+    return f"give from 2 to {most}" if most > 1 else "there must be 2 at least"
 
 
 def group_by_pattern(names: Iterable[str], pattern: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from segjax.data.npy import read_npy, write_npy
 from segjax.data.png import read_png, write_png
 from segjax.errors import InputError
 from segjax.volume import Volume
+from segjax.words import plural
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -132,7 +133,8 @@ def read_image(paths: PathLike | Sequence[PathLike], *, channels: int | None = N
     data = np.concatenate([volume.channels_last for volume in volumes], axis=-1)
     if channels is not None and data.shape[-1] != channels:
         names = ", ".join(str(path) for path in files)
-        raise InputError(f"{names}: {data.shape[-1]} channels, but {channels} are expected")
+        found = plural(data.shape[-1], "channel")
+        raise InputError(f"{names}: {found}, but {channels} are expected")
     return volumes[0].with_data(data)
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -217,6 +218,30 @@ def test_predict_writes_masks_on_the_grid_of_the_images(data, run, tmp_path, cap
     assert len(list(tmp_path.glob("*_probabilities.npy"))) == len(images)
 
 
+def test_predict_goes_on_with_half_a_folder_and_takes_several_networks(
+    data, run, tmp_path, capsys
+):
+    images = [str(image) for image in sorted((data / "images").iterdir())]
+    command = ["predict", str(run), *images[:2], "-o", str(tmp_path)]
+    assert main(command[:3] + command[4:]) == 0
+    more = ["--skip-existing", "--mirror", "0", "--with", str(run / "model.onnx")]
+    capsys.readouterr()
+    assert main([*command, *more]) == 0
+    text = capsys.readouterr().out
+    assert text.count("kept") == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_export_merges_the_networks_of_folds(run, tmp_path, capsys):
+    for fold in range(2):
+        (tmp_path / f"fold{fold}").mkdir()
+        shutil.copy(run / "model.onnx", tmp_path / f"fold{fold}")
+    assert main(["export", str(tmp_path), "--ensemble"]) == 0
+    assert str(tmp_path / "model.onnx") in capsys.readouterr().out
+    assert main(["export", str(tmp_path), "--ensemble", "--opset", "19"]) == 1
+    assert "belong to the export of each fold" in capsys.readouterr().err
+
+
 def test_predict_tells_which_image_failed_and_makes_the_others(data, run, tmp_path, capsys):
     good = next((data / "images").iterdir())
     (tmp_path / "broken.png").write_bytes(b"no picture")
@@ -263,7 +288,7 @@ def test_evaluate_prints_a_hand_computed_dice_and_writes_it(tmp_path, capsys):
 def test_info_tells_of_every_kind_of_thing(data, run, capsys):
     for path, words in {
         data: ("labelled data set", "label 1"),
-        run: ("unet2d-k3", "1 of 1 epochs", "best Dice"),
+        run: ("unet2d-k3", "1 of 1 epoch", "best Dice"),
         run / "model.onnx": ("background, lesion", "32 × 32"),
         next((data / "images").iterdir()): ("40 × 32 pixels", "2D volume"),
     }.items():

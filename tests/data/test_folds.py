@@ -101,10 +101,13 @@ def test_folding_groups_as_it_was_asked_to():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Folding(1), "1 folds: give at least 2"),
+        (lambda: Folding(1), "1 fold: give at least 2"),
         (lambda: Folding(2, "a", 3), "not by both"),
         (lambda: fold_splits(["a", "b"], 3), "3 folds of 2 cases: give from 2 to 2"),
-        (lambda: fold_splits("abc", 3, groups=dict.fromkeys("abc", "x")), "3 folds of 1 groups"),
+        (
+            lambda: fold_splits("abc", 3, groups=dict.fromkeys("abc", "x")),
+            "3 folds of 1 group: there must be 2",
+        ),
         (lambda: fold_splits(["a", "b", "a"], 2), "'a' occurs more than once"),
         (lambda: fold_splits(["a", "b"], 2, groups={"a": "x"}), "'b' belongs to no group"),
         (lambda: group_by_pattern(["a"], "("), "not a regular expression"),

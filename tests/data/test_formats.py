@@ -166,7 +166,7 @@ def test_files_with_channels_are_concatenated(tmp_path):
 
 def test_other_numbers_of_channels_are_refused(tmp_path):
     path = save(tmp_path / "a.nii", cube())
-    with pytest.raises(InputError, match=r"a\.nii: 1 channels, but 2 are expected"):
+    with pytest.raises(InputError, match=r"a\.nii: 1 channel, but 2 are expected"):
         read_image(path, channels=2)
 
 

@@ -279,14 +279,15 @@ def test_options_change_how_a_mask_is_made_and_not_the_mask(model, options):
 def test_the_network_sees_the_patches_that_were_asked_for(model):
     predictor = Predictor(model, patch_size=(8, 12, 4), batch_size=3)
     shapes = []
-    session = predictor._session
+    (network,) = predictor._networks
+    session = network.session
 
     class Recorder:
         def run(self, names, feed):
             shapes.append(feed["image"].shape)
             return session.run(names, feed)
 
-    predictor._session = Recorder()
+    predictor._networks = (dataclasses.replace(network, session=Recorder()),)
     predictor.predict(Volume(np.zeros((16, 12, 4)), np.eye(4)))
     assert shapes == [(3, 1, 8, 12, 4)]  # corners 0, 4 and 8 along the first axis
 
@@ -356,14 +357,15 @@ def test_a_3d_network_refuses_an_image(model):
         Predictor(model).predict(Volume(np.zeros((8, 8)), np.eye(3)))
 
 
-def test_a_failure_of_onnxruntime_is_said_in_one_line(model, monkeypatch):
+def test_a_failure_of_onnxruntime_is_said_in_one_line(model):
     predictor = Predictor(model)
 
     class Failing:
         def run(self, names, feed):
             raise RuntimeError("Failed to allocate memory\nat line 7")
 
-    monkeypatch.setattr(predictor, "_session", Failing())
+    (network,) = predictor._networks
+    predictor._networks = (dataclasses.replace(network, session=Failing()),)
     with pytest.raises(InputError, match="smaller patches or batches") as error:
         predictor.predict(Volume(np.zeros((8, 8, 8)), np.eye(4)))
     assert "Failed to allocate memory" in str(error.value)
