@@ -218,9 +218,7 @@ def test_predict_writes_masks_on_the_grid_of_the_images(data, run, tmp_path, cap
     assert len(list(tmp_path.glob("*_probabilities.npy"))) == len(images)
 
 
-def test_predict_goes_on_with_half_a_folder_and_takes_several_networks(
-    data, run, tmp_path, capsys
-):
+def test_predict_goes_on_with_half_a_folder_and_takes_several_networks(data, run, tmp_path, capsys):
     images = [str(image) for image in sorted((data / "images").iterdir())]
     command = ["predict", str(run), *images[:2], "-o", str(tmp_path)]
     assert main(command[:3] + command[4:]) == 0
