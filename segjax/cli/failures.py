@@ -57,7 +57,8 @@ def _exit_code(error: BaseException) -> int:
 
 def _line(error: BaseException, arguments: Sequence[str]) -> str:
     if isinstance(error, KeyboardInterrupt):
-        again = {"train": " from the last checkpoint", "preprocess": " where it stopped"}
+        stopped = " where it stopped"
+        again = {"train": " from the last checkpoint", "preprocess": stopped, "sweep": stopped}
         where = again.get(next(iter(arguments), ""))
         return "interrupted" + (f"; the same command again goes on{where}" if where else "")
     return "error: " + " ".join(_message(error, arguments).split())

@@ -19,6 +19,7 @@ from segjax.cli.info import Info
 from segjax.cli.predict import Predict
 from segjax.cli.preprocess import Preprocess
 from segjax.cli.preview import Preview
+from segjax.cli.sweep import Sweep
 from segjax.cli.train import Train
 
 COMMANDS: dict[str, type] = {
@@ -26,6 +27,7 @@ COMMANDS: dict[str, type] = {
     "preprocess": Preprocess,
     "preview": Preview,
     "train": Train,
+    "sweep": Sweep,
     "export": Export,
     "predict": Predict,
     "evaluate": Evaluate,

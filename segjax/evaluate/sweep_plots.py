@@ -1,5 +1,6 @@
 """Figures of a sweep: what kernel size, alpha and seed do to the Dice of validation and test."""
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,12 +34,11 @@ _IMAGES = [*_MEMBER, "case", "dice"]
 _NAMED = 40  # images that have room for their names
 
 
-def draw_sweep(folder: PathLike, *, labels: Sequence[str] = ()) -> dict[str, Path]:
+def draw_sweep(folder: PathLike) -> dict[str, Path]:
     """Draw all figures of a sweep, over those that were drawn before.
 
     Args:
         folder: Of the sweep, finished or not.
-        labels: Name of each label value from 0, the background, on.
 
     Returns:
         The files in ``figures/``, by name: learning curves of each kernel size, box plots, heat
@@ -64,7 +64,7 @@ def draw_sweep(folder: PathLike, *, labels: Sequence[str] = ()) -> dict[str, Pat
         paths[name] = figures / f"{name}.png"
         draw(images, paths[name])
     paths["images"] = figures / "images.png"
-    best = _best(results)
+    best, labels = _best(results), _labels(folder / "sweep.json")
     dice_by_image(images, paths["images"], best=best and best[1:])
     for example in sorted((folder / "examples").glob(f"{best[0]}-*.npz")) if best else []:
         paths[example.stem] = figures / f"overlay-{example.stem}.png"
@@ -231,6 +231,16 @@ def _best(results: "pd.DataFrame") -> tuple[Any, ...] | None:
         return None
     row = int(measured.validation_dice.to_numpy().argmax())
     return tuple(measured[name].iloc[row] for name in ("run", *_MEMBER))
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    """Return the names of the label values; none where nothing tells."""
+    if not path.is_file():
+        return ()
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8"))["base"]["labels"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as a sweep ({error})") from error
 
 
 def _runs(folder: Path, members: "pd.DataFrame") -> "pd.DataFrame":

@@ -21,6 +21,7 @@ from segjax.train.fit import Network, Progress, dice_rows
 from segjax.train.metrics import METRICS_FILE, MetricsFile, Row
 from segjax.train.run import check_run, write_run
 from segjax.train.step import TrainState
+from segjax.train.transfer import warm_start
 from segjax.train.validate import Scores, mean_dice
 
 RESULT_FILE = "result.json"
@@ -124,7 +125,7 @@ class MemberRun:
         self._template = jax.eval_shape(first_state, network.first_key)
         self._checkpoints = Checkpoints(folder / CHECKPOINT_FOLDER)
         restored = self._checkpoints.restore_last(self._template)
-        state, meta = restored or (first_state(network.first_key), None)
+        state, meta = restored or (self._first(first_state, network.first_key), None)
         self.state: TrainState | None = state
         self.progress = _progress(meta) if meta else Progress()
         self._saved = self.step if meta else -1
@@ -133,6 +134,9 @@ class MemberRun:
         write_run(folder, member.config, split)
         self._metrics = MetricsFile(folder / METRICS_FILE, member.name)
         self._metrics.rewind(self.progress.epoch)
+
+    def _first(self, draw: Callable[[jax.Array], TrainState], key: jax.Array) -> TrainState:
+        return warm_start(draw(key), self.member.config)
 
     @property
     def step(self) -> int:

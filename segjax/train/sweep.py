@@ -175,6 +175,13 @@ class SweepResult:
         """The folder of the best member, an ordinary run."""
         return self.folder / RUNS_FOLDER / self.best.name if self.best else None
 
+    def mean_test_dice(self, kernel: int, alpha: float) -> float | None:
+        """Average the test Dice of a combination over its seeds; ``None`` where none has any."""
+        own = [m.name for m in self.members if (m.kernel, m.alpha) == (kernel, alpha)]
+        dice = [self.results[name].test_dice for name in own]
+        known = [value for value in dice if value is not None]
+        return sum(known) / len(known) if known else None
+
     def _validation_dice(self, member: Member) -> float:
         dice = self.results[member.name].validation_dice
         return -math.inf if dice is None else dice

@@ -31,7 +31,17 @@ def test_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"segjax {segjax.__version__}\n"
 
 
-COMMANDS = ["demo", "preprocess", "preview", "train", "export", "predict", "evaluate", "info"]
+COMMANDS = [
+    "demo",
+    "preprocess",
+    "preview",
+    "train",
+    "sweep",
+    "export",
+    "predict",
+    "evaluate",
+    "info",
+]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

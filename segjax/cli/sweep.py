@@ -1,0 +1,171 @@
+"""``segjax sweep``: every combination of kernel size, alpha and seed, in one table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from segjax.errors import InputError
+
+if TYPE_CHECKING:
+    from segjax.train.presets import Preset
+    from segjax.train.sweep import SweepResult
+    from segjax.workflow import Plan
+
+_AUTO = "(default: the preset's, or from the data)"
+_NONE = "(default: none)"
+_BACKEND = "(default: by backend)"
+_BASE = "unet2d-k3"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Train every combination of kernel size, alpha and seed, and compare them.
+
+    The data folder is one for segjax train. The sweep folder gets results.csv (a row
+    for each training), images.csv (Dice of each test image), figures/, and runs/ with
+    the folder of each training, which segjax export, info and train take.
+
+    The same command again goes on where it stopped, even after a crash; the grid may
+    have grown. Trainings that are finished cost nothing.
+
+    Examples:
+        segjax sweep --data meningiomas --out sweep --preset meningioma-2d
+        segjax sweep --data cache --out sweep --kernel 3 5 --alpha 0.3 0.5 0.7 --seed 0 1
+        segjax sweep --figures-only sweep
+        segjax export sweep/runs/k5-a0.5-s1 -o best.onnx
+    """
+
+    data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(required)")] = None
+    """Folder of labelled images, or of preprocessed ones."""
+    out: Annotated[
+        Path | None, arg(aliases=["-o"], metavar="SWEEP", help_behavior_hint="(required)")
+    ] = None
+    """Folder of the sweep, made if absent."""
+    kernel: Annotated[tuple[int, ...], arg(metavar="N [N ...]")] = (3, 5, 7, 9)
+    """Kernel sizes of the U-Net."""
+    alpha: Annotated[tuple[float, ...], arg(metavar="0..1 [0..1 ...]")] = (
+        0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9,
+    )  # fmt: skip
+    """Tversky's weights of false negatives."""
+    seed: Annotated[tuple[int, ...], arg(metavar="N [N ...]")] = (0, 1, 2)
+    """Seeds of first weights, order of training, augmentation and dropout."""
+    preset: Annotated[str | None, arg(metavar="{meningioma-2d}", help_behavior_hint=_NONE)] = None
+    """All settings of the study, preprocessing included, where no other option changes them."""
+    epochs: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AUTO)] = None
+    """Passes over the training cases, at most."""
+    batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AUTO)] = None
+    """Patches in one step."""
+    patch_size: Annotated[tuple[int, ...] | None, arg(metavar="N N", help_behavior_hint=_AUTO)] = (
+        None
+    )
+    """Pixels of a patch along each axis."""
+    learning_rate: Annotated[float | None, arg(metavar="X", help_behavior_hint=_AUTO)] = None
+    """Peak of the learning-rate schedule."""
+    patience: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: the preset's, or 5)")
+    ] = None
+    """Each training stops after so many validations without a better Dice."""
+    validation: Annotated[float, arg(metavar="0..1")] = 0.17
+    """Fraction of the cases kept apart to stop by and to choose by."""
+    test: Annotated[float, arg(metavar="0..1")] = 0.15
+    """Fraction of the cases kept away from all trainings, to measure on."""
+    split: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
+    """Cases for training, validation and testing, as in a run's split.json."""
+    config: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
+    """Settings as in a run's config.json, or some of them; options here win."""
+    together: Annotated[
+        Literal["vmap", "unrolled", "apart"] | None,
+        arg(metavar="{vmap,unrolled,apart}", help_behavior_hint=_BACKEND),
+    ] = None
+    """How trainings share a program; stacked (vmap) on a GPU, unrolled on a CPU."""
+    at_once: Annotated[int | None, arg(metavar="N", help_behavior_hint=_BACKEND)] = None
+    """Trainings under way at a time; more take more memory."""
+    data_on_device: Annotated[
+        bool | None, arg(metavar="{True,False}", help_behavior_hint=_BACKEND)
+    ] = None
+    """Keep all training cases on the device, and cut and augment patches there."""
+    figures_only: Annotated[Path | None, arg(metavar="SWEEP", help_behavior_hint=_NONE)] = None
+    """Draw the figures of a sweep again, finished or not, and train nothing."""
+
+    def __call__(self) -> None:
+        """Train, measure and draw; or only draw."""
+        if self.figures_only is not None:
+            self._draw(self.figures_only)
+            return
+        if self.data is None or self.out is None:
+            raise InputError("a sweep needs --data and --out, or --figures-only")
+        from segjax.train.devices import keep_freed_memory
+
+        keep_freed_memory()
+        result = self._sweep(self._plan(self.data), self.out)
+        self._show(result)
+        self._draw(self.out)
+
+    def _plan(self, data: Path) -> "Plan":
+        from segjax import workflow
+        from segjax.data.datasets import read_split
+
+        preset = self._preset()
+        defaults = _DEFAULTS if preset is None else preset.settings
+        config = workflow.read_settings(self.config) if self.config else {}
+        split = read_split(self.split) if self.split else None
+        settings = (defaults, config, self._settings())
+        return workflow.plan(
+            data, *settings, validation=self.validation, test=self.test, split=split
+        )
+
+    def _sweep(self, plan: "Plan", out: Path) -> "SweepResult":
+        from segjax.cli.console import print_facts
+        from segjax.describe import describe_plan
+        from segjax.train.sweep import Execution, SweepConfig, sweep
+
+        grid = SweepConfig(plan.config, self.kernel, self.alpha, self.seed)
+        execution = Execution(self.together, self.at_once, self.data_on_device)
+        trainings = f"{len(grid.members)}, {execution.members_at_once} at a time"
+        facts = {"trainings": f"{trainings} ({execution.way})", **describe_plan(plan)}
+        print_facts(facts, title=f"Sweep {out}")
+        return sweep(grid, plan.dataset, plan.split, out, execution=execution)
+
+    def _preset(self) -> "Preset | None":
+        from segjax.train.presets import preset
+
+        return None if self.preset is None else preset(self.preset, model=_BASE)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the options that were given, as fields of a configuration."""
+        fields = ("epochs", "batch_size", "patch_size", "patience")
+        settings = {name: getattr(self, name) for name in fields}
+        if self.learning_rate is not None:
+            settings["optimizer"] = {"learning_rate": self.learning_rate}
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def _show(self, result: "SweepResult") -> None:
+        """Print the mean test Dice of each kernel size and alpha."""
+        from segjax.cli.console import print_facts, print_table
+
+        columns = ["mean test Dice", *(f"alpha {alpha:g}" for alpha in self.alpha)]
+        rows = [
+            [f"kernel {kernel}", *(_text(result.mean_test_dice(kernel, a)) for a in self.alpha)]
+            for kernel in self.kernel
+        ]
+        print_table(columns, rows)
+        best = result.best
+        if best is not None:
+            found = result.results[best.name]
+            told = f"{best.name}: {_text(found.validation_dice)}, on test {_text(found.test_dice)}"
+            print_facts({"best by validation": told, "its run": result.run})
+
+    def _draw(self, sweep: Path) -> None:
+        from segjax.cli.console import print_facts
+        from segjax.evaluate.sweep_plots import draw_sweep
+
+        print_facts({"results": sweep / "results.csv", **draw_sweep(sweep)}, title="Done")
+
+
+_DEFAULTS: dict[str, Any] = {"model": _BASE, "loss": [{"name": "tversky"}], "patience": 5}
+
+
+def _text(dice: float | None) -> str:
+    return "–" if dice is None else f"{dice:.4f}"
