@@ -133,7 +133,8 @@ class TrainConfig:
         augment: Random transforms of the patches, in this order.
         validate_every: Epochs between two validations; the last epoch always has one.
         patience: Validations without a better Dice after which training stops; ``None`` never.
-        seed: Decides first weights, sampling, augmentation and dropout.
+        seed: Decides first weights, sampling, augmentation and dropout, and nothing else does: see
+            :func:`segjax.train.fit.fit` for when the result is the same to the bit.
         name: Name of the run in ``metrics.csv``.
         init: Weights to start from; ``None`` draws them.
         freeze: Regular expressions on the paths of parameters that stay as in ``init``, such as

@@ -169,6 +169,12 @@ def fit(
     Dice on whole cases, against the label map on the grid that it has on disk. Data that cannot
     be used leave nothing behind.
 
+    The same configuration, data and split give the same bits again, in any process and with any
+    number of workers, on one CPU with the same versions of JAX and segjax and the same number of
+    devices. A GPU chooses its kernels by timing them, and some of these add in an order that
+    varies: by XLA's documentation ``XLA_FLAGS=--xla_gpu_deterministic_ops=true`` keeps it from
+    both, and costs speed.
+
     Cases of a cache are read patch by patch, so that a set of any size takes no more memory than
     a small one; others are read and preprocessed as a whole before the first step.
 
