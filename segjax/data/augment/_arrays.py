@@ -6,7 +6,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Num
 
-__all__ = ["matmul", "voxel_indices"]
+__all__ = ["as_float", "matmul", "voxel_indices"]
+
+
+def as_float(image: Num[Any, "*shape"], xp: ModuleType) -> Float[Any, "*shape"]:
+    """Return an image as float32, in which whole numbers do not round to nothing; float64 stays.
+
+    Example:
+        >>> as_float(np.array([1, 2], np.uint8), np)
+        array([1., 2.], dtype=float32)
+    """
+    wide = image.dtype in (np.float32, np.float64)
+    return image if wide else xp.asarray(image, dtype=np.float32)
 
 
 def matmul(

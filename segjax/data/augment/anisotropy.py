@@ -5,8 +5,9 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int, Integer, Num
 
+from segjax.data.augment._arrays import as_float
 from segjax.data.augment._axes import along, check_axes, present_axes, visited_axes
 from segjax.data.augment.transform import Parameters, check_bounds, check_probability, occurs
 
@@ -72,9 +73,10 @@ class Anisotropy:
         return coarse_grid(shape, axis=axis, downsampling=1.0)
 
     def apply(
-        self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
+        self, image: Num[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:
         """Make the image coarse along the axis."""
+        image = as_float(image, xp)
         for axis in visited_axes(parameters["axis"], image.ndim - 1, xp):
             places, weights = _rows(parameters, axis, image.shape[axis], xp)
             weights = [along(w.astype(image.dtype), axis, image.ndim) for w in weights]

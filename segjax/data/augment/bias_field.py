@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Integer
+from jaxtyping import Float, Float32, Int, Integer, Num
 
 from segjax.data.augment._arrays import matmul
 from segjax.data.augment.transform import (
@@ -70,7 +70,7 @@ class BiasField:
         return {"coefficients": np.zeros(len(_exponents(self.order, len(shape) - 1)), np.float32)}
 
     def apply(
-        self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
+        self, image: Num[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:
         """Multiply the image by the field."""
         polynomial = _polynomial(parameters["coefficients"], self.order, image.shape[:-1], xp)

@@ -5,8 +5,9 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int, Integer, Num
 
+from segjax.data.augment._arrays import as_float
 from segjax.data.augment._axes import multiply_lines
 from segjax.data.augment.transform import (
     Parameters,
@@ -71,9 +72,10 @@ class Blur:
         return {"std": np.zeros(len(shape) - 1, np.float32)}
 
     def apply(
-        self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
+        self, image: Num[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:
         """Blur the image; JAX cuts kernels at 4 times the greatest std that can be drawn."""
+        image = as_float(image, xp)
         largest = max(self.std[1::2]) / min(self.spacing or (1.0,))
         for axis in range(image.ndim - 1):
             std = parameters["std"][axis]

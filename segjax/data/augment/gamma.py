@@ -5,8 +5,9 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Num
 
+from segjax.data.augment._arrays import as_float
 from segjax.data.augment.transform import (
     Parameters,
     check_bounds,
@@ -56,9 +57,10 @@ class Gamma:
         return {"gamma": np.ones(shape[-1], np.float32)}
 
     def apply(
-        self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
+        self, image: Num[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:
         """Raise to the power, keeping signs."""
+        image = as_float(image, xp)
         return xp.sign(image) * xp.abs(image) ** parameters["gamma"]
 
     def apply_label(

@@ -5,8 +5,9 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, Num
 
+from segjax.data.augment._arrays import as_float
 from segjax.data.augment._axes import (
     check_axes,
     check_whole,
@@ -94,9 +95,10 @@ class Ghosting:
         return none if self.restore is None else none | {"restore": np.float32(1)}
 
     def apply(
-        self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
+        self, image: Num[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:
         """Weaken the planes."""
+        image = as_float(image, xp)
         for axis in visited_axes(parameters["axis"], image.ndim - 1, xp):
             weakened = _planes(parameters, image.shape[axis], xp) & (parameters["axis"] == axis)
             response = half_response(1 - weakened * xp.asarray(parameters["intensity"], np.float32))

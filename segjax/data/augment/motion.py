@@ -5,8 +5,9 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Integer
+from jaxtyping import Bool, Float, Float32, Integer, Num
 
+from segjax.data.augment._arrays import as_float
 from segjax.data.augment._axes import filtered, half_response
 from segjax.data.augment._deformation import Deformation
 from segjax.data.augment._sampling import warp
@@ -110,9 +111,10 @@ class Motion:
         return {"matrices": matrices, "times": _even_times(count).astype(np.float32)}
 
     def apply(
-        self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
+        self, image: Num[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:
         """Move the image, once per movement, and compose its k-space."""
+        image = as_float(image, xp)
         moved = [warp(image, Deformation(matrix), xp) for matrix in parameters["matrices"]]
         axis = image.ndim - 2
         shares = _sources(parameters["times"], image.shape[axis], xp)

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int, Integer, Num
 
-from segjax.data.augment._arrays import matmul
+from segjax.data.augment._arrays import as_float, matmul
 from segjax.data.augment._axes import along, check_whole
 from segjax.data.augment.transform import (
     Parameters,
@@ -77,9 +77,10 @@ class Spike:
         return {"count": np.int32(0), "intensity": np.float32(0), "positions": positions}
 
     def apply(
-        self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
+        self, image: Num[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:
         """Add the waves."""
+        image = as_float(image, xp)
         *spatial, channels = image.shape
         if not self.num_spikes[1]:
             return image

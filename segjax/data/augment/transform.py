@@ -1,5 +1,6 @@
 """What a transform is, and how an image goes through several."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
@@ -7,8 +8,9 @@ from types import ModuleType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Integer
+from jaxtyping import Float, Float32, Integer, Num
 
+from segjax.data.augment._arrays import as_float
 from segjax.data.augment._deformation import Deformation, compose
 from segjax.data.augment._sampling import Fill, warp, warp_label, warp_pair
 from segjax.errors import InputError
@@ -62,6 +64,7 @@ class SpatialTransform(ABC):
     """A transform that moves voxels: several in a row are one deformation, one interpolation."""
 
     fill: Fill
+    ends_row: ClassVar[bool] = False  # whether no other can be composed after it
 
     @abstractmethod
     def deformation(self, parameters: Parameters) -> Deformation:
@@ -103,19 +106,19 @@ def draw_all(
 def apply_all(
     transforms: Sequence[Transform],
     parameters: Sequence[Parameters | None],
-    image: Float[Any, "*spatial channel"],
+    image: Num[Any, "*spatial channel"],
     label: Integer[Any, "*spatial"],
     xp: ModuleType,
 ) -> tuple[Float[Any, "*spatial channel"], Integer[Any, "*spatial"]]:
     """Apply transforms one after the other, with parameters that were drawn.
 
-    Spatial transforms that follow each other are composed and interpolate once, with the fill of
-    the first; an elastic one ends such a row.
+    Spatial transforms that follow each other and have the same fill are composed and interpolate
+    once; an elastic one ends such a row.
 
     Args:
         transforms: What to apply, in order.
         parameters: Those of each transform; None where it is left out.
-        image: The image.
+        image: The image; whole numbers become float32 first.
         label: Its label map.
         xp: ``numpy`` or ``jax.numpy``.
 
@@ -127,36 +130,52 @@ def apply_all(
         >>> apply_all([], [], image, label, np)[1].tolist()
         [0, 1]
     """
-    drawn = [(t, p) for t, p in zip(transforms, parameters, strict=True) if p is not None]
-    while drawn:
-        moves = _moves(drawn)
+    image = as_float(image, xp)
+    for row in rows(transforms):
+        drawn = [(t, p) for t, p in zip(transforms[row], parameters[row], strict=True) if p]
+        moves = [t.deformation(p) for t, p in drawn if isinstance(t, SpatialTransform)]
         if moves:
             whole = reduce(lambda first, second: compose(first, second, xp), moves)
-            first: Any = drawn[0][0]
+            first: Any = transforms[row.start]
             image, label = warp_pair(image, label, whole, xp, fill=first.fill)
         else:
-            transform, own = drawn[0]
-            image = transform.apply(image, own, xp)
-            label = transform.apply_label(label, own, xp)
-        drawn = drawn[max(1, len(moves)) :]
+            for transform, own in drawn:
+                image = transform.apply(image, own, xp)
+                label = transform.apply_label(label, own, xp)
     return image, label
 
 
-def _moves(drawn: Sequence[tuple[Transform, Parameters]]) -> list[Deformation]:
-    """Return the deformations that the drawn transforms begin with and that are one together."""
-    moves: list[Deformation] = []
-    for transform, parameters in drawn:
-        if not isinstance(transform, SpatialTransform):
-            break
-        moves.append(transform.deformation(parameters))
-        if moves[-1].control_points is not None:
-            break
-    return moves
+def rows(transforms: Sequence[Transform]) -> list[slice]:
+    """Group the transforms that are one interpolation: neighbours that move voxels.
+
+    The groups do not depend on what is drawn, so that an image is interpolated equally often
+    whatever that is.
+
+    Args:
+        transforms: What is applied, in order.
+
+    Returns:
+        Where the groups lie in ``transforms``; most have one member.
+
+    Example:
+        >>> from segjax.data.augment import Affine, Elastic, Noise
+        >>> rows([Affine(), Elastic(), Noise()])
+        [slice(0, 2, None), slice(2, 3, None)]
+    """
+    count = len(transforms)
+    starts = [i for i in range(count) if not i or not _joins(transforms[i - 1], transforms[i])]
+    return [slice(*bounds) for bounds in itertools.pairwise([*starts, count])]
+
+
+def _joins(one: Transform, other: Transform) -> bool:
+    if not isinstance(one, SpatialTransform) or not isinstance(other, SpatialTransform):
+        return False
+    return not one.ends_row and one.fill == other.fill
 
 
 def augment_patch(
     rng: np.random.Generator,
-    image: Float[np.ndarray, "*spatial channel"],
+    image: Num[np.ndarray, "*spatial channel"],
     label: Integer[np.ndarray, "*spatial"],
     transforms: Sequence[Transform],
 ) -> tuple[Float[np.ndarray, "*spatial channel"], Integer[np.ndarray, "*spatial"]]:
@@ -164,7 +183,7 @@ def augment_patch(
 
     Args:
         rng: Source of randomness.
-        image: The image.
+        image: The image; whole numbers become float32 first.
         label: Its label map.
         transforms: Applied in order, each with its own probability.
 

@@ -87,6 +87,27 @@ def test_numpy_and_jax_agree(transform, seed):
 
 
 @each
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float16])
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_whole_and_short_numbers_are_worked_on_as_float32(transform, dtype, xp):
+    image = np.random.default_rng(0).integers(150, 250, (6, 7, 5, 2)).astype(dtype)
+    label = make_pair(0)[1]
+    parameters = [transform.draw(np.random.default_rng(1), image.shape)]
+    expected, _ = apply_all([transform], parameters, image.astype(np.float32), label, xp)
+    result, _ = apply_all([transform], parameters, image, label, xp)
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS[5:], ids=lambda t: t.name)
+def test_transform_of_intensities_alone_takes_whole_numbers_too(transform):
+    image = np.random.default_rng(0).integers(150, 250, (6, 7, 5, 2)).astype(np.uint8)
+    parameters = transform.draw(np.random.default_rng(1), image.shape)
+    expected = transform.apply(image.astype(np.float32), parameters, np)
+    np.testing.assert_array_equal(transform.apply(image, parameters, np), expected)
+
+
+@each
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=10, deadline=None)
 def test_label_maps_keep_type_shape_and_gain_no_values(transform, seed):
