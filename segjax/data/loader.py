@@ -1,7 +1,6 @@
 """Draw batches of training patches, from cases in memory or in a cache on disk."""
 
 import copy
-import itertools
 import math
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -12,10 +11,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from segjax.data.augment.elastic import Elastic
 from segjax.data.augment.transform import (
     Parameters,
-    SpatialTransform,
     Transform,
     apply_all,
     draw_all,
@@ -206,37 +203,7 @@ class Loader:
         case, size = self.cases[draw.case], self.sampling.patch_size
         image = extract_patch(case.image, draw.corner, size)
         label = extract_patch(case.label, draw.corner, size)
-        for row in rows(self.augment):
-            own = self.augment[row], draw.parameters[row]
-            image, label = apply_all(*own, image, label, np)
-        return image, label
-
-
-def rows(transforms: Sequence[Transform]) -> list[slice]:
-    """Group the transforms that are one interpolation: neighbours that move voxels.
-
-    The groups do not depend on what is drawn, so that host and device interpolate equally often.
-
-    Args:
-        transforms: What is applied, in order.
-
-    Returns:
-        Where the groups lie in ``transforms``; most have one member.
-
-    Example:
-        >>> from segjax.data.augment import Affine, Elastic, Noise
-        >>> rows([Affine(), Elastic(), Noise()])
-        [slice(0, 2, None), slice(2, 3, None)]
-    """
-    count = len(transforms)
-    starts = [i for i in range(count) if not i or not _joins(transforms[i - 1], transforms[i])]
-    return [slice(*bounds) for bounds in itertools.pairwise([*starts, count])]
-
-
-def _joins(one: Transform, other: Transform) -> bool:
-    if not isinstance(one, SpatialTransform) or not isinstance(other, SpatialTransform):
-        return False
-    return not isinstance(one, Elastic) and one.fill == other.fill
+        return apply_all(self.augment, draw.parameters, image, label, np)
 
 
 def prefetch(

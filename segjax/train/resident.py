@@ -14,8 +14,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Float32, Int32, Integer, UInt8
 
-from segjax.data.augment.transform import Parameters, Transform, apply_all
-from segjax.data.loader import Loader, rows
+from segjax.data.augment.transform import Parameters, Transform, apply_all, rows
+from segjax.data.loader import Loader
 from segjax.errors import InputError
 
 __all__ = ["ResidentLoader", "augment_batch", "device_memory", "stack_parameters"]

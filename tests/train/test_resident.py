@@ -9,8 +9,9 @@ import pytest
 from segjax.data import augment
 from segjax.data.augment import registry
 from segjax.data.augment.noise import Noise
+from segjax.data.augment.transform import rows
 from segjax.data.datasets import LoadedCase
-from segjax.data.loader import Loader, Sampling, prefetch, rows
+from segjax.data.loader import Loader, Sampling, prefetch
 from segjax.errors import InputError
 from segjax.train import resident
 from segjax.train.resident import ResidentLoader, device_memory

@@ -56,6 +56,7 @@ class Elastic(SpatialTransform):
     """
 
     name: ClassVar[str] = "elastic"
+    ends_row: ClassVar[bool] = True
     control_points: int = 7
     max_displacement: tuple[float, ...] = (7.5,)
     locked_borders: int = 2
