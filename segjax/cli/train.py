@@ -22,6 +22,10 @@ PRESETS = "{ms-7t,ms-7t-released,meningioma-2d}"
 RECIPES = "{meningioma-2d,ms-7t,none}"
 OPTIMIZERS = "{adamw,adam,radam,lamb,lion,sgd}"
 SCHEDULES = "{one-cycle,constant,cosine,polynomial,warmup-cosine}"
+_FIELDS = (
+    "model", "epochs", "batch_size", "patch_size", "ema", "compute_dtype", "dropout", "patience",
+    "seed",
+)  # fmt: skip
 MODELS = ("mpunet++", "unet3d", "unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9")
 
 
@@ -104,6 +108,15 @@ class Train:
         str | None, arg(metavar=SCHEDULES, help_behavior_hint="(default: one-cycle)")
     ] = None
     """How the learning rate changes from the first step to the last."""
+    ema: Annotated[float | None, arg(metavar="0..1", help_behavior_hint=_NONE)] = None
+    """Keep moving averages of the parameters, such as 0.999, and export these."""
+    compute_dtype: Annotated[
+        str | None,
+        arg(metavar="{float32,bfloat16}", help_behavior_hint="(default: float32)"),
+    ] = None
+    """Type in which convolutions train; bfloat16 is faster on a GPU alone."""
+    deep_supervision: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Let each head of mpunet++ learn to segment alone, too."""
     loss: Annotated[str | None, arg(metavar="NAME[+NAME]", help_behavior_hint=_AUTO)] = None
     """Sum of dice, tversky and cross-entropy."""
     alpha: Annotated[float | None, arg(metavar="0..1", help_behavior_hint="(default: 0.5)")] = None
@@ -200,8 +213,8 @@ class Train:
 
     def _settings(self, preset: "Preset | None") -> dict[str, Any]:
         """Return the options that were given, as fields of a configuration."""
-        fields = ("model", "epochs", "batch_size", "patch_size", "dropout", "patience", "seed")
-        settings = {name: getattr(self, name) for name in fields}
+        settings = {name: getattr(self, name) for name in _FIELDS}
+        settings["deep_supervision"] = self.deep_supervision or None
         settings["optimizer"] = self._optimizer() or None
         settings["loss"] = self._loss(preset)
         if self.augment is not None:

@@ -105,11 +105,14 @@ def test_loss_and_settings_file_reach_the_configuration(data, tmp_path, monkeypa
     settings = tmp_path / "settings.json"
     settings.write_text(json.dumps({"epochs": 9, "foreground": 0.25}))
     options = ["--config", str(settings), "--loss", "tversky+cross-entropy", "--alpha", "0.7"]
-    options += ["--optimizer", "sgd", "--schedule", "polynomial"]
+    options += ["--optimizer", "sgd", "--schedule", "polynomial", "--ema", "0.99"]
+    options += ["--compute-dtype", "bfloat16", "--deep-supervision"]
     assert train(data, tmp_path / "run", *options) == 130
     (plan,) = seen
     terms = [(term.name, term.alpha) for term in plan.config.loss.terms]
     assert terms == [("tversky", 0.7), ("cross-entropy", 0.5)]
+    assert (plan.config.ema, plan.config.compute_dtype) == (0.99, "bfloat16")
+    assert plan.config.deep_supervision
     optimizer = plan.config.optimizer
     assert (optimizer.name, optimizer.schedule, optimizer.learning_rate) == (
         "sgd",
@@ -181,6 +184,8 @@ def test_way_of_loading_reaches_the_training(data, tmp_path, monkeypatch):
         (["--preset", "ms-7t"], "preset 'ms-7t' is for mpunet++, unet3d: model unet2d-k3 has"),
         (["--brain", "hd-bet"], "--brain belongs to --preset"),
         (["--augment", "spin"], "unknown recipe 'spin': known are meningioma-2d, ms-7t"),
+        (["--ema", "1"], "ema must be a number between 0 and 1"),
+        (["--deep-supervision"], "UNet has no heads to supervise"),
         (["--loss", "hinge"], "hinge"),
         (["--model", "vgg"], "vgg"),
         (["--patch-size", "31", "32"], "multiples of 32"),
