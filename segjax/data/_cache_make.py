@@ -144,8 +144,9 @@ def _watched(job: Job, do: Callable[[Job], Outcome]) -> Outcome:
 
 def _about(job: Job, problem: InputError) -> str:
     """Name the image where an error, as that of a step, names no file."""
-    named = (*layout.files_of(job.case), job.out)
-    known = any(str(path) in str(problem) for path in named)
+    files = layout.files_of(job.case)
+    named = [str(job.out), *map(str, files), *(f"{file.parent}:" for file in files)]
+    known = any(name in str(problem) for name in named)
     return str(problem) if known else f"{job.case.images[0]}: {problem}"
 
 

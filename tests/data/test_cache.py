@@ -738,6 +738,14 @@ def test_all_files_of_a_dicom_series_count(series, tmp_path):
     assert states(preprocess(dataset, Pipeline(), tmp_path / "cache", workers=1)) == ["made"]
 
 
+def test_error_of_a_series_names_its_folder_alone(series, tmp_path):
+    first, second, *_ = sorted(series.iterdir())
+    (series / "copy.dcm").write_bytes(second.read_bytes())
+    cases = Dataset(tuple(find_images([series])))
+    (outcome,) = preprocess(cases, Pipeline((MinMax(),)), tmp_path / "cache", workers=1)
+    assert outcome.error.startswith(f"{series}: two slices lie at")
+
+
 def test_folder_of_a_dicom_series_is_one_source(series):
     (source,) = layout.sources([series], {})
     assert source["size"] == sum(file.stat().st_size for file in series.iterdir())
