@@ -739,7 +739,7 @@ def test_all_files_of_a_dicom_series_count(series, tmp_path):
 
 
 def test_error_of_a_series_names_its_folder_alone(series, tmp_path):
-    first, second, *_ = sorted(series.iterdir())
+    _, second, *_ = sorted(series.iterdir())
     (series / "copy.dcm").write_bytes(second.read_bytes())
     cases = Dataset(tuple(find_images([series])))
     (outcome,) = preprocess(cases, Pipeline((MinMax(),)), tmp_path / "cache", workers=1)
