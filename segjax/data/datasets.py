@@ -1,6 +1,7 @@
 """Find the cases of a dataset in a folder, split them, and load them for training."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from segjax.data.dicom import find_series, holds_dicom, is_dicom
+from segjax.data.dicom import Series, find_series, holds_dicom, is_dicom
 from segjax.data.formats import IMAGE_SUFFIXES, check_same_grid, read_image, read_label, stem
 from segjax.data.pipeline import Pipeline
 from segjax.data.spatial import Grid
@@ -158,7 +159,9 @@ def find_images(paths: Iterable[str | Path], *, channels: int | None = None) -> 
 
     Files are grouped by channel where every name ends in ``_0000``, ``_0001``, … and every case
     has the same complete set of channels; otherwise each file is a case. Each DICOM series of a
-    folder is a case, with the name of the folder, and ``_seriesNAME`` where there are several.
+    folder is a case: a single one with the name of the folder, several with that of the folder
+    in it that they lie in (joined by ``_`` where it lies deeper), and ``_seriesNAME`` where they
+    share one.
 
     Args:
         paths: Image files, and folders of image files or, with the folders in them, of DICOM
@@ -377,11 +380,22 @@ def _expand(path: Path) -> list[tuple[str, Path]]:
 
 
 def _series(folder: Path) -> list[tuple[str, Path]]:
-    """Name the DICOM series of a folder, each by its first file."""
+    """Name the DICOM series of a folder by the folders that they lie in; with their first files."""
     found, name = find_series(folder), folder.resolve().name
     if len(found) == 1:
         return [(name, found[0].files[0])]
-    return [(f"{name}_series{series.name}", series.files[0]) for series in found]
+    homes = [_home(series).relative_to(folder) for series in found]
+    names = ["_".join(home.parts) or name for home in homes]
+    alone = [homes.count(home) == 1 for home in homes]
+    return [
+        (own if single else f"{own}_series{series.name}", series.files[0])
+        for series, own, single in zip(found, names, alone, strict=True)
+    ]
+
+
+def _home(series: Series) -> Path:
+    """Return the folder that holds all files of a series."""
+    return Path(os.path.commonpath([file.parent for file in series.files]))
 
 
 def _pair(images: Sequence[Path], labels: Sequence[Path]) -> dict[str, _Group]:

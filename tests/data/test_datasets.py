@@ -231,6 +231,21 @@ def test_each_dicom_series_of_a_folder_is_a_case(scan):
     ]
 
 
+def test_dicom_series_in_folders_of_their_own_have_the_names_of_the_folders(scan):
+    scan("study/anna/flair/IM0", 4)
+    scan("study/anna/t1/IM0", 5)
+    scan("study/bob/IM0", 6)
+    scan("study/carl/IM0", 7)
+    folder = scan("study/carl/IM1", 8).parent.parent
+    assert names_of(find_images([folder])) == [
+        ("anna_flair", ["IM0"]),
+        ("anna_t1", ["IM0"]),
+        ("bob", ["IM0"]),
+        ("carl_series7", ["IM0"]),
+        ("carl_series8", ["IM1"]),
+    ]
+
+
 def test_dicom_beside_other_images_is_not_passed_over(scan):
     file = scan("exam/IM0", 2)
     (file.parent / "t1.nii").touch()
