@@ -44,7 +44,7 @@ class Preview:
     def __call__(self) -> None:
         """Write the picture."""
         from segjax.cli.console import print_facts
-        from segjax.data.formats import read_image, read_label
+        from segjax.data.formats import check_same_grid, read_image, read_label
         from segjax.data.intensity import rescale
         from segjax.evaluate.plots import picture
         from segjax.evaluate.preview import preview_figure, preview_transforms
@@ -52,6 +52,8 @@ class Preview:
         with picture(self.out, overwrite=self.overwrite) as save:
             image = read_image(self.image)
             label = read_label(self.label) if self.label else None
+            if label:
+                check_same_grid(image, label, (str(self.image), str(self.label)))
             image = image.with_data(rescale(image.data, *self.range))
             transforms = preview_transforms(self.recipe)
             save(preview_figure(image, label, transforms, seed=self.seed, columns=self.draws))

@@ -69,8 +69,8 @@ def preview_figure(
         The figure, which :func:`~segjax.evaluate.plots.picture` writes.
 
     Raises:
-        InputError: The label map lies on another grid, there are no transforms or no columns, or
-            a transform does not fit the image.
+        InputError: The label map lies on another grid, there are no transforms or no columns, the
+            seed is negative, or a transform does not fit the image.
 
     Example:
         >>> from segjax.data.augment import Flip
@@ -80,6 +80,8 @@ def preview_figure(
     """
     if not transforms or columns < 1:
         raise InputError("a preview needs one transform and one column or more")
+    if seed < 0:
+        raise InputError(f"seed {seed}: give a whole number, 0 or more")
     case = _case(image, label)
     rows = [(transform.name, [_certain(transform)]) for transform in transforms]
     rows.append(("all", list(transforms)))

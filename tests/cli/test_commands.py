@@ -313,3 +313,6 @@ def test_preview_draws_a_case_and_its_label(data, tmp_path, capsys):
     assert f"{out}: " in capsys.readouterr().err
     assert main(["preview", image, "-o", str(tmp_path / "b.png"), "--recipe", "none"]) == 1
     assert "unknown recipe 'none': known are " in capsys.readouterr().err
+    np.save(tmp_path / "small.npy", np.zeros((3, 3), np.uint8))
+    assert main(["preview", image, str(tmp_path / "small.npy"), "-o", str(tmp_path / "c.png")]) == 1
+    assert f"small.npy: has shape (3, 3), but {image} has" in capsys.readouterr().err

@@ -102,6 +102,11 @@ def test_empty_previews_are_refused(options):
         preview_figure(slice_of(), None, **{"transforms": [Flip()], **options})
 
 
+def test_negative_seeds_are_refused():
+    with pytest.raises(InputError, match="seed -1: give a whole number, 0 or more"):
+        preview_figure(slice_of(), None, [Flip()], seed=-1)
+
+
 def test_labels_of_another_grid_are_refused():
     with pytest.raises(InputError, match="label"):
         preview_figure(slice_of(), Volume(np.zeros((3, 3), int), np.eye(3)), [Flip()])
