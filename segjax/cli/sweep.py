@@ -79,7 +79,7 @@ class Sweep:
         Literal["vmap", "unrolled", "apart"] | None,
         arg(metavar="{vmap,unrolled,apart}", help_behavior_hint=_BACKEND),
     ] = None
-    """How trainings share a program; stacked (vmap) on a GPU, unrolled on a CPU."""
+    """How trainings share a program: stacked (vmap) on a GPU, one at a time on a CPU."""
     at_once: Annotated[int | None, arg(metavar="N", help_behavior_hint=_BACKEND)] = None
     """Trainings under way at a time; more take more memory."""
     data_on_device: Annotated[

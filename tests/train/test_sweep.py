@@ -144,7 +144,9 @@ def test_grids_that_make_no_sense_are_refused(changes, message):
 def test_impossible_execution_is_refused():
     with pytest.raises(InputError, match="0 members at once"):
         Execution(at_once=0)
-    assert Execution().members_at_once == 4
+    assert Execution("unrolled").members_at_once == 4
+    assert Execution("vmap", at_once=3).members_at_once == 3
+    assert Execution().way == "apart"
     assert Execution("apart", at_once=3).members_at_once == 1
 
 

@@ -33,12 +33,8 @@ def test_alpha_without_a_tversky_term_is_refused():
         with_alpha(Loss(), 0.5)
 
 
-def test_members_are_unrolled_on_a_cpu_alone():
-    assert [default_together(name) for name in ("cpu", "gpu", "tpu")] == [
-        "unrolled",
-        "vmap",
-        "vmap",
-    ]
+def test_members_are_stacked_everywhere_but_on_a_cpu():
+    assert [default_together(name) for name in ("cpu", "gpu", "tpu")] == ["apart", "vmap", "vmap"]
 
 
 def test_unknown_way_of_sharing_is_refused():
