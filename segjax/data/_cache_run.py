@@ -10,6 +10,7 @@ import segjax
 from segjax.data import _cache_layout as layout
 from segjax.data import _cache_pool as pool
 from segjax.data._cache_make import Job, Outcome, early_image, find, kept_steps, make, prepare
+from segjax.data._hd_bet import check_installed
 from segjax.data.datasets import Case, Dataset, Split
 from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
@@ -96,6 +97,8 @@ class Run:
     def _each(
         self, do: Callable[[Job], Outcome], jobs: Sequence[Job], description: str
     ) -> list[Outcome]:
+        if jobs and any(getattr(step, "method", "") == "hd-bet" for step in self._requested.steps):
+            check_installed()  # now, not after the slow steps before it, for every case
         outcomes = []
         with closing(pool.run(do, jobs, self._workers)) as running:
             for outcome in track(running, description, total=len(jobs)):

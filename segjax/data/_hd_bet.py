@@ -52,13 +52,18 @@ def hd_bet_mask(image: Volume, device: Device | None = None) -> Volume:
         return image.with_data(read_nifti(written).data > 0)
 
 
+def check_installed() -> None:
+    """Raise InputError, which says how to get HD-BET, where it is not installed."""
+    if not shutil.which("hd-bet") and not importlib.util.find_spec("HD_BET"):
+        raise InputError(_HOW)
+
+
 def _extract(source: Path, target: Path, device: Device) -> None:
+    check_installed()
     if command := shutil.which("hd-bet"):
         _run(command, source, target, device)
-    elif importlib.util.find_spec("HD_BET"):
-        _call(source, target, device)
     else:
-        raise InputError(_HOW)
+        _call(source, target, device)
 
 
 def _run(command: str, source: Path, target: Path, device: Device) -> None:

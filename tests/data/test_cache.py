@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from segjax.data import _cache_layout as layout
-from segjax.data import _cache_make, _cache_pool
+from segjax.data import _cache_make, _cache_pool, _hd_bet
 from segjax.data.cache import CachedCase, is_cache, open_cache, preprocess
 from segjax.data.datasets import Case, Dataset, Split, find_cases, find_images, load_case
 from segjax.data.dicom import series_files
@@ -23,6 +23,7 @@ from segjax.data.formats import read_image, read_label, write_volume
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import (
     BiasFieldCorrection,
+    BrainExtraction,
     CropOrPad,
     HistogramStandardization,
     MinMax,
@@ -495,6 +496,15 @@ def test_case_that_lost_an_array_or_a_part_of_one_is_made_again(file, content, h
         array.write_bytes(content)
     assert states(preprocess(heads, PIPELINE, out, workers=1)) == ["unchanged", "made", "unchanged"]
     assert array.read_bytes() == before
+
+
+def test_missing_hd_bet_is_said_before_the_slow_steps(heads, tmp_path, monkeypatch):
+    monkeypatch.setattr(_hd_bet.shutil, "which", lambda command: None)
+    monkeypatch.setattr(_hd_bet.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(BiasFieldCorrection, "apply", None)  # not called
+    pipeline = Pipeline((BiasFieldCorrection(), BrainExtraction(method="hd-bet")))
+    with pytest.raises(InputError, match="HD-BET is not installed"):
+        preprocess(heads, pipeline, tmp_path / "cache", workers=1)
 
 
 def test_label_that_changed_shape_is_not_taken_for_the_old_one(heads, tmp_path):
