@@ -53,6 +53,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console().print()
 
 
+def print_words(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table of text."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for index, name in enumerate(columns):
+        table.add_column(escape(name), overflow="fold", style="" if index else "bold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console().print(table)
+    console().print()
+
+
 def print_segmentations(results: Sequence["Segmentation"], labels: Sequence[str]) -> None:
     """Print the size of every label and the time of every image that was segmented."""
     print_table(

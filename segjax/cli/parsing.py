@@ -16,6 +16,7 @@ from segjax.cli.demo import Demo
 from segjax.cli.evaluate import Evaluate
 from segjax.cli.export import Export
 from segjax.cli.info import Info
+from segjax.cli.plan import Plan
 from segjax.cli.predict import Predict
 from segjax.cli.preprocess import Preprocess
 from segjax.cli.preview import Preview
@@ -26,6 +27,7 @@ COMMANDS: dict[str, type] = {
     "demo": Demo,
     "preprocess": Preprocess,
     "preview": Preview,
+    "plan": Plan,
     "train": Train,
     "sweep": Sweep,
     "export": Export,
@@ -38,6 +40,7 @@ _HELP = """Segment lesions in MR images: train small networks, ship them as ONNX
 Examples:
     segjax demo                                       # see it work; needs no data
     segjax preprocess brains cache --preset ms-7t     # slow steps once, ahead of training
+    segjax plan brains --out plan.json                # what would suit the data, and why
     segjax train --data brains --model mpunet++ --out run
     segjax predict run/model.onnx flair.nii.gz -o masks
     segjax evaluate masks brains/labels

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from segjax.data.pipeline import Pipeline, Reorient, ZScore
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.train.losses import Loss
-from segjax.train.survey import survey
+from segjax.train.survey import SAME_SPACING, Survey, spacing_spread, survey
 
 CONFIG_FILE = "config.json"
 _LARGEST = {2: 256, 3: 64}  # voxels along an axis of a default patch, by the network's rank
@@ -291,6 +292,7 @@ def default_config(
     """
     pipeline = Pipeline((Reorient("RAS"), ZScore())) if pipeline is None else pipeline
     found = survey(dataset, pipeline)
+    _warn_of_spacings(found)
     network = create_model(model, in_channels=found.channels, out_channels=len(found.labels))
     if network.spatial_dims > found.spatial_dims:
         raise InputError(f"model {model} needs volumes, but the cases are 2D: use a 2D model")
@@ -313,6 +315,17 @@ def default_config(
         optimizer=OptimizerConfig(learning_rate=1e-2 if model == "mpunet++" else 1e-3),
         augment=(augment.ScaleIntensity(), augment.Noise()),
     )
+
+
+def _warn_of_spacings(found: Survey) -> None:
+    if spacing_spread(found.spacings) > SAME_SPACING:
+        rows = np.array(found.spacings)
+        low, high = (" × ".join(f"{mm:.3g}" for mm in row) for row in (rows.min(0), rows.max(0)))
+        warnings.warn(
+            f"voxels go from {low} to {high} mm, and nothing resamples them: lesions of one size "
+            "look different in size to the network; segjax plan proposes a spacing",
+            stacklevel=4,
+        )
 
 
 def create_model(model: str, *, in_channels: int, out_channels: int, **overrides: Any) -> Any:

@@ -9,8 +9,12 @@ from segjax.data.cache import CachedCase
 from segjax.data.datasets import Case, Dataset
 from segjax.data.formats import read_image, read_label
 from segjax.data.pipeline import Pipeline
+from segjax.data.spatial import Grid
 from segjax.errors import InputError
 from segjax.progress import track
+
+SAME_SPACING = 0.05
+"""Fraction by which spacings may differ and still be taken for the same."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,13 @@ class Survey:
         shapes: Voxels of every case after preprocessing.
         channels: Channels of an image.
         labels: Name of each label value.
+        spacings: Distance of the voxels of every case after preprocessing, in mm.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     channels: int
     labels: tuple[str, ...]
+    spacings: tuple[tuple[float, ...], ...] = ()
 
     @property
     def spatial_dims(self) -> int:
@@ -49,10 +55,12 @@ def survey(dataset: Dataset, pipeline: Pipeline) -> Survey:
     """
     if not dataset.cases:
         raise InputError("the dataset has no cases: nothing to train on")
-    shapes, values = [], set()
+    shapes, spacings, values = [], [], set()
     for case in track(dataset.cases, "Looking at the labels"):
-        shape, found = _look(case, pipeline)
+        grid, found = _look(case, pipeline)
+        shape = grid.shape
         shapes.append(shape)
+        spacings.append(tuple(grid.spacing))
         values |= found
         if len(shape) != len(shapes[0]):
             raise InputError(
@@ -60,7 +68,19 @@ def survey(dataset: Dataset, pipeline: Pipeline) -> Survey:
                 f"'{dataset.cases[0].name}' has {len(shapes[0])}: train on either alone"
             )
     channels = _channels(dataset.cases[0])
-    return Survey(tuple(shapes), channels, _label_names(dataset, values))
+    labels = _label_names(dataset, values)
+    return Survey(tuple(shapes), channels, labels, tuple(spacings))
+
+
+def spacing_spread(spacings: Sequence[Sequence[float]]) -> float:
+    """Return by how much spacings differ, as a fraction, along the axis where they do most.
+
+    Example:
+        >>> round(spacing_spread([(1.0, 1.0), (1.0, 1.2)]), 3)
+        0.2
+    """
+    rows = np.array(spacings)
+    return float((rows.max(axis=0) / rows.min(axis=0) - 1).max())
 
 
 def _channels(case: Case | CachedCase) -> int:
@@ -69,9 +89,9 @@ def _channels(case: Case | CachedCase) -> int:
     return read_image(case.images).channels
 
 
-def _look(case: Case | CachedCase, pipeline: Pipeline) -> tuple[tuple[int, ...], set[int]]:
+def _look(case: Case | CachedCase, pipeline: Pipeline) -> tuple[Grid, set[int]]:
     if isinstance(case, CachedCase):
-        return case.label.shape, set(case.values)
+        return Grid(case.label.shape, case.grids[-1].affine), set(case.values)
     if case.label is None:
         raise InputError(f"case '{case.name}' has no label: training needs one")
     label = read_label(case.label)
@@ -80,7 +100,7 @@ def _look(case: Case | CachedCase, pipeline: Pipeline) -> tuple[tuple[int, ...],
     if grids is None:
         fitted = Pipeline(tuple(step for step in pipeline.steps if step.fitted))
         _, grids = fitted.trace(read_image(case.images))
-    return grids[-1].shape, values
+    return grids[-1], values
 
 
 def _label_names(dataset: Dataset, values: set[int]) -> tuple[str, ...]:

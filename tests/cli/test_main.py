@@ -35,6 +35,7 @@ COMMANDS = [
     "demo",
     "preprocess",
     "preview",
+    "plan",
     "train",
     "sweep",
     "export",

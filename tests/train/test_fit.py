@@ -463,7 +463,7 @@ def test_label_beyond_the_classes_names_the_file_and_can_be_mended(tmp_path, fol
 
 
 def test_wrong_number_of_channels_is_said(tmp_path, dataset, split):
-    with pytest.raises(InputError, match="1 channels, but 3 are expected"):
+    with pytest.raises(InputError, match="1 channel, but 3 are expected"):
         fit(tiny.config(in_channels=3), dataset, split, tmp_path)
 
 

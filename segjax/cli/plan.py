@@ -1,0 +1,84 @@
+"""``segjax plan``: a look at the data becomes a configuration, with its reasons."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from segjax.cli.train import MODELS
+from segjax.errors import InputError
+
+if TYPE_CHECKING:
+    from segjax.train.config import TrainConfig
+
+_NONE = "(default: none)"
+_AUTO = "(default: from the data)"
+_AUTO_MEMORY = "(default: that of the GPU, or half of the computer's)"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Propose how to train on labelled images, and say why.
+
+    Reads spacings, sizes and labels of all cases and the intensities of up to 60; decides
+    spacing, network, patch, batch, normalisation, sampling and mirroring. What nothing in
+    the data decides is as segjax train would have it. The file is for segjax train --config,
+    to be changed at will.
+
+    Examples:
+        segjax plan brains
+        segjax plan brains --out plan.json
+        segjax train --data brains --config plan.json --out run
+        segjax plan patients --images flair.nii.gz t1.nii.gz --label lesions.nii.gz
+    """
+
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
+    """Folder of labelled images, or of subjects, whose files --images and --label name."""
+    out: Annotated[
+        Path | None, arg(aliases=["-o"], metavar="FILE.json", help_behavior_hint=_NONE)
+    ] = None
+    """File for the configuration."""
+    images: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_NONE)] = ()
+    """File of each channel in a subject's folder."""
+    label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
+    """Label map in a subject's folder."""
+    model: Annotated[
+        str | None, arg(metavar=f"{{{','.join(MODELS)}}}", help_behavior_hint=_AUTO)
+    ] = None
+    """Network, if it is decided already."""
+    memory: Annotated[float | None, arg(metavar="GB", help_behavior_hint=_AUTO_MEMORY)] = None
+    """Memory that a training may take."""
+    overwrite: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Replace the file if it exists."""
+
+    def __call__(self) -> None:
+        """Print facts and reasons, and write the configuration."""
+        from segjax.cli.console import print_facts, print_words
+        from segjax.data.cache import is_cache
+        from segjax.train.advice import advise
+        from segjax.workflow import find_data
+
+        if is_cache(self.data):
+            raise InputError(
+                f"{self.data}: its images are preprocessed already: plan on the ones it was made of"
+            )
+        dataset = find_data(self.data, images=self.images, label=self.label)
+        advice = advise(dataset, model=self.model, memory_gb=self.memory)
+        print_facts(advice.facts, title=f"Data {self.data}")
+        rows = [(reason.choice, reason.value, reason.why) for reason in advice.reasons]
+        print_words(["", "proposed", "because"], rows)
+        if self.out is not None:
+            _write(advice.config, self.out, overwrite=self.overwrite)
+            print_facts({"configuration": self.out})
+
+
+def _write(config: "TrainConfig", path: Path, *, overwrite: bool) -> None:
+    import json
+
+    import segjax
+    from segjax.files import atomic_path
+
+    text = json.dumps({"segjax": segjax.__version__, **config.to_json()}, indent=2)
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
