@@ -1,7 +1,8 @@
 """Train networks: losses, configurations, the step and the loop around it.
 
 Every public name of the modules below can be taken from this package, and loads its module, and
-with it JAX, on first use. The loop itself is ``segjax.train.fit.fit``.
+with it JAX, on first use. The loop itself is ``segjax.train.fit.fit``, many
+trainings are ``segjax.train.sweep.sweep``.
 
 Example:
     >>> import segjax
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from segjax.train.presets import Preset, preset
     from segjax.train.resident import ResidentLoader
     from segjax.train.step import TrainState, init_state, make_predict, make_train_step
+    from segjax.train.sweep import Execution, SweepConfig, SweepResult
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "checkpoints": ("Checkpoints", "load_variables"),
@@ -39,11 +41,13 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "optimizers": ("make_optimizer", "make_schedule"),
     "presets": ("Preset", "preset"),
     "step": ("TrainState", "init_state", "make_predict", "make_train_step"),
+    "sweep": ("Execution", "SweepConfig", "SweepResult"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Checkpoints",
+    "Execution",
     "FitResult",
     "Loading",
     "Loss",
@@ -51,6 +55,8 @@ __all__ = [
     "Preset",
     "ResidentLoader",
     "RunFinishedError",
+    "SweepConfig",
+    "SweepResult",
     "Term",
     "TrainConfig",
     "TrainState",
@@ -75,6 +81,7 @@ __all__ = [
     "read_config",
     "resident",
     "step",
+    "sweep",
     "tversky_loss",
     "write_config",
 ]

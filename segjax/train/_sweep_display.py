@@ -88,7 +88,8 @@ class SweepDisplay:
         left = self.seconds_left()
         told = "" if left is None else f"about {_duration(left)} left"
         if self._bar is not None:
-            self._bar.update(self._task, description=text, completed=len(self._results), left=told)
+            name, done = text.partition(":")[0], len(self._results)
+            self._bar.update(self._task, description=name, completed=done, left=told)
         elif always or time.monotonic() - self._shown >= _BETWEEN_LINES:
             self._shown = time.monotonic()
             count = f"{len(self._results)}/{len(self._members)} finished"

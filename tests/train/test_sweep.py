@@ -19,14 +19,21 @@ from segjax.data.datasets import Split, find_cases
 from segjax.data.phantom import write_dataset
 from segjax.errors import InputError
 from segjax.train import _member, _sweep_loop, resident
-from segjax.train._sweep_display import SweepDisplay
+from segjax.train._sweep_display import SweepDisplay, show_sweep
 from segjax.train._sweep_loop import make_batches
 from segjax.train.checkpoints import Checkpoints, load_variables
 from segjax.train.config import read_config
-from segjax.train.fit import RunFinishedError, fit
+from segjax.train.fit import Network, RunFinishedError, fit
 from segjax.train.losses import Loss
 from segjax.train.resident import ResidentLoader
-from segjax.train.sweep import Execution, MemberResult, SweepConfig, SweepResult, sweep
+from segjax.train.sweep import (
+    Execution,
+    MemberResult,
+    SweepConfig,
+    SweepResult,
+    _write_example,
+    sweep,
+)
 
 SCRIPT = Path(__file__).with_name("sweep_tiny.py")
 spec = importlib.util.spec_from_file_location("sweep_tiny", SCRIPT)
@@ -384,6 +391,24 @@ def test_time_left_counts_epochs_of_every_member_that_is_left(capsys):
     told = capsys.readouterr().err
     assert "k1-a0.5-s0: validation Dice 0.5000, test Dice –, 4 epochs" in told
     assert "1/4 finished, about 0:02:32 left" in told
+
+
+def test_terminal_gets_one_bar_that_tells_the_time_left(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    members = SweepConfig(tiny.config(epochs=10), (3,), (0.5,), (0, 1)).members
+    with show_sweep(members, {}) as display:
+        display.end(members[0], MemberResult(0.5, 1, 4, 12, 8.0, {}))
+    told = capsys.readouterr().err
+    assert "1/2" in told
+    assert "about 0:00:08 left" in told
+
+
+def test_example_whose_image_is_gone_is_left_out_with_a_warning(done, dataset, split, tmp_path):
+    case = next(case for case in dataset.cases if case.name in split.test)
+    moved = dataclasses.replace(case, images=(tmp_path / "gone.png",))
+    with pytest.warns(UserWarning, match="not made, for its image is gone"):
+        _write_example(tmp_path / "a.npz", moved, Network(done.best.config, 1), {})
+    assert not (tmp_path / "a.npz").exists()
 
 
 @pytest.mark.slow
