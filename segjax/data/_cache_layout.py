@@ -46,7 +46,7 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
 
 
 def is_cache(folder: str | Path) -> bool:
-    """Say whether a folder was made by ``segjax preprocess``, finished or not.
+    """Say whether a folder was made by ``segjax preprocess``, finished or not, damaged or not.
 
     Example:
         >>> is_cache("brains")
@@ -55,7 +55,18 @@ def is_cache(folder: str | Path) -> bool:
     try:
         return "segjax_cache" in read_json(Path(folder) / MANIFEST)
     except InputError:
+        return is_damaged(Path(folder))
+
+
+def is_damaged(folder: Path) -> bool:
+    """Say whether a folder has the cases of a cache, but a manifest that cannot be read."""
+    path = folder / MANIFEST
+    if not path.is_file() or not (folder / CASES).is_dir():
         return False
+    try:
+        return not read_json(path)
+    except InputError:
+        return True
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -66,7 +77,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     if not is_cache(folder):
         raise InputError(f"{folder}: was not made by segjax preprocess (no {MANIFEST})")
-    manifest = read_json(folder / MANIFEST)
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except InputError as error:
+        raise InputError(f"{error}; preprocess again, which mends it") from error
     if manifest["segjax_cache"] != FORMAT:
         raise InputError(
             f"{folder}: was made by another version of segjax (format "

@@ -46,7 +46,8 @@ class Run:
     def __init__(self, dataset: Dataset[Case], pipeline: Pipeline, out: Path, workers: int):
         self._dataset, self._requested, self._out, self._workers = dataset, pipeline, out, workers
         self._kept = kept_steps(pipeline)
-        self._before = layout.read_manifest(out) if layout.is_cache(out) else {}
+        whole = layout.is_cache(out) and not layout.is_damaged(out)
+        self._before = layout.read_manifest(out) if whole else {}
 
     def make(self, split: Split | None, refit: bool) -> list[Outcome]:
         """Make all cases; return what became of each, in the order of the dataset."""

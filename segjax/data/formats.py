@@ -236,7 +236,9 @@ def _finite(volume: Volume, path: PathLike) -> Volume:
         data = volume.data.astype(np.float32, copy=False)
     wrong = data.size - int(np.count_nonzero(np.isfinite(data)))
     if wrong:
-        raise InputError(f"{path}: {wrong:,} of {data.size:,} voxels are NaN or infinite; mend it")
+        raise InputError(
+            f"{path}: {wrong:,} of {data.size:,} voxels are NaN or infinite in float32; mend it"
+        )
     return volume.with_data(data)
 
 

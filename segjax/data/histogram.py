@@ -130,7 +130,8 @@ def standardize(
     landmarks = check_landmarks(landmarks)
     if len(landmarks) != data.shape[-1]:
         raise InputError(
-            f"landmarks of {len(landmarks)} channels do not fit an image of {data.shape[-1]}"
+            f"landmarks of {len(landmarks)} channels do not fit an image of shape {data.shape}, "
+            "whose last axis is that of the channels"
         )
     percentiles = landmark_percentiles(cutoff)
     result = np.empty(data.shape, np.float32)

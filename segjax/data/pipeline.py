@@ -143,7 +143,9 @@ class Pipeline:
             image = image.with_data(image.channels_last.astype(np.float32, copy=False))
         wrong = int(np.count_nonzero(~np.isfinite(image.data)))
         if wrong:
-            raise InputError(f"{wrong:,} voxels of the image are NaN or infinite; mend it first")
+            raise InputError(
+                f"{wrong:,} voxels of the image are NaN or infinite in float32; mend it first"
+            )
         grids = [spatial.grid(image)]
         for step in self.steps:
             image = step.apply(image)

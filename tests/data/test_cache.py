@@ -463,6 +463,19 @@ def test_cache_that_cannot_be_used_is_refused(change, message, heads, tmp_path):
         open_cache(out)
 
 
+def test_damaged_manifest_is_named_and_made_again_while_the_cases_stay(heads, tmp_path):
+    out = tmp_path / "cache"
+    preprocess(heads, PIPELINE, out, workers=1)
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("image.npy")}
+    (out / "manifest.json").write_text('{"segjax_cache": 1, ')
+    assert is_cache(out)
+    with pytest.raises(InputError, match=r"manifest\.json: cannot be read.*preprocess again"):
+        open_cache(out)
+    preprocess(heads, PIPELINE, out, workers=1)
+    assert len(open_cache(out).cases) == len(made)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("image.npy")} == made
+
+
 def test_manifest_that_lacks_something_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text('{"segjax_cache": 1}')
     with pytest.raises(InputError, match="'cases' is missing"):

@@ -227,7 +227,7 @@ def test_no_images_and_other_channels_are_refused():
         train_landmarks([])
     with pytest.raises(InputError, match="image 2 has 2 channels, the first 1"):
         train_landmarks([image(0), image(1, channels=2)])
-    with pytest.raises(InputError, match="landmarks of 2 channels do not fit an image of 1"):
+    with pytest.raises(InputError, match="landmarks of 2 channels do not fit an image of shape"):
         standardize(image(0).data, np.tile(np.arange(13.0), (2, 1)))
 
 
