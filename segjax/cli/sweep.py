@@ -123,9 +123,11 @@ class Sweep:
 
         grid = SweepConfig(plan.config, self.kernel, self.alpha, self.seed)
         execution = Execution(self.together, self.at_once, self.data_on_device)
-        trainings = f"{len(grid.members)}, {execution.members_at_once} at a time"
-        facts = {"trainings": f"{trainings} ({execution.way})", **describe_plan(plan)}
-        print_facts(facts, title=f"Sweep {out}")
+        number = f"{len(grid.members)}, {execution.members_at_once} at a time ({execution.way})"
+        varied = {"kernels": grid.kernels, "alphas": grid.alphas, "seeds": grid.seeds}
+        lists = {name: ", ".join(map(str, values)) for name, values in varied.items()}
+        shared = {n: fact for n, fact in describe_plan(plan).items() if n not in _VARIED}
+        print_facts({"trainings": number, **lists, **shared}, title=f"Sweep {out}")
         return sweep(grid, plan.dataset, plan.split, out, execution=execution)
 
     def _preset(self) -> "Preset | None":
@@ -164,6 +166,7 @@ class Sweep:
         print_facts({"results": sweep / "results.csv", **draw_sweep(sweep)}, title="Done")
 
 
+_VARIED = ("network", "loss")  # of which a plan describes only one
 _DEFAULTS: dict[str, Any] = {"model": _BASE, "loss": [{"name": "tversky"}], "patience": 5}
 
 
