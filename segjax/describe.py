@@ -249,12 +249,15 @@ def describe_model(path: Path) -> Facts:
         "patch": f"{_times(metadata.patch_size)}, overlap {metadata.overlap:g}, "
         f"{metadata.batch_size} at a time",
         "size": f"{path.stat().st_size / 1e6:.3g} MB",
-        "training": ", ".join(
-            f"{name} {value}"
-            for name, value in metadata.training.items()
-            if isinstance(value, str | int | float)
-        ),
+        "training": _training(metadata.training),
     }
+
+
+def _training(values: Mapping[str, Any]) -> str:
+    if "ensemble" in values:
+        return f"ensemble of {plural(len(values['ensemble']), 'network')}"
+    told = {name: value for name, value in values.items() if isinstance(value, str | int | float)}
+    return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
 def _shape(volume: Volume) -> str:

@@ -241,6 +241,8 @@ def test_export_merges_the_networks_of_folds(run, tmp_path, capsys):
         shutil.copy(run / "model.onnx", tmp_path / f"fold{fold}")
     assert main(["export", str(tmp_path), "--ensemble"]) == 0
     assert str(tmp_path / "model.onnx") in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "model.onnx")]) == 0
+    assert "ensemble of 2 networks" in capsys.readouterr().out
     assert main(["export", str(tmp_path), "--ensemble", "--opset", "19"]) == 1
     assert "belong to the export of each fold" in capsys.readouterr().err
 
