@@ -31,7 +31,7 @@ from pathlib import Path
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
-import numpy as np  # noqa: E402
+import numpy as np
 
 COUNTS = (10, 100, 1000)
 SIZE, PATCH, BATCH = 96, 64, 4

@@ -142,11 +142,22 @@ class Train:
     config: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
     """Settings as in a run's config.json, or some of them; options here win."""
 
+    hosts: Annotated[
+        Literal["auto"] | int | None, arg(metavar="{auto}|N", help_behavior_hint="(default: one)")
+    ] = None
+    """Machines that train together, each with this command; auto asks Slurm or
+    Kubernetes, else --host-index and --host-address say the rest."""
+    host_index: Annotated[int | None, arg(metavar="N", help_behavior_hint=_NONE)] = None
+    """Which of the machines this is, from 0; it writes the run."""
+    host_address: Annotated[str | None, arg(metavar="HOST:PORT", help_behavior_hint=_NONE)] = None
+    """Where machine 0 can be reached, with any free port."""
+
     def __call__(self) -> None:
         """Train, export and report; print the plan before and the result after."""
         from segjax.train.devices import keep_freed_memory
 
         keep_freed_memory()
+        self._connect()
         from segjax import workflow
         from segjax.data.datasets import read_split
 
@@ -167,22 +178,41 @@ class Train:
         from segjax import workflow
         from segjax.cli.console import print_facts
         from segjax.describe import describe_plan
+        from segjax.train.devices import is_first_host
 
-        print_facts(describe_plan(plan), title=f"Training {run}")
+        if is_first_host():
+            print_facts(describe_plan(plan), title=f"Training {run}")
         result = workflow.train(plan, run, workers=self.workers, data_on_device=self.data_on_device)
+        if not is_first_host():
+            return
         written = workflow.finish(run, plan.validation_cases)
         print_facts({"best Dice": _best(result), **written}, title="Done")
 
     def _cross_validate(self, plans: Sequence["Plan"]) -> None:
         """Train the folds that are wanted, and show what all came to that are there."""
         from segjax.cli.console import print_facts, print_folds
+        from segjax.train.devices import is_first_host
         from segjax.train.folds import fold_folder, read_folds, write_folds
 
         for fold in self._wanted(len(plans)):
             self._train(plans[fold], fold_folder(self.out, fold))
+        if not is_first_host():
+            return
         scores = read_folds(self.out, len(plans))
         print_folds(scores)
         print_facts({"folds": write_folds(scores, self.out)})
+
+    def _connect(self) -> None:
+        """Meet the other machines, where there are some."""
+        from segjax.train.devices import connect_hosts
+
+        if self.hosts is None:
+            if self.host_index is not None or self.host_address is not None:
+                raise InputError("--host-index and --host-address need the number of --hosts")
+        elif self.hosts == "auto":
+            connect_hosts()
+        else:
+            connect_hosts(self.host_address, hosts=self.hosts, index=self.host_index)
 
     def _wanted(self, folds: int) -> Sequence[int]:
         if self.fold == "all":

@@ -81,6 +81,8 @@ class SweepConfig:
         if not re.search(_KERNEL, self.base.model):
             raise InputError(f"model {self.base.model} has no kernel size to vary: take unet2d-k3")
         with_alpha(self.base.loss, 0.5)
+        if self.base.init is not None:
+            raise InputError("init: members of a sweep start from their own seeds; leave it out")
 
     @property
     def members(self) -> tuple[Member, ...]:

@@ -10,6 +10,7 @@ import pytest
 from segjax import workflow
 from segjax.cli import main
 from segjax.data.phantom import write_dataset
+from segjax.train import devices
 
 METRICS = "run,epoch,split,case,label,metric,value\n"
 
@@ -108,3 +109,39 @@ def test_source_of_the_weights_reaches_the_configuration(data, tmp_path, trained
 def test_weights_that_cannot_be_taken_are_refused(data, tmp_path, options, message, capsys):
     assert cross_validate(data, tmp_path / "run", *options) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--host-index", "1"], "need the number of --hosts"),
+        (["--hosts", "2", "--host-index", "1"], "give address, number of hosts and index"),
+    ],
+)
+def test_half_of_what_hosts_need_is_refused(options, message, data, tmp_path, capsys):
+    assert cross_validate(data, tmp_path / "run", *options) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--hosts", "auto"], ((), {})),
+        (
+            ["--hosts", "2", "--host-index", "1", "--host-address", "node7:8476"],
+            (("node7:8476",), {"hosts": 2, "index": 1}),
+        ),
+    ],
+)
+def test_other_hosts_than_the_first_train_and_say_nothing(
+    options, expected, data, tmp_path, trained, monkeypatch, capsys
+):
+    met = []
+    monkeypatch.setattr(devices, "connect_hosts", lambda *a, **k: met.append((a, k)))
+    monkeypatch.setattr(devices, "is_first_host", lambda: False)
+    assert cross_validate(data, tmp_path, "--folds", "3", *options) == 0
+    assert met == [expected]
+    assert len(trained) == 3
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "folds.csv").exists()

@@ -22,7 +22,7 @@ from segjax.train import _member, _sweep_loop, resident
 from segjax.train._sweep_display import SweepDisplay, show_sweep
 from segjax.train._sweep_loop import make_batches
 from segjax.train.checkpoints import Checkpoints, load_variables
-from segjax.train.config import read_config
+from segjax.train.config import InitConfig, read_config
 from segjax.train.fit import Network, RunFinishedError, fit
 from segjax.train.losses import Loss
 from segjax.train.resident import ResidentLoader
@@ -140,6 +140,7 @@ def test_grid_holds_every_combination_once():
         ({"seeds": (1, 1)}, "each once"),
         ({"alphas": (0.5, 1.5)}, "alpha 1.5 is out of range"),
         ({"base": tiny.config(model="mpunet++")}, "no kernel size to vary"),
+        ({"base": tiny.config(init=InitConfig("other.onnx"))}, "init: members of a sweep"),
         ({"base": tiny.config(loss=Loss())}, "no Tversky term"),
     ],
 )
