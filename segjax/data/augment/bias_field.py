@@ -7,10 +7,11 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Integer, Num
+from jaxtyping import Float, Float32, Int, Num
 
 from segjax.data.augment._arrays import matmul
 from segjax.data.augment.transform import (
+    IntensityTransform,
     Parameters,
     check_bounds,
     check_probability,
@@ -21,7 +22,7 @@ from segjax.errors import InputError
 
 
 @dataclass(frozen=True)
-class BiasField:
+class BiasField(IntensityTransform):
     """Multiply the image by a smooth field: the exponential of a random polynomial.
 
     The field is exp(Σ c_ijk·xⁱ·yʲ·zᵏ) over all i + j + k ≤ order; x, y and z run from -1 at the
@@ -75,12 +76,6 @@ class BiasField:
         """Multiply the image by the field."""
         polynomial = _polynomial(parameters["coefficients"], self.order, image.shape[:-1], xp)
         return image * xp.exp(polynomial)[..., None]
-
-    def apply_label(
-        self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
-    ) -> Integer[Any, "*spatial"]:
-        """Return the label map as it is."""
-        return label
 
 
 @cache

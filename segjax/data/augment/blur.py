@@ -5,11 +5,12 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int, Integer, Num
+from jaxtyping import Float, Int, Num
 
 from segjax.data.augment._arrays import as_float
 from segjax.data.augment._axes import multiply_lines
 from segjax.data.augment.transform import (
+    IntensityTransform,
     Parameters,
     check_pairs,
     check_probability,
@@ -24,7 +25,7 @@ _BLOCK = 16  # rows of a filter's matrix that NumPy multiplies at a time
 
 
 @dataclass(frozen=True)
-class Blur:
+class Blur(IntensityTransform):
     """Convolve the image with a Gaussian.
 
     The kernel of each axis ends at 4 standard deviations; behind its borders the image goes on
@@ -85,12 +86,6 @@ class Blur:
             blurred = _multiplied(lines, kernel) if xp is np else _shifted(lines, kernel, xp)
             image = blurred.reshape(image.shape)
         return image
-
-    def apply_label(
-        self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
-    ) -> Integer[Any, "*spatial"]:
-        """Return the label map as it is."""
-        return label
 
 
 def _radius(std: Float[Any, ""]) -> Float[Any, ""]:

@@ -5,10 +5,11 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Integer, Num
+from jaxtyping import Float, Num
 
 from segjax.data.augment._arrays import as_float
 from segjax.data.augment.transform import (
+    IntensityTransform,
     Parameters,
     check_bounds,
     check_probability,
@@ -18,7 +19,7 @@ from segjax.data.augment.transform import (
 
 
 @dataclass(frozen=True)
-class Gamma:
+class Gamma(IntensityTransform):
     """Raise intensities to a power: sign(image)·|image|^γ, with log γ uniform.
 
     Args:
@@ -62,9 +63,3 @@ class Gamma:
         """Raise to the power, keeping signs."""
         image = as_float(image, xp)
         return xp.sign(image) * xp.abs(image) ** parameters["gamma"]
-
-    def apply_label(
-        self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
-    ) -> Integer[Any, "*spatial"]:
-        """Return the label map as it is."""
-        return label

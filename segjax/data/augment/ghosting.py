@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer, Num
+from jaxtyping import Bool, Float, Num
 
 from segjax.data.augment._arrays import as_float
 from segjax.data.augment._axes import (
@@ -17,6 +17,7 @@ from segjax.data.augment._axes import (
     visited_axes,
 )
 from segjax.data.augment.transform import (
+    IntensityTransform,
     Parameters,
     check_bounds,
     check_probability,
@@ -27,7 +28,7 @@ from segjax.errors import InputError
 
 
 @dataclass(frozen=True)
-class Ghosting:
+class Ghosting(IntensityTransform):
     """Weaken every n-th plane of k-space along one axis, which repeats the image n times.
 
     The planes are multiplied by 1 - intensity, except for those at the centre. As the other axes
@@ -104,12 +105,6 @@ class Ghosting:
             response = half_response(1 - weakened * xp.asarray(parameters["intensity"], np.float32))
             image = filtered([image], [response], axis, xp)
         return image
-
-    def apply_label(
-        self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
-    ) -> Integer[Any, "*spatial"]:
-        """Return the label map as it is."""
-        return label
 
 
 def _planes(parameters: Parameters, size: int, xp: ModuleType) -> Bool[Any, " size"]:

@@ -5,10 +5,11 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
 from segjax.data.augment._random_bits import draw_seed, normal
 from segjax.data.augment.transform import (
+    IntensityTransform,
     Parameters,
     check_bounds,
     check_probability,
@@ -18,7 +19,7 @@ from segjax.data.augment.transform import (
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(IntensityTransform):
     """Add Gaussian noise: image + μ + σ·n, with n ~ N(0, 1) in every voxel and channel.
 
     Args:
@@ -67,9 +68,3 @@ class Noise:
         """Add the noise."""
         noise = normal(parameters["seed"], image.shape, xp)
         return xp.add(image, noise * parameters["std"] + parameters["mean"])
-
-    def apply_label(
-        self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
-    ) -> Integer[Any, "*spatial"]:
-        """Return the label map as it is."""
-        return label

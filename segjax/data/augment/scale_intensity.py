@@ -5,9 +5,10 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
 from segjax.data.augment.transform import (
+    IntensityTransform,
     Parameters,
     check_bounds,
     check_probability,
@@ -17,7 +18,7 @@ from segjax.data.augment.transform import (
 
 
 @dataclass(frozen=True)
-class ScaleIntensity:
+class ScaleIntensity(IntensityTransform):
     """Multiply every channel by a factor and add a shift: a·image + b.
 
     Args:
@@ -64,9 +65,3 @@ class ScaleIntensity:
     ) -> Float[Any, "*spatial channel"]:
         """Multiply and shift."""
         return xp.add(image * parameters["factor"], parameters["shift"])
-
-    def apply_label(
-        self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
-    ) -> Integer[Any, "*spatial"]:
-        """Return the label map as it is."""
-        return label

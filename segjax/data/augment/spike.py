@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Float, Int, Integer, Num
+from jaxtyping import Float, Int, Num
 
 from segjax.data.augment._arrays import as_float, matmul
 from segjax.data.augment._axes import along, check_whole
 from segjax.data.augment.transform import (
+    IntensityTransform,
     Parameters,
     check_bounds,
     check_probability,
@@ -20,7 +21,7 @@ from segjax.data.augment.transform import (
 
 
 @dataclass(frozen=True)
-class Spike:
+class Spike(IntensityTransform):
     """Add to single points of k-space a multiple of the greatest magnitude found there.
 
     The real part of a point's inverse Fourier transform is a plane wave: it is added to the
@@ -87,12 +88,6 @@ class Spike:
         places = _places(parameters["positions"], spatial, xp)
         heights = [_heights(image[..., c], places, parameters, xp) for c in range(channels)]
         return image + _waves(places, xp.stack(heights, axis=-1), spatial, xp).astype(image.dtype)
-
-    def apply_label(
-        self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
-    ) -> Integer[Any, "*spatial"]:
-        """Return the label map as it is."""
-        return label
 
 
 def _places(

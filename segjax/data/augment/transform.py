@@ -60,6 +60,16 @@ class Transform(Protocol):
         ...
 
 
+class IntensityTransform:
+    """A transform that moves nothing, so that label maps stay as they are."""
+
+    def apply_label(
+        self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
+    ) -> Integer[Any, "*spatial"]:
+        """Return the label map as it is."""
+        return label
+
+
 class SpatialTransform(ABC):
     """A transform that moves voxels: several in a row are one deformation, one interpolation."""
 
