@@ -85,7 +85,8 @@ class Preprocess:
             workflow.write_niftis(open_cache(self.out))
         _print_outcomes(done.outcomes)
         labelled = sum(case.label is not None for case in dataset.cases)
-        facts = {"labels": f"of {plural(labelled, 'case')}"} | _summary(done)
+        labels = f"of {plural(labelled, 'case')}" if labelled else "none, so not to train on"
+        facts = {"labels": labels} | _summary(done)
         print_facts({**facts, **done.written}, title="Done")
         workflow.check_outcomes(done.outcomes, self.out)
 
