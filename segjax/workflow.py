@@ -136,6 +136,9 @@ def preprocess(
 
     Raises:
         InputError: As :func:`segjax.data.cache.preprocess`.
+
+    Warns:
+        UserWarning: Cases have different numbers of channels; or there can be no figures.
     """
     from segjax.data import cache
 
@@ -145,11 +148,26 @@ def preprocess(
     seconds = time.perf_counter() - start
     written = {"cases": out / "cases", "report": _write_outcomes(outcomes, out / "report.csv")}
     try:
-        written |= _draw(open_cache(out), out / "figures")
+        made = open_cache(out)
+        _warn_of_channels(made)
+        written |= _draw(made, out / "figures")
     except InputError as error:  # the cases are worth having all the same
         warnings.warn(f"no figures: {error}", stacklevel=2)
     early = sum(file.stat().st_size for file in (out / "early").rglob("*")) / 1e6
     return Preprocessed(outcomes, seconds, early, written)
+
+
+def _warn_of_channels(cache: Cache) -> None:
+    """Name a case of each number of channels, where they are not all alike."""
+    examples: dict[int, str] = {}
+    for case in cache.cases:
+        examples.setdefault(case.image.shape[-1], case.name)
+    if len(examples) > 1:
+        found = ", ".join(f"'{name}' has {count}" for count, name in sorted(examples.items()))
+        warnings.warn(
+            f"cases have different numbers of channels ({found}); no network takes both",
+            stacklevel=3,
+        )
 
 
 def _write_outcomes(outcomes: Sequence[Outcome], path: Path) -> Path:

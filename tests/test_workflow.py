@@ -195,6 +195,16 @@ def test_preprocessing_leaves_a_report_and_figures(data, cache):
     assert all(path.exists() for path in again.written.values())
 
 
+def test_cases_of_different_channels_are_named(data, tmp_path):
+    image = read_volume(data / "images" / "ms_000.nii.gz")
+    (tmp_path / "in").mkdir()
+    for name, channels in (("one", 1), ("two", 2)):
+        stacked = np.stack([image.data] * channels, axis=-1)
+        write_volume(image.with_data(stacked), tmp_path / "in" / f"{name}.nii.gz")
+    with pytest.warns(UserWarning, match=r"\('one' has 1, 'two' has 2\); no network takes both"):
+        workflow.preprocess(find_data(tmp_path / "in"), PIPELINE, tmp_path / "cache", workers=1)
+
+
 def test_failed_cases_are_counted_and_the_first_is_explained(tmp_path):
     good, bad = Outcome("a", "made"), Outcome("b", "failed", error="b.nii: broken")
     workflow.check_outcomes([good, good], tmp_path)
