@@ -225,8 +225,8 @@ class Train:
         from segjax.data.folds import Folding
 
         if self.folds is not None:
-            if self.split is not None or self.validation is not None:
-                raise InputError("--folds makes splits: leave out --split and --validation")
+            if self.split is not None or self.validation is not None or self.test:
+                raise InputError("--folds makes splits: leave out --split, --validation and --test")
             return Folding(self.folds, self.group_by, self.neighbours)
         if self.fold != "all" or self.group_by is not None or self.neighbours is not None:
             raise InputError("--fold, --group-by and --neighbours need the number of --folds")

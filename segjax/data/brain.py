@@ -53,8 +53,8 @@ def extract_brain(
     check, and 0.87 to 0.98 for the balloon alone: it is too small where sulci and ventricles are
     wide, above all in T1. On ten phantoms with skull and scalp it is 0.92 (T1) to 0.95 (FLAIR),
     with 98 % of the tissue inside: it is a little too large. Its constants were chosen on these
-    patients and on six of the phantoms. No real head with skull and a reference was at hand: look
-    at the masks, above all at orbits and skull base.
+    patients, on six of the phantoms, and by eye on one real FLAIR. No real head with skull and a
+    reference was at hand: look at the masks, above all at orbits and skull base.
 
     Args:
         image: Image of rank 3 (the ways but "classical" and "hd-bet" take rank 2 too), of any

@@ -1,7 +1,5 @@
 """The preprocessing of the two studies, by name."""
 
-from collections.abc import Callable
-
 from segjax.data.pipeline import (
     BiasFieldCorrection,
     BrainExtraction,
@@ -17,6 +15,28 @@ from segjax.data.pipeline import (
 from segjax.errors import InputError
 
 __all__ = ["names", "preset"]
+
+_PRESETS = {
+    "ms-7t": Pipeline(
+        (
+            Reorient("RAS"),
+            BiasFieldCorrection(),
+            BrainExtraction("classical"),
+            MinMax(),
+            Resample((1.0, 1.0, 1.0)),
+        )
+    ),
+    "ms-7t-released": Pipeline(
+        (
+            Reorient("RAS"),
+            Resample((1.0, 1.0, 1.0)),
+            CropOrPad((192, 192, 224)),
+            HistogramStandardization(),
+            ZScore("above-mean"),
+        )
+    ),
+    "meningioma-2d": Pipeline((HistogramStandardization(), ZScore(), Rescale(-1.0, 1.0))),
+}
 
 
 def names() -> tuple[str, ...]:
@@ -73,7 +93,7 @@ def preset(name: str, *, brain: str | None = None) -> Pipeline:
     """
     if name not in _PRESETS:
         raise InputError(f"no preset is named '{name}': choose {', '.join(_PRESETS)}")
-    pipeline = _PRESETS[name]()
+    pipeline = _PRESETS[name]
     return pipeline if brain is None else _with_brain(pipeline, name, brain)
 
 
@@ -83,38 +103,3 @@ def _with_brain(pipeline: Pipeline, name: str, brain: str) -> Pipeline:
         raise InputError(f"preset '{name}' extracts no brain: leave {brain!r} out")
     pairs = zip(pipeline.steps, extracts, strict=True)
     return Pipeline(tuple(BrainExtraction(brain) if chosen else step for step, chosen in pairs))
-
-
-def _ms_7t() -> Pipeline:
-    return Pipeline(
-        (
-            Reorient("RAS"),
-            BiasFieldCorrection(),
-            BrainExtraction("classical"),
-            MinMax(),
-            Resample((1.0, 1.0, 1.0)),
-        )
-    )
-
-
-def _ms_7t_released() -> Pipeline:
-    return Pipeline(
-        (
-            Reorient("RAS"),
-            Resample((1.0, 1.0, 1.0)),
-            CropOrPad((192, 192, 224)),
-            HistogramStandardization(),
-            ZScore("above-mean"),
-        )
-    )
-
-
-def _meningioma_2d() -> Pipeline:
-    return Pipeline((HistogramStandardization(), ZScore(), Rescale(-1.0, 1.0)))
-
-
-_PRESETS: dict[str, Callable[[], Pipeline]] = {
-    "ms-7t": _ms_7t,
-    "ms-7t-released": _ms_7t_released,
-    "meningioma-2d": _meningioma_2d,
-}

@@ -32,12 +32,12 @@ from segjax.train.devices import (
 from segjax.train.display import Display, show_training
 from segjax.train.failure import save_failed_batch
 from segjax.train.metrics import METRICS_FILE, MetricsFile, Row
+from segjax.train.optimizers import make_optimizer
 from segjax.train.resident import ResidentLoader
 from segjax.train.run import check_run, owned, write_run
 from segjax.train.step import (
     TrainState,
     init_state,
-    make_optimizer,
     make_predict,
     make_train_step,
 )

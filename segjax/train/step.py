@@ -14,9 +14,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from segjax.errors import InputError
 from segjax.train.config import Activation, ComputeDtype
 from segjax.train.losses import Loss
-from segjax.train.optimizers import make_optimizer
 
-__all__ = ["TrainState", "init_state", "make_optimizer", "make_predict", "make_train_step"]
+__all__ = ["TrainState", "init_state", "make_predict", "make_train_step"]
 
 Images = Float[Any, "batch *spatial channel"]
 Labels = Int[Any, "batch *spatial"]

@@ -73,7 +73,8 @@ def test_single_folds_add_up_to_the_same(data, tmp_path, trained, capsys):
         (["--folds", "9"], "9 folds of 6 cases"),
         (["--folds", "2", "--group-by", "x"], "'x' finds nothing"),
         (["--folds", "2", "--split", "split.json"], "leave out --split"),
-        (["--folds", "2", "--validation", "0.3"], "and --validation"),
+        (["--folds", "2", "--test", "0.2"], "leave out --split, --validation and --test"),
+        (["--folds", "2", "--validation", "0.3"], "--validation and --test"),
     ],
 )
 def test_folds_that_cannot_be_are_refused(data, tmp_path, trained, options, message, capsys):

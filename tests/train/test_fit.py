@@ -39,32 +39,13 @@ spec = importlib.util.spec_from_file_location("tiny", SCRIPT)
 tiny = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny)
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 @pytest.fixture(autouse=True)
 def _tiny_networks(monkeypatch):
     monkeypatch.setattr(models, "create", tiny.create)
     monkeypatch.setattr(models, "names", tiny.names)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """Let all trainings share what was compiled."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _compile_once(cache):
-    options = {
-        "jax_compilation_cache_dir": str(cache),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,8 @@ spec = importlib.util.spec_from_file_location("sweep_tiny", SCRIPT)
 tiny = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny)
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny_networks():
@@ -47,22 +49,6 @@ def _tiny_networks():
         patch.setattr(models, "create", tiny.create)
         patch.setattr(models, "names", tiny.names)
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_once(tmp_path_factory):
-    """Let all sweeps share what was compiled."""
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,16 @@ from segjax.errors import InputError
 from segjax.train.checkpoints import Checkpoints, load_variables
 from segjax.train.config import InitConfig, OptimizerConfig, TrainConfig, read_config, write_config
 from segjax.train.fit import fit
-from segjax.train.step import init_state, make_optimizer
+from segjax.train.optimizers import make_optimizer
+from segjax.train.step import init_state
 from segjax.train.transfer import freeze, load_source, recorded, warm_start
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")
 spec = importlib.util.spec_from_file_location("tiny", SCRIPT)
 tiny = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny)
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 OPTIMIZER = optax.sgd(0.1)
 
@@ -31,21 +34,6 @@ OPTIMIZER = optax.sgd(0.1)
 def _tiny_networks(monkeypatch):
     monkeypatch.setattr(models, "create", tiny.create)
     monkeypatch.setattr(models, "names", tiny.names)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_once(tmp_path_factory):
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 def state_of(config, seed=1, ema=None):

@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Integer, Num
+from jaxtyping import Bool, Float, Float32, Num
 
 from segjax.data.augment._arrays import as_float
 from segjax.data.augment._axes import filtered, half_response
@@ -13,6 +13,7 @@ from segjax.data.augment._deformation import Deformation
 from segjax.data.augment._sampling import warp
 from segjax.data.augment.affine import rotation_matrix
 from segjax.data.augment.transform import (
+    IntensityTransform,
     Parameters,
     check_bounds,
     check_probability,
@@ -26,7 +27,7 @@ _JITTER = 0.3  # greatest shift of a movement's time, over the time between move
 
 
 @dataclass(frozen=True)
-class Motion:
+class Motion(IntensityTransform):
     """Compose the k-space of a patient who moves while it is read.
 
     K-space is read plane by plane along the last spatial axis, and meanwhile the patient moves
@@ -120,12 +121,6 @@ class Motion:
         shares = _sources(parameters["times"], image.shape[axis], xp)
         responses = [half_response(share.astype(np.float32)) for share in shares]
         return filtered([image, *moved], responses, axis, xp)
-
-    def apply_label(
-        self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
-    ) -> Integer[Any, "*spatial"]:
-        """Return the label map as it is: the centre of k-space has not moved."""
-        return label
 
 
 def motion_matrices(
