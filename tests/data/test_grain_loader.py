@@ -182,7 +182,7 @@ def test_impossible_requests_are_refused(steps, workers, depth, message):
 
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
 import numpy as np
 from segjax.data.loader import prefetch
 
@@ -192,6 +192,7 @@ class Slow:
         return (np.array([os.getpid()]),)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs are born deaf to it
     batches = prefetch(Slow(), range(10**6), workers=2)
     print(*{int(next(batches)[0][0]) for _ in range(4)}, flush=True)
     for _ in batches:
@@ -216,7 +217,7 @@ def test_no_worker_outlives_its_program(tmp_path, by):
     assert len(pids) == 2
     send = os.killpg if by == signal.SIGINT else os.kill
     send(process.pid, by)
-    error = process.communicate()[1]
+    error = process.communicate(timeout=60)[1]
     patience = time.monotonic() + 10
     while any(map(alive, pids)) and time.monotonic() < patience:
         time.sleep(0.05)
