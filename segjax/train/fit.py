@@ -9,6 +9,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from segjax.train.transfer import freeze, warm_start
 from segjax.train.validate import Scores, mean_dice, validate_case, window_batch
 
 _AHEAD = 2  # steps that may be under way before the host waits for the oldest of them
+_VALIDATIONS = 2  # cases at a time: one in the network while another's mask is measured
 
 
 @dataclass(frozen=True)
@@ -427,14 +429,20 @@ class _Loop:
         variables = self._devices.local(state.variables)
         hosts, names = jax.process_count(), self._config.labels[1:]
         table = np.zeros((len(self._validation), len(names)))
-        for index in range(jax.process_index(), len(table), hosts):
+        mine = range(jax.process_index(), len(table), hosts)
+
+        def measure(index: int) -> list[float]:
             dice = validate_case(
                 with_maps(self._validation[index]),
                 lambda patches: self._network.predict(variables, patches),
                 self._config,
                 batch_size=self._window_batch,
             )
-            table[index] = [dice[name] for name in names]
+            return [dice[name] for name in names]
+
+        with ThreadPoolExecutor(_VALIDATIONS) as pool:
+            for index, row in zip(mine, pool.map(measure, mine), strict=True):
+                table[index] = row
         table = gather_floats(table).sum(axis=0) if hosts > 1 else table
         rows = zip(self._validation, table.tolist(), strict=True)
         return {case.name: dict(zip(names, row, strict=True)) for case, row in rows}
