@@ -12,6 +12,7 @@ from segjax.data.loader import TrainingCase
 from segjax.errors import InputError
 from segjax.progress import track
 from segjax.train.config import TrainConfig
+from segjax.words import plural
 
 __all__ = ["AnyDataset", "Chosen", "Loaded", "choose_cases", "load_cases", "read_case", "with_maps"]
 
@@ -94,7 +95,7 @@ def read_case(config: TrainConfig, case: Case | CachedCase) -> TrainingCase:
     *shape, channels = case.image.shape
     if tuple(shape) != case.label.shape or channels != config.in_channels:
         raise InputError(
-            f"case '{case.name}' has {channels} channels of shape {tuple(shape)} and a label of "
+            f"case '{case.name}' has {plural(channels, 'channel')} of shape {tuple(shape)} and a label of "
             f"shape {case.label.shape}; {config.in_channels} of one shape are expected"
         )
     if wrong := [value for value in case.values if value >= config.classes]:

@@ -1,0 +1,228 @@
+"""Train both studies' networks on public data by `segjax` commands; Dice of cases never seen.
+
+    python benchmarks/studies.py --data DATA --out FOLDER [--only TEXT ...] [--json results.json]
+
+DATA holds `meningioma2d/`, `hippocampus/` and `ms_lesions/`. Each training is one command, goes on
+where it was stopped, and is done once in FOLDER; the same call again only collects. Unless its
+name says "patience", nothing is validated before the last epoch, and the last network is measured:
+the cases that its Dice is of have chosen nothing. Dice is of whole images, on their own grid.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+
+SEGJAX = (sys.executable, "-c", "from segjax.cli import main; raise SystemExit(main())")
+STUDY_2D = [
+    {"step": "histogram-standardization", "landmarks": [], "cutoff": [0.01, 0.99]},
+    {"step": "z-score"},
+    {"step": "rescale", "low": -1.0, "high": 1.0},
+]
+RANDOM_SPLIT = ("--validation", str(120 / 602))
+BLOCKS = ("--folds", "5", "--neighbours", "20")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A call of `segjax train`."""
+
+    data: str
+    options: tuple[str, ...]
+    settings: dict
+    images: tuple[str, ...] = ()  # of subject folders: one file for each channel
+    split: dict = field(default_factory=dict)
+
+
+def meningioma(size, epochs, *options, patience=False):
+    """Return a training of the meningioma study, kernel 3 and α 0.5, on slices of size × size."""
+    spacing = [512 / size, 512 / size, 1.0]
+    steps = [*STUDY_2D, {"step": "resample", "spacing": spacing}]
+    settings = {"pipeline": steps, "patch_size": [size, size], "epochs": epochs}
+    if not patience:
+        cycle = {"learning_rate": 5e-3, "schedule": "one-cycle"}
+        settings |= {"patience": None, "validate_every": epochs, "optimizer": cycle}
+    preset = ("--preset", "meningioma-2d", "--model", "unet2d-k3")
+    return Training("meningioma2d", (*preset, *options), settings)
+
+
+def hippocampus(model, epochs, rate, *options, folds="all", **settings):
+    optimizer = {"learning_rate": rate, **settings.pop("optimizer", {})}
+    settings = {"dropout": 0.0, "optimizer": optimizer} | settings
+    settings |= {"epochs": epochs, "validate_every": epochs}
+    chosen = ("--model", model, "--folds", "5", "--fold", folds)
+    return Training("hippocampus", (*chosen, *options), settings)
+
+
+def ms(train, test, *images):
+    """Return a training of MPU-Net++ on one patient; the other one is segmented afterwards."""
+    return Training(
+        "ms_lesions",
+        ("--preset", "ms-7t", "--brain", "zero-background"),
+        {"epochs": 50, "patches_per_case": 16, "validate_every": 50},
+        tuple(f"{image}.nii.gz" for image in images),
+        {"train": [train], "validation": [], "test": [test]},
+    )
+
+
+TRAININGS = {
+    **{
+        f"meningioma 256 random split seed {seed}": meningioma(
+            256, 60, *RANDOM_SPLIT, "--seed", str(seed)
+        )
+        for seed in range(3)
+    },
+    "meningioma 128 random split patience 5": meningioma(128, 100, *RANDOM_SPLIT, patience=True),
+    "meningioma 128 5 random folds": meningioma(128, 40, "--folds", "5"),
+    "meningioma 128 5 folds of neighbours": meningioma(128, 40, *BLOCKS),
+    "hippocampus mpunet++ 5 folds": hippocampus("mpunet++", 30, 1.2e-2),
+    "hippocampus unet3d 5 folds": hippocampus("unet3d", 40, 2e-3),
+    **{
+        f"ms {train} to {test}, {' + '.join(images)}": ms(train, test, *images)
+        for images in (("flair",), ("flair", "t1", "t2"))
+        for train, test in (("patient07", "patient19"), ("patient19", "patient07"))
+    },
+}
+
+
+def main():
+    options = arguments()
+    results = {"machine": machine(), "trainings": {}}
+    for name, training in TRAININGS.items():
+        if options.only and not any(text in name for text in options.only):
+            continue
+        folder = options.out / name.replace(" ", "-").replace(",", "")
+        results["trainings"][name] = run(training, options.data, folder)
+        print_row(name, results["trainings"][name])
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("SEGJAX_DATA"))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs, kept")
+    parser.add_argument("--only", nargs="+", default=(), help="parts of names of trainings")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def run(training, data, folder):
+    """Train, unless that is done, and collect."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = data / training.data
+    if training.images:
+        source = with_links(source, training.images, folder / "data")
+    settings = folder / "settings.json"
+    settings.write_text(json.dumps(training.settings, indent=2) + "\n", encoding="utf-8")
+    options = [*training.options, "--config", str(settings)]
+    if training.split:
+        (folder / "split.json").write_text(json.dumps(training.split), encoding="utf-8")
+        options += ["--split", str(folder / "split.json")]
+    out = folder / "run"
+    segjax("train", "--data", source, "--out", out, *options)
+    rows = measured(source, folder, training.split) if training.split else validated(out)
+    runs = sorted(out.glob("fold?")) or [out]
+    return {
+        "command": shlex.join(["segjax", "train", "--data", training.data, *training.options]),
+        "settings": training.settings,
+        "minutes": [round(seconds(each) / 60, 1) for each in runs],
+        **summary(rows),
+    }
+
+
+def with_links(subjects, images, folder):
+    """Lay out folders of subjects as a data folder with one file for each channel."""
+    for subject in sorted(path for path in subjects.iterdir() if path.is_dir()):
+        for channel, image in enumerate(images):
+            link(folder / "images" / f"{subject.name}_{channel:04}.nii.gz", subject / image)
+        link(folder / "labels" / f"{subject.name}.nii.gz", subject / "lesions.nii.gz")
+    return folder
+
+
+def link(path, target):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_symlink():
+        path.symlink_to(target.resolve())
+
+
+def segjax(*arguments):
+    subprocess.run([*SEGJAX, *map(str, arguments)], check=True, stdout=sys.stderr)
+
+
+def measured(source, folder, split):
+    """Segment the test cases with the exported network and compare them with their labels."""
+    table = folder / "test.csv"
+    for case in split["test"]:
+        images = sorted((source / "images").glob(f"{case}_*"))
+        inputs = folder / "inputs"
+        for image in images:
+            link(inputs / image.name, image)
+    segjax("predict", folder / "run/model.onnx", inputs, "-o", folder / "masks", "--skip-existing")
+    segjax("evaluate", folder / "masks", source / "labels", "-o", table, "--overwrite")
+    return [row | {"fold": 0} for row in read(table)]
+
+
+def validated(run):
+    """Return Dice of every case at the last validation, or the best one of early stopping."""
+    if (run / "folds.csv").is_file():
+        return read(run / "folds.csv")
+    rows = [row for row in read(run / "metrics.csv") if row["metric"] == "dice"]
+    by_epoch = defaultdict(list)
+    for row in rows:
+        by_epoch[int(row["epoch"])].append(row | {"fold": 0})
+    return max(by_epoch.values(), key=lambda some: fmean(float(row["value"]) for row in some))
+
+
+def summary(rows):
+    """Average each metric by label over all cases, and Dice over the cases of each fold."""
+    values, folds = defaultdict(list), defaultdict(list)
+    for row in rows:
+        values[row["metric"], row["label"]].append(float(row["value"]))
+        if row["metric"] == "dice":
+            folds[row["fold"]].append(float(row["value"]))
+    metrics = defaultdict(dict)
+    for (metric, label), some in values.items():
+        metrics[metric][label] = round(fmean(some), 4)
+    means = [round(fmean(some), 4) for some in folds.values()]
+    result = {"cases": len({row["case"] for row in rows}), **metrics, "dice_of_folds": means}
+    result["mean_dice"] = round(fmean(metrics["dice"].values()), 4)
+    return result | ({"sd_of_folds": round(stdev(means), 4)} if len(means) > 1 else {})
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def seconds(run):
+    rows = [row for row in read(run / "metrics.csv") if row["metric"] == "seconds"]
+    return float(rows[-1]["value"])
+
+
+def print_row(name, result):
+    print(f"{name:45} Dice {result['mean_dice']:.4f}  {result['dice']}  {result['minutes']} min")
+
+
+def machine():
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    return f"{os.cpu_count()} cores of {model}, no GPU"
+
+
+if __name__ == "__main__":
+    main()
