@@ -95,8 +95,8 @@ def read_case(config: TrainConfig, case: Case | CachedCase) -> TrainingCase:
     *shape, channels = case.image.shape
     if tuple(shape) != case.label.shape or channels != config.in_channels:
         raise InputError(
-            f"case '{case.name}' has {plural(channels, 'channel')} of shape {tuple(shape)} and a label of "
-            f"shape {case.label.shape}; {config.in_channels} of one shape are expected"
+            f"case '{case.name}' has {plural(channels, 'channel')} of shape {tuple(shape)} and a "
+            f"label of shape {case.label.shape}; {config.in_channels} of one shape are expected"
         )
     if wrong := [value for value in case.values if value >= config.classes]:
         raise InputError(
