@@ -423,7 +423,12 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
 
 def train(
-    plan: Plan, run: str | Path, *, workers: int = 0, data_on_device: bool = False
+    plan: Plan,
+    run: str | Path,
+    *,
+    workers: int = 0,
+    data_on_device: bool = False,
+    tensorboard: bool = False,
 ) -> "FitResult":
     """Carry out a plan, or go on with it; a training that is finished is not done again.
 
@@ -432,15 +437,19 @@ def train(
         run: Folder of the run.
         workers: Processes that draw batches; 0 takes a thread.
         data_on_device: Whether to keep all training cases on the device.
+        tensorboard: Whether to write TensorBoard logs too.
 
     Raises:
         InputError: As :func:`segjax.train.fit.fit`.
     """
     from segjax.train.fit import Loading, RunFinishedError, fit
 
-    loading = Loading(workers, data_on_device)
+    options: dict[str, Any] = {
+        "loading": Loading(workers, data_on_device),
+        "tensorboard": tensorboard,
+    }
     try:
-        return fit(plan.config, plan.dataset, plan.split, run, loading=loading)
+        return fit(plan.config, plan.dataset, plan.split, run, **options)
     except RunFinishedError as finished:
         return finished.result
 

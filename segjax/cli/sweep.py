@@ -86,6 +86,8 @@ class Sweep:
         bool | None, arg(metavar="{True,False}", help_behavior_hint=_BACKEND)
     ] = None
     """Keep all training cases on the device, and cut and augment patches there."""
+    tensorboard: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Write curves of each training, for tensorboard --logdir SWEEP/runs to show."""
     figures_only: Annotated[Path | None, arg(metavar="SWEEP", help_behavior_hint=_NONE)] = None
     """Draw the figures of a sweep again, finished or not, and train nothing."""
 
@@ -122,7 +124,9 @@ class Sweep:
         from segjax.train.sweep import Execution, SweepConfig, sweep
 
         grid = SweepConfig(plan.config, self.kernel, self.alpha, self.seed)
-        execution = Execution(self.together, self.at_once, self.data_on_device)
+        execution = Execution(
+            self.together, self.at_once, self.data_on_device, tensorboard=self.tensorboard
+        )
         number = f"{len(grid.members)}, {execution.members_at_once} at a time ({execution.way})"
         varied = {"kernels": grid.kernels, "alphas": grid.alphas, "seeds": grid.seeds}
         lists = {name: ", ".join(map(str, values)) for name, values in varied.items()}

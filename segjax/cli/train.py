@@ -139,6 +139,8 @@ class Train:
     """Processes that cut and augment patches; 0: the training does it on the side."""
     data_on_device: Annotated[bool, arg(help_behavior_hint="")] = False
     """Keep all training cases on the GPU, and cut and augment patches there."""
+    tensorboard: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Write curves and pictures to RUN/tensorboard, for tensorboard --logdir RUN to show."""
     config: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
     """Settings as in a run's config.json, or some of them; options here win."""
 
@@ -182,7 +184,13 @@ class Train:
 
         if is_first_host():
             print_facts(describe_plan(plan), title=f"Training {run}")
-        result = workflow.train(plan, run, workers=self.workers, data_on_device=self.data_on_device)
+        result = workflow.train(
+            plan,
+            run,
+            workers=self.workers,
+            data_on_device=self.data_on_device,
+            tensorboard=self.tensorboard,
+        )
         if not is_first_host():
             return
         written = workflow.finish(run, plan.validation_cases)

@@ -21,6 +21,7 @@ from segjax.train.fit import Network, Progress, dice_rows
 from segjax.train.metrics import METRICS_FILE, MetricsFile, Row
 from segjax.train.run import check_run, write_run
 from segjax.train.step import TrainState
+from segjax.train.tensorboard import Board
 from segjax.train.transfer import warm_start
 from segjax.train.validate import Scores, mean_dice
 
@@ -101,6 +102,7 @@ class MemberRun:
         split: Names of the cases.
         first_state: Draws the first parameters by a key.
         steps_per_epoch: Steps of each epoch.
+        tensorboard: Whether to write TensorBoard logs too.
 
     Attributes:
         state: After the steps done, as long as no program holds it.
@@ -116,6 +118,8 @@ class MemberRun:
         split: Split,
         first_state: Callable[[jax.Array], TrainState],
         steps_per_epoch: int,
+        *,
+        tensorboard: bool = False,
     ):
         check_run(folder, member.config, split, resume=True)
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +138,9 @@ class MemberRun:
         write_run(folder, member.config, split)
         self._metrics = MetricsFile(folder / METRICS_FILE, member.name)
         self._metrics.rewind(self.progress.epoch)
+        self._board = None
+        if tensorboard:
+            self._board = Board(folder, member.config, steps_per_epoch, self.step)
 
     def _first(self, draw: Callable[[jax.Array], TrainState], key: jax.Array) -> TrainState:
         return warm_start(draw(key), self.member.config)
@@ -185,6 +192,8 @@ class MemberRun:
             rows += dice_rows(epoch, scores)
             self.progress = self.progress.validated(mean_dice(scores))
         self._metrics.append([*rows, Row(epoch, "train", "seconds", self.progress.seconds)])
+        if self._board:
+            self._board.epoch(epoch, losses, scores, self.progress.seconds)
         if scores is not None and self.progress.best_epoch == epoch:
             self._best = jax.tree.map(jnp.copy, state), self.progress
 
@@ -193,6 +202,8 @@ class MemberRun:
         if self._best is not None:
             self._write(*self._best, best=True)
             self._best = None
+        if self._board:
+            self._board.steps(self.progress.epoch, self.progress.losses)
         self._write(state, self.progress)
 
     def finish(self, measure: Callable[[Any], Scores]) -> None:
@@ -223,6 +234,8 @@ class MemberRun:
     def close(self) -> None:
         """Wait for what is still being written."""
         self._checkpoints.close()
+        if self._board:
+            self._board.close()
 
     def _write(self, state: TrainState, progress: Progress, *, best: bool = False) -> None:
         step = progress.epoch * self._per_epoch + len(progress.losses)

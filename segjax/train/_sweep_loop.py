@@ -1,5 +1,6 @@
 """The loop around the members of a sweep that share a network."""
 
+import functools
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -81,6 +82,7 @@ class SweepLoop:
         data: Cases.
         together: How members share a program.
         checkpoint_seconds: Time between two checkpoints of all members.
+        tensorboard: Whether to write TensorBoard logs of each member.
         display: Where to show how far they are.
     """
 
@@ -91,18 +93,25 @@ class SweepLoop:
         together: Together,
         *,
         checkpoint_seconds: float,
+        tensorboard: bool,
         display: SweepDisplay,
     ):
         self._data, self._display, self._between = data, display, checkpoint_seconds
         self._per_epoch = steps_per_epoch(config, data.split)
         network = Network(config, self._per_epoch)
-        self._first_state = jax.jit(network.first_state)
         self._programs = Programs(config, self._per_epoch, together)
         self._validation = Scorer(data.validation, config, network.predict)
         self._test = Scorer(data.test, config, network.predict)
         self._streams = _Streams(data.batches, config.epochs * self._per_epoch)
         self._pending: deque[tuple[jax.Array, list[MemberRun]]] = deque()
         self._marked = self._saved = time.monotonic()
+        self._start = functools.partial(
+            MemberRun,
+            split=data.split,
+            first_state=jax.jit(network.first_state),
+            steps_per_epoch=self._per_epoch,
+            tensorboard=tensorboard,
+        )
 
     def run(self, queue: deque[tuple[Member, Path]], at_once: int) -> Iterator[MemberRun]:
         """Train members to their ends.
@@ -128,9 +137,6 @@ class SweepLoop:
             self._streams.close()
             for run in active:
                 run.close()
-
-    def _start(self, member: Member, folder: Path) -> MemberRun:
-        return MemberRun(member, folder, self._data.split, self._first_state, self._per_epoch)
 
     def _until_one_ends(self, active: Sequence[MemberRun], at_once: int) -> None:
         """Let all members make steps until one of them is finished."""

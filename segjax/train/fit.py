@@ -17,10 +17,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from segjax.data.datasets import Split
+from segjax.data.cache import CachedCase
+from segjax.data.datasets import Case, Split
 from segjax.data.loader import Loader, Sampling, prefetch
 from segjax.errors import InputError
-from segjax.train.cases import AnyDataset, Loaded, choose_cases, load_cases, with_maps
+from segjax.train.cases import AnyDataset, Chosen, Loaded, choose_cases, load_cases, with_maps
 from segjax.train.checkpoints import CHECKPOINT_FOLDER, Checkpoints
 from segjax.train.config import TrainConfig, create_model
 from segjax.train.devices import (
@@ -42,8 +43,9 @@ from segjax.train.step import (
     make_predict,
     make_train_step,
 )
+from segjax.train.tensorboard import Board, check_tensorboard, overlay_png
 from segjax.train.transfer import freeze, warm_start
-from segjax.train.validate import Scores, mean_dice, validate_case, window_batch
+from segjax.train.validate import Scores, mean_dice, segment_case, validate_case, window_batch
 
 _AHEAD = 2  # steps that may be under way before the host waits for the oldest of them
 _VALIDATIONS = 2  # cases at a time: one in the network while another's mask is measured
@@ -161,6 +163,7 @@ def fit(
     resume: bool = True,
     checkpoint_seconds: float = 60.0,
     loading: Loading = _BY_THREAD,
+    tensorboard: bool = False,
 ) -> FitResult:
     """Train a network, validate it on whole cases, and keep the best.
 
@@ -190,6 +193,8 @@ def fit(
             of each there always is one.
         loading: How batches get to the network; may change from one part of a training to the
             next, and then only from or to ``on_device`` at the price of rounding.
+        tensorboard: Whether to write curves, and a picture of a validation case whenever Dice
+            rises, for TensorBoard to show (:class:`segjax.train.tensorboard.Board`).
 
     Raises:
         RunFinishedError: The folder holds this training, finished.
@@ -205,6 +210,8 @@ def fit(
     """
     out = Path(out)
     cases = choose_cases(dataset, split)
+    if tensorboard:
+        check_tensorboard()
     network = Network(config, steps_per_epoch(config, split))
     if config.patience is not None and not cases.validation:
         warnings.warn("patience does nothing without validation cases", stacklevel=2)
@@ -215,10 +222,15 @@ def fit(
             raise RunFinishedError(_result(out, progress))
         data = load_cases(config, cases)
         files = _Files(out, config.name, checkpoints, checkpoint_seconds)
-        loop = _Loop(network, data, files, devices)
-        with contextlib.closing(loop.batches(loading, progress)) as batches:
+        loop = _Loop(network, data, files, devices, shown=_first_source(cases))
+        with (
+            contextlib.closing(loop.batches(loading, progress)) as batches,
+            contextlib.closing(files),
+        ):
             if checkpoints:
                 write_run(out, config, split)
+            if tensorboard:
+                files.open_board(config, steps_per_epoch(config, split), loop.first_step(progress))
             progress = loop.run(state, progress, batches)
     return _result(out, progress)
 
@@ -310,6 +322,17 @@ class _Files:
     def __init__(self, run: Path, name: str, checkpoints: Checkpoints | None, seconds: float):
         self._run, self._metrics = run, MetricsFile(run / METRICS_FILE, name)
         self._checkpoints, self._between, self._saved = checkpoints, seconds, time.monotonic()
+        self.board: Board | None = None
+
+    def open_board(self, config: TrainConfig, steps_per_epoch: int, done: int) -> None:
+        """Write TensorBoard logs too, from the steps on that are done."""
+        if self._checkpoints:
+            self.board = Board(self._run, config, steps_per_epoch, done)
+
+    def close(self) -> None:
+        """Close the TensorBoard logs."""
+        if self.board:
+            self.board.close()
 
     def due(self) -> bool:
         """Whether the last checkpoint is too long ago."""
@@ -320,9 +343,16 @@ class _Files:
         if self._checkpoints:
             self._metrics.rewind(epoch)
 
-    def append(self, rows: list[Row]) -> None:
-        if self._checkpoints:
-            self._metrics.append(rows)
+    def end_epoch(self, progress: Progress, losses: Sequence[float], scores: Scores | None) -> None:
+        """Write what an epoch gave."""
+        if self._checkpoints is None:
+            return
+        epoch, seconds = progress.epoch, progress.seconds
+        rows = [Row(epoch, "train", "loss", float(np.mean(losses)))]
+        rows += [] if scores is None else dice_rows(epoch, scores)
+        self._metrics.append([*rows, Row(epoch, "train", "seconds", seconds)])
+        if self.board:
+            self.board.epoch(epoch, losses, scores, seconds)
 
     def failure(self, config: TrainConfig, loader: Loader, step: int, loss: float) -> InputError:
         """Save the batch of a step and return the error that stops the training."""
@@ -333,6 +363,8 @@ class _Files:
     def save(self, state: TrainState, progress: Progress, *, best: bool = False) -> None:
         if self._checkpoints is None:
             return
+        if self.board:
+            self.board.steps(progress.epoch, progress.losses)
         meta = dataclasses.asdict(progress)
         self._checkpoints.save(int(state.step), state, meta, best=best)
         self._saved = time.monotonic()
@@ -341,10 +373,18 @@ class _Files:
 class _Loop:
     """A training that runs."""
 
-    def __init__(self, network: Network, data: Loaded, files: _Files, devices: Devices):
+    def __init__(
+        self,
+        network: Network,
+        data: Loaded,
+        files: _Files,
+        devices: Devices,
+        *,
+        shown: Case | None = None,
+    ):
         config = network.config
         self._config, self._network, self._files = config, network, files
-        self._devices = devices
+        self._devices, self._shown = devices, shown
         sampling = Sampling(
             config.patch_size, config.batch_size, config.foreground, config.patches_per_case
         )
@@ -361,19 +401,20 @@ class _Loop:
     def batches(self, loading: Loading, progress: Progress) -> Generator[Any, None, None]:
         """Draw the batches of all steps that are left, ahead of their use."""
         last = self._config.epochs * self._loader.steps_per_epoch
-        return loading.batches(self._loader, range(self._first_step(progress), last))
+        return loading.batches(self._loader, range(self.first_step(progress), last))
 
     def run(self, state: TrainState, progress: Progress, batches: Iterator[Any]) -> Progress:
         """Train to the end."""
         self._files.rewind(progress.epoch)
         self._started, self._batches = time.monotonic() - progress.seconds, batches
-        first, per_epoch = self._first_step(progress), self._loader.steps_per_epoch
+        first, per_epoch = self.first_step(progress), self._loader.steps_per_epoch
         with show_training(self._config.epochs, per_epoch, first_step=first) as display:
             while not progress.finished(self._config):
                 state, progress = self._epoch(state, progress, display)
         return progress
 
-    def _first_step(self, progress: Progress) -> int:
+    def first_step(self, progress: Progress) -> int:
+        """Return the number of the next step, counted from 0."""
         return progress.epoch * self._loader.steps_per_epoch + len(progress.losses)
 
     def _epoch(
@@ -383,16 +424,18 @@ class _Loop:
         state, losses = self._steps(state, progress, display)
         epoch, loss = progress.epoch + 1, float(np.mean(losses))
         progress = dataclasses.replace(progress, epoch=epoch, losses=())
-        rows, dice = [Row(epoch, "train", "loss", loss)], None
+        scores, dice = None, None
         if self._is_validated(epoch):
             display.validate(epoch)
             scores = self._validate(state)
-            rows += dice_rows(epoch, scores)
             dice = mean_dice(scores)
             progress = progress.validated(dice)
+        best = dice is not None and progress.best_epoch == epoch
         progress = dataclasses.replace(progress, seconds=time.monotonic() - self._started)
-        self._files.append([*rows, Row(epoch, "train", "seconds", progress.seconds)])
-        self._files.save(state, progress, best=dice is not None and progress.best_epoch == epoch)
+        self._files.end_epoch(progress, losses, scores)
+        if best and self._files.board and self._shown:
+            self._files.board.picture(epoch, "validation", self._draw(state, self._shown, epoch))
+        self._files.save(state, progress, best=best)
         display.epoch(epoch, loss, dice, progress.best_dice)
         return state, progress
 
@@ -402,7 +445,7 @@ class _Loop:
         """Do the steps that are left of an epoch; return the losses of all of its steps."""
         start = progress.epoch * self._loader.steps_per_epoch
         losses = _Losses(progress.losses, functools.partial(self._failure, start))
-        steps = range(self._first_step(progress), start + self._loader.steps_per_epoch)
+        steps = range(self.first_step(progress), start + self._loader.steps_per_epoch)
         for step in steps:
             images, labels = self._devices.place(next(self._batches), self._config.batch_size)
             state, metrics = self._network.train_step(
@@ -446,6 +489,18 @@ class _Loop:
         table = gather_floats(table).sum(axis=0) if hosts > 1 else table
         rows = zip(self._validation, table.tolist(), strict=True)
         return {case.name: dict(zip(names, row, strict=True)) for case, row in rows}
+
+    def _draw(self, state: TrainState, source: Case, epoch: int) -> bytes | None:
+        """Draw how the network segments the first validation case."""
+        case, variables = with_maps(self._validation[0]), self._devices.local(state.variables)
+        mask = segment_case(
+            case,
+            lambda patches: self._network.predict(variables, patches),
+            self._config,
+            batch_size=self._window_batch,
+        )
+        labels, title = self._config.labels, f"{case.name}, epoch {epoch}"
+        return overlay_png(source, case.raw_label, mask, labels=labels, title=title)
 
 
 class _Losses:
@@ -527,6 +582,12 @@ def _restore(
     meta = json.loads(text)
     progress = Progress(**{**meta, "losses": tuple(meta["losses"])}) if meta else Progress()
     return devices.replicate(state), progress
+
+
+def _first_source(cases: Chosen) -> Case | None:
+    """Return the files of the first validation case."""
+    sources = (case.source if isinstance(case, CachedCase) else case for case in cases.validation)
+    return next(sources, None)
 
 
 def _result(run: Path, progress: Progress) -> FitResult:

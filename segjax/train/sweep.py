@@ -29,6 +29,7 @@ from segjax.train.checkpoints import load_variables
 from segjax.train.config import TrainConfig, differences
 from segjax.train.fit import Network
 from segjax.train.run import SPLIT_FILE, owned
+from segjax.train.tensorboard import check_tensorboard
 from segjax.train.together import Together, check_together, default_together, with_alpha
 from segjax.train.validate import segment_case
 
@@ -121,6 +122,7 @@ class Execution:
         on_device: Whether all training cases are kept on the device, and batches cut and augmented
             there; ``None``: on a GPU, where they fit.
         checkpoint_seconds: Time between two checkpoints of all members under way.
+        tensorboard: Whether to write TensorBoard logs of each member, into its own folder.
 
     Raises:
         InputError: A value is unknown or out of range.
@@ -134,6 +136,7 @@ class Execution:
     at_once: int | None = None
     on_device: bool | None = None
     checkpoint_seconds: float = 60.0
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.together is not None:
@@ -232,6 +235,8 @@ def sweep(
     chosen = choose_cases(dataset, split, test=True)
     if not split.validation or not split.test:
         raise InputError("a sweep needs validation and test cases: change the split")
+    if execution.tensorboard:
+        check_tensorboard()
     with owned(out):
         _check_folder(out, config)
         results = _read_results(out, config.members)
@@ -294,6 +299,7 @@ def _train_kernel(
         data,
         execution.way,
         checkpoint_seconds=execution.checkpoint_seconds,
+        tensorboard=execution.tensorboard,
         display=display,
     )
     queue = deque((member, out / RUNS_FOLDER / member.name) for member in members)

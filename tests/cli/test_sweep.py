@@ -77,7 +77,7 @@ def test_options_and_preset_reach_the_sweep(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr("segjax.train.sweep.sweep", stop)
     options = ["--preset", "meningioma-2d", "--patch-size", "32", "32", "--learning-rate", "0.01"]
-    more = ["--at-once", "3", "--data-on-device", "True", "--patience", "2"]
+    more = ["--at-once", "3", "--data-on-device", "True", "--patience", "2", "--tensorboard"]
     base = ["--data", str(data), "--out", str(tmp_path / "sweep"), *FRACTIONS]
     assert main(["sweep", *base, *options, *more]) == 130
     (grid, dataset, split, out), how = seen[0]
@@ -92,6 +92,7 @@ def test_options_and_preset_reach_the_sweep(data, tmp_path, monkeypatch):
     assert (len(split.train), len(split.validation), len(split.test)) == (4, 2, 2)
     assert how["execution"].at_once == 3
     assert how["execution"].on_device is True
+    assert how["execution"].tensorboard is True
     assert out == tmp_path / "sweep"
     assert len(dataset.cases) == 8
 

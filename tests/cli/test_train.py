@@ -112,6 +112,13 @@ def test_weights_that_cannot_be_taken_are_refused(data, tmp_path, options, messa
     assert message in capsys.readouterr().err
 
 
+def test_missing_writer_of_tensorboard_logs_is_named(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("segjax.train.tensorboard.find_spec", lambda name: None)
+    assert cross_validate(data, tmp_path / "run", "--tensorboard") == 1
+    assert "pip install 'segjax[tensorboard]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segjax import models
 from segjax.data.datasets import Split, find_cases
@@ -69,7 +70,7 @@ def split(dataset):
 
 
 GRID = {"kernels": (3, 1), "alphas": (0.3, 0.7), "seeds": (0,)}
-PAIRS = Execution("unrolled", at_once=2)
+PAIRS = Execution("unrolled", at_once=2, tensorboard=True)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,12 @@ def values(run):
         for row in rows
         if row["metric"] != "seconds"
     }
+
+
+def curve(run, name):
+    """Return what TensorBoard would show, duplicates included."""
+    events = EventAccumulator(str(run / "tensorboard"), purge_orphaned_data=False).Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
 
 
 def test_grid_holds_every_combination_once():
@@ -200,6 +207,15 @@ def test_stacked_members_equal_unrolled_ones(done, tmp_path, dataset, split):
         assert ours == pytest.approx(theirs, abs=1e-4)
 
 
+def test_each_member_has_curves_for_tensorboard(done):
+    for member in done.members:
+        run = done.folder / "runs" / member.name
+        losses = [value for key, value in values(run).items() if key[-1] == "loss"]
+        expected = [*zip((3, 6, 9), losses, strict=True)]
+        np.testing.assert_allclose(curve(run, "loss/epoch"), expected, rtol=1e-6)
+        assert [step for step, _ in curve(run, "loss/step")] == list(range(1, 10))
+
+
 def test_finished_members_are_not_touched_again(done, dataset, split, monkeypatch):
     def never(*_, **__):
         raise AssertionError
@@ -258,7 +274,7 @@ def test_sweep_stopped_at_any_checkpoint_ends_as_if_undisturbed(
             raise Killed
 
     grid = SweepConfig(tired.members[0].config, (3,), (0.5,), (0, 1, 2, 3))
-    often = Execution("unrolled", at_once=2, checkpoint_seconds=0.05)
+    often = dataclasses.replace(PAIRS, checkpoint_seconds=0.05)
     out = tmp_path / "sweep"
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", save_and_die)
@@ -269,6 +285,9 @@ def test_sweep_stopped_at_any_checkpoint_ends_as_if_undisturbed(
         ours, theirs = (values(r.folder / "runs" / member.name) for r in (again, tired))
         assert ours == pytest.approx(theirs, abs=1e-5)
         assert again.results[member.name].test == tired.results[member.name].test
+        ours, theirs = (curve(r.folder / "runs" / member.name, "loss/step") for r in (again, tired))
+        assert [step for step, _ in ours] == [step for step, _ in theirs]
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_grid_may_grow(tired, dataset, split, tmp_path):
