@@ -11,7 +11,7 @@ from segjax.data.spatial import orientation, reorient
 from segjax.errors import InputError
 from segjax.volume import Volume
 
-__all__ = ["View", "best_view"]
+__all__ = ["View", "best_view", "slice_axis", "views_at"]
 
 _PLANES = ("sagittal", "coronal", "axial")
 _ENDS = ("LR", "PA", "IS")  # low and high end of each axis in RAS order
@@ -70,21 +70,57 @@ def best_view(image: Volume, truth: Volume | None = None, prediction: Volume | N
         ((5, 4), 'RLAP', 'axial slice 4 of 6')
     """
     _check_grid(image, truth, prediction)
+    index = None if image.spatial_dims == 2 else _fullest(image, (truth, prediction))
+    return views_at(image, [index], truth, prediction)[0]
+
+
+def views_at(
+    image: Volume,
+    places: Sequence[int | None],
+    truth: Volume | None = None,
+    prediction: Volume | None = None,
+) -> list[View]:
+    """Return certain slices, laid out as by :func:`best_view`, all cut to one frame.
+
+    Args:
+        image: Volume of rank 2 or 3; its first channel is shown.
+        places: Numbers of the slices along :func:`slice_axis`, from 0 on from the patient's left,
+            back or feet; of an image of rank 2, which is one slice, they do not matter.
+        truth: Label map on the image's grid.
+        prediction: Label map on the image's grid.
+
+    Returns:
+        A slice for each place.
+
+    Raises:
+        InputError: When a label map has another shape than the image.
+
+    Example:
+        >>> head = Volume(np.ones((4, 5, 6)), np.diag([1.0, 1.0, 3.0, 1.0]))
+        >>> [view.caption for view in views_at(head, [0, 5])]
+        ['axial slice 1 of 6', 'axial slice 6 of 6']
+    """
+    _check_grid(image, truth, prediction)
     image = image.with_data(image.channels_last[..., 0])
-    place = _choose(image, (truth, prediction))
     window = _window(image.data)
-    grey = _cut(image, place).astype(np.float32)
-    return _cropped(
-        View(
-            image=np.nan_to_num(grey, nan=window[0], posinf=window[1], neginf=window[0]),
-            truth=_cut_mask(truth, place),
-            prediction=_cut_mask(prediction, place),
-            aspect=place.aspect,
-            window=window,
-            edges=place.edges,
-            caption=place.caption,
-        )
-    )
+    return _cropped([_view(image, _place(image, i), truth, prediction, window) for i in places])
+
+
+def slice_axis(image: Volume) -> int:
+    """Return the axis of RAS order that runs through the slices that are shown of a volume.
+
+    Args:
+        image: Volume of rank 3.
+
+    Returns:
+        0 (sagittal), 1 (coronal) or 2 (axial slices): the axis of a single slice, or of slices
+        over 1.5 times as thick as a pixel, else 2.
+
+    Example:
+        >>> slice_axis(Volume(np.ones((4, 5, 6)), np.diag([1.0, 3.0, 1.0, 1.0])))
+        1
+    """
+    return _normal(reorient(image))
 
 
 class _Place(NamedTuple):
@@ -97,19 +133,37 @@ class _Place(NamedTuple):
     caption: str
 
 
-def _choose(image: Volume, masks: Sequence[Volume | None]) -> _Place:
-    if image.spatial_dims == 2:
+def _place(image: Volume, number: int | None) -> _Place:
+    if image.spatial_dims == 2 or number is None:
         return _Place(0, 0, image.spacing[0] / image.spacing[1], "", "")
     ras = reorient(image)
     axis = _normal(ras)
-    index = _fullest(ras, [None if mask is None else reorient(mask) for mask in masks], axis)
     across, upwards = (a for a in range(3) if a != axis)
     return _Place(
         axis,
-        index,
+        number,
         aspect=ras.spacing[upwards] / ras.spacing[across],
         edges=_ENDS[across][::-1] + _ENDS[upwards][::-1],
-        caption=_caption(image, axis, index),
+        caption=_caption(image, axis, number),
+    )
+
+
+def _view(
+    image: Volume,
+    place: _Place,
+    truth: Volume | None,
+    prediction: Volume | None,
+    window: tuple[float, float],
+) -> View:
+    grey = _cut(image, place).astype(np.float32)
+    return View(
+        image=np.nan_to_num(grey, nan=window[0], posinf=window[1], neginf=window[0]),
+        truth=_cut_mask(truth, place),
+        prediction=_cut_mask(prediction, place),
+        aspect=place.aspect,
+        window=window,
+        edges=place.edges,
+        caption=place.caption,
     )
 
 
@@ -124,20 +178,28 @@ def _cut_mask(volume: Volume | None, place: _Place) -> np.ndarray | None:
     return None if volume is None else _cut(volume, place).astype(np.int64)
 
 
-def _cropped(view: View) -> View:
-    """Cut off the dark margins of a view, but for a narrow frame."""
+def _cropped(views: Sequence[View]) -> list[View]:
+    """Cut off the dark margins that views of one size share, but for a narrow frame."""
+    content = np.logical_or.reduce([_content(view) for view in views])
+    if not content.any():
+        return list(views)
+    box = tuple(_extent(content.any(axis=1 - axis)) for axis in (0, 1))
+    return [
+        replace(
+            view,
+            image=view.image[box],
+            truth=None if view.truth is None else view.truth[box],
+            prediction=None if view.prediction is None else view.prediction[box],
+        )
+        for view in views
+    ]
+
+
+def _content(view: View) -> np.ndarray:
+    """Return which pixels of a view are worth seeing."""
     masks = [mask > 0 for mask in (view.truth, view.prediction) if mask is not None]
     dark = 0.9 * view.window[0] + 0.1 * view.window[1]
-    content = np.logical_or.reduce([view.image > dark, *masks])
-    if not content.any():
-        return view
-    box = tuple(_extent(content.any(axis=1 - axis)) for axis in (0, 1))
-    return replace(
-        view,
-        image=view.image[box],
-        truth=None if view.truth is None else view.truth[box],
-        prediction=None if view.prediction is None else view.prediction[box],
-    )
+    return np.logical_or.reduce([view.image > dark, *masks])
 
 
 def _extent(full: np.ndarray) -> slice:
@@ -174,12 +236,13 @@ def _normal(image: Volume) -> int:
     return image.spacing.index(max(image.spacing)) if thick else 2
 
 
-def _fullest(image: Volume, masks: Sequence[Volume | None], axis: int) -> int:
+def _fullest(image: Volume, masks: Sequence[Volume | None]) -> int:
+    axis = slice_axis(image)
     others = tuple(a for a in range(3) if a != axis)
     for mask in masks:
         if mask is not None and mask.data.any():
-            return int(np.count_nonzero(mask.data, axis=others).argmax())
-    return image.spatial_shape[axis] // 2
+            return int(np.count_nonzero(reorient(mask).data, axis=others).argmax())
+    return reorient(image).spatial_shape[axis] // 2
 
 
 def _caption(volume: Volume, axis: int, index: int) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.errors import InputError
-from segjax.evaluate.views import best_view
+from segjax.evaluate.views import best_view, slice_axis, views_at
 from segjax.volume import Volume
 
 SHAPE, SPACING = (7, 8, 9), (1.0, 1.1, 1.2)  # of the axes right, front, head
@@ -133,3 +133,23 @@ def test_a_mask_of_another_grid_is_refused():
     mask = Volume(np.zeros((5, 6, 8), np.uint8), np.eye(4))
     with pytest.raises(InputError, match=r"prediction of shape \(5, 6, 8\).*\(5, 6, 7\)"):
         best_view(image, None, mask)
+
+
+@pytest.mark.parametrize(("axes", "signs"), ORIENTATIONS[::7])
+def test_slices_are_counted_from_the_feet_however_they_are_stored(axes, signs):
+    image = 1 + np.random.default_rng(0).random(SHAPE).astype(np.float32)
+    volume = store(image, axes, signs)
+    first, last = views_at(volume, [0, 8])
+    np.testing.assert_array_equal(first.image, image[::-1, ::-1, 0].T)
+    np.testing.assert_array_equal(last.image, image[::-1, ::-1, 8].T)
+    assert slice_axis(volume) == 2
+
+
+def test_slices_of_one_volume_have_one_frame_and_one_window():
+    data = np.zeros((60, 60, 4), np.float32)
+    data[10:20, 30:40, 1] = np.random.default_rng(0).uniform(5, 6, (10, 10))
+    data[40:50, 20:30, 2] = np.random.default_rng(1).uniform(7, 9, (10, 10))
+    views = views_at(Volume(data, np.eye(4)), [0, 1, 2])
+    assert {view.image.shape for view in views} == {(20 + 2 * 1, 40 + 2 * 2)}
+    assert len({view.window for view in views}) == 1
+    assert [view.image.any() for view in views] == [False, True, True]
