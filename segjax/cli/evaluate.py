@@ -1,10 +1,22 @@
 """``segjax evaluate``: predictions against labels."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
+
+from segjax.errors import InputError
+
+if TYPE_CHECKING:
+    from segjax.evaluate.folders import Comparison, Pair
+    from segjax.evaluate.lesions import LesionRule
+
+_NONE = "(default: none)"
+_AS_RULE = "(default: as in the rule)"
+_Rule = Literal["any", "isbi-2015", "msseg-2016"]
 
 
 @dataclass(frozen=True)
@@ -15,10 +27,18 @@ class Evaluate:
     Files belong together by name; every prediction needs its label. Where a label is
     absent from both masks its Dice is 1; where only from one of them, 0.
 
+    --lesions counts lesions too, which are connected voxels: how many of the true ones
+    were found, how many predicted ones are false positives, and lesion-wise sensitivity,
+    precision and F1. --report writes all of it as a page, with the size and place of
+    every lesion as CSV, and with --images pictures of the lesions that were found,
+    missed and invented.
+
     Examples:
         segjax evaluate masks brains/labels
         segjax evaluate masks brains/labels -o metrics.csv --names lesion
         segjax evaluate mask.nii.gz truth.nii.gz
+        segjax evaluate masks brains/labels --lesions --images brains/images --report out
+        segjax evaluate masks patients --label lesions.nii.gz --lesions
     """
 
     predictions: Annotated[Positional[Path], arg(metavar="PREDICTIONS")]
@@ -26,23 +46,94 @@ class Evaluate:
     labels: Annotated[Positional[Path], arg(metavar="LABELS")]
     """Folder of labels with equal names, or one file."""
     out: Annotated[
-        Path | None, arg(aliases=["-o"], metavar="FILE.csv", help_behavior_hint="(default: none)")
+        Path | None, arg(aliases=["-o"], metavar="FILE.csv", help_behavior_hint=_NONE)
     ] = None
     """Write one row for each case, label and metric."""
     names: Annotated[
         tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: 1, 2, ...)")
     ] = ()
     """Names of the label values 1, 2, ..."""
+    label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
+    """Label file in every subject's folder, where LABELS holds such folders."""
+    lesions: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Count lesions; so does each of the four options below."""
+    lesion_rule: _Rule = "any"
+    """When a lesion is found: one voxel in common, or as in a challenge (see README)."""
+    lesion_min: Annotated[float | None, arg(metavar="MM3", help_behavior_hint="(default: 0)")] = (
+        None
+    )
+    """Leave out smaller lesions, in mm³ (2D: mm²); 14.1 is a sphere of 3 mm, the least of MS."""
+    lesion_overlap: Annotated[float | None, arg(metavar="0..1", help_behavior_hint=_AS_RULE)] = None
+    """Share of a lesion, of which more must be covered."""
+    connectivity: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AS_RULE)] = None
+    """Neighbours of a voxel that belong to its lesion: 26, 18 or 6; in 2D 8 or 4."""
+    images: Annotated[Path | None, arg(metavar="IMAGES", help_behavior_hint=_NONE)] = None
+    """Images under the pictures: a folder, or the name of the image beside every label."""
+    report: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint=_NONE)] = None
+    """Write report.html, metrics.csv, lesions.csv and pictures into a folder."""
     overwrite: Annotated[bool, arg(help_behavior_hint="")] = False
-    """Replace the CSV file if it exists."""
+    """Replace files that exist."""
 
     def __call__(self) -> None:
         """Print the measures of every case and label."""
         from segjax.cli.console import print_facts, print_scores
-        from segjax.evaluate.folders import compare_masks, match_masks, write_metrics
+        from segjax.evaluate.folder_report import write_evaluation
+        from segjax.evaluate.folders import compare_cases, match_masks, write_metrics
 
-        rows = compare_masks(match_masks(self.predictions, self.labels), names=self.names)
-        print_scores(rows)
+        pairs = match_masks(self.predictions, self.labels, label=self.label)
+        images = self._images(pairs)
+        cases = compare_cases(pairs, names=self.names, rule=self._rule())
+        rows = [row for case in cases for row in case.rows]
+        print_scores([{k: v for k, v in row.items() if "lesion" not in k} for row in rows])
+        if cases[0].rule:
+            _print_lesions(cases)
+        written = {}
         if self.out:
-            write_metrics(rows, self.out, overwrite=self.overwrite)
-            print_facts({"metrics": self.out})
+            written["metrics"] = write_metrics(rows, self.out, overwrite=self.overwrite)
+        if self.report:
+            options = {"images": images, "overwrite": self.overwrite}
+            written["report"] = write_evaluation(cases, self.report, **options)  # type: ignore[arg-type]
+        print_facts(written)
+
+    def _images(self, pairs: "Sequence[Pair]") -> dict[str, Path] | None:
+        """Return the image of every case, after a look at what would fail at the end."""
+        from segjax.evaluate.folder_report import find_images_of
+
+        if self.images and not self.report:
+            raise InputError(f"{self.images}: --images are drawn in a --report; name its folder")
+        if self.report and (self.report / "report.html").exists() and not self.overwrite:
+            raise InputError(f"{self.report / 'report.html'}: exists already; use --overwrite")
+        return find_images_of(pairs, self.images) if self.images else None
+
+    def _rule(self) -> "LesionRule | None":
+        changes = {
+            "connectivity": self.connectivity,
+            "min_volume": self.lesion_min,
+            "overlap": self.lesion_overlap,
+        }
+        asked = {name: value for name, value in changes.items() if value is not None}
+        if not (self.lesions or self.lesion_rule != "any" or asked):
+            return None
+        from segjax.evaluate.lesions import RULES
+
+        return replace(RULES[self.lesion_rule], **asked)  # type: ignore[arg-type]
+
+
+def _print_lesions(cases: "Sequence[Comparison]") -> None:
+    """Print a table of lesions for each label, and how they were counted."""
+    from segjax.cli.console import print_table, say
+    from segjax.evaluate.lesion_table import lesion_table, rule_in_words
+
+    rows = [row for case in cases for row in case.rows]
+    for label in cases[0].labels.values():
+        headings, cells = lesion_table([row for row in rows if row["label"] == label])
+        say(f"\nLesions of label {label}")
+        print_table(headings, [[_text(cell) for cell in line] for line in cells])
+    if rule := cases[0].rule:
+        say(f"{rule_in_words(rule, cases[0].affine.shape[0] - 1)}\n")
+
+
+def _text(cell: str | float) -> str:
+    if isinstance(cell, float):
+        return "-" if math.isnan(cell) else f"{cell:.3f}"
+    return str(cell)

@@ -1,9 +1,11 @@
-"""Measure and show how good masks are: overlap, plots, report. Needs NumPy alone to import."""
+"""Measure and show how good masks are: overlap, lesions, plots. Needs NumPy alone to import."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segjax.evaluate.lesion_plots import lesion_overlay
+    from segjax.evaluate.lesions import LesionRule, match_lesions
     from segjax.evaluate.overlap import (
         dice,
         jaccard,
@@ -17,10 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Example",
+    "LesionRule",
     "dice",
     "dice_by_case",
     "jaccard",
     "learning_curves",
+    "lesion_overlay",
+    "match_lesions",
     "overlap_table",
     "overlay",
     "positive_predictive_value",
@@ -30,6 +35,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "lesion_plots": ("lesion_overlay",),
+    "lesions": ("LesionRule", "match_lesions"),
     "overlap": (
         "dice",
         "jaccard",

@@ -208,6 +208,7 @@ def _cell(value: str | float | int) -> str:
     if isinstance(value, str):
         return f"<td>{escape(value)}</td>"
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    text = "–" if text == "nan" else text
     return f'<td class="number">{text}</td>'
 
 
@@ -246,7 +247,7 @@ section { margin-bottom: 28px; }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line);
   border-radius: 8px; margin: 12px 0; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
-th, td { text-align: left; padding: 6px 14px; border-bottom: 1px solid var(--line);
+th, td { text-align: left; padding: 6px 11px; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 tr:last-child td { border-bottom: 0; }
 th { color: var(--faint); font-weight: 550; white-space: nowrap; }

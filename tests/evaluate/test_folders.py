@@ -5,7 +5,8 @@ import pytest
 
 from segjax.data.formats import write_volume
 from segjax.errors import InputError
-from segjax.evaluate.folders import compare_masks, match_masks, write_metrics
+from segjax.evaluate.folders import compare_cases, compare_masks, match_masks, write_metrics
+from segjax.evaluate.lesions import LesionRule
 from segjax.evaluate.metrics import read_metrics
 from segjax.volume import Volume
 
@@ -148,3 +149,81 @@ def test_hidden_files_are_left_out(folders):
     predictions, labels = folders
     (predictions / "._b.nii.gz").write_bytes(b"AppleDouble")
     assert all(not pair.case.startswith(".") for pair in match_masks(predictions, labels))
+
+
+def write(path: Path, data: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([1.0] * (data.ndim + 1))
+    write_volume(Volume(data.astype(np.uint8), affine), path)
+    return path
+
+
+def test_lesions_are_counted_where_a_rule_is_given(tmp_path):
+    truth, prediction = np.zeros((2, 2, 2, 9), np.uint8)
+    truth[0, 0, [0, 3, 6]] = 1
+    truth[1, 1, 8] = 2
+    prediction[0, 0, [0, 4]] = 1
+    files = write(tmp_path / "a.nii.gz", prediction), write(tmp_path / "t.nii.gz", truth)
+    (case,) = compare_cases(match_masks(*files), names=["ms", "tumour"], rule=LesionRule())
+    ms, tumour = case.rows
+    names = ("true_lesions", "found_lesions", "predicted_lesions", "false_lesions")
+    assert [ms[name] for name in names] == [3, 1, 2, 1]
+    assert (ms["lesion_sensitivity"], ms["lesion_precision"]) == (pytest.approx(1 / 3), 0.5)
+    assert [tumour[name] for name in names] == [1, 0, 0, 0]
+    assert np.isnan(tumour["lesion_precision"])
+    assert case.lesions["ms"].found == 1
+
+
+def test_overlaps_are_the_same_with_and_without_lesions(folders):
+    pairs = match_masks(*folders)
+    counted = compare_masks(pairs, rule=LesionRule())
+    plain = [{k: v for k, v in row.items() if "lesion" not in k} for row in counted]
+    assert plain == compare_masks(pairs)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_labels_in_folders_of_subjects_are_matched_by_folder(tmp_path, nested):
+    one = np.ones((2, 2, 2))
+    for name in ("patient07", "patient19"):
+        write(tmp_path / "patients" / name / "lesions.nii.gz", one)
+        write(tmp_path / "patients" / name / "flair.nii.gz", one)
+        mask = f"{name}/flair.nii.gz" if nested else f"{name}.nii.gz"
+        write(tmp_path / "masks" / mask, one)
+    pairs = match_masks(tmp_path / "masks", tmp_path / "patients", label="lesions.nii.gz")
+    assert [pair.case for pair in pairs] == ["patient07", "patient19"]
+    assert pairs[0].truth == tmp_path / "patients/patient07/lesions.nii.gz"
+    assert [row["dice"] for row in compare_masks(pairs)] == [1, 1]
+
+
+def test_two_predictions_of_a_subject_are_refused(tmp_path):
+    write(tmp_path / "patients/p/lesions.nii.gz", np.ones((2, 2, 2)))
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write(tmp_path / "masks/p" / name, np.ones((2, 2, 2)))
+    with pytest.raises(InputError, match=r"masks/p: both a\.nii\.gz and b\.nii\.gz"):
+        match_masks(tmp_path / "masks", tmp_path / "patients", label="lesions.nii.gz")
+
+
+@pytest.mark.parametrize("values", [(255, 1), (1, 255)])
+def test_black_and_white_masks_get_a_hint(tmp_path, values):
+    mask = np.eye(4)
+    files = [
+        write(tmp_path / f"{name}.png", mask * value)
+        for name, value in zip(("mask", "truth"), values, strict=True)
+    ]
+    white = files[values.index(255)].name
+    with pytest.raises(InputError, match=rf"{white}: is black and white.* the labels are 1: save"):
+        compare_masks(match_masks(*files))
+
+
+def test_black_and_white_masks_are_compared_with_each_other_but_not_named_1(tmp_path):
+    files = [write(tmp_path / name, np.eye(4) * 255) for name in ("mask.png", "truth.png")]
+    (row,) = compare_masks(match_masks(*files))
+    assert (row["label"], row["dice"]) == ("255", 1)
+    with pytest.raises(InputError, match=r"png: is black and white.*, and so are 1 more files"):
+        compare_masks(match_masks(*files), names=["lesion"])
+
+
+def test_the_value_255_among_others_is_a_label(tmp_path):
+    data = np.array([[0, 1], [255, 1]])
+    files = [write(tmp_path / name, data) for name in ("mask.png", "truth.png")]
+    assert [row["label"] for row in compare_masks(match_masks(*files))] == ["1", "255"]

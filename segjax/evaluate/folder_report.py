@@ -1,0 +1,191 @@
+"""One HTML page that shows how good a folder of masks is: scores, lesions, pictures."""
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from statistics import fmean, median, pstdev
+
+from segjax.data.formats import IMAGE_SUFFIXES, check_same_grid, read_image, stem
+from segjax.errors import InputError
+from segjax.evaluate.folders import Comparison, Pair, read_pair, write_lesions, write_metrics
+from segjax.evaluate.lesion_plots import lesion_overlay
+from segjax.evaluate.lesion_table import lesion_table, rule_in_words
+from segjax.evaluate.plots import overlay
+from segjax.evaluate.report import _HEADINGS, _PAGE, _STYLE, _folder, _picture, _table
+from segjax.files import atomic_path
+from segjax.progress import track
+from segjax.words import plural
+
+__all__ = ["find_images_of", "write_evaluation"]
+
+_MOST = 24  # cases that are drawn
+
+
+def find_images_of(pairs: Sequence[Pair], images: str | Path) -> dict[str, Path]:
+    """Find the image of every case, to be drawn under its masks.
+
+    Args:
+        pairs: Files of the cases.
+        images: Folder of images, each named as its case or with the suffix ``_0000`` of a first
+            channel; or the name of the image beside every label, as in folders of subjects; or,
+            of a single case, its image.
+
+    Returns:
+        Case -> image.
+
+    Raises:
+        InputError: A case has no image.
+
+    Example:
+        >>> find_images_of([Pair("a", "labels/a.png", "masks/a.png")], "images")  # doctest: +SKIP
+        {'a': PosixPath('images/a.png')}
+    """
+    path = Path(images)
+    if path.is_file() and len(pairs) == 1:
+        return {pairs[0].case: path}
+    files = sorted(path.iterdir()) if path.is_dir() else []
+    named = {stem(file): file for file in files if file.name.endswith(IMAGE_SUFFIXES)}
+    return {pair.case: _image_of(pair, path, named) for pair in pairs}
+
+
+def write_evaluation(
+    cases: Sequence[Comparison],
+    folder: str | os.PathLike[str],
+    *,
+    images: Mapping[str, Path] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a page of scores, with tables beside it and a picture of each case.
+
+    The folder gets ``report.html``, ``metrics.csv`` as :func:`write_metrics` writes it, and where
+    lesions were counted ``lesions.csv`` (:func:`write_lesions`). With images it gets a picture of
+    each of the 24 cases with the lowest Dice in ``figures/``: of found, missed and invented
+    lesions where they were counted, else of truth and prediction side by side.
+
+    Args:
+        cases: What :func:`segjax.evaluate.folders.compare_cases` returned.
+        folder: Folder to write into; made if absent.
+        images: Image of every case; no pictures when None.
+        overwrite: Replace files of an earlier evaluation.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: Files exist, cannot be written, or an image does not lie on its masks' grid.
+
+    Example:
+        >>> cases = compare_cases(match_masks("masks", "labels"))  # doctest: +SKIP
+        >>> write_evaluation(cases, "evaluation")  # doctest: +SKIP
+        PosixPath('evaluation/report.html')
+    """
+    folder = _folder(Path(folder))
+    with atomic_path(folder / "report.html", overwrite=overwrite) as temporary:
+        rows = [row for case in cases for row in case.rows]
+        write_metrics(rows, folder / "metrics.csv", overwrite=overwrite)
+        if cases[0].rule:
+            write_lesions(cases, folder / "lesions.csv", overwrite=overwrite)
+        sections = [_overview(cases), *_lesions(cases), _every_case(cases)]
+        if images:
+            sections.append(_pictures(cases, images, _folder(folder / "figures"), overwrite))
+        page = _PAGE.format(title="Evaluation", style=_STYLE, sections="\n".join(sections))
+        temporary.write_text(page, encoding="utf-8")
+    return folder / "report.html"
+
+
+def _image_of(pair: Pair, images: Path, named: Mapping[str, Path]) -> Path:
+    for name in (pair.case, f"{pair.case}_0000"):
+        if name in named:
+            return named[name]
+    beside = Path(pair.truth).parent / images
+    if not images.is_absolute() and beside.is_file():
+        return beside
+    raise InputError(
+        f"{images}: no image named {pair.case} or {pair.case}_0000, and no file {beside}"
+    )
+
+
+def _overview(cases: Sequence[Comparison]) -> str:
+    rows = [row for case in cases for row in case.rows]
+    tiles = {"mean Dice": f"{fmean(float(r['dice']) for r in rows):.3f}", "cases": str(len(cases))}
+    summary = []
+    for name in cases[0].labels.values():
+        dice = [float(row["dice"]) for row in rows if row["label"] == name]
+        spread = pstdev(dice), median(dice), min(dice), max(dice)
+        summary.append((name, fmean(dice), *spread, len(dice)))
+    headings = ("label", "mean", "standard deviation", "median", "lowest", "highest", "n")
+    shown = "".join(
+        f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles.items()
+    )
+    return f'<div class="tiles">{shown}</div><h2>Dice</h2>{_table(headings, summary)}'
+
+
+def _lesions(cases: Sequence[Comparison]) -> list[str]:
+    rule = cases[0].rule
+    if rule is None:
+        return []
+    parts = []
+    for name in cases[0].labels.values():
+        rows = [row for case in cases for row in case.rows if row["label"] == name]
+        parts.append(f"<h2>Lesions: {escape(name)}</h2>{_table(*lesion_table(rows))}")
+    words = rule_in_words(rule, len(cases[0].affine) - 1)
+    return [*parts, f"<p class='note'>{escape(words)} {_DEFINITIONS}</p>"]
+
+
+def _every_case(cases: Sequence[Comparison]) -> str:
+    names = [name for name in cases[0].rows[0] if "lesion" not in name]
+    rows = [[row[name] for name in names] for case in _worst_first(cases) for row in case.rows]
+    table = _table([_HEADINGS.get(name, name) for name in names], rows)
+    return f"<details><summary>Every case, the worst first</summary>{table}</details>"
+
+
+def _worst_first(cases: Sequence[Comparison]) -> list[Comparison]:
+    return sorted(cases, key=lambda case: fmean(float(row["dice"]) for row in case.rows))
+
+
+def _pictures(
+    cases: Sequence[Comparison], images: Mapping[str, Path], figures: Path, overwrite: bool
+) -> str:
+    shown = _worst_first(cases)[:_MOST]
+    drawn = [
+        f"<section>{_picture(path, path.stem)}</section>"
+        for case in track(shown, "Drawing")
+        for path in _draw(case, images[case.pair.case], figures, overwrite)
+    ]
+    which = (
+        f"The {len(shown)} of {plural(len(cases), 'case')} with the lowest Dice, the worst first."
+    )
+    note = "" if len(shown) == len(cases) else f"<p class='note'>{which}</p>"
+    return f"<h2>Pictures</h2>{note}{''.join(drawn)}<p class='note'>{_CONVENTIONS}</p>"
+
+
+def _draw(case: Comparison, path: Path, figures: Path, overwrite: bool) -> list[Path]:
+    """Draw a case: a picture for each label where lesions were counted, else one."""
+    image = read_image(path)
+    masks = read_pair(case.pair)
+    check_same_grid(image, masks[0], (str(path), str(case.pair.truth)))
+    name = case.pair.case
+    if case.rule is None:
+        labels = [case.labels.get(i, str(i)) for i in range(max(case.labels) + 1)]
+        out = figures / f"{name}.png"
+        overlay(image, *masks, path=out, title=name, labels=labels, overwrite=overwrite)
+        return [out]
+    drawn = []
+    for value, label in case.labels.items():
+        several = len(case.labels) > 1
+        drawn.append(figures / f"{name}{f'_{value}' if several else ''}.png")
+        title = f"{name}, {label}" if several else name
+        options = {"label": value, "rule": case.rule, "title": title, "overwrite": overwrite}
+        lesion_overlay(image, *masks, path=drawn[-1], **options)  # type: ignore[arg-type]
+    return drawn
+
+
+_DEFINITIONS = """Sensitivity: found over true lesions. Precision: predicted lesions that are true
+over all predicted ones. F1: their harmonic mean. A dash marks a ratio of nothing: sensitivity
+where there is no true lesion, precision where none is predicted; F1 is then 0, unless there is
+neither. All lesions: counts summed, ratios of the sums. Loads are of the whole masks, small
+lesions included."""
+
+_CONVENTIONS = """In radiological convention: the patient's right is on the left (2D images are
+shown as they are stored)."""

@@ -1,0 +1,100 @@
+"""``segjax evaluate`` with lesions and reports; its plain form is in test_commands.py."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from segjax.cli import main
+from segjax.data.formats import write_volume
+from segjax.volume import Volume
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A case with three true lesions, of which one is found, and one false positive."""
+    truth, mask = np.zeros((2, 6, 6, 9), np.uint8)
+    truth[1:3, 1, 0] = truth[1, 1, 4] = truth[1, 1, 8] = 1
+    mask[1, 1, 0] = mask[4:6, 4, 4] = 1
+    image = np.random.default_rng(0).uniform(1, 2, truth.shape).astype(np.float32)
+    for folder, data in (("labels", truth), ("masks", mask), ("images", image)):
+        (tmp_path / folder).mkdir()
+        write_volume(Volume(data, np.eye(4)), tmp_path / folder / "a.nii.gz")
+    return tmp_path
+
+
+@pytest.fixture
+def evaluate(folders, capsys):
+    """Run the command on the folders and return its exit code and its text."""
+
+    def run(*options):
+        code = main(["evaluate", str(folders / "masks"), str(folders / "labels"), *options])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
+
+
+def line(text, start):
+    return next(row.split() for row in text.splitlines() if row.startswith(start))
+
+
+def test_lesions_are_not_counted_unless_asked_for(evaluate):
+    code, text = evaluate()
+    assert code == 0
+    assert "esion" not in text
+
+
+def test_lesions_are_counted_and_the_rule_is_said(evaluate, folders):
+    code, text = evaluate("--lesions", "-o", str(folders / "metrics.csv"))
+    assert code == 0
+    table = text[text.index("Lesions of label 1") :]
+    assert line(table, "a ")[1:9] == ["3", "1", "2", "2", "1", "0.333", "0.500", "0.400"]
+    assert "26 neighbours" in table
+    with (folders / "metrics.csv").open(newline="") as file:
+        values = {row["metric"]: float(row["value"]) for row in csv.DictReader(file)}
+    assert (values["true_lesions"], values["false_lesions"]) == (3, 1)
+    assert values["lesion_f1"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        (("--lesion-min", "2"), ["1", "0", "1", "1", "1"]),
+        (("--lesion-overlap", "0.5"), ["3", "0", "3", "2", "1"]),
+        (("--lesion-rule", "msseg-2016"), ["3", "1", "2", "2", "1"]),
+        (("--connectivity", "6"), ["3", "1", "2", "2", "1"]),
+    ],
+)
+def test_each_option_of_the_rule_counts_lesions(evaluate, options, counts):
+    code, text = evaluate(*options)
+    assert code == 0
+    assert line(text[text.index("Lesions of") :], "a ")[1:6] == counts
+
+
+def test_ratios_of_nothing_are_dashes(evaluate, folders):
+    empty = Volume(np.zeros((6, 6, 9), np.uint8), np.eye(4))
+    write_volume(empty, folders / "masks/a.nii.gz", overwrite=True)
+    _, text = evaluate("--lesions")
+    assert line(text[text.index("Lesions of") :], "a ")[6:9] == ["0.000", "-", "0.000"]
+
+
+def test_the_report_holds_tables_and_pictures(evaluate, folders):
+    out = folders / "out"
+    options = ("--lesions", "--images", str(folders / "images"), "--report", str(out))
+    code, text = evaluate(*options)
+    assert code == 0
+    assert str(out / "report.html") in text.replace("\n", "")
+    assert {f.name for f in out.rglob("*.*")} == {
+        "report.html", "metrics.csv", "lesions.csv", "a.png",
+    }  # fmt: skip
+    code, text = evaluate(*options)
+    assert code == 1
+    assert "report.html: exists already" in text
+    assert evaluate(*options, "--overwrite")[0] == 0
+
+
+def test_images_without_a_report_are_refused(evaluate, folders):
+    code, text = evaluate("--images", str(folders / "images"))
+    assert code == 1
+    assert "--images are drawn in a --report" in text

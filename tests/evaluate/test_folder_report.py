@@ -1,0 +1,149 @@
+"""The page of an evaluation: what it says, what lies beside it, and which images it draws."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+
+from segjax.data.formats import write_volume
+from segjax.errors import InputError
+from segjax.evaluate import folder_report
+from segjax.evaluate.folder_report import find_images_of, write_evaluation
+from segjax.evaluate.folders import Pair, compare_cases, match_masks
+from segjax.evaluate.lesions import LesionRule
+from segjax.evaluate.metrics import read_metrics
+from segjax.volume import Volume
+
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+AFFINE[:3, 3] = (-10, -20, -30)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Case a: one of two lesions found, none invented; case b: nothing found."""
+    data = np.zeros((6, 8, 8, 8), np.uint8)
+    data[0, 1:3, 1, 1] = data[0, 5:7, 5, 5:7] = 1
+    data[1, 5:7, 5, 5] = 1
+    data[2, 4, 4, 4] = 1
+    image = np.random.default_rng(0).uniform(1, 2, (8, 8, 8)).astype(np.float32)
+    for folder in ("labels", "masks", "images"):
+        (tmp_path / folder).mkdir()
+    for name, truth, mask in (("a", data[0], data[1]), ("b", data[2], data[3])):
+        write_volume(Volume(truth, AFFINE), tmp_path / "labels" / f"{name}.nii.gz")
+        write_volume(Volume(mask, AFFINE), tmp_path / "masks" / f"{name}.nii.gz")
+        write_volume(Volume(image, AFFINE), tmp_path / "images" / f"{name}_0000.nii.gz")
+    return tmp_path
+
+
+@pytest.fixture
+def pairs(folders):
+    return match_masks(folders / "masks", folders / "labels")
+
+
+def test_page_tables_and_pictures_are_written(folders, pairs):
+    cases = compare_cases(pairs, names=["lesion"], rule=LesionRule())
+    images = find_images_of(pairs, folders / "images")
+    page = write_evaluation(cases, folders / "out", images=images)
+    text = page.read_text()
+    assert {file.name for file in (folders / "out").rglob("*.*")} == {
+        "report.html", "metrics.csv", "lesions.csv", "a.png", "b.png",
+    }  # fmt: skip
+    assert text.count("data:image/png;base64,") == 2
+    assert not re.search(r"https?://|<script|@import", text)
+    assert "Lesions: lesion" in text
+    assert "26 neighbours" in text
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", text)
+    start = cells.index("all lesions")
+    # of three lesions one is found; one is predicted, rightly; 7 voxels of 8 mm³, 2 predicted
+    assert cells[start + 1 : start + 11] == [
+        "3", "1", "2", "1", "0", "0.333", "1.000", "0.500", "0.056", "0.016",
+    ]  # fmt: skip
+    assert "–" in cells  # precision of case b, which has no prediction
+
+
+def test_every_lesion_is_listed_with_its_place_in_the_patient(folders, pairs):
+    cases = compare_cases(pairs, rule=LesionRule())
+    write_evaluation(cases, folders / "out")
+    with (folders / "out/lesions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["case"], r["mask"], r["outcome"], r["voxels"], r["mm3"]) for r in rows] == [
+        ("a", "truth", "found", "4", "32.0"),
+        ("a", "truth", "missed", "2", "16.0"),
+        ("a", "prediction", "true", "2", "16.0"),
+        ("b", "truth", "missed", "1", "8.0"),
+    ]
+    # centre of voxels (5..6, 5, 5..6) by the affine: 2 · (5.5, 5, 5.5) + (-10, -20, -30)
+    assert [float(rows[0][axis]) for axis in "xyz"] == [1.0, -10.0, -19.0]
+
+
+def test_metrics_beside_the_page_are_tidy(folders, pairs):
+    write_evaluation(compare_cases(pairs, rule=LesionRule()), folders / "out")
+    table = read_metrics(folders / "out/metrics.csv").set_index(["case", "metric"]).value
+    assert table["a", "lesion_sensitivity"] == 0.5
+    assert table["b", "true_lesions"] == 1
+    assert np.isnan(table["b", "lesion_precision"])
+    assert table["b", "lesion_f1"] == 0
+
+
+def test_without_lesions_the_page_shows_overlaps(folders, pairs):
+    images = find_images_of(pairs, folders / "images")
+    text = write_evaluation(compare_cases(pairs), folders / "out", images=images).read_text()
+    assert "esions:" not in text
+    assert not (folders / "out/lesions.csv").exists()
+    assert text.count("data:image/png;base64,") == 2
+
+
+def test_only_the_worst_cases_are_drawn(folders, pairs, monkeypatch):
+    monkeypatch.setattr(folder_report, "_MOST", 1)
+    images = find_images_of(pairs, folders / "images")
+    cases = compare_cases(pairs, rule=LesionRule())
+    text = write_evaluation(cases, folders / "out", images=images).read_text()
+    assert [file.name for file in (folders / "out/figures").iterdir()] == ["b.png"]
+    assert "The 1 of 2 cases with the lowest Dice" in text
+
+
+def test_each_label_has_its_picture(folders, pairs):
+    truth = Volume(np.zeros((8, 8, 8), np.uint8), AFFINE)
+    truth.data[1, 1, 1], truth.data[5, 5, 5] = 1, 2
+    write_volume(truth, folders / "labels/a.nii.gz", overwrite=True)
+    cases = compare_cases(pairs[:1], rule=LesionRule())
+    images = find_images_of(pairs[:1], folders / "images")
+    write_evaluation(cases, folders / "out", images=images)
+    assert sorted(f.name for f in (folders / "out/figures").iterdir()) == ["a_1.png", "a_2.png"]
+
+
+def test_an_earlier_page_is_kept_unless_told_otherwise(folders, pairs):
+    cases = compare_cases(pairs)
+    write_evaluation(cases, folders / "out")
+    with pytest.raises(InputError, match=r"report\.html"):
+        write_evaluation(cases, folders / "out")
+    write_evaluation(cases, folders / "out", overwrite=True)
+
+
+def test_images_on_another_grid_are_refused(folders, pairs):
+    other = Volume(np.ones((8, 8, 8), np.float32), np.eye(4))
+    write_volume(other, folders / "images/b_0000.nii.gz", overwrite=True)
+    with pytest.raises(InputError, match=r"b_0000\.nii\.gz"):
+        write_evaluation(
+            compare_cases(pairs), folders / "out", images=find_images_of(pairs, folders / "images")
+        )
+
+
+def test_images_are_found_by_name_beside_the_label_or_as_a_file(folders, pairs):
+    images = folders / "images"
+    assert find_images_of(pairs, images)["a"] == images / "a_0000.nii.gz"
+    (images / "a_0000.nii.gz").rename(images / "a.nii.gz")
+    assert find_images_of(pairs, images)["a"] == images / "a.nii.gz"
+    assert find_images_of(pairs[:1], images / "a.nii.gz") == {"a": images / "a.nii.gz"}
+    (folders / "labels/flair.nii.gz").touch()
+    beside = find_images_of(pairs, "flair.nii.gz")
+    assert beside == dict.fromkeys("ab", folders / "labels/flair.nii.gz")
+
+
+@pytest.mark.parametrize("images", ["t2.nii.gz", "images"])
+def test_a_case_without_an_image_is_named(folders, pairs, images):
+    (folders / "images/b_0000.nii.gz").unlink()
+    where = folders / images if images == "images" else images
+    with pytest.raises(InputError, match=r"no image named (a|b) or (a|b)_0000"):
+        find_images_of([*pairs, Pair("c", pairs[0].truth, pairs[0].prediction)][1:], where)
