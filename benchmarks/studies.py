@@ -167,7 +167,8 @@ def measured(source, folder, split):
         for image in images:
             link(inputs / image.name, image)
     segjax("predict", folder / "run/model.onnx", inputs, "-o", folder / "masks", "--skip-existing")
-    segjax("evaluate", folder / "masks", source / "labels", "-o", table, "--overwrite")
+    shown = ("--lesions", "--images", inputs, "--report", folder / "report", "-o", table)
+    segjax("evaluate", folder / "masks", source / "labels", *shown, "--overwrite")
     return [row | {"fold": 0} for row in read(table)]
 
 
