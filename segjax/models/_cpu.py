@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from segjax.models import _cpu_wide
 from segjax.models._lax import LaxForms, Weights
 
 Arrays = tuple[Array, ...]
@@ -98,6 +99,8 @@ class CpuVolumeForms(LaxForms):
         kernel, size = jnp.asarray(kernel), kernel.shape[:3]
         if size == (1, 1, 1) and stride == 1:
             y = _conv_pointwise(self.concatenate(xs), kernel[0, 0, 0])
+        elif _is_wide(kernel, xs[0], stride):
+            y = _cpu_wide.conv(self.concatenate(xs), kernel, stride)
         elif size == (3, 3, 3) and stride == 1:
             y = _conv_3x3x3(tuple(xs), kernel)
         elif stride == 2 and _has_few_taps(size):
@@ -109,14 +112,30 @@ class CpuVolumeForms(LaxForms):
     def conv_transpose(
         self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
     ) -> Array:
+        kernel = jnp.asarray(kernel)
         if stride != 2 or not _has_few_taps(kernel.shape[:3]):
             return super().conv_transpose(xs, kernel, bias, stride)
-        return self.add_bias(_conv_transposed(self.concatenate(xs), jnp.asarray(kernel)), bias)
+        x = self.concatenate(xs)
+        if _is_wide(kernel, x, 1):
+            y = _cpu_wide.conv_transpose(x, kernel, stride)
+        else:
+            y = _conv_transposed(x, kernel)
+        return self.add_bias(y, bias)
 
 
 def _has_few_taps(size: Sequence[int]) -> bool:
     """Say whether a kernel is odd and small: a copy per tap compiles slowly beyond 5x5x5."""
     return all(k % 2 and k <= 5 for k in size)
+
+
+def _is_wide(kernel: Array, x: Array, stride: int) -> bool:
+    """Say whether a product over all voxels at once is faster than one per depth slice.
+
+    A product per slice reads the whole kernel for each of them: a loss where a slice of the
+    coarser side, x strided, has no more voxels than the convolution has channels.
+    """
+    voxels = -(-x.shape[3] // stride) * -(-x.shape[4] // stride)
+    return _has_few_taps(kernel.shape[:3]) and max(kernel.shape[3:]) >= voxels
 
 
 def _rows_times(rows: Array, x: Array) -> Array:

@@ -106,6 +106,14 @@ def test_conv_transpose_equals_plain_lax_for_every_kernel_size(shape, classes, s
     _check_value_and_gradients("conv_transpose", x, k, _random(2, classes), stride=stride)
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 2)])
+@pytest.mark.parametrize("operation", ["conv", "conv_transpose"])
+def test_convolutions_of_many_channels_on_few_voxels_equal_plain_lax(operation, stride, kernel):
+    x = _random(0, 2, 5, 4, 3, 14)
+    k = _random(1, kernel, kernel, kernel, 14, 13) / 10
+    _check_value_and_gradients(operation, x, k, _random(2, 13), stride=stride, splits=2)
+
+
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_conv_transpose_is_pytorch_s(rank, kernel):
