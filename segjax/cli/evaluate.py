@@ -97,12 +97,12 @@ class Evaluate:
 
     def _images(self, pairs: "Sequence[Pair]") -> dict[str, Path] | None:
         """Return the image of every case, after a look at what would fail at the end."""
-        from segjax.evaluate.folder_report import find_images_of
+        from segjax.evaluate.folder_report import check_free, find_images_of
 
         if self.images and not self.report:
             raise InputError(f"{self.images}: --images are drawn in a --report; name its folder")
-        if self.report and (self.report / "report.html").exists() and not self.overwrite:
-            raise InputError(f"{self.report / 'report.html'}: exists already; use --overwrite")
+        if self.report:
+            check_free(self.report, overwrite=self.overwrite)
         return find_images_of(pairs, self.images) if self.images else None
 
     def _rule(self) -> "LesionRule | None":

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from statistics import fmean, median, pstdev
+from tempfile import TemporaryDirectory
 
 from segjax.data.formats import IMAGE_SUFFIXES, check_same_grid, read_image, stem
 from segjax.errors import InputError
@@ -17,7 +18,7 @@ from segjax.files import atomic_path
 from segjax.progress import track
 from segjax.words import plural
 
-__all__ = ["find_images_of", "write_evaluation"]
+__all__ = ["check_free", "find_images_of", "write_evaluation"]
 
 _MOST = 24  # cases that are drawn
 
@@ -67,7 +68,7 @@ def write_evaluation(
         cases: What :func:`segjax.evaluate.folders.compare_cases` returned.
         folder: Folder to write into; made if absent.
         images: Image of every case; no pictures when None.
-        overwrite: Replace files of an earlier evaluation.
+        overwrite: Replace files of an earlier evaluation, but never those of a run.
 
     Returns:
         Path of the page.
@@ -80,18 +81,41 @@ def write_evaluation(
         >>> write_evaluation(cases, "evaluation")  # doctest: +SKIP
         PosixPath('evaluation/report.html')
     """
+    check_free(folder, overwrite=overwrite)
     folder = _folder(Path(folder))
     with atomic_path(folder / "report.html", overwrite=overwrite) as temporary:
         rows = [row for case in cases for row in case.rows]
+        sections = [_overview(cases), *_lesions(cases), _every_case(cases)]
+        if images:
+            sections.append(_pictures(cases, images, folder))
+        page = _PAGE.format(title="Evaluation", style=_STYLE, sections="\n".join(sections))
+        temporary.write_text(page, encoding="utf-8")
         write_metrics(rows, folder / "metrics.csv", overwrite=overwrite)
         if cases[0].rule:
             write_lesions(cases, folder / "lesions.csv", overwrite=overwrite)
-        sections = [_overview(cases), *_lesions(cases), _every_case(cases)]
-        if images:
-            sections.append(_pictures(cases, images, _folder(folder / "figures"), overwrite))
-        page = _PAGE.format(title="Evaluation", style=_STYLE, sections="\n".join(sections))
-        temporary.write_text(page, encoding="utf-8")
     return folder / "report.html"
+
+
+def check_free(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse a folder where :func:`write_evaluation` would replace what it should not.
+
+    Args:
+        folder: Folder to write into; need not exist.
+        overwrite: Whether files of an earlier evaluation may be replaced.
+
+    Raises:
+        InputError: It is the folder of a run, whose files have the same names; or a file exists.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        raise InputError(
+            f"{folder}: is the folder of a run, with a report of its own; name another"
+        )
+    for name in ("report.html", "metrics.csv", "lesions.csv", "figures"):
+        if (folder / name).exists() and not overwrite:
+            raise InputError(
+                f"{folder / name}: exists already; name another folder, or --overwrite"
+            )
 
 
 def _image_of(pair: Pair, images: Path, named: Mapping[str, Path]) -> Path:
@@ -144,23 +168,27 @@ def _worst_first(cases: Sequence[Comparison]) -> list[Comparison]:
     return sorted(cases, key=lambda case: fmean(float(row["dice"]) for row in case.rows))
 
 
-def _pictures(
-    cases: Sequence[Comparison], images: Mapping[str, Path], figures: Path, overwrite: bool
-) -> str:
+def _pictures(cases: Sequence[Comparison], images: Mapping[str, Path], folder: Path) -> str:
+    """Draw the worst cases; the pictures get their place once all are drawn."""
     shown = _worst_first(cases)[:_MOST]
-    drawn = [
-        f"<section>{_picture(path, path.stem)}</section>"
-        for case in track(shown, "Drawing")
-        for path in _draw(case, images[case.pair.case], figures, overwrite)
-    ]
+    with TemporaryDirectory(prefix=".", dir=folder) as temporary:
+        drawn = [
+            path
+            for case in track(shown, "Drawing")
+            for path in _draw(case, images[case.pair.case], Path(temporary))
+        ]
+        parts = [f"<section>{_picture(path, path.stem)}</section>" for path in drawn]
+        figures = _folder(folder / "figures")
+        for path in drawn:
+            path.replace(figures / path.name)
     which = (
         f"The {len(shown)} of {plural(len(cases), 'case')} with the lowest Dice, the worst first."
     )
     note = "" if len(shown) == len(cases) else f"<p class='note'>{which}</p>"
-    return f"<h2>Pictures</h2>{note}{''.join(drawn)}<p class='note'>{_CONVENTIONS}</p>"
+    return f"<h2>Pictures</h2>{note}{''.join(parts)}<p class='note'>{_CONVENTIONS}</p>"
 
 
-def _draw(case: Comparison, path: Path, figures: Path, overwrite: bool) -> list[Path]:
+def _draw(case: Comparison, path: Path, folder: Path) -> list[Path]:
     """Draw a case: a picture for each label where lesions were counted, else one."""
     image = read_image(path)
     masks = read_pair(case.pair)
@@ -168,16 +196,14 @@ def _draw(case: Comparison, path: Path, figures: Path, overwrite: bool) -> list[
     name = case.pair.case
     if case.rule is None:
         labels = [case.labels.get(i, str(i)) for i in range(max(case.labels) + 1)]
-        out = figures / f"{name}.png"
-        overlay(image, *masks, path=out, title=name, labels=labels, overwrite=overwrite)
-        return [out]
+        overlay(image, *masks, path=folder / f"{name}.png", title=name, labels=labels)
+        return [folder / f"{name}.png"]
     drawn = []
+    several = len(case.labels) > 1
     for value, label in case.labels.items():
-        several = len(case.labels) > 1
-        drawn.append(figures / f"{name}{f'_{value}' if several else ''}.png")
+        drawn.append(folder / f"{name}{f'_{value}' if several else ''}.png")
         title = f"{name}, {label}" if several else name
-        options = {"label": value, "rule": case.rule, "title": title, "overwrite": overwrite}
-        lesion_overlay(image, *masks, path=drawn[-1], **options)  # type: ignore[arg-type]
+        lesion_overlay(image, *masks, path=drawn[-1], label=value, rule=case.rule, title=title)
     return drawn
 
 

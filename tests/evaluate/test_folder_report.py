@@ -121,13 +121,21 @@ def test_an_earlier_page_is_kept_unless_told_otherwise(folders, pairs):
     write_evaluation(cases, folders / "out", overwrite=True)
 
 
-def test_images_on_another_grid_are_refused(folders, pairs):
+def test_the_folder_of_a_run_is_never_written_into(folders, pairs):
+    (folders / "run").mkdir()
+    (folders / "run/config.json").write_text("{}")
+    with pytest.raises(InputError, match="run: is the folder of a run"):
+        write_evaluation(compare_cases(pairs), folders / "run", overwrite=True)
+
+
+def test_images_on_another_grid_are_refused_and_nothing_is_written(folders, pairs):
     other = Volume(np.ones((8, 8, 8), np.float32), np.eye(4))
     write_volume(other, folders / "images/b_0000.nii.gz", overwrite=True)
     with pytest.raises(InputError, match=r"b_0000\.nii\.gz"):
         write_evaluation(
             compare_cases(pairs), folders / "out", images=find_images_of(pairs, folders / "images")
         )
+    assert list((folders / "out").iterdir()) == []
 
 
 def test_images_are_found_by_name_beside_the_label_or_as_a_file(folders, pairs):
