@@ -128,6 +128,8 @@ class Sweep:
             self.together, self.at_once, self.data_on_device, tensorboard=self.tensorboard
         )
         number = f"{len(grid.members)}, {execution.members_at_once} at a time ({execution.way})"
+        if (devices := len(execution.local_devices)) > 1:
+            number += f" on each of {devices} devices"
         varied = {"kernels": grid.kernels, "alphas": grid.alphas, "seeds": grid.seeds}
         lists = {name: ", ".join(map(str, values)) for name, values in varied.items()}
         shared = {n: fact for n, fact in describe_plan(plan).items() if n not in _VARIED}

@@ -106,6 +106,7 @@ class MemberRun:
 
     Attributes:
         state: After the steps done, as long as no program holds it.
+        device: Which it trains on; ``None`` before it is given one.
         progress: How far it is.
         begun: Steps that were handed to the device; the losses of the newest are not known yet.
         error: Why it ends before its time; empty while all is well.
@@ -131,6 +132,7 @@ class MemberRun:
         restored = self._checkpoints.restore_last(self._template)
         state, meta = restored or (self._first(first_state, network.first_key), None)
         self.state: TrainState | None = state
+        self.device: jax.Device | None = None
         self.progress = _progress(meta) if meta else Progress()
         self._saved = self.step if meta else -1
         self._best: tuple[TrainState, Progress] | None = None

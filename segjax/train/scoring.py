@@ -1,7 +1,7 @@
 """Dice of many cases at once, for validations that cost more than the training between them."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -73,11 +73,25 @@ class Scorer:
         Returns:
             Dice of each label but the background, by case, in the order of the cases.
         """
+        return self.start(variables)()
+
+    def start(self, variables: PyTree) -> Callable[[], Scores]:
+        """Begin to measure a network, and return what waits for the end.
+
+        So several devices can measure at the same time, as far as cases fill one patch.
+
+        Args:
+            variables: Of the network.
+        """
         counts = [self._count(variables, batch.images, batch.truths) for batch in self._batches]
-        found = dict(self._one_by_one(variables))
-        for batch, count in zip(self._batches, counts, strict=True):
-            found |= _by_case(batch.names, np.asarray(count), self._config.labels[1:])
-        return {name: found[name] for name in self._names}
+
+        def end() -> Scores:
+            found = dict(self._one_by_one(variables))
+            for batch, count in zip(self._batches, counts, strict=True):
+                found |= _by_case(batch.names, np.asarray(count), self._config.labels[1:])
+            return {name: found[name] for name in self._names}
+
+        return end
 
     def _one_by_one(self, variables: PyTree) -> Scores:
         windows = window_batch(self._others, self._config)

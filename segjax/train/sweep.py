@@ -117,12 +117,13 @@ class Execution:
     Attributes:
         together: How members share a program, see :class:`segjax.train.together.Programs`;
             ``None`` takes what is fastest on the backend.
-        at_once: Most members under way at a time; ``None`` takes 8, 4 or 1 for "vmap",
-            "unrolled" and "apart". More take more memory.
-        on_device: Whether all training cases are kept on the device, and batches cut and augmented
-            there; ``None``: on a GPU, where they fit.
+        at_once: Most members under way at a time on each device; ``None`` takes 8, 4 or 1 for
+            "vmap", "unrolled" and "apart". More take more memory.
+        on_device: Whether all training cases are kept on each device, and batches cut and
+            augmented there; ``None``: on a GPU, where they fit.
         checkpoint_seconds: Time between two checkpoints of all members under way.
         tensorboard: Whether to write TensorBoard logs of each member, into its own folder.
+        devices: How many devices of this machine train members, each its own; ``None``: all.
 
     Raises:
         InputError: A value is unknown or out of range.
@@ -137,12 +138,15 @@ class Execution:
     on_device: bool | None = None
     checkpoint_seconds: float = 60.0
     tensorboard: bool = False
+    devices: int | None = None
 
     def __post_init__(self) -> None:
         if self.together is not None:
             check_together(self.together)
         if self.at_once is not None and self.at_once < 1:
             raise InputError(f"{self.at_once} members at once: give 1 or more")
+        if self.devices is not None and self.devices < 1:
+            raise InputError(f"{self.devices} devices: give 1 or more")
 
     @property
     def way(self) -> Together:
@@ -151,8 +155,13 @@ class Execution:
 
     @property
     def members_at_once(self) -> int:
-        """Most members under way at a time."""
+        """Most members under way at a time on each device."""
         return 1 if self.way == "apart" else self.at_once or _AT_ONCE[self.way]
+
+    @property
+    def local_devices(self) -> tuple[jax.Device, ...]:
+        """The devices that train members, fewer than wanted where there are fewer."""
+        return tuple(jax.local_devices()[: self.devices])
 
 
 @dataclass(frozen=True)
@@ -205,7 +214,7 @@ def sweep(
 ) -> SweepResult:
     """Train every combination of a grid, each with its own early stopping, and measure them.
 
-    Members of one network train several at a time, as one program; each gets what
+    Members of one network train several at a time, as one program on each device; each gets what
     :func:`segjax.train.fit.fit` would have given it, but for rounding. Stopped at any moment,
     even by ``kill -9``, the sweep goes on when it is called again with the same arguments;
     members that are finished are not touched again. The grid may grow from call to call.
@@ -232,6 +241,11 @@ def sweep(
         'k5-a0.5-s1'
     """
     out = Path(out)
+    if jax.process_count() > 1:
+        raise InputError(
+            "a sweep takes the devices of one machine: give each machine other seeds or kernels, "
+            "and a folder of its own"
+        )
     chosen = choose_cases(dataset, split, test=True)
     if not split.validation or not split.test:
         raise InputError("a sweep needs validation and test cases: change the split")
@@ -273,7 +287,8 @@ def _train(
     """Train all members that are not finished, one network after the other."""
     loaded = load_cases(config.base, chosen)
     with_masks = ([with_maps(case) for case in part] for part in loaded[1:])
-    batches = make_batches(config.base, loaded.train, execution.on_device)
+    devices = execution.local_devices
+    batches = make_batches(config.base, loaded.train, execution.on_device, devices)
     data = SweepData(split, batches, *with_masks)
     _write_plan(out, config, split)
     members, results = config.members, _read_results(out, config.members)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,13 @@ __all__ = [
     "Seat",
     "Together",
     "check_together",
+    "deal",
     "default_together",
     "powers_of_two",
     "with_alpha",
 ]
 
+T = TypeVar("T")
 Together = Literal["vmap", "unrolled", "apart"]
 
 
@@ -163,6 +165,37 @@ def powers_of_two(count: int, largest: int) -> list[int]:
     sizes = [largest] * (count // largest)
     rest = count % largest
     return sizes + [1 << bit for bit in reversed(range(rest.bit_length())) if rest >> bit & 1]
+
+
+def deal(before: Sequence[T | None], devices: Sequence[T]) -> list[T]:
+    """Share members among devices evenly, so that as few as possible move.
+
+    Args:
+        before: The device of each member; ``None`` where it has none yet.
+        devices: All devices.
+
+    Returns:
+        The device of each member from now on.
+
+    Example:
+        >>> deal([0, 0, 0, None, None], range(2))
+        [0, 0, 0, 1, 1]
+        >>> deal([0, 0, 0, 0, 1], range(2))
+        [0, 0, 0, 1, 1]
+    """
+    fullest = sorted(devices, key=before.count, reverse=True)
+    share, more = divmod(len(before), len(devices))
+    room = {device: share + (place < more) for place, device in enumerate(fullest)}
+    stays = []
+    for device in before:
+        stays.append(device is not None and room[device] > 0)
+        if device is not None and stays[-1]:
+            room[device] -= 1
+    free = iter([device for device in fullest for _ in range(room[device])])
+    return [
+        device if device is not None and stay else next(free)
+        for device, stay in zip(before, stays, strict=True)
+    ]
 
 
 def _member_step(config: TrainConfig, steps_per_epoch: int) -> MemberStep:

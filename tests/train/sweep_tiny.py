@@ -1,5 +1,6 @@
 """A family of tiny networks, and a program that sweeps over it, for tests to run and to kill."""
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -75,15 +76,15 @@ def split_of(dataset) -> Split:
     return Split(tuple(names[:5]), tuple(names[5:7]), tuple(names[7:9]))
 
 
-def main(data: str, out: str) -> None:
-    """Sweep as a user's program would, with checkpoints as often as possible."""
+def main(data: str, executions: str) -> None:
+    """Sweep as a user's program would, into each folder with its own execution."""
     from segjax.train.sweep import Execution, SweepConfig, sweep
 
     models.create, models.names = create, names
     dataset = find_cases(data)
     grid = SweepConfig(config(epochs=4), (3,), (0.3, 0.7), (0, 1))
-    often = Execution("unrolled", at_once=2, checkpoint_seconds=0.0)
-    sweep(grid, dataset, split_of(dataset), Path(out), execution=often)
+    for out, options in json.loads(executions).items():
+        sweep(grid, dataset, split_of(dataset), Path(out), execution=Execution(**options))
 
 
 if __name__ == "__main__":

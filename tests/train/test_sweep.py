@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from segjax import models
 from segjax.data.datasets import Split, find_cases
+from segjax.data.loader import Loader
 from segjax.data.phantom import write_dataset
 from segjax.errors import InputError
 from segjax.train import _member, _sweep_loop, resident
@@ -149,6 +149,9 @@ def test_impossible_execution_is_refused():
     assert Execution("vmap", at_once=3).members_at_once == 3
     assert Execution().way == "apart"
     assert Execution("apart", at_once=3).members_at_once == 1
+    with pytest.raises(InputError, match="0 devices: give 1 or more"):
+        Execution(devices=0)
+    assert len(Execution(devices=9).local_devices) == len(jax.local_devices())
 
 
 def test_table_has_one_row_for_each_combination(done):
@@ -353,14 +356,18 @@ def test_damaged_result_is_named(done, tmp_path):
 def test_data_go_to_the_device_where_they_fit(dataset, split, monkeypatch):
     config = tiny.config()
     cases = _sweep_loop_cases(config, dataset, split)
-    assert not isinstance(make_batches(config, cases, None), ResidentLoader)
-    assert isinstance(make_batches(config, cases, True), ResidentLoader)
+    devices = jax.local_devices()[:1]
+
+    def kind(on_device):
+        return type(make_batches(config, cases, on_device, devices)[devices[0]])
+
+    assert (kind(None), kind(True)) == (Loader, ResidentLoader)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert isinstance(make_batches(config, cases, None), ResidentLoader)
+    assert kind(None) == ResidentLoader
     monkeypatch.setattr(resident, "device_memory", lambda device: 1000)
-    assert not isinstance(make_batches(config, cases, None), ResidentLoader)
+    assert kind(None) == Loader
     with pytest.raises(InputError, match="on the device"):
-        make_batches(config, cases, True)
+        kind(True)
 
 
 def _sweep_loop_cases(config, dataset, split):
@@ -372,8 +379,9 @@ def _sweep_loop_cases(config, dataset, split):
 @pytest.mark.parametrize("on_device", [False, True])
 def test_reseeded_batches_are_those_of_a_loader_of_that_seed(dataset, split, on_device):
     cases = _sweep_loop_cases(tiny.config(), dataset, split)
-    ours = make_batches(tiny.config(), cases, on_device).reseeded(7).batch(3)
-    theirs = make_batches(tiny.config(seed=7), cases, on_device).batch(3)
+    devices = jax.local_devices()[:1]
+    ours = make_batches(tiny.config(), cases, on_device, devices)[devices[0]].reseeded(7).batch(3)
+    theirs = make_batches(tiny.config(seed=7), cases, on_device, devices)[devices[0]].batch(3)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -417,29 +425,71 @@ def test_example_whose_image_is_gone_is_left_out_with_a_warning(done, dataset, s
     assert not (tmp_path / "a.npz").exists()
 
 
-@pytest.mark.slow
-def test_killed_sweep_goes_on_exactly(tmp_path, data):
-    def start(out):
-        command = [sys.executable, str(SCRIPT), str(data), str(out)]
-        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-        return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+def start(data, cache, executions, *, devices):
+    """Sweep in another process, which has so many devices."""
+    plan = json.dumps({str(out): options for out, options in executions.items()})
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    command = [sys.executable, str(SCRIPT), str(data), plan]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
+
+def finish(process):
+    try:
+        error = process.communicate(timeout=240)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 0, error
+
+
+def members(sweep):
+    return [sweep / "runs" / row["run"] for row in table(sweep / "results.csv")]
+
+
+@pytest.mark.slow
+def test_members_on_several_devices_are_those_on_one(tmp_path, data, cache):
+    apart, stacked = {"together": "apart"}, {"together": "vmap", "at_once": 2, "on_device": True}
+    executions = {
+        tmp_path / "apart-1": apart | {"devices": 1},
+        tmp_path / "apart-4": apart | {"devices": 4},
+        tmp_path / "vmap-1": stacked | {"devices": 1},
+        tmp_path / "vmap-2": stacked | {"devices": 2},
+    }
+    finish(start(data, cache, executions, devices=4))
+    for name, other in [("apart-4", "apart-1"), ("vmap-2", "vmap-1")]:
+        pairs = zip(members(tmp_path / name), members(tmp_path / other), strict=True)
+        for run, expected in pairs:
+            assert values(run) == values(expected)
+            leaves = (jax.tree.leaves(load_variables(folder)) for folder in (run, expected))
+            for ours, theirs in zip(*leaves, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    four, one = (table(tmp_path / name / "images.csv") for name in ("apart-4", "apart-1"))
+    assert four == one
+
+
+@pytest.mark.slow
+def test_killed_sweep_goes_on_exactly_also_on_other_devices(tmp_path, data, cache):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    often = {"together": "unrolled", "at_once": 2, "checkpoint_seconds": 0.0, "tensorboard": True}
     begun = time.monotonic()
-    assert start(tmp_path / "whole").wait() == 0
+    finish(start(data, cache, {whole: often}, devices=1))
     lasted = time.monotonic() - begun
     rng = random.Random(0)
-    for _ in range(2):
-        process = start(tmp_path / "killed")
-        time.sleep(lasted * rng.uniform(0.3, 0.8))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start(tmp_path / "killed").wait() == 0
-    whole, killed = (table(tmp_path / name / "images.csv") for name in ("whole", "killed"))
-    assert killed == whole
-    names = [row["run"] for row in table(tmp_path / "whole" / "results.csv")]
-    for name in names:
-        ours, theirs = (values(tmp_path / n / "runs" / name) for n in ("killed", "whole"))
-        assert ours == pytest.approx(theirs, abs=1e-5)
+    for devices in (4, 1):
+        process = start(data, cache, {killed: often}, devices=devices)
+        time.sleep(lasted * rng.uniform(0.4, 0.8))
+        process.kill()
+        process.communicate(timeout=60)
+    finish(start(data, cache, {killed: often}, devices=2))
+    assert table(killed / "images.csv") == table(whole / "images.csv")
+    for ours, theirs in zip(members(killed), members(whole), strict=True):
+        assert values(ours) == pytest.approx(values(theirs), abs=1e-5)
+        steps, expected = (curve(run, "loss/step") for run in (ours, theirs))
+        np.testing.assert_allclose(steps, expected, rtol=0, atol=1e-5)
 
 
 def test_split_and_grid_are_written(done, split):

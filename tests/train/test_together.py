@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from segjax.errors import InputError
 from segjax.train.losses import Loss, Term, tversky_loss
-from segjax.train.together import check_together, default_together, powers_of_two, with_alpha
+from segjax.train.together import (
+    check_together,
+    deal,
+    default_together,
+    powers_of_two,
+    with_alpha,
+)
 
 
 @given(count=st.integers(0, 200), largest=st.integers(1, 16))
@@ -18,6 +24,19 @@ def test_programs_hold_every_member_once_and_have_few_sizes(count, largest):
     assert {size for size in sizes if size != largest} <= {1, 2, 4, 8}
     rest = [size for size in sizes if size != largest]
     assert len(rest) == len(set(rest))
+
+
+@given(st.data(), st.integers(1, 4))
+def test_members_are_dealt_evenly_and_few_of_them_move(data, count):
+    places = st.sampled_from([None, *range(count)])
+    before = data.draw(st.lists(places, min_size=1, max_size=30))
+    after = deal(before, range(count))
+    assert len(after) == len(before)
+    loads = sorted((after.count(device) for device in range(count)), reverse=True)
+    assert loads[0] - loads[-1] <= 1
+    stayed = sum(old == new for old, new in zip(before, after, strict=True))
+    had = sorted((before.count(device) for device in range(count)), reverse=True)
+    assert stayed == sum(map(min, had, loads))
 
 
 def test_alpha_changes_the_tversky_term_alone():
