@@ -54,11 +54,10 @@ def meningioma(size, epochs, *options, patience=False):
     return Training("meningioma2d", (*preset, *options), settings)
 
 
-def hippocampus(model, epochs, rate, *options, folds="all", **settings):
-    optimizer = {"learning_rate": rate, **settings.pop("optimizer", {})}
-    settings = {"dropout": 0.0, "optimizer": optimizer} | settings
+def hippocampus(model, epochs, *options, fold="all"):
+    settings = {"dropout": 0.0, "optimizer": {"learning_rate": RATES[model]}}
     settings |= {"epochs": epochs, "validate_every": epochs}
-    chosen = ("--model", model, "--folds", "5", "--fold", folds)
+    chosen = ("--model", model, "--folds", "5", "--fold", fold)
     return Training("hippocampus", (*chosen, *options), settings)
 
 
@@ -73,6 +72,15 @@ def ms(train, test, *images):
     )
 
 
+RATES = {"mpunet++": 1.2e-2, "unet3d": 2e-3}
+VARIATIONS = {
+    "as it is": (),
+    "no augmentation": ("--augment", "none"),
+    "augmentation of ms-7t": ("--augment", "ms-7t"),
+    "constant learning rate": ("--schedule", "constant"),
+    "moving average 0.99": ("--ema", "0.99"),
+    "dropout 0.3": ("--dropout", "0.3"),
+}
 TRAININGS = {
     **{
         f"meningioma 256 random split seed {seed}": meningioma(
@@ -83,8 +91,18 @@ TRAININGS = {
     "meningioma 128 random split patience 5": meningioma(128, 100, *RANDOM_SPLIT, patience=True),
     "meningioma 128 5 random folds": meningioma(128, 40, "--folds", "5"),
     "meningioma 128 5 folds of neighbours": meningioma(128, 40, *BLOCKS),
-    "hippocampus mpunet++ 5 folds": hippocampus("mpunet++", 30, 1.2e-2),
-    "hippocampus unet3d 5 folds": hippocampus("unet3d", 40, 2e-3),
+    "hippocampus mpunet++ 5 folds": hippocampus("mpunet++", 30),
+    "hippocampus unet3d 5 folds": hippocampus("unet3d", 60),
+    **{
+        f"hippocampus {model} fold 0, 15 epochs, {name}": hippocampus(model, 15, *changes, fold="0")
+        for model in RATES
+        for name, changes in VARIATIONS.items()
+    },
+    **{
+        f"hippocampus {model} fold 0, {epochs} epochs": hippocampus(model, epochs, fold="0")
+        for model in RATES
+        for epochs in (5, 45)
+    },
     **{
         f"ms {train} to {test}, {' + '.join(images)}": ms(train, test, *images)
         for images in (("flair",), ("flair", "t1", "t2"))
