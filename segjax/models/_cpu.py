@@ -5,6 +5,7 @@ slower than PyTorch on a CPU; batched matrix products and 2D convolutions it com
 `benchmarks/train_step.py` measures what these forms gain.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
@@ -80,18 +81,18 @@ def _conv_transpose_by_phases(x: Array, kernel: Array) -> Array:
 
 
 class CpuVolumeForms(LaxForms):
-    """3D: features are (batch, depth, channel, height, width), convolutions matrix products."""
+    """3D: features are (batch, channel, depth, height, width), convolutions matrix products."""
 
     def __init__(self) -> None:
         super().__init__(rank=3)
-        self.channel_axis = 2
-        self.spatial_axes = (1, 3, 4)
+        self.channel_axis = 1
+        self.spatial_axes = (2, 3, 4)
 
     def from_images(self, images: Array) -> Array:
-        return jnp.moveaxis(images, -1, 2)
+        return jnp.moveaxis(images, -1, 1)
 
     def to_images(self, features: Array) -> Array:
-        return jnp.moveaxis(features, 2, -1)
+        return jnp.moveaxis(features, 1, -1)
 
     def conv(
         self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
@@ -129,38 +130,45 @@ def _has_few_taps(size: Sequence[int]) -> bool:
 
 
 def _is_wide(kernel: Array, x: Array, stride: int) -> bool:
-    """Say whether a product over all voxels at once is faster than one per depth slice.
+    """Say whether the channels of a convolution outnumber the voxels of a plane.
 
-    A product per slice reads the whole kernel for each of them: a loss where a slice of the
-    coarser side, x strided, has no more voxels than the convolution has channels.
+    The plane is that of the coarser side, x strided. The kernel then outweighs the features.
     """
     voxels = -(-x.shape[3] // stride) * -(-x.shape[4] // stride)
     return _has_few_taps(kernel.shape[:3]) and max(kernel.shape[3:]) >= voxels
 
 
 def _rows_times(rows: Array, x: Array) -> Array:
-    """Multiply (row, k) with every slice of (slice, k, voxel).
+    """Multiply (row, k) with every voxel of (batch, k, *space): (batch, row, *space).
 
-    The rows are broadcast to the slices by hand: only then does XLA hand the product to its
+    The rows are broadcast to the batch by hand: only then does XLA hand the product to its
     fast library.
     """
-    spread = jnp.broadcast_to(rows, (x.shape[0], *rows.shape))
-    return lax.dot_general(spread, x, (((2,), (1,)), ((0,), (0,))))
+    n, k, *space = x.shape
+    spread = jnp.broadcast_to(rows, (n, *rows.shape))
+    y = lax.dot_general(spread, x.reshape(n, k, -1), (((2,), (1,)), ((0,), (0,))))
+    return _materialise(y).reshape(n, -1, *space)
 
 
 def _sum_of_outer(larger: Array, smaller: Array) -> Array:
-    """Sum over slices and voxels: (slice, i, voxel), (slice, j, voxel) -> (i, j)."""
-    return lax.dot_general(larger, smaller, (((2,), (2,)), ((0,), (0,)))).sum(0)
+    """Sum over batch and voxels: (batch, i, *space), (batch, j, *space) -> (i, j)."""
+    a, b = (x.reshape(*x.shape[:2], -1) for x in (larger, smaller))
+    return lax.dot_general(a, b, (((2,), (2,)), ((0,), (0,)))).sum(0)
 
 
-def _slices(x: Array) -> Array:
-    """View (batch, depth, channel, height, width) as (slice, channel, voxel)."""
-    n, d, c, h, w = x.shape
-    return x.reshape(n * d, c, h * w)
+def _shifted(x: Array, *shifts: int) -> Array:
+    """Read x[i + shift] along the last axes, one shift for each, zeros outside."""
+    for axis, shift in enumerate(shifts, x.ndim - len(shifts)):
+        cut = lax.slice_in_dim(x, max(shift, 0), x.shape[axis] + min(shift, 0), axis=axis)
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = max(-shift, 0), max(shift, 0)
+        x = jnp.pad(cut, widths)
+    return x
 
 
-def _pad(x: Array, depth: tuple[int, int], plane: tuple[int, int]) -> Array:
-    return _materialise(jnp.pad(x, ((0, 0), depth, (0, 0), plane, plane)))
+def _stacked(pieces: Sequence[Array]) -> Array:
+    """Stack features on the channel axis, in memory."""
+    return _materialise(jnp.concatenate(pieces, 1))
 
 
 # ---------------------------------------------------------------- 1x1x1
@@ -168,14 +176,12 @@ def _pad(x: Array, depth: tuple[int, int], plane: tuple[int, int]) -> Array:
 
 @jax.custom_vjp
 def _conv_pointwise(x: Array, kernel: Array) -> Array:
-    n, d, _, h, w = x.shape
-    return _rows_times(kernel.T, _slices(x)).reshape(n, d, -1, h, w)
+    return _rows_times(kernel.T, x)
 
 
 def _conv_pointwise_backward(saved: Arrays, cotangent: Array) -> Arrays:
     x, kernel = saved
-    dx = _rows_times(kernel, _slices(cotangent)).reshape(x.shape)
-    return dx, _sum_of_outer(_slices(x), _slices(cotangent))
+    return _rows_times(kernel, cotangent), _sum_of_outer(x, cotangent)
 
 
 _conv_pointwise.defvjp(
@@ -185,62 +191,56 @@ _conv_pointwise.defvjp(
 
 # ---------------------------------------------------------------- 3x3x3, stride 1
 
+_SHIFTS = (-1, 0, 1)  # of the three taps
+
 
 @jax.custom_vjp
 def _conv_3x3x3(xs: Arrays, kernel: Array) -> Array:
-    """Convolve the channels of all `xs`, which are never concatenated at full length."""
+    """Convolve the channels of all `xs`, which are never concatenated on their own."""
     few_inputs = kernel.shape[3] <= 2
     return _conv_by_input_shifts(xs, kernel) if few_inputs else _conv_by_row_sums(xs, kernel)
 
 
-def _plane_shifts(padded: Sequence[Array], h: int, w: int) -> Array:
+def _plane_shifts(xs: Sequence[Array]) -> Array:
     """Stack the nine shifts over height and width on the channel axis."""
-    return _materialise(
-        jnp.concatenate(
-            [x[..., b : b + h, e : e + w] for b in range(3) for e in range(3) for x in padded], 2
-        )
-    )
+    return _stacked([_shifted(x, b, e) for b, e in product(_SHIFTS, repeat=2) for x in xs])
+
+
+def _sum_of_depths(y: Array) -> Array:
+    """Add what each depth tap reads: (batch, 3·channel, *space) -> (batch, channel, *space)."""
+    parts = zip(_SHIFTS, jnp.split(y, 3, 1), strict=True)
+    return functools.reduce(jnp.add, [_shifted(part, a, 0, 0) for a, part in parts])
 
 
 def _conv_by_input_shifts(xs: Arrays, kernel: Array) -> Array:
     """Multiply nine plane shifts with the three depth taps, then add the depth shifts."""
-    n, d, _, h, w = xs[0].shape
     c, o = kernel.shape[3:]
-    shifts = _plane_shifts([_pad(x, (1, 1), (1, 1)) for x in xs], h, w)
     rows = kernel.transpose(0, 4, 1, 2, 3).reshape(3 * o, 9 * c)
-    y = _materialise(_rows_times(rows, _slices(shifts))).reshape(n, d + 2, 3, o, h, w)
-    return sum(y[:, a : a + d, a] for a in range(3))
+    return _sum_of_depths(_rows_times(rows, _plane_shifts(xs)))
 
 
 def _conv_by_row_sums(xs: Arrays, kernel: Array) -> Array:
     """Multiply three width shifts with nine (depth, height) taps, then add those shifts."""
-    n, d, _, h, w = xs[0].shape
     c, o = kernel.shape[3:]
-    padded = [_pad(x, (1, 1), (1, 1)) for x in xs]
-    shifts = _materialise(jnp.concatenate([x[..., e : e + w] for e in range(3) for x in padded], 2))
     rows = kernel.transpose(0, 1, 4, 2, 3).reshape(9 * o, 3 * c)
-    y = _materialise(_rows_times(rows, _slices(shifts))).reshape(n, d + 2, 3, 3, o, h + 2, w)
-    return sum(y[:, a : a + d, a, b, :, b : b + h] for a, b in product(range(3), repeat=2))
+    y = _rows_times(rows, _stacked([_shifted(x, e) for e in _SHIFTS for x in xs]))
+    taps = zip(product(_SHIFTS, repeat=2), jnp.split(y, 9, 1), strict=True)
+    return functools.reduce(jnp.add, [_shifted(part, a, b, 0) for (a, b), part in taps])
 
 
 def _conv_3x3x3_backward(saved: tuple[Arrays, Array], cotangent: Array) -> tuple[Arrays, Array]:
     """Build nine shifts of the cotangent once; they serve both gradients."""
     xs, kernel = saved
-    n, d, o, h, w = cotangent.shape
-    c = kernel.shape[3]
-    shifts = _slices(_plane_shifts([_pad(cotangent, (1, 1), (1, 1))], h, w))
-    deep = [_pad(x, (2, 2), (0, 0)) for x in xs]
-    depths = _materialise(
-        jnp.concatenate([x[:, 2 - a : d + 4 - a] for a in range(3) for x in deep], 2)
-    )
-    outer = _sum_of_outer(shifts, _slices(depths)).reshape(3, 3, o, 3, c)
-    d_kernel = outer.transpose(3, 0, 1, 4, 2)[::-1, ::-1, ::-1]
+    c, o = kernel.shape[3:]
+    shifts = _plane_shifts([cotangent])
+    depths = _stacked([_shifted(x, a, 0, 0) for a in _SHIFTS for x in xs])
+    outer = _sum_of_outer(shifts, depths).reshape(3, 3, o, 3, c)
+    d_kernel = outer.transpose(3, 0, 1, 4, 2)[:, ::-1, ::-1]
     shifts, d_kernel = _materialise((shifts, d_kernel))
     rows = kernel[::-1, ::-1, ::-1].transpose(0, 3, 1, 2, 4).reshape(3 * c, 9 * o)
-    y = _materialise(_rows_times(rows, shifts)).reshape(n, d + 2, 3, c, h, w)
-    dx = sum(y[:, a : a + d, a] for a in range(3))
-    ends = np.cumsum([x.shape[2] for x in xs])
-    return tuple(jnp.split(dx, ends[:-1], 2)), d_kernel
+    dx = _sum_of_depths(_rows_times(rows, shifts))
+    ends = np.cumsum([x.shape[1] for x in xs])
+    return tuple(jnp.split(dx, ends[:-1], 1)), d_kernel
 
 
 _conv_3x3x3.defvjp(lambda xs, kernel: (_conv_3x3x3(xs, kernel), (xs, kernel)), _conv_3x3x3_backward)
@@ -261,79 +261,56 @@ def _taps(sizes: Sequence[int]) -> Iterator[tuple[tuple[int, ...], tuple[int, ..
 
 
 def _to_parities(x: Array) -> Array:
-    """(n, D, c, H, W) -> (2, 2, 2, n, ⌈D/2⌉, c, ⌈H/2⌉, ⌈W/2⌉); odd axes gain a zero."""
-    n, d, c, h, w = x.shape
-    x = jnp.pad(x, ((0, 0), (0, d % 2), (0, 0), (0, h % 2), (0, w % 2)))
-    halves = -(-d // 2), -(-h // 2), -(-w // 2)
-    parts = x.reshape(n, halves[0], 2, c, halves[1], 2, halves[2], 2)
-    return _materialise(parts.transpose(2, 5, 7, 0, 1, 3, 4, 6))
+    """(n, c, D, H, W) -> (2, 2, 2, n, c, ⌈D/2⌉, ⌈H/2⌉, ⌈W/2⌉); odd axes gain a zero."""
+    n, c, *space = x.shape
+    x = jnp.pad(x, ((0, 0), (0, 0), *((0, length % 2) for length in space)))
+    d, h, w = (-(-length // 2) for length in space)
+    return _materialise(x.reshape(n, c, d, 2, h, 2, w, 2).transpose(3, 5, 7, 0, 1, 2, 4, 6))
 
 
 def _from_parities(parts: Array) -> Array:
     """Undo `_to_parities` (even axes)."""
-    n, d, c, h, w = parts.shape[3:]
-    return parts.transpose(3, 4, 0, 5, 6, 1, 7, 2).reshape(n, 2 * d, c, 2 * h, 2 * w)
-
-
-def _margins(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Return how far the shifts q reach before and after each axis."""
-    return [((k // 2 + 1) // 2, k // 2 // 2) for k in sizes]
+    n, c, d, h, w = parts.shape[3:]
+    return parts.transpose(3, 4, 5, 0, 6, 1, 7, 2).reshape(n, c, 2 * d, 2 * h, 2 * w)
 
 
 def _strided_patches(x: Array, sizes: Sequence[int]) -> Array:
-    """Stack what each tap reads on the channel axis: (slice, tap·channel, voxel)."""
+    """Stack what each tap reads on the channel axis: (batch, tap·channel, *half)."""
     parts = _to_parities(x)
-    (d, h, w), margins = np.array(parts.shape)[[4, 6, 7]], _margins(sizes)
-    zeros = (0, 0)
-    padded = _materialise(
-        jnp.pad(parts, (zeros,) * 4 + (margins[0], zeros, margins[1], margins[2]))
-    )
-    pieces = []
-    for shift, parity in _taps(sizes):
-        a, b, e = (q + m[0] for q, m in zip(shift, margins, strict=True))
-        pieces.append(padded[parity][:, a : a + d, :, b : b + h, e : e + w])
-    return _slices(_materialise(jnp.concatenate(pieces, 2)))
+    return _stacked([_shifted(parts[parity], *shift) for shift, parity in _taps(sizes)])
 
 
 def _transposed_product(x: Array, kernel: Array) -> Array:
-    """Spread (n, d, c, h, w) over the taps of kernel (*k, c, o): (n, 2d, o, 2h, 2w)."""
-    n, d, _, h, w = x.shape
+    """Spread (n, c, d, h, w) over the taps of kernel (*k, c, o): (n, o, 2d, 2h, 2w)."""
+    n, c, *space = x.shape
     sizes, o = kernel.shape[:3], kernel.shape[4]
-    rows = kernel.transpose(0, 1, 2, 4, 3).reshape(-1, kernel.shape[3])
-    y = _materialise(_rows_times(rows, _slices(x))).reshape(n, d, -1, o, h, w)
-    low, high = zip(*((m[1], m[0]) for m in _margins(sizes)), strict=True)
-    widths = ((0, 0), (low[0], high[0]), (0, 0), (0, 0), (low[1], high[1]), (low[2], high[2]))
-    y = _materialise(jnp.pad(y, widths))
+    y = _rows_times(kernel.swapaxes(3, 4).reshape(-1, c), x).reshape(n, -1, o, *space)
     parts: dict[tuple[int, ...], Any] = {}
     for tap, (shift, parity) in enumerate(_taps(sizes)):
-        a, b, e = (m - q for q, m in zip(shift, low, strict=True))
-        piece = y[:, a : a + d, tap, :, b : b + h, e : e + w]
-        parts[parity] = parts.get(parity, 0) + piece
-    zero = jnp.zeros((n, d, o, h, w), x.dtype)
+        parts[parity] = parts.get(parity, 0) + _shifted(y[:, tap], *(-q for q in shift))
+    zero = jnp.zeros((n, o, *space), x.dtype)
     whole = [parts.get(parity, zero) for parity in product(range(2), repeat=3)]
-    return _from_parities(jnp.stack(whole).reshape(2, 2, 2, n, d, o, h, w))
+    return _from_parities(jnp.stack(whole).reshape(2, 2, 2, n, o, *space))
 
 
 def _kernel_gradient(low: Array, high: Array, sizes: Sequence[int]) -> Array:
     """Correlate a half-resolution map with a full-resolution one: (*k, high, low)."""
-    outer = _sum_of_outer(_strided_patches(high, sizes), _slices(low))
-    return outer.reshape(*sizes, high.shape[2], low.shape[2])
+    outer = _sum_of_outer(_strided_patches(high, sizes), low)
+    return outer.reshape(*sizes, high.shape[1], low.shape[1])
 
 
 @jax.custom_vjp
 def _conv_strided(x: Array, kernel: Array) -> Array:
     """Convolve at stride 2: y[i] = Σ_t k[t]·x[2i + t - p]; output length ⌈n/2⌉."""
-    n, d, _, h, w = x.shape
     rows = kernel.reshape(-1, kernel.shape[4]).T
-    y = _rows_times(rows, _strided_patches(x, kernel.shape[:3]))
-    return y.reshape(n, -(-d // 2), -1, -(-h // 2), -(-w // 2))
+    return _rows_times(rows, _strided_patches(x, kernel.shape[:3]))
 
 
 def _conv_strided_backward(saved: Arrays, cotangent: Array) -> Arrays:
     x, kernel = saved
     dx = _transposed_product(cotangent, kernel.swapaxes(3, 4))
-    whole = dx[:, : x.shape[1], :, : x.shape[3], : x.shape[4]]
-    return whole, _kernel_gradient(cotangent, x, kernel.shape[:3])
+    d, h, w = x.shape[2:]
+    return dx[:, :, :d, :h, :w], _kernel_gradient(cotangent, x, kernel.shape[:3])
 
 
 _conv_strided.defvjp(

@@ -18,11 +18,11 @@ _materialise = lax.optimization_barrier
 
 
 def _channels_last(x: Array) -> Array:
-    return _materialise(jnp.moveaxis(x, 2, -1))
+    return _materialise(jnp.moveaxis(x, 1, -1))
 
 
 def _to_features(x: Array) -> Array:
-    return jnp.moveaxis(x, -1, 2)
+    return jnp.moveaxis(x, -1, 1)
 
 
 def _by_voxel(x: Array) -> Array:
@@ -73,19 +73,19 @@ def _scatter(y: Array, sizes: Sequence[int], stride: int) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv(x: Array, kernel: Array, stride: int) -> Array:
-    """Convolve features (batch, depth, channel, height, width), zeros outside.
+    """Convolve features (batch, channel, depth, height, width), zeros outside.
 
     y[i] = Σ_t kernel[t]·x[stride·i + t - k//2]; output length ⌈n / stride⌉.
     """
     patches = _gather(_channels_last(x), kernel.shape[:3], stride)
-    n, d, _, h, w = x.shape
+    n, _, d, h, w = x.shape
     shape = (n, *(-(-m // stride) for m in (d, h, w)), kernel.shape[4])
     return _to_features((patches @ _by_voxel(kernel)).reshape(shape))
 
 
 def _conv_backward(stride: int, saved: tuple[Array, Array], cotangent: Array) -> Any:
     x, kernel = saved
-    sizes, (_, d, c, h, w) = kernel.shape[:3], x.shape
+    sizes, (_, c, d, h, w) = kernel.shape[:3], x.shape
     given = _channels_last(cotangent)
     patches = _gather(_channels_last(x), sizes, stride)
     d_kernel = _product(patches, _by_voxel(given), (0, 0)).reshape(kernel.shape)
