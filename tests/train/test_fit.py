@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segjax import models
 from segjax.data.augment import ScaleIntensity
@@ -537,66 +538,93 @@ def test_damaged_newest_checkpoint_costs_one_epoch_and_nothing_else(
     assert_same_end(tmp_path / "run", undisturbed)
 
 
-def environment(cache):
+def environment(cache, devices=1):
     return os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
 
 
-def start(folder, run, cache, epochs):
-    command = [sys.executable, str(SCRIPT), str(folder), str(run), str(epochs)]
-    return subprocess.Popen(command, env=environment(cache), stderr=subprocess.PIPE)
+def start(folder, run, cache, epochs, *, devices=1, tensorboard=False):
+    logs = "tensorboard" if tensorboard else ""
+    command = [sys.executable, str(SCRIPT), str(folder), str(run), str(epochs), logs]
+    return subprocess.Popen(
+        command, env=environment(cache, devices), stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_for_training(process, run):
     """Wait until the first step is near: the metrics file is written anew before it."""
     before = (run / "metrics.csv").stat().st_mtime_ns if (run / "metrics.csv").exists() else 0
-    while process.poll() is None:
+    give_up = time.monotonic() + TIMEOUT
+    while process.poll() is None and time.monotonic() < give_up:
         path = run / "metrics.csv"
         if path.exists() and path.stat().st_mtime_ns != before:
             return
         time.sleep(0.01)
 
 
+TIMEOUT = 120  # seconds after which a process hangs
+
+
+def end(process):
+    """Wait until a process ends, but not forever; return what it wrote."""
+    try:
+        return process.communicate(timeout=TIMEOUT)[1]
+    finally:
+        process.kill()
+
+
+def finish(process):
+    """Let a training run to its end, which it may have reached before it was killed."""
+    error = end(process)
+    assert process.returncode == 0 or "RunFinishedError" in error, error
+
+
+def curves(run):
+    """Return what TensorBoard would show, duplicates included; times apart."""
+    events = EventAccumulator(str(run / "tensorboard"), purge_orphaned_data=False).Reload()
+    names = [name for name in events.Tags()["scalars"] if "seconds" not in name]
+    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in names}
+
+
 @pytest.mark.slow
-def test_killing_twenty_times_at_random_changes_nothing(tmp_path, folder, cache):
-    whole, run, epochs = tmp_path / "whole", tmp_path / "run", 40
-    process = start(folder, whole, cache, epochs)
+@pytest.mark.parametrize(("devices", "times"), [(1, 5), (2, 3), (4, 2)])
+def test_killing_at_random_times_changes_nothing(tmp_path, folder, cache, devices, times):
+    whole, run, epochs = tmp_path / "whole", tmp_path / "run", 4 * times
+    options = {"devices": devices, "tensorboard": devices == 2}
+    process = start(folder, whole, cache, epochs, **options)
     wait_for_training(process, whole)
     begin = time.monotonic()
-    process.communicate()
-    assert process.returncode == 0
+    finish(process)
     lasts = time.monotonic() - begin
-    rng = random.Random(0)
-    kills = {"training": 0, "finished": 0}
-    for _ in range(20):
-        process = start(folder, run, cache, epochs)
+    rng, killed = random.Random(0), 0
+    for _ in range(times):
+        process = start(folder, run, cache, epochs, **options)
         if rng.random() < 0.9:
             wait_for_training(process, run)
-            time.sleep(rng.uniform(0, lasts / 10))
+            time.sleep(rng.uniform(0, lasts / times))
         else:
             time.sleep(rng.uniform(0, 3))  # reading, compiling
-        process.send_signal(signal.SIGKILL)
-        error = process.communicate()[1].decode()
-        if process.returncode == -signal.SIGKILL:
-            kills["training"] += 1
-        else:
-            assert "RunFinishedError" in error, error
-            kills["finished"] += 1
-    process = start(folder, run, cache, epochs)
-    error = process.communicate()[1].decode()
-    assert process.returncode == 0 or "RunFinishedError" in error, error
-    assert kills["training"] >= 15
+        process.kill()
+        error = end(process)
+        assert process.returncode == -signal.SIGKILL or "RunFinishedError" in error, error
+        killed += process.returncode == -signal.SIGKILL
+    finish(start(folder, run, cache, epochs, **options))
+    assert killed >= times / 2
     assert_same_end(run, whole)
+    if options["tensorboard"]:
+        assert curves(run) == curves(whole)
+        assert len(curves(run)["loss/step"]) == 6 * epochs
 
 
 @pytest.mark.slow
 def test_killing_while_checkpoints_are_written_changes_nothing(tmp_path, folder, cache):
     """Kill whenever a checkpoint that is not whole yet is seen in the folder."""
     whole, run, epochs = tmp_path / "whole", tmp_path / "run", 8
-    assert start(folder, whole, cache, epochs).wait() == 0
+    finish(start(folder, whole, cache, epochs))
     halves = 0
     for attempt in range(20):
         process = start(folder, run, cache, epochs)
@@ -607,11 +635,9 @@ def test_killing_while_checkpoints_are_written_changes_nothing(tmp_path, folder,
             if folder_of.exists() and any("tmp" in path.name for path in folder_of.iterdir()):
                 break
         process.kill()
-        process.communicate()
+        end(process)
         halves += any("tmp" in path.name for path in (run / "checkpoints").iterdir())
-    process = start(folder, run, cache, epochs)
-    error = process.communicate()[1].decode()
-    assert process.returncode == 0 or "RunFinishedError" in error, error
+    finish(start(folder, run, cache, epochs))
     assert halves >= 3
     assert_same_end(run, whole)
 
@@ -621,30 +647,39 @@ def start_hosts(folder, run, cache, epochs):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [sys.executable, str(SCRIPT), str(folder), str(run), str(epochs), address]
-    return [
-        subprocess.Popen([*command, str(index)], env=environment(cache), stderr=subprocess.DEVNULL)
-        for index in range(2)
-    ]
+    command = [sys.executable, str(SCRIPT), str(folder), str(run), str(epochs), "", address]
+    options = {"env": environment(cache), "stderr": subprocess.PIPE, "text": True}
+    return [subprocess.Popen([*command, str(index)], **options) for index in range(2)]
+
+
+def finish_all(hosts):
+    try:
+        for host in hosts:
+            finish(host)
+    finally:
+        for host in hosts:
+            host.kill()
 
 
 @pytest.mark.slow
-def test_two_hosts_train_like_one_also_when_killed(tmp_path, folder, cache):
-    alone, whole, run, epochs = tmp_path / "alone", tmp_path / "whole", tmp_path / "run", 6
-    assert start(folder, alone, cache, epochs).wait() == 0
-    assert [host.wait() for host in start_hosts(folder, whole, cache, epochs)] == [0, 0]
+def test_two_hosts_train_like_one_also_when_either_is_killed(tmp_path, folder, cache):
+    alone, whole, run, epochs = tmp_path / "alone", tmp_path / "whole", tmp_path / "run", 12
+    finish(start(folder, alone, cache, epochs))
+    finish_all(start_hosts(folder, whole, cache, epochs))
     expected, found = metrics(alone), metrics(whole)
     for row, other in zip(expected, found, strict=True):
-        if row["metric"] != "seconds":
-            assert {**row, "value": ""} == {**other, "value": ""}
-            assert float(other["value"]) == pytest.approx(float(row["value"]), abs=1e-4)
-    for pause in (0.3, 1.0):
+        assert {**row, "value": ""} == {**other, "value": ""}
+        assert float(other["value"]) == pytest.approx(float(row["value"]), abs=1e-4)
+    rng = random.Random(0)
+    for victims in ([1], [0], [0, 1]):
         hosts = start_hosts(folder, run, cache, epochs)
         wait_for_training(hosts[0], run)
-        time.sleep(pause)
-        for host in reversed(hosts):
+        time.sleep(rng.uniform(0.1, 1.0))
+        for index in victims:
+            hosts[index].kill()
+        time.sleep(1)  # in which the other one notices, and could do harm
+        for host in hosts:
             host.kill()
-            host.wait()
-    for host in start_hosts(folder, run, cache, epochs):
-        host.wait()
+            end(host)
+    finish_all(start_hosts(folder, run, cache, epochs))
     assert_same_end(run, whole)

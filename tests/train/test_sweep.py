@@ -347,6 +347,13 @@ def test_sweep_without_test_cases_is_refused(dataset, split, tmp_path):
     assert not (tmp_path / "sweep").exists()
 
 
+def test_sweep_over_several_machines_is_refused(dataset, split, tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(InputError, match="takes the devices of one machine"):
+        sweep(SweepConfig(tiny.config(), **GRID), dataset, split, tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_damaged_result_is_named(done, tmp_path):
     (tmp_path / "result.json").write_text('{"epochs": 3}')
     with pytest.raises(InputError, match=r"result\.json: is no result of a sweep"):

@@ -78,23 +78,24 @@ def config(**changes) -> TrainConfig:
     return TrainConfig(**values | changes)
 
 
-def main(data: str, out: str, epochs: str, address: str = "", index: str = "") -> None:
+def main(data: str, out: str, epochs: str, tensorboard: str, *host: str) -> None:
     """Train as a user's program would, alone or on two hosts, with many checkpoints."""
     from segjax.train.devices import connect_hosts
     from segjax.train.fit import fit
 
-    if address:
-        connect_hosts(address, hosts=2, index=int(index))
+    if host:
+        connect_hosts(host[0], hosts=2, index=int(host[1]))
     models.create, models.names = create, names
     dataset = find_cases(data)
     split: Split = split_cases([case.name for case in dataset.cases], validation=0.25)
     one_cycle = OptimizerConfig(learning_rate=1e-2)
     fit(
-        config(epochs=int(epochs), patches_per_case=4, optimizer=one_cycle),
+        config(epochs=int(epochs), batch_size=4, patches_per_case=8, optimizer=one_cycle),
         dataset,
         split,
         Path(out),
         checkpoint_seconds=0.05,
+        tensorboard=tensorboard == "tensorboard",
     )
 
 
