@@ -6,6 +6,7 @@ slower than PyTorch on a CPU; batched matrix products and 2D convolutions it com
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
@@ -192,6 +193,7 @@ _conv_pointwise.defvjp(
 # ---------------------------------------------------------------- 3x3x3, stride 1
 
 _SHIFTS = (-1, 0, 1)  # of the three taps
+_LARGE = 4_000_000  # numbers in the copies of one image: more than caches hold
 
 
 @jax.custom_vjp
@@ -229,8 +231,27 @@ def _conv_by_row_sums(xs: Arrays, kernel: Array) -> Array:
 
 
 def _conv_3x3x3_backward(saved: tuple[Arrays, Array], cotangent: Array) -> tuple[Arrays, Array]:
-    """Build nine shifts of the cotangent once; they serve both gradients."""
+    """Take images one by one where their copies are large: a loop keeps those of one alive.
+
+    Not where devices share a batch: each of them would loop over all of it.
+    """
     xs, kernel = saved
+    (c, o), voxels = kernel.shape[3:], math.prod(cotangent.shape[2:])
+    small = (9 * o + 6 * c) * voxels < _LARGE
+    if small or len(cotangent) == 1 or jax.device_count() > 1:
+        return _gradients_3x3x3(xs, kernel, cotangent)
+
+    def next_image(total: Array, image: tuple[Arrays, Array]) -> tuple[Array, Arrays]:
+        x, given = jax.tree.map(lambda values: values[None], image)
+        dx, d_kernel = _gradients_3x3x3(x, kernel, given)
+        return total + d_kernel, tuple(values[0] for values in dx)
+
+    d_kernel, dx = lax.scan(next_image, jnp.zeros_like(kernel), (xs, cotangent))
+    return dx, d_kernel
+
+
+def _gradients_3x3x3(xs: Arrays, kernel: Array, cotangent: Array) -> tuple[Arrays, Array]:
+    """Build nine shifts of the cotangent once; they serve both gradients."""
     c, o = kernel.shape[3:]
     shifts = _plane_shifts([cotangent])
     depths = _stacked([_shifted(x, a, 0, 0) for a in _SHIFTS for x in xs])

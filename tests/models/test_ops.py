@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segjax.models import ops
+from segjax.models import _cpu, ops
 
 
 def _random(seed, *shape):
@@ -112,6 +112,12 @@ def test_convolutions_of_many_channels_on_few_voxels_equal_plain_lax(operation, 
     x = _random(0, 2, 5, 4, 3, 14)
     k = _random(1, kernel, kernel, kernel, 14, 13) / 10
     _check_value_and_gradients(operation, x, k, _random(2, 13), stride=stride, splits=2)
+
+
+def test_gradients_taken_image_by_image_are_those_of_plain_lax(monkeypatch):
+    monkeypatch.setattr(_cpu, "_LARGE", 0)
+    x, k = _random(0, 3, 6, 5, 7, 5), _random(1, 3, 3, 3, 5, 4)
+    _check_value_and_gradients("conv", x, k, _random(2, 4), stride=1, splits=2)
 
 
 @pytest.mark.parametrize("rank", [2, 3])
