@@ -9,7 +9,6 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +44,9 @@ from segjax.train.step import (
 )
 from segjax.train.tensorboard import Board, check_tensorboard, overlay_png
 from segjax.train.transfer import freeze, warm_start
-from segjax.train.validate import Scores, mean_dice, segment_case, validate_case, window_batch
+from segjax.train.validate import Scores, mean_dice, segment_case, validate_cases, window_batch
 
 _AHEAD = 2  # steps that may be under way before the host waits for the oldest of them
-_VALIDATIONS = 2  # cases at a time: one in the network while another's mask is measured
 
 
 @dataclass(frozen=True)
@@ -473,19 +471,14 @@ class _Loop:
         hosts, names = jax.process_count(), self._config.labels[1:]
         table = np.zeros((len(self._validation), len(names)))
         mine = range(jax.process_index(), len(table), hosts)
-
-        def measure(index: int) -> list[float]:
-            dice = validate_case(
-                with_maps(self._validation[index]),
-                lambda patches: self._network.predict(variables, patches),
-                self._config,
-                batch_size=self._window_batch,
-            )
-            return [dice[name] for name in names]
-
-        with ThreadPoolExecutor(_VALIDATIONS) as pool:
-            for index, row in zip(mine, pool.map(measure, mine), strict=True):
-                table[index] = row
+        found = validate_cases(
+            (with_maps(self._validation[index]) for index in mine),
+            lambda patches: self._network.predict(variables, patches),
+            self._config,
+            batch_size=self._window_batch,
+        )
+        for index, dice in zip(mine, found, strict=True):
+            table[index] = [dice[name] for name in names]
         table = gather_floats(table).sum(axis=0) if hosts > 1 else table
         rows = zip(self._validation, table.tolist(), strict=True)
         return {case.name: dict(zip(names, row, strict=True)) for case, row in rows}

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Integer, PyTree
 from segjax.data.datasets import LoadedCase
 from segjax.train.config import TrainConfig
 from segjax.train.step import Predict
-from segjax.train.validate import Scores, validate_case, window_batch
+from segjax.train.validate import Scores, validate_cases, window_batch
 from segjax.volume import Volume
 
 __all__ = ["Scorer", "count_overlaps"]
@@ -33,7 +33,7 @@ class Scorer:
 
     Cases that fill exactly one patch and keep their grid through all steps of the pipeline lie on
     the device; they are predicted in batches and compared there, and nothing but three counts for
-    each label comes back. The others go through ``validate_case`` one by one. Both ways give the
+    each label comes back. The others go through ``validate_cases``. Both ways give the
     same numbers, unless two labels are equally probable to the last bit.
 
     Args:
@@ -94,16 +94,13 @@ class Scorer:
         return end
 
     def _one_by_one(self, variables: PyTree) -> Scores:
-        windows = window_batch(self._others, self._config)
-        return {
-            case.name: validate_case(
-                case,
-                lambda patches: self._predict(variables, patches),
-                self._config,
-                batch_size=windows,
-            )
-            for case in self._others
-        }
+        found = validate_cases(
+            self._others,
+            lambda patches: self._predict(variables, patches),
+            self._config,
+            batch_size=window_batch(self._others, self._config),
+        )
+        return {case.name: dice for case, dice in zip(self._others, found, strict=True)}
 
 
 def count_overlaps(

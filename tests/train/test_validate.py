@@ -4,7 +4,7 @@ import pytest
 from segjax.data.datasets import LoadedCase
 from segjax.data.pipeline import CropOrPad, CropToForeground, Pipeline, Reorient, Resample
 from segjax.train.config import TrainConfig
-from segjax.train.validate import mean_dice, to_mask, validate_case, window_batch
+from segjax.train.validate import mean_dice, to_mask, validate_case, validate_cases, window_batch
 from segjax.volume import Volume
 
 OBLIQUE = np.array([[0, 0, -2.0, 5], [-1, 0.1, 0, 3], [0.1, 1, 0, 0], [0, 0, 0, 1]])
@@ -83,6 +83,14 @@ def test_dice_follows_its_definition():
     image[2:5] = 1  # 2 slices found, 2 missed, 1 invented
     scores = validate_case(loaded(truth, image=image), one_hot(3), config())
     assert scores == {"anterior": pytest.approx(2 * 2 / (2 * 2 + 2 + 1)), "posterior": 1.0}
+
+
+def test_many_cases_are_validated_like_each_alone():
+    cases = [loaded(np.roll(boxes(), shift, 0), image=boxes()) for shift in range(4)]
+    found = list(validate_cases(cases, one_hot(3), config()))
+    assert found == [validate_case(case, one_hot(3), config()) for case in cases]
+    assert len({scores["anterior"] for scores in found}) > 1
+    assert list(validate_cases([], one_hot(3), config())) == []
 
 
 def test_images_and_slices_of_volumes_are_validated():
