@@ -193,7 +193,7 @@ _conv_pointwise.defvjp(
 # ---------------------------------------------------------------- 3x3x3, stride 1
 
 _SHIFTS = (-1, 0, 1)  # of the three taps
-_LARGE = 4_000_000  # numbers in the copies of one image: more than caches hold
+_LARGE = 16_000_000  # numbers in the copies of one image, 64 MB; a loop costs some speed
 
 
 @jax.custom_vjp
