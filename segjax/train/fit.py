@@ -97,8 +97,12 @@ class Loading:
 
     def batches(self, loader: Loader, steps: range) -> Generator[Any, None, None]:
         """Return the batches of some steps, drawn ahead; close them after use."""
-        source = ResidentLoader(loader) if self.on_device else loader
-        return prefetch(source, steps, workers=self.workers)
+        if not self.on_device:
+            return prefetch(loader, steps, workers=self.workers)
+        source = ResidentLoader(loader)
+        for first in steps[:1]:
+            source.batch(first)  # compiles: XLA may hang where two threads do so
+        return prefetch(source, steps)
 
 
 _BY_THREAD = Loading()
