@@ -54,8 +54,8 @@ def meningioma(size, epochs, *options, patience=False):
     return Training("meningioma2d", (*preset, *options), settings)
 
 
-def hippocampus(model, epochs, *options, fold="all"):
-    settings = {"dropout": 0.0, "optimizer": {"learning_rate": RATES[model]}}
+def hippocampus(model, epochs, *options, fold="all", **others):
+    settings = {"dropout": 0.0, "optimizer": {"learning_rate": RATES[model]}} | others
     settings |= {"epochs": epochs, "validate_every": epochs}
     chosen = ("--model", model, "--folds", "5", "--fold", fold)
     return Training("hippocampus", (*chosen, *options), settings)
@@ -72,6 +72,11 @@ def ms(train, test, *images):
     )
 
 
+FINE = [
+    {"step": "reorient", "orientation": "RAS"},
+    {"step": "z-score"},
+    {"step": "resample", "spacing": [0.7, 0.7, 0.7]},
+]
 RATES = {"mpunet++": 1.2e-2, "unet3d": 2e-3}
 VARIATIONS = {
     "as it is": (),
@@ -102,6 +107,12 @@ TRAININGS = {
         f"hippocampus {model} fold 0, {epochs} epochs": hippocampus(model, epochs, fold="0")
         for model in RATES
         for epochs in (5, 45)
+    },
+    **{
+        f"hippocampus {model} fold 0, 15 epochs, voxels of 0.7 mm": hippocampus(
+            model, 15, fold="0", pipeline=FINE, patch_size=[56, 80, 64]
+        )
+        for model in RATES
     },
     **{
         f"ms {train} to {test}, {' + '.join(images)}": ms(train, test, *images)
