@@ -443,6 +443,7 @@ def train(
         InputError: As :func:`segjax.train.fit.fit`.
     """
     from segjax.train.fit import Loading, RunFinishedError, fit
+    from segjax.train.tensorboard import TENSORBOARD_FOLDER
 
     options: dict[str, Any] = {
         "loading": Loading(workers, data_on_device),
@@ -451,6 +452,11 @@ def train(
     try:
         return fit(plan.config, plan.dataset, plan.split, run, **options)
     except RunFinishedError as finished:
+        if tensorboard and not (Path(run) / TENSORBOARD_FOLDER).exists():
+            warnings.warn(
+                f"{run}: is finished, and was trained without TensorBoard logs; none are written",
+                stacklevel=2,
+            )
         return finished.result
 
 

@@ -146,6 +146,8 @@ def test_finished_training_is_not_done_again(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fit, "fit", finished)
     assert workflow.train(plan(data), tmp_path) == result
+    with pytest.warns(UserWarning, match="is finished, and was trained without TensorBoard logs"):
+        assert workflow.train(plan(data), tmp_path, tensorboard=True) == result
 
 
 # Preprocessing
