@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from segjax.errors import InputError
 
-__all__ = ["atomic_folder", "atomic_path", "locked", "reading"]
+__all__ = ["atomic_folder", "atomic_path", "check_target", "locked", "reading"]
 
 # Errors of the place, not of the program: a full or broken disk, no right to write, no folder.
 _PLACE = {
@@ -52,12 +52,12 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> Ite
         raise InputError(f"{path}: is a folder; give the name of a file")
     temporary = path.with_name(f".{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
     try:
-        _refuse(path, overwrite)
+        check_target(path, overwrite=overwrite)
         temporary.touch(exist_ok=False)  # an unwritable folder shows before the work, not after
         temporary.unlink()
         yield temporary
         _flush(temporary)
-        _refuse(path, overwrite)
+        check_target(path, overwrite=overwrite)
         os.replace(temporary, path)
         with suppress(OSError):  # some network file systems cannot flush a folder
             _flush(path.parent)
@@ -115,6 +115,29 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def check_target(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse a path that :func:`atomic_path` would refuse, before the work that leads to it.
+
+    Args:
+        path: File to write.
+        overwrite: Whether a file that is there may be replaced.
+
+    Raises:
+        InputError: There is a file and ``overwrite`` is false, or something that is no file, or
+            the folder is missing.
+
+    Example:
+        >>> import tempfile
+        >>> check_target(Path(tempfile.mkdtemp()) / "metrics.csv")
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; create it first")
+    if os.path.lexists(path) and not path.is_file():
+        raise InputError(f"{path}: exists and is no ordinary file; choose another name")
+    if path.is_file() and not overwrite:
+        raise InputError(f"{path}: exists already; remove it, or ask to overwrite it")
 
 
 @contextmanager
@@ -186,15 +209,6 @@ def _is_free(descriptor: int) -> bool:
     except OSError:  # some network file systems have no locks
         return True
     return True
-
-
-def _refuse(path: Path, overwrite: bool) -> None:
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}; create it first")
-    if os.path.lexists(path) and not path.is_file():
-        raise InputError(f"{path}: exists and is no ordinary file; choose another name")
-    if path.is_file() and not overwrite:
-        raise InputError(f"{path}: exists already; remove it, or ask to overwrite it")
 
 
 def _flush(path: Path) -> None:

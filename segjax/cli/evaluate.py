@@ -62,7 +62,8 @@ class Evaluate:
     lesion_min: Annotated[float | None, arg(metavar="MM3", help_behavior_hint="(default: 0)")] = (
         None
     )
-    """Leave out smaller lesions, in mm³ (2D: mm²); 14.1 is a sphere of 3 mm, the least of MS."""
+    """Leave out smaller lesions, in mm³ (2D: mm², PNG: pixels); 14.1 is a sphere of 3 mm, the
+    least of MS."""
     lesion_overlap: Annotated[float | None, arg(metavar="0..1", help_behavior_hint=_AS_RULE)] = None
     """Share of a lesion, of which more must be covered."""
     connectivity: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AS_RULE)] = None
@@ -98,7 +99,10 @@ class Evaluate:
     def _images(self, pairs: "Sequence[Pair]") -> dict[str, Path] | None:
         """Return the image of every case, after a look at what would fail at the end."""
         from segjax.evaluate.folder_report import check_free, find_images_of
+        from segjax.files import check_target
 
+        if self.out:
+            check_target(self.out, overwrite=self.overwrite)
         if self.images and not self.report:
             raise InputError(f"{self.images}: --images are drawn in a --report; name its folder")
         if self.report:

@@ -62,13 +62,15 @@ def write_evaluation(
     The folder gets ``report.html``, ``metrics.csv`` as :func:`write_metrics` writes it, and where
     lesions were counted ``lesions.csv`` (:func:`write_lesions`). With images it gets a picture of
     each of the 24 cases with the lowest Dice in ``figures/``: of found, missed and invented
-    lesions where they were counted, else of truth and prediction side by side.
+    lesions where they were counted, else of truth and prediction side by side. All of it gets its
+    place at the end, so that a full disk leaves what was there before.
 
     Args:
         cases: What :func:`segjax.evaluate.folders.compare_cases` returned.
         folder: Folder to write into; made if absent.
         images: Image of every case; no pictures when None.
-        overwrite: Replace files of an earlier evaluation, but never those of a run.
+        overwrite: Replace files of an earlier evaluation, but never those of a run. A
+            ``lesions.csv`` goes where lesions are not counted this time; other pictures stay.
 
     Returns:
         Path of the page.
@@ -83,16 +85,20 @@ def write_evaluation(
     """
     check_free(folder, overwrite=overwrite)
     folder = _folder(Path(folder))
-    with atomic_path(folder / "report.html", overwrite=overwrite) as temporary:
-        rows = [row for case in cases for row in case.rows]
+    with (
+        atomic_path(folder / "report.html", overwrite=overwrite) as page,
+        TemporaryDirectory(prefix=".", dir=folder) as temporary,
+    ):
+        new = Path(temporary)
         sections = [_overview(cases), *_lesions(cases), _every_case(cases)]
         if images:
-            sections.append(_pictures(cases, images, folder))
-        page = _PAGE.format(title="Evaluation", style=_STYLE, sections="\n".join(sections))
-        temporary.write_text(page, encoding="utf-8")
-        write_metrics(rows, folder / "metrics.csv", overwrite=overwrite)
+            sections.append(_pictures(cases, images, _folder(new / "figures")))
+        text = _PAGE.format(title="Evaluation", style=_STYLE, sections="\n".join(sections))
+        page.write_text(text, encoding="utf-8")
+        write_metrics([row for case in cases for row in case.rows], new / "metrics.csv")
         if cases[0].rule:
-            write_lesions(cases, folder / "lesions.csv", overwrite=overwrite)
+            write_lesions(cases, new / "lesions.csv")
+        _place(new, folder)
     return folder / "report.html"
 
 
@@ -104,9 +110,14 @@ def check_free(folder: str | os.PathLike[str], *, overwrite: bool = False) -> No
         overwrite: Whether files of an earlier evaluation may be replaced.
 
     Raises:
-        InputError: It is the folder of a run, whose files have the same names; or a file exists.
+        InputError: It is the folder of a run, whose files have the same names; or a file exists;
+            or it is no folder, or lies in none.
     """
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; name a folder")
+    if not folder.parent.is_dir():
+        raise InputError(f"{folder}: there is no folder {folder.parent}; create it first")
     if (folder / "config.json").exists():
         raise InputError(
             f"{folder}: is the folder of a run, with a report of its own; name another"
@@ -125,9 +136,19 @@ def _image_of(pair: Pair, images: Path, named: Mapping[str, Path]) -> Path:
     beside = Path(pair.truth).parent / images
     if not images.is_absolute() and beside.is_file():
         return beside
-    raise InputError(
-        f"{images}: no image named {pair.case} or {pair.case}_0000, and no file {beside}"
-    )
+    if images.is_dir():
+        raise InputError(f"{images}: no image named {pair.case} or {pair.case}_0000")
+    raise InputError(f"{images}: no folder of images, and no file {beside}")
+
+
+def _place(new: Path, folder: Path) -> None:
+    """Move what was written to its place."""
+    if not (new / "lesions.csv").exists():
+        (folder / "lesions.csv").unlink(missing_ok=True)
+    for path in sorted(file for file in new.rglob("*") if file.is_file()):
+        target = folder / path.relative_to(new)
+        _folder(target.parent)
+        path.replace(target)
 
 
 def _overview(cases: Sequence[Comparison]) -> str:
@@ -169,18 +190,14 @@ def _worst_first(cases: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _pictures(cases: Sequence[Comparison], images: Mapping[str, Path], folder: Path) -> str:
-    """Draw the worst cases; the pictures get their place once all are drawn."""
+    """Draw the worst cases."""
     shown = _worst_first(cases)[:_MOST]
-    with TemporaryDirectory(prefix=".", dir=folder) as temporary:
-        drawn = [
-            path
-            for case in track(shown, "Drawing")
-            for path in _draw(case, images[case.pair.case], Path(temporary))
-        ]
-        parts = [f"<section>{_picture(path, path.stem)}</section>" for path in drawn]
-        figures = _folder(folder / "figures")
-        for path in drawn:
-            path.replace(figures / path.name)
+    drawn = [
+        path
+        for case in track(shown, "Drawing")
+        for path in _draw(case, images[case.pair.case], folder)
+    ]
+    parts = [f"<section>{_picture(path, path.stem)}</section>" for path in drawn]
     which = (
         f"The {len(shown)} of {plural(len(cases), 'case')} with the lowest Dice, the worst first."
     )

@@ -132,7 +132,8 @@ def compare_masks(
 
     Raises:
         InputError: A file is no label map, holds more labels than names, or lies on another
-            grid than its partner; or it holds 0 and 255 where others hold 0 and 1.
+            grid than its partner; or it holds 0 and 255 where others hold 0 and 1; or some
+            cases are slices and others volumes; or two labels have one name.
     """
     return [row for case in compare_cases(pairs, names=names, rule=rule) for row in case.rows]
 
@@ -153,13 +154,17 @@ def compare_cases(
     Raises:
         InputError: See :func:`compare_masks`.
     """
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"names: {repeated[0]} occurs more than once; give each label its own")
     values = _values(pairs)
     _refuse_white(values, range(1, len(names) + 1))
     present = set().union(*values.values())
     numbers = [str(value) for value in range(1, max(present, default=1) + 1)]
     labels = ("background", *(names or numbers))
     measured = {value: labels[value] for value in sorted(present) or [1] if value < len(labels)}
-    return [_compare(pair, labels, measured, rule) for pair in track(pairs, "Comparing")]
+    cases = [_compare(pair, labels, measured, rule) for pair in track(pairs, "Comparing")]
+    _refuse_mixed(cases)
+    return cases
 
 
 def read_pair(pair: Pair, *, classes: int | None = None) -> tuple[Volume, Volume]:
@@ -236,13 +241,15 @@ def write_lesions(
     Raises:
         InputError: The file exists, or cannot be written.
     """
+    cases = list(cases)
     rows = [row for case in cases for row in _lesion_rows(case)]
-    columns = dict.fromkeys(name for row in rows for name in row) or ["case", "label", "mask"]
+    rank = len(cases[0].affine) - 1 if cases else 3
+    columns = ("case", "label", "mask", "lesion", "outcome", "voxels", f"mm{rank}", *"xyz"[:rank])
     with (
         atomic_path(Path(path), overwrite=overwrite) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        table = csv.DictWriter(file, list(columns), restval="")
+        table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(rows)
     return Path(path)
@@ -272,10 +279,15 @@ def _masks(folder: Path) -> dict[str, Path]:
     from segjax.data.formats import IMAGE_SUFFIXES
 
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give two folders, or two files")
-    listed = [f for f in sorted(folder.iterdir()) if not f.name.startswith(".")]
-    files = {stem(f): f for f in listed if f.name.endswith(IMAGE_SUFFIXES)}
-    files = {name: file for name, file in files.items() if not name.endswith("_probabilities")}
+        fault = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {fault}; give two folders, or two files")
+    files: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        name = stem(file)
+        if file.name.startswith(".") or not file.name.endswith(IMAGE_SUFFIXES):
+            continue
+        if not name.endswith("_probabilities") and files.setdefault(name, file) is not file:
+            raise InputError(f"{file} and {files[name].name} have one name; leave one")
     if not files:
         raise InputError(f"{folder}: holds no mask ({', '.join(IMAGE_SUFFIXES)})")
     return files
@@ -315,6 +327,16 @@ def _refuse_white(values: Mapping[Path, Collection[int]], named: Collection[int]
         raise InputError(
             f"{white[0]}: is black and white, with the values 0 and 255{more}, but the labels are "
             f"{wanted}: save it with its label's number in place of 255"
+        )
+
+
+def _refuse_mixed(cases: Sequence[Comparison]) -> None:
+    """Refuse slices among volumes: their sizes have other units, and no common mean."""
+    by_rank = {len(case.affine) - 1: case.pair for case in cases}
+    if len(by_rank) > 1:
+        raise InputError(
+            f"{by_rank[2].truth}: is a slice, but {by_rank[3].truth} a volume; "
+            "evaluate slices and volumes apart"
         )
 
 

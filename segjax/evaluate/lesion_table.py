@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from segjax.evaluate.lesions import LesionRule, rates
+from segjax.words import plural
 
 __all__ = ["lesion_table", "rule_in_words"]
 
@@ -95,4 +96,4 @@ def _mean(values: Sequence[float]) -> float | str:
     known = [value for value in values if not math.isnan(value)]
     if len(known) in (0, len(values)):
         return fmean(values)
-    return f"{fmean(known):.3f} ({len(known)} cases)"
+    return f"{fmean(known):.3f} ({plural(len(known), 'case')})"

@@ -376,7 +376,10 @@ def _structure(rank: int, connectivity: int | None) -> np.ndarray:
         return generate_binary_structure(rank, rank)
     if connectivity not in _STEPS[rank]:
         known = ", ".join(map(str, _STEPS[rank]))
-        raise InputError(f"connectivity {connectivity}: in {rank}D a voxel has {known} neighbours")
+        raise InputError(
+            f"connectivity {connectivity}: in {rank}D a voxel has {known} neighbours; give one of "
+            "these in place of the rule's"
+        )
     return generate_binary_structure(rank, _STEPS[rank][connectivity])
 
 

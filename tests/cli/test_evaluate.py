@@ -57,6 +57,14 @@ def test_lesions_are_counted_and_the_rule_is_said(evaluate, folders):
     assert values["lesion_f1"] == pytest.approx(0.4)
 
 
+def test_a_table_that_exists_is_refused_before_the_work(evaluate, folders):
+    (folders / "metrics.csv").touch()
+    code, text = evaluate("-o", str(folders / "metrics.csv"))
+    assert code == 1
+    assert "metrics.csv: exists already" in text
+    assert "Dice" not in text
+
+
 @pytest.mark.parametrize(
     ("options", "counts"),
     [

@@ -9,8 +9,8 @@ import pytest
 from segjax.data.formats import write_volume
 from segjax.errors import InputError
 from segjax.evaluate import folder_report
-from segjax.evaluate.folder_report import find_images_of, write_evaluation
-from segjax.evaluate.folders import Pair, compare_cases, match_masks
+from segjax.evaluate.folder_report import check_free, find_images_of, write_evaluation
+from segjax.evaluate.folders import compare_cases, match_masks
 from segjax.evaluate.lesions import LesionRule
 from segjax.evaluate.metrics import read_metrics
 from segjax.volume import Volume
@@ -149,9 +149,36 @@ def test_images_are_found_by_name_beside_the_label_or_as_a_file(folders, pairs):
     assert beside == dict.fromkeys("ab", folders / "labels/flair.nii.gz")
 
 
-@pytest.mark.parametrize("images", ["t2.nii.gz", "images"])
-def test_a_case_without_an_image_is_named(folders, pairs, images):
+def test_a_case_without_an_image_is_named(folders, pairs):
     (folders / "images/b_0000.nii.gz").unlink()
-    where = folders / images if images == "images" else images
-    with pytest.raises(InputError, match=r"no image named (a|b) or (a|b)_0000"):
-        find_images_of([*pairs, Pair("c", pairs[0].truth, pairs[0].prediction)][1:], where)
+    with pytest.raises(InputError, match="images: no image named b or b_0000"):
+        find_images_of(pairs, folders / "images")
+
+
+def test_images_that_are_neither_folder_nor_beside_the_labels_are_named(folders, pairs):
+    with pytest.raises(InputError, match=r"t2\.nii\.gz: no folder of images, and no file .*t2"):
+        find_images_of(pairs, "t2.nii.gz")
+
+
+def test_lesions_of_an_earlier_page_go_where_none_are_counted(folders, pairs):
+    write_evaluation(compare_cases(pairs, rule=LesionRule()), folders / "out")
+    write_evaluation(compare_cases(pairs), folders / "out", overwrite=True)
+    assert not (folders / "out/lesions.csv").exists()
+
+
+def test_a_full_disk_leaves_what_was_there_before(folders, pairs, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    images = find_images_of(pairs, folders / "images")
+    monkeypatch.setattr(folder_report, "write_lesions", full)
+    with pytest.raises(InputError, match="No space left"):
+        write_evaluation(compare_cases(pairs, rule=LesionRule()), folders / "out", images=images)
+    assert list((folders / "out").iterdir()) == []
+
+
+def test_a_report_goes_into_a_folder_that_has_a_parent(folders):
+    with pytest.raises(InputError, match=r"labels/a\.nii\.gz: is a file; name a folder"):
+        check_free(folders / "labels/a.nii.gz", overwrite=True)
+    with pytest.raises(InputError, match="there is no folder"):
+        check_free(folders / "nowhere/out")

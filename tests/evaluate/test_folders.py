@@ -5,7 +5,13 @@ import pytest
 
 from segjax.data.formats import write_volume
 from segjax.errors import InputError
-from segjax.evaluate.folders import compare_cases, compare_masks, match_masks, write_metrics
+from segjax.evaluate.folders import (
+    compare_cases,
+    compare_masks,
+    match_masks,
+    write_lesions,
+    write_metrics,
+)
 from segjax.evaluate.lesions import LesionRule
 from segjax.evaluate.metrics import read_metrics
 from segjax.volume import Volume
@@ -48,6 +54,38 @@ def test_only_the_first_labels_without_a_prediction_are_named(folders):
         write_volume(mask([2, 0, 0, 0]), folders[1] / f"{name}.nii.gz")
     with pytest.warns(UserWarning, match="no prediction for c, d, e and 3 more; left out"):
         match_masks(*folders)
+
+
+def test_two_files_of_one_name_are_refused(folders):
+    write_volume(mask([1, 1, 0, 1], spacing=10.0), folders[0] / "a.nii.gz")
+    with pytest.raises(InputError, match=r"a\.nii\.gz and a\.nii have one name; leave one"):
+        match_masks(*folders)
+
+
+def test_a_file_and_a_folder_are_no_pair(folders):
+    with pytest.raises(InputError, match=r"a\.nii: is a file; give two folders, or two files"):
+        match_masks(folders[0] / "a.nii", folders[1])
+
+
+def test_labels_of_one_name_are_refused(folders):
+    with pytest.raises(InputError, match="lesion occurs more than once"):
+        compare_masks(match_masks(*folders), names=["lesion", "lesion"])
+
+
+def test_slices_among_volumes_are_refused(folders):
+    for folder in folders:
+        write_volume(Volume(np.eye(4, dtype=np.uint8), np.eye(3)), folder / "c.png")
+    with pytest.raises(InputError, match=r"c\.png: is a slice, but .*b\.nii\.gz a volume"):
+        compare_masks(match_masks(*folders))
+
+
+def test_a_table_of_no_lesions_has_all_columns(folders, tmp_path):
+    pair = match_masks(*folders)[0]._replace(
+        truth=tmp_path / "no.nii", prediction=tmp_path / "no.nii"
+    )
+    write_volume(mask([0, 0, 0, 0]), tmp_path / "no.nii")
+    path = write_lesions(compare_cases([pair], rule=LesionRule()), tmp_path / "lesions.csv")
+    assert path.read_text().strip() == "case,label,mask,lesion,outcome,voxels,mm3,x,y,z"
 
 
 def test_two_files_match_whatever_their_names(folders):

@@ -43,6 +43,7 @@ def test_means_say_how_many_cases_have_the_ratio():
     assert means[6:8] == ["0.125 (2 cases)", "0.500 (2 cases)"]
     assert means[8] == pytest.approx(0.4 / 3)
     healthy = row("b", (0, 0, 0, 0), (math.nan,) * 3)
+    assert lesion_table([healthy, ROWS[0]])[1][-1][6] == "0.250 (1 case)"
     assert all(math.isnan(v) for v in lesion_table([healthy, healthy])[1][-1][6:9])
 
 
