@@ -165,7 +165,7 @@ def test_recipe_of_augmentation_reaches_the_configuration(data, tmp_path, monkey
 def test_way_of_loading_reaches_the_training(data, tmp_path, monkeypatch):
     seen = []
 
-    def fit(*arguments, loading):
+    def fit(*arguments, loading, **others):
         seen.append(loading)
         raise KeyboardInterrupt
 

@@ -299,7 +299,7 @@ def test_cache_of_another_pipeline_is_refused(tmp_path, preprocessed, split):
 
 
 def test_cached_cases_of_another_kind_are_refused(tmp_path, preprocessed, split, monkeypatch):
-    with pytest.raises(InputError, match=r"'ms_.*' has 1 channels of .*; 2 of one shape"):
+    with pytest.raises(InputError, match=r"'ms_.*' has 1 channel of .*; 2 of one shape"):
         fit(tiny.config(in_channels=2), preprocessed, split, tmp_path)
     monkeypatch.setattr(CachedCase, "values", (0, 1, 3))
     with pytest.raises(InputError, match="'ms_000' has labels 3, but with 2 classes"):
