@@ -57,13 +57,15 @@ class Evaluate:
     """Label file in every subject's folder, where LABELS holds such folders."""
     lesions: Annotated[bool, arg(help_behavior_hint="")] = False
     """Count lesions; so does each of the four options below."""
-    lesion_rule: _Rule = "any"
+    lesion_rule: Annotated[
+        _Rule | None,
+        arg(metavar="{any,isbi-2015,msseg-2016}", help_behavior_hint="(default: any)"),
+    ] = None
     """When a lesion is found: one voxel in common, or as in a challenge (see README)."""
     lesion_min: Annotated[float | None, arg(metavar="MM3", help_behavior_hint="(default: 0)")] = (
         None
     )
-    """Leave out smaller lesions, in mm³ (2D: mm², PNG: pixels); 14.1 is a sphere of 3 mm, the
-    least of MS."""
+    """Leave out smaller lesions, in mm³ (2D: mm², PNG: pixels); a sphere of 3 mm has 14.1."""
     lesion_overlap: Annotated[float | None, arg(metavar="0..1", help_behavior_hint=_AS_RULE)] = None
     """Share of a lesion, of which more must be covered."""
     connectivity: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AS_RULE)] = None
@@ -116,11 +118,11 @@ class Evaluate:
             "overlap": self.lesion_overlap,
         }
         asked = {name: value for name, value in changes.items() if value is not None}
-        if not (self.lesions or self.lesion_rule != "any" or asked):
+        if not (self.lesions or self.lesion_rule or asked):
             return None
         from segjax.evaluate.lesions import RULES
 
-        return replace(RULES[self.lesion_rule], **asked)  # type: ignore[arg-type]
+        return replace(RULES[self.lesion_rule or "any"], **asked)  # type: ignore[arg-type]
 
 
 def _print_lesions(cases: "Sequence[Comparison]") -> None:

@@ -118,10 +118,8 @@ def check_free(folder: str | os.PathLike[str], *, overwrite: bool = False) -> No
         raise InputError(f"{folder}: is a file; name a folder")
     if not folder.parent.is_dir():
         raise InputError(f"{folder}: there is no folder {folder.parent}; create it first")
-    if (folder / "config.json").exists():
-        raise InputError(
-            f"{folder}: is the folder of a run, with a report of its own; name another"
-        )
+    if any((folder / name).exists() for name in ("config.json", "sweep.json", "folds.csv")):
+        raise InputError(f"{folder}: is the folder of a run, with results of its own; name another")
     for name in ("report.html", "metrics.csv", "lesions.csv", "figures"):
         if (folder / name).exists() and not overwrite:
             raise InputError(

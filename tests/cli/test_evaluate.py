@@ -70,6 +70,7 @@ def test_a_table_that_exists_is_refused_before_the_work(evaluate, folders):
     [
         (("--lesion-min", "2"), ["1", "0", "1", "1", "1"]),
         (("--lesion-overlap", "0.5"), ["3", "0", "3", "2", "1"]),
+        (("--lesion-rule", "any"), ["3", "1", "2", "2", "1"]),
         (("--lesion-rule", "msseg-2016"), ["3", "1", "2", "2", "1"]),
         (("--connectivity", "6"), ["3", "1", "2", "2", "1"]),
     ],
