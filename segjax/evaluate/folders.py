@@ -82,7 +82,8 @@ def match_masks(
         ``NAME_probabilities`` that ``segjax predict --probabilities`` writes.
 
     Raises:
-        InputError: There is no prediction, or one has no label.
+        InputError: There is no prediction, or one has no label; two files have one name; or
+            there is a file where a folder is wanted.
 
     Warns:
         UserWarning: Labels have no prediction.
@@ -93,6 +94,8 @@ def match_masks(
     """
     predictions, labels = Path(predictions), Path(labels)
     if predictions.is_file() and labels.is_file():
+        if label:
+            raise InputError(f"{labels}: is a file; a label named {label} is looked for in folders")
         return [Pair(stem(predictions), labels, predictions)]
     if label:
         subjects = find_subjects(labels, images=[label]).cases

@@ -67,6 +67,11 @@ def test_a_file_and_a_folder_are_no_pair(folders):
         match_masks(folders[0] / "a.nii", folders[1])
 
 
+def test_a_named_label_is_not_looked_for_beside_a_file(folders):
+    with pytest.raises(InputError, match=r"b\.nii\.gz: is a file; a label named lesions"):
+        match_masks(folders[0] / "a.nii", folders[1] / "b.nii.gz", label="lesions")
+
+
 def test_labels_of_one_name_are_refused(folders):
     with pytest.raises(InputError, match="lesion occurs more than once"):
         compare_masks(match_masks(*folders), names=["lesion", "lesion"])
