@@ -11,6 +11,7 @@ the cases that its Dice is of have chosen nothing. Dice is of whole images, on t
 import argparse
 import csv
 import json
+import math
 import os
 import platform
 import shlex
@@ -141,7 +142,10 @@ def arguments():
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, kept")
     parser.add_argument("--only", nargs="+", default=(), help="parts of names of trainings")
     parser.add_argument("--json", type=Path)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.data is None:
+        parser.error("name the folder of the data: --data, or SEGJAX_DATA")
+    return options
 
 
 def run(training, data, folder):
@@ -221,7 +225,8 @@ def summary(rows):
             folds[row["fold"]].append(float(row["value"]))
     metrics = defaultdict(dict)
     for (metric, label), some in values.items():
-        metrics[metric][label] = round(fmean(some), 4)
+        known = [value for value in some if not math.isnan(value)]
+        metrics[metric][label] = round(fmean(known), 4) if known else None
     means = [round(fmean(some), 4) for some in folds.values()]
     result = {"cases": len({row["case"] for row in rows}), **metrics, "dice_of_folds": means}
     result["mean_dice"] = round(fmean(metrics["dice"].values()), 4)
@@ -251,7 +256,7 @@ def machine():
         ),
         platform.processor(),
     )
-    return f"{os.cpu_count()} cores of {model}, no GPU"
+    return f"{os.cpu_count()} cores of {model}"
 
 
 if __name__ == "__main__":
