@@ -193,11 +193,9 @@ def segjax(*arguments):
 
 def measured(source, folder, split):
     """Segment the test cases with the exported network and compare them with their labels."""
-    table = folder / "test.csv"
+    table, inputs = folder / "test.csv", folder / "inputs"
     for case in split["test"]:
-        images = sorted((source / "images").glob(f"{case}_*"))
-        inputs = folder / "inputs"
-        for image in images:
+        for image in (source / "images").glob(f"{case}_*"):
             link(inputs / image.name, image)
     segjax("predict", folder / "run/model.onnx", inputs, "-o", folder / "masks", "--skip-existing")
     shown = ("--lesions", "--images", inputs, "--report", folder / "report", "-o", table)

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
-    from segjax.evaluate.folders import Comparison, Pair
+    from segjax.evaluate.folders import Comparison
     from segjax.evaluate.lesions import LesionRule
 
 _NONE = "(default: none)"
@@ -80,11 +80,12 @@ class Evaluate:
     def __call__(self) -> None:
         """Print the measures of every case and label."""
         from segjax.cli.console import print_facts, print_scores
-        from segjax.evaluate.folder_report import write_evaluation
+        from segjax.evaluate.folder_report import find_images_of, write_evaluation
         from segjax.evaluate.folders import compare_cases, match_masks, write_metrics
 
         pairs = match_masks(self.predictions, self.labels, label=self.label)
-        images = self._images(pairs)
+        self._check_targets()
+        images = find_images_of(pairs, self.images) if self.images else None
         cases = compare_cases(pairs, names=self.names, rule=self._rule())
         rows = [row for case in cases for row in case.rows]
         print_scores([{k: v for k, v in row.items() if "lesion" not in k} for row in rows])
@@ -98,9 +99,9 @@ class Evaluate:
             written["report"] = write_evaluation(cases, self.report, **options)  # type: ignore[arg-type]
         print_facts(written)
 
-    def _images(self, pairs: "Sequence[Pair]") -> dict[str, Path] | None:
-        """Return the image of every case, after a look at what would fail at the end."""
-        from segjax.evaluate.folder_report import check_free, find_images_of
+    def _check_targets(self) -> None:
+        """Refuse what could not be written at the end, before the work."""
+        from segjax.evaluate.folder_report import check_free
         from segjax.files import check_target
 
         if self.out:
@@ -109,7 +110,6 @@ class Evaluate:
             raise InputError(f"{self.images}: --images are drawn in a --report; name its folder")
         if self.report:
             check_free(self.report, overwrite=self.overwrite)
-        return find_images_of(pairs, self.images) if self.images else None
 
     def _rule(self) -> "LesionRule | None":
         changes = {

@@ -80,6 +80,9 @@ def make_batches(
         return dict.fromkeys(devices, loader)
 
 
+_Key = tuple[jax.Device, int, int]  # what a batch depends on: its source's device, seed, step
+
+
 class _Streams:
     """The batches of all members, each drawn once for all members of a seed at the same step."""
 
@@ -123,13 +126,10 @@ class _Streams:
             stream.close()
         self._open.clear()
 
-    def _key(self, run: MemberRun) -> "_Key":
+    def _key(self, run: MemberRun) -> _Key:
         """Return what a member's next batch depends on."""
         assert run.device is not None
         return self._first[run.device], run.member.seed, run.begun
-
-
-_Key = tuple[jax.Device, int, int]
 
 
 class _Group:

@@ -33,8 +33,8 @@ class Scorer:
 
     Cases that fill exactly one patch and keep their grid through all steps of the pipeline lie on
     the device; they are predicted in batches and compared there, and nothing but three counts for
-    each label comes back. The others go through ``validate_cases``. Both ways give the
-    same numbers, unless two labels are equally probable to the last bit.
+    each label comes back. The others go through ``validate_cases``. Both ways give the same
+    numbers, unless two labels are equally probable to the last bit.
 
     Args:
         cases: What to measure on, with all their arrays at hand.
