@@ -1,5 +1,6 @@
 """Draw batches in worker processes, by grain."""
 
+import atexit
 import gc
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +67,19 @@ def prefetch_by_workers(
         raise InputError(f"workers draw the steps of a range, not of {steps!r}")
     if workers < 1 or depth < 1:
         raise InputError(f"{workers} workers that draw {depth} batches ahead: give numbers over 0")
-    return _batches(_pipeline(loader, steps, workers, depth))
+    batches = _batches(_pipeline(loader, steps, workers, depth))
+    _unfinished.add(batches)
+    return batches
+
+
+_unfinished: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_unfinished() -> None:
+    """End the processes of a program that an error ended, while Python can still do that."""
+    for batches in list(_unfinished):
+        batches.close()
 
 
 def _batches(pipeline: Any) -> Generator[Any, None, None]:

@@ -227,8 +227,9 @@ def test_no_worker_outlives_its_program(tmp_path, by):
         assert "leaked" not in error
 
 
-def test_closing_early_leaves_nothing_behind_that_python_would_warn_of(tmp_path):
+@pytest.mark.parametrize("end", ["batches.close()", "pass"])
+def test_ending_early_leaves_nothing_behind_that_python_would_warn_of(tmp_path, end):
     script = tmp_path / "program.py"
-    script.write_text(PROGRAM.replace("for _ in batches:\n        pass", "batches.close()"))
+    script.write_text(PROGRAM.replace("for _ in batches:\n        pass", end))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert done.stderr == ""
