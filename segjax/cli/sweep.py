@@ -98,9 +98,10 @@ class Sweep:
             return
         if self.data is None or self.out is None:
             raise InputError("a sweep needs --data and --out, or --figures-only")
-        from segjax.train.devices import keep_freed_memory
+        from segjax.train.devices import keep_compiled_programs, keep_freed_memory
 
         keep_freed_memory()
+        keep_compiled_programs()
         result = self._sweep(self._plan(self.data), self.out)
         self._show(result)
         self._draw(self.out)

@@ -156,10 +156,11 @@ class Train:
 
     def __call__(self) -> None:
         """Train, export and report; print the plan before and the result after."""
-        from segjax.train.devices import keep_freed_memory
+        from segjax.train.devices import keep_compiled_programs, keep_freed_memory
 
         keep_freed_memory()
         self._connect()
+        keep_compiled_programs()
         from segjax import workflow
         from segjax.data.datasets import read_split
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         read_config,
         write_config,
     )
-    from segjax.train.devices import keep_freed_memory
+    from segjax.train.devices import keep_compiled_programs, keep_freed_memory
     from segjax.train.fit import FitResult, Loading, RunFinishedError
     from segjax.train.losses import Loss, Term, cross_entropy, dice_loss, tversky_loss
     from segjax.train.optimizers import make_optimizer, make_schedule
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _MODULES: dict[str, tuple[str, ...]] = {
     "checkpoints": ("Checkpoints", "load_variables"),
     "config": ("OptimizerConfig", "TrainConfig", "default_config", "read_config", "write_config"),
-    "devices": ("keep_freed_memory",),
+    "devices": ("keep_compiled_programs", "keep_freed_memory"),
     "fit": ("FitResult", "Loading", "RunFinishedError"),
     "losses": ("Loss", "Term", "cross_entropy", "dice_loss", "tversky_loss"),
     "resident": ("ResidentLoader",),
@@ -68,6 +68,7 @@ __all__ = [
     "dice_loss",
     "fit",
     "init_state",
+    "keep_compiled_programs",
     "keep_freed_memory",
     "load_variables",
     "losses",

@@ -1,10 +1,12 @@
 """The devices that a training runs on, and what the machine is told before it."""
 
 import ctypes
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +22,7 @@ __all__ = [
     "connect_hosts",
     "gather_floats",
     "is_first_host",
+    "keep_compiled_programs",
     "keep_freed_memory",
     "share_first",
 ]
@@ -58,6 +61,38 @@ def keep_freed_memory() -> bool:
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_ARENA_MAX: 1, _M_TOP_PAD: _TOP_PAD}
     done = [library.mallopt(option, value) == 1 for option, value in settings.items()]
     return all(done)
+
+
+def keep_compiled_programs() -> Path | None:
+    """Keep what is compiled for an accelerator on disk, for later processes to load.
+
+    XLA takes from seconds to minutes to compile a train step for a GPU and to try which of its
+    kernels are fastest; a training that goes on, and the folds and sweeps that share its shapes,
+    then load the program instead. On CPU nothing is kept: steps compile in seconds, and a program
+    for one CPU may stop on another that shares the folder. ``JAX_COMPILATION_CACHE_DIR`` names
+    another folder, and then counts on a CPU, too.
+
+    Call it after :func:`connect_hosts`, since it asks JAX for its devices.
+
+    Returns:
+        The folder, ``segjax/compiled`` in ``XDG_CACHE_HOME`` or in ``~/.cache``; ``None`` where
+        nothing is kept. A folder that cannot be written to makes JAX warn and compile as ever.
+
+    Example:
+        >>> folder = keep_compiled_programs()  # doctest: +SKIP
+
+    Source:
+        https://docs.jax.dev/en/latest/persistent_compilation_cache.html.
+    """
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if chosen is not None:
+        return Path(chosen)
+    if jax.default_backend() == "cpu":
+        return None
+    base = os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(base) if base else Path.home() / ".cache") / "segjax/compiled"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    return folder
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,43 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     assert devices.keep_freed_memory() is False
 
 
+# Compiles as a program for an accelerator would: prints the folder, and what lies in it.
+COMPILING = """
+import sys
+import jax
+from segjax.train.devices import keep_compiled_programs
+jax.default_backend = lambda: sys.argv[1]
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+folder = keep_compiled_programs()
+jax.jit(lambda x: x * 2 + 1)(1.0)
+print(folder, len(list(folder.iterdir())) if folder and folder.is_dir() else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "variables", "folder"),
+    [
+        ("gpu", {"XDG_CACHE_HOME": "caches"}, "caches/segjax/compiled"),
+        ("gpu", {"HOME": "home"}, "home/.cache/segjax/compiled"),
+        ("cpu", {"HOME": "home"}, None),
+        ("cpu", {"JAX_COMPILATION_CACHE_DIR": "chosen"}, "chosen"),
+        ("gpu", {"JAX_COMPILATION_CACHE_DIR": "chosen"}, "chosen"),
+    ],
+)
+def test_programs_for_accelerators_are_kept_on_disk(tmp_path, backend, variables, folder):
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "XDG_CACHE_HOME" and not name.startswith("JAX_")
+    }
+    environment |= {name: str(tmp_path / value) for name, value in variables.items()}
+    command = [sys.executable, "-c", COMPILING, backend]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    kept, count = done.stdout.split()
+    assert kept == str(folder and tmp_path / folder)
+    assert (int(count) > 0) == (folder is not None)
+
+
 # Losses of four steps, for each number of devices; every host feeds its own rows.
 TRAINING = """
 import json, sys
