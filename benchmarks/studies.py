@@ -63,16 +63,24 @@ def hippocampus(model, epochs, *options, fold="all", **others):
 
 
 def ms(train, test, *images):
-    """Return a training of MPU-Net++ on one patient; the other one is segmented afterwards."""
-    return Training(
-        "ms_lesions",
-        ("--preset", "ms-7t", "--brain", "zero-background"),
-        {"epochs": 50, "patches_per_case": 16, "validate_every": 50},
-        tuple(f"{image}.nii.gz" for image in images),
-        {"train": [train], "validation": [], "test": [test]},
-    )
+    """Return a training of MPU-Net++ on one patient; the other one is segmented afterwards.
+
+    Its study's loss and augmentation want more steps: after 256 of them, Dice as loss was still
+    0.99, and with cross-entropy beside it the network found 1 % of the lesions.
+    """
+    settings = {"pipeline": BRAIN, "patch_size": [64] * 3, "batch_size": 2, "dropout": 0.0}
+    settings |= {"optimizer": {"learning_rate": RATES["mpunet++"]}}
+    settings |= {"epochs": 25, "patches_per_case": 16, "validate_every": 25}
+    files = tuple(f"{image}.nii.gz" for image in images)
+    split = {"train": [train], "validation": [], "test": [test]}
+    return Training("ms_lesions", ("--model", "mpunet++"), settings, files, split)
 
 
+BRAIN = [
+    {"step": "reorient", "orientation": "RAS"},
+    {"step": "z-score", "where": "nonzero"},
+    {"step": "resample", "spacing": [1.0, 1.0, 1.0]},
+]
 FINE = [
     {"step": "reorient", "orientation": "RAS"},
     {"step": "z-score"},
@@ -88,16 +96,17 @@ VARIATIONS = {
     "dropout 0.3": ("--dropout", "0.3"),
 }
 TRAININGS = {
+    "meningioma 256 random split seed 0": meningioma(256, 60, *RANDOM_SPLIT, "--seed", "0"),
     **{
-        f"meningioma 256 random split seed {seed}": meningioma(
-            256, 60, *RANDOM_SPLIT, "--seed", str(seed)
+        f"meningioma 128 random split seed {seed}": meningioma(
+            128, 40, *RANDOM_SPLIT, "--seed", str(seed)
         )
         for seed in range(3)
     },
     "meningioma 128 random split patience 5": meningioma(128, 100, *RANDOM_SPLIT, patience=True),
-    "meningioma 128 5 random folds": meningioma(128, 40, "--folds", "5"),
-    "meningioma 128 5 folds of neighbours": meningioma(128, 40, *BLOCKS),
-    "hippocampus mpunet++ 5 folds": hippocampus("mpunet++", 30),
+    "meningioma 128 5 random folds": meningioma(128, 16, "--folds", "5"),
+    "meningioma 128 5 folds of neighbours": meningioma(128, 16, *BLOCKS),
+    "hippocampus mpunet++ 5 folds": hippocampus("mpunet++", 16),
     "hippocampus unet3d 5 folds": hippocampus("unet3d", 60),
     **{
         f"hippocampus {model} fold 0, 15 epochs, {name}": hippocampus(model, 15, *changes, fold="0")

@@ -26,56 +26,134 @@ _materialise = lax.optimization_barrier
 
 
 class CpuImageForms(LaxForms):
-    """2D: channels last, plain convolutions, transposed ones with cheap kernel gradients."""
+    """2D: channels last; strided and transposed convolutions with forms for each of their parts."""
 
     def __init__(self) -> None:
         super().__init__(rank=2)
 
+    def conv(
+        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
+    ) -> Array:
+        kernel, x = jnp.asarray(kernel), self.concatenate(xs)
+        if _outgrows(kernel, x):
+            y = _cpu_wide.conv(x, kernel, stride)
+        elif stride == 2 and not any(n % 2 for n in x.shape[1:3]) and _is_odd(kernel):
+            y = _conv_strided_2d(x, kernel)
+        else:
+            return super().conv((x,), kernel, bias, stride)
+        return self.add_bias(y, bias)
+
     def conv_transpose(
         self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
     ) -> Array:
-        if stride != 2 or 0 in (kernel.shape[0] % 2, kernel.shape[1] % 2):
-            return super().conv_transpose(xs, kernel, bias, stride)
-        few_outputs = kernel.shape[-1] <= 4
-        form = _conv_transpose_by_phases if few_outputs else _conv_transpose_2d
-        return self.add_bias(form(self.concatenate(xs), jnp.asarray(kernel)), bias)
+        kernel, x = jnp.asarray(kernel), self.concatenate(xs)
+        if stride != 2 or not _is_odd(kernel):
+            return super().conv_transpose((x,), kernel, bias, stride)
+        form = _by_taps if _outgrows(kernel, x) else _conv_transpose_2d
+        return self.add_bias(form(x, kernel), bias)
 
 
-def _conv_2d(x: Array, kernel: Array, stride: int) -> Array:
-    return LaxForms(2).conv((x,), kernel, None, stride)
+def _is_odd(kernel: Array) -> bool:
+    return all(k % 2 for k in kernel.shape[:-2])
+
+
+def _outgrows(kernel: Array, x: Array) -> bool:
+    """Say whether a kernel is longer than the images: XLA then leaves its fast convolutions."""
+    pairs = zip(kernel.shape[:-2], x.shape[1:-1], strict=True)
+    return _is_odd(kernel) and any(k > n for k, n in pairs)
+
+
+def _by_taps(x: Array, kernel: Array) -> Array:
+    return _cpu_wide.conv_transpose(x, kernel, 2)
+
+
+def _transposed_2d(x: Array, kernel: Array) -> Array:
+    """Transpose a stride-2 convolution; XLA's own form is slow where few channels leave it."""
+    if _outgrows(kernel, x):
+        return _by_taps(x, kernel)
+    if kernel.shape[3] < 6 * max(kernel.shape[:2]):
+        return _conv_transpose_by_phases(x, kernel)
+    return LaxForms(2).conv_transpose((x,), kernel, None, 2)
+
+
+def _strided_2d(x: Array, kernel: Array) -> Array:
+    """Convolve at stride 2 images of even sides; XLA's own form is slow for few channels."""
+    if kernel.shape[2] <= 4:
+        return _conv_by_parities(x, kernel)
+    return LaxForms(2).conv((x,), kernel, None, 2)
+
+
+@jax.custom_vjp
+def _conv_strided_2d(x: Array, kernel: Array) -> Array:
+    return _strided_2d(x, kernel)
+
+
+def _conv_strided_2d_backward(saved: Arrays, cotangent: Array) -> Arrays:
+    x, kernel = saved
+    _, kernel_gradient = jax.vjp(lambda k: _strided_2d(x, k), kernel)
+    return _transposed_2d(cotangent, kernel.swapaxes(2, 3)), kernel_gradient(cotangent)[0]
+
+
+_conv_strided_2d.defvjp(
+    lambda x, kernel: (_strided_2d(x, kernel), (x, kernel)), _conv_strided_2d_backward
+)
 
 
 @jax.custom_vjp
 def _conv_transpose_2d(x: Array, kernel: Array) -> Array:
     """Transpose a stride-2 convolution; both gradients come from that strided convolution."""
-    return LaxForms(2).conv_transpose((x,), kernel, None, 2)
+    return _transposed_2d(x, kernel)
 
 
 def _conv_transpose_2d_backward(saved: Arrays, cotangent: Array) -> Arrays:
     x, kernel = saved
     adjoint = kernel.swapaxes(2, 3)
-    dx, kernel_gradient = jax.vjp(lambda k: _conv_2d(cotangent, k, 2), adjoint)
+    dx, kernel_gradient = jax.vjp(lambda k: _strided_2d(cotangent, k), adjoint)
     return dx, kernel_gradient(x)[0].swapaxes(2, 3)
 
 
 _conv_transpose_2d.defvjp(
-    lambda x, kernel: (_conv_transpose_2d(x, kernel), (x, kernel)), _conv_transpose_2d_backward
+    lambda x, kernel: (_transposed_2d(x, kernel), (x, kernel)), _conv_transpose_2d_backward
 )
+
+
+def _split_taps(kernel: Array) -> Array:
+    """Split each axis of an odd kernel into (shift, parity): (⌈k/2⌉, 2, ⌈k/2⌉, 2, c, o).
+
+    Tap t reads voxel 2i + t - k//2 = 2(i + q) + r; q rises with the shift, r is the parity.
+    """
+    rows, columns, c, o = kernel.shape
+    halves = [k // 2 for k in (rows, columns)]
+    padded = jnp.pad(kernel, [(p % 2, 1 - p % 2) for p in halves] + [(0, 0)] * 2)
+    return padded.reshape(halves[0] + 1, 2, halves[1] + 1, 2, c, o)
+
+
+def _conv_half(x: Array, kernel: Array, padding: list[tuple[int, int]]) -> Array:
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _conv_by_parities(x: Array, kernel: Array) -> Array:
+    """Convolve the four (row, column) parities of the input as channels, at half the resolution."""
+    (rows, columns, c, o), (n, h, w, _) = kernel.shape, x.shape
+    parities = x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    taps = _split_taps(kernel).transpose(0, 2, 1, 3, 4, 5)
+    return _conv_half(
+        parities.reshape(n, h // 2, w // 2, 4 * c),
+        taps.reshape(*taps.shape[:2], 4 * c, o),
+        [((k // 2 + 1) // 2, k // 4) for k in (rows, columns)],
+    )
 
 
 def _conv_transpose_by_phases(x: Array, kernel: Array) -> Array:
     """Compute the four (row, column) parities of the output as channels, then interleave them."""
     (rows, columns, c, o), (n, h, w, _) = kernel.shape, x.shape
-    halves = [k // 2 for k in (rows, columns)]
-    padded = jnp.pad(kernel, [(p % 2, 1 - p % 2) for p in halves] + [(0, 0)] * 2)
-    split = padded.reshape(halves[0] + 1, 2, halves[1] + 1, 2, c, o)
-    phases = split[::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
-    y = lax.conv_general_dilated(
+    taps = _split_taps(kernel)[::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
+    y = _conv_half(
         x,
-        phases.reshape(halves[0] + 1, halves[1] + 1, c, 4 * o),
-        (1, 1),
-        [(p // 2, (p + 1) // 2) for p in halves],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        taps.reshape(*taps.shape[:2], c, 4 * o),
+        [(k // 4, (k // 2 + 1) // 2) for k in (rows, columns)],
     )
     parts = y.reshape(n, h, w, 2, 2, o).transpose(0, 1, 3, 2, 4, 5)
     return parts.reshape(n, 2 * h, 2 * w, o)
@@ -102,7 +180,8 @@ class CpuVolumeForms(LaxForms):
         if size == (1, 1, 1) and stride == 1:
             y = _conv_pointwise(self.concatenate(xs), kernel[0, 0, 0])
         elif _is_wide(kernel, xs[0], stride):
-            y = _cpu_wide.conv(self.concatenate(xs), kernel, stride)
+            x = _channels_last(self.concatenate(xs))
+            y = jnp.moveaxis(_cpu_wide.conv(x, kernel, stride), -1, 1)
         elif size == (3, 3, 3) and stride == 1:
             y = _conv_3x3x3(tuple(xs), kernel)
         elif stride == 2 and _has_few_taps(size):
@@ -119,7 +198,8 @@ class CpuVolumeForms(LaxForms):
             return super().conv_transpose(xs, kernel, bias, stride)
         x = self.concatenate(xs)
         if _is_wide(kernel, x, 1):
-            y = _cpu_wide.conv_transpose(x, kernel, stride)
+            y = _cpu_wide.conv_transpose(_channels_last(x), kernel, stride)
+            y = jnp.moveaxis(y, -1, 1)
         else:
             y = _conv_transposed(x, kernel)
         return self.add_bias(y, bias)
@@ -137,6 +217,10 @@ def _is_wide(kernel: Array, x: Array, stride: int) -> bool:
     """
     voxels = -(-x.shape[3] // stride) * -(-x.shape[4] // stride)
     return _has_few_taps(kernel.shape[:3]) and max(kernel.shape[3:]) >= voxels
+
+
+def _channels_last(x: Array) -> Array:
+    return _materialise(jnp.moveaxis(x, 1, -1))
 
 
 def _rows_times(rows: Array, x: Array) -> Array:

@@ -106,6 +106,16 @@ def test_conv_transpose_equals_plain_lax_for_every_kernel_size(shape, classes, s
     _check_value_and_gradients("conv_transpose", x, k, _random(2, classes), stride=stride)
 
 
+@pytest.mark.parametrize("channels", [(1, 20), (5, 2)])
+@pytest.mark.parametrize("kernel", [3, 9])
+@pytest.mark.parametrize("shape", [(2, 6), (8, 10)], ids=["short", "even"])
+@pytest.mark.parametrize("operation", ["conv", "conv_transpose"])
+def test_strided_forms_of_images_equal_plain_lax(operation, shape, kernel, channels):
+    x = _random(0, 2, *shape, channels[0])
+    k = _random(1, kernel, kernel, *channels)
+    _check_value_and_gradients(operation, x, k, _random(2, channels[1]), stride=2)
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 2)])
 @pytest.mark.parametrize("operation", ["conv", "conv_transpose"])
 def test_convolutions_of_many_channels_on_few_voxels_equal_plain_lax(operation, stride, kernel):
