@@ -1,8 +1,10 @@
 """Draw batches in worker processes, by grain."""
 
 import atexit
+import contextlib
 import gc
 import multiprocessing
+import multiprocessing.util  # its own exit handler comes before ours and so runs after it
 import os
 import pickle
 import signal
@@ -11,7 +13,6 @@ import threading
 import traceback
 import weakref
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,13 +74,17 @@ def prefetch_by_workers(
 
 
 _unfinished: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+_process = os.getpid()
 
 
 @atexit.register
 def _close_unfinished() -> None:
     """End the processes of a program that an error ended, while Python can still do that."""
+    if os.getpid() != _process:  # a fork, whose parent still draws
+        return
     for batches in list(_unfinished):
-        batches.close()
+        with contextlib.suppress(ValueError):  # a thread is drawing from it
+            batches.close()
 
 
 def _batches(pipeline: Any) -> Generator[Any, None, None]:
@@ -156,7 +161,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
     """Set environment variables for processes that start meanwhile."""
     before = {name: os.environ.get(name) for name in values}
@@ -184,7 +189,8 @@ def _free_shared_memory() -> None:
     gc.collect()
     pool = getattr(SharedMemoryArray, "_del_thread_pool", None)
     if pool is not None:
-        pool.apply(int)  # its one thread does this after all that it has to free
+        with contextlib.suppress(multiprocessing.TimeoutError):
+            pool.apply_async(int).get(timeout=10)  # done after all that its one thread has to free
 
 
 def _readable(error: Exception) -> Exception:

@@ -1,7 +1,8 @@
 """The forms of a CPU: convolutions as the products that XLA's CPU backend is fast at.
 
 XLA computes plain 3D convolutions, and the kernel gradients of transposed ones, 6 to 40 times
-slower than PyTorch on a CPU; batched matrix products and 2D convolutions it computes well.
+slower than PyTorch on a CPU; it computes batched matrix products well, and 2D convolutions at
+stride 1 by kernels no longer than the image.
 `benchmarks/train_step.py` measures what these forms gain.
 """
 
@@ -26,7 +27,7 @@ _materialise = lax.optimization_barrier
 
 
 class CpuImageForms(LaxForms):
-    """2D: channels last; strided and transposed convolutions with forms for each of their parts."""
+    """2D: channels last; forms for strides, their transposes and kernels longer than images."""
 
     def __init__(self) -> None:
         super().__init__(rank=2)
@@ -49,7 +50,7 @@ class CpuImageForms(LaxForms):
         kernel, x = jnp.asarray(kernel), self.concatenate(xs)
         if stride != 2 or not _is_odd(kernel):
             return super().conv_transpose((x,), kernel, bias, stride)
-        form = _by_taps if _outgrows(kernel, x) else _conv_transpose_2d
+        form = _transposed_by_taps if _outgrows(kernel, x) else _conv_transpose_2d
         return self.add_bias(form(x, kernel), bias)
 
 
@@ -58,19 +59,24 @@ def _is_odd(kernel: Array) -> bool:
 
 
 def _outgrows(kernel: Array, x: Array) -> bool:
-    """Say whether a kernel is longer than the images: XLA then leaves its fast convolutions."""
-    pairs = zip(kernel.shape[:-2], x.shape[1:-1], strict=True)
-    return _is_odd(kernel) and any(k > n for k, n in pairs)
+    """Say whether a kernel is longer than the images: XLA then leaves its fast convolutions.
+
+    Long, narrow images stay with XLA, for want of memory for a copy of them per tap.
+    """
+    sides = x.shape[1:-1]
+    longer = any(k > n for k, n in zip(kernel.shape[:-2], sides, strict=True))
+    few = 0 < math.prod(sides) <= max(kernel.shape[:2]) ** 2 and len(x) > 0
+    return _is_odd(kernel) and longer and few
 
 
-def _by_taps(x: Array, kernel: Array) -> Array:
+def _transposed_by_taps(x: Array, kernel: Array) -> Array:
     return _cpu_wide.conv_transpose(x, kernel, 2)
 
 
 def _transposed_2d(x: Array, kernel: Array) -> Array:
     """Transpose a stride-2 convolution; XLA's own form is slow where few channels leave it."""
     if _outgrows(kernel, x):
-        return _by_taps(x, kernel)
+        return _transposed_by_taps(x, kernel)
     if kernel.shape[3] < 6 * max(kernel.shape[:2]):
         return _conv_transpose_by_phases(x, kernel)
     return LaxForms(2).conv_transpose((x,), kernel, None, 2)

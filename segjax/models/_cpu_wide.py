@@ -1,8 +1,8 @@
-"""Convolutions of many channels on few voxels, on a CPU: one matrix product over all voxels.
+"""Convolutions on few voxels, on a CPU: one matrix product over all of them.
 
-Where a plane holds no more voxels than there are channels, the kernel outweighs the features.
-Here it enters the products as it lies in memory, once, and the features are copied instead, once
-for each tap. They are (batch, *spatial, channel), of any number of spatial axes.
+They are for 3D planes of no more voxels than there are channels, where the kernel outweighs the
+features, and for 2D kernels longer than the image. The kernel enters the products as it lies in
+memory, once; the features, (batch, *spatial, channel), are copied instead, once for each tap.
 """
 
 import functools
@@ -21,9 +21,15 @@ def _by_voxel(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
-def _product(a: Array, b: Array, contracted: tuple[int, int]) -> Array:
+def _product(a: Array, b: Array, contracted: tuple[int, int], dtype: Any = None) -> Array:
     """Multiply two matrices over the given axis of each."""
-    return lax.dot_general(a, b, (((contracted[0],), (contracted[1],)), ((), ())))
+    axes = ((contracted[0],), (contracted[1],))
+    return lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=dtype)
+
+
+def _sums(*arrays: Array) -> Any:
+    """Return the type in which what taps write is added: float32 for bfloat16."""
+    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
 
 
 def _gather(x: Array, sizes: Sequence[int], stride: int) -> Array:
@@ -79,12 +85,12 @@ def conv(x: Array, kernel: Array, stride: int) -> Array:
 
 def _conv_backward(stride: int, saved: tuple[Array, Array], cotangent: Array) -> Any:
     x, kernel = saved
-    sizes = kernel.shape[:-2]
+    sizes, cotangent = kernel.shape[:-2], _materialise(cotangent)
     patches = _gather(x, sizes, stride)
     d_kernel = _product(patches, _by_voxel(cotangent), (0, 0)).reshape(kernel.shape)
-    spread = _product(_by_voxel(cotangent), _by_voxel(kernel), (1, 1))
+    spread = _product(_by_voxel(cotangent), _by_voxel(kernel), (1, 1), _sums(cotangent, kernel))
     dx = _scatter(spread.reshape(*cotangent.shape[:-1], -1, x.shape[-1]), sizes, stride)
-    return dx[tuple(map(slice, x.shape))], d_kernel
+    return dx[tuple(map(slice, x.shape))].astype(x.dtype), d_kernel
 
 
 conv.defvjp(lambda x, kernel, stride: (conv(x, kernel, stride), (x, kernel)), _conv_backward)
@@ -99,9 +105,9 @@ def _from_each_input(kernel: Array) -> Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv_transpose(x: Array, kernel: Array, stride: int) -> Array:
     """Transpose a strided convolution: y[stride·i + t - k//2] += kernel[t]·x[i]."""
-    y = _by_voxel(x) @ _from_each_input(kernel)
+    y = _product(_by_voxel(x), _from_each_input(kernel), (1, 0), _sums(x, kernel))
     y = y.reshape(*x.shape[:-1], -1, kernel.shape[-1])
-    return _scatter(y, kernel.shape[:-2], stride)
+    return _scatter(y, kernel.shape[:-2], stride).astype(x.dtype)
 
 
 def _conv_transpose_backward(stride: int, saved: tuple[Array, Array], cotangent: Array) -> Any:

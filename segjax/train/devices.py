@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,17 +67,17 @@ def keep_freed_memory() -> bool:
 def keep_compiled_programs() -> Path | None:
     """Keep what is compiled for an accelerator on disk, for later processes to load.
 
-    XLA takes from seconds to minutes to compile a train step for a GPU and to try which of its
-    kernels are fastest; a training that goes on, and the folds and sweeps that share its shapes,
-    then load the program instead. On CPU nothing is kept: steps compile in seconds, and a program
-    for one CPU may stop on another that shares the folder. ``JAX_COMPILATION_CACHE_DIR`` names
-    another folder, and then counts on a CPU, too.
+    XLA takes from seconds to minutes to compile a train step for a GPU; a training that goes on,
+    and the folds and sweeps that share its shapes, then load the program instead. On CPU nothing
+    is kept: steps compile in seconds, and a program for one CPU may stop on another that shares
+    the folder. ``JAX_COMPILATION_CACHE_DIR`` names another folder, and then counts on a CPU, too.
+    The folder may be deleted at any time; nothing else limits its size.
 
     Call it after :func:`connect_hosts`, since it asks JAX for its devices.
 
     Returns:
         The folder, ``segjax/compiled`` in ``XDG_CACHE_HOME`` or in ``~/.cache``; ``None`` where
-        nothing is kept. A folder that cannot be written to makes JAX warn and compile as ever.
+        nothing is kept, also because the folder cannot be written to.
 
     Example:
         >>> folder = keep_compiled_programs()  # doctest: +SKIP
@@ -84,14 +85,22 @@ def keep_compiled_programs() -> Path | None:
     Source:
         https://docs.jax.dev/en/latest/persistent_compilation_cache.html.
     """
-    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    chosen: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if chosen is not None:
-        return Path(chosen)
+        return Path(chosen) if chosen else None
     if jax.default_backend() == "cpu":
         return None
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "segjax/compiled"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(base) if base else Path.home() / ".cache") / "segjax/compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError):  # no home, or one that is read-only
+        return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    # XLA's own caches inside that folder end a program where they cannot be written
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     return folder
 
 

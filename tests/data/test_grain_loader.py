@@ -227,9 +227,17 @@ def test_no_worker_outlives_its_program(tmp_path, by):
         assert "leaked" not in error
 
 
-@pytest.mark.parametrize("end", ["batches.close()", "pass"])
-def test_ending_early_leaves_nothing_behind_that_python_would_warn_of(tmp_path, end):
+@pytest.mark.parametrize(
+    ("module", "end"), [("loader", "batches.close()"), ("loader", "pass"), ("grain_loader", "pass")]
+)
+def test_ending_early_leaves_nothing_behind_that_python_would_warn_of(tmp_path, module, end):
+    program = PROGRAM.replace("for _ in batches:\n        pass", end)
+    if module == "grain_loader":  # imported first, before anything that multiprocessing brings
+        program = program.replace(
+            "loader import prefetch", "grain_loader import prefetch_by_workers as prefetch"
+        )
     script = tmp_path / "program.py"
-    script.write_text(PROGRAM.replace("for _ in batches:\n        pass", end))
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    script.write_text(program)
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert done.stderr == ""

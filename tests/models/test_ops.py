@@ -108,7 +108,7 @@ def test_conv_transpose_equals_plain_lax_for_every_kernel_size(shape, classes, s
 
 @pytest.mark.parametrize("channels", [(1, 20), (5, 2)])
 @pytest.mark.parametrize("kernel", [3, 9])
-@pytest.mark.parametrize("shape", [(2, 6), (8, 10)], ids=["short", "even"])
+@pytest.mark.parametrize("shape", [(2, 4), (8, 10)], ids=["short", "even"])
 @pytest.mark.parametrize("operation", ["conv", "conv_transpose"])
 def test_strided_forms_of_images_equal_plain_lax(operation, shape, kernel, channels):
     x = _random(0, 2, *shape, channels[0])
@@ -272,7 +272,7 @@ def test_channel_dropout_drops_whole_channels_and_keeps_the_mean():
 
 
 @pytest.mark.parametrize("operation", ["conv", "conv_transpose"])
-@pytest.mark.parametrize("shape", [(2, 9, 8, 3), (1, 5, 4, 6, 3)])
+@pytest.mark.parametrize("shape", [(2, 9, 8, 3), (2, 2, 4, 3), (1, 5, 4, 6, 3)])
 def test_half_precision_features_are_convolved_in_it_by_float32_weights(operation, shape):
     x, kernel = _random(0, *shape), _random(1, *(3,) * (len(shape) - 2), 3, 4)
     bias, half = _random(2, 4), jnp.bfloat16

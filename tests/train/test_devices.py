@@ -101,12 +101,14 @@ print(folder, len(list(folder.iterdir())) if folder and folder.is_dir() else 0)
     [
         ("gpu", {"XDG_CACHE_HOME": "caches"}, "caches/segjax/compiled"),
         ("gpu", {"HOME": "home"}, "home/.cache/segjax/compiled"),
+        ("gpu", {"XDG_CACHE_HOME": "file"}, None),
         ("cpu", {"HOME": "home"}, None),
         ("cpu", {"JAX_COMPILATION_CACHE_DIR": "chosen"}, "chosen"),
         ("gpu", {"JAX_COMPILATION_CACHE_DIR": "chosen"}, "chosen"),
     ],
 )
 def test_programs_for_accelerators_are_kept_on_disk(tmp_path, backend, variables, folder):
+    (tmp_path / "file").touch()
     environment = {
         name: value
         for name, value in os.environ.items()
