@@ -99,7 +99,7 @@ TRAININGS = {
     "meningioma 256 random split seed 0": meningioma(256, 60, *RANDOM_SPLIT, "--seed", "0"),
     **{
         f"meningioma 128 random split seed {seed}": meningioma(
-            128, 40, *RANDOM_SPLIT, "--seed", str(seed)
+            128, 30, *RANDOM_SPLIT, "--seed", str(seed)
         )
         for seed in range(3)
     },
