@@ -50,8 +50,11 @@ class CpuImageForms(LaxForms):
         kernel, x = jnp.asarray(kernel), self.concatenate(xs)
         if stride != 2 or not _is_odd(kernel):
             return super().conv_transpose((x,), kernel, bias, stride)
-        form = _transposed_by_taps if _outgrows(kernel, x) else _conv_transpose_2d
-        return self.add_bias(form(x, kernel), bias)
+        if _outgrows(kernel, x):
+            y = _cpu_wide.conv_transpose(x, kernel, 2)
+        else:
+            y = _conv_transpose_2d(x, kernel)
+        return self.add_bias(y, bias)
 
 
 def _is_odd(kernel: Array) -> bool:
@@ -69,14 +72,10 @@ def _outgrows(kernel: Array, x: Array) -> bool:
     return _is_odd(kernel) and longer and few
 
 
-def _transposed_by_taps(x: Array, kernel: Array) -> Array:
-    return _cpu_wide.conv_transpose(x, kernel, 2)
-
-
 def _transposed_2d(x: Array, kernel: Array) -> Array:
     """Transpose a stride-2 convolution; XLA's own form is slow where few channels leave it."""
     if _outgrows(kernel, x):
-        return _transposed_by_taps(x, kernel)
+        return _cpu_wide.conv_transpose(x, kernel, 2)
     if kernel.shape[3] < 6 * max(kernel.shape[:2]):
         return _conv_transpose_by_phases(x, kernel)
     return LaxForms(2).conv_transpose((x,), kernel, None, 2)
