@@ -1,17 +1,26 @@
 """Read files with clear errors; write them whole or not at all."""
 
 import errno
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from segjax.errors import InputError
 
-__all__ = ["atomic_folder", "atomic_path", "check_target", "locked", "reading"]
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "check_target",
+    "locked",
+    "read_json",
+    "reading",
+    "walk",
+]
 
 # Errors of the place, not of the program: a full or broken disk, no right to write, no folder.
 _PLACE = {
@@ -197,6 +206,76 @@ def reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield stream
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file, with or without a byte-order mark.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        The parsed value.
+
+    Raises:
+        InputError: The file is missing, cannot be read, or holds no JSON.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "dataset.json"
+        >>> _ = path.write_text('{"labels": {}}', encoding="utf-8-sig")
+        >>> read_json(path)
+        {'labels': {}}
+    """
+    with reading(path) as stream:
+        content = stream.read()
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
+
+
+def walk(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield all files of a folder and the folders in it, sorted, through links.
+
+    Links to folders are followed, each real folder once; links that lead nowhere are yielded as
+    the files that they should be.
+
+    Args:
+        folder: Where to look.
+
+    Yields:
+        The files, hidden ones too: those of a folder before those of the folders in it.
+
+    Raises:
+        InputError: There is no such folder, or it or one in it cannot be listed.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "patient07").mkdir()
+        >>> (folder / "patient07" / "flair.nii.gz").touch()
+        >>> [file.name for file in walk(folder)]
+        ['flair.nii.gz']
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: there is no such folder")
+    yield from _walk(Path(folder), set())
+
+
+def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in seen:
+        return
+    seen.add(real)
+    try:
+        entries = sorted(folder.iterdir())
+        inner = [entry for entry in entries if entry.is_dir()]
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
+    yield from (entry for entry in entries if entry not in inner)
+    for entry in inner:
+        yield from _walk(entry, seen)
 
 
 def _is_free(descriptor: int) -> bool:

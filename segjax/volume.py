@@ -68,6 +68,11 @@ class Volume:
         return tuple(float(s) for s in np.linalg.norm(self.affine[:-1, :-1], axis=0))
 
     @property
+    def voxel_size(self) -> float:
+        """What a voxel takes up, ``|det affine|``: mm³, or mm² in rank 2; shear counts."""
+        return float(abs(np.linalg.det(self.affine[:-1, :-1])))
+
+    @property
     def channels(self) -> int:
         """Number of channels; 1 when the data has no channel axis."""
         return 1 if self.data.ndim == self.spatial_dims else self.data.shape[-1]
