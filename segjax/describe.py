@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segjax.data.labels import PLAIN, LabelCoding, classes_of
 from segjax.errors import InputError
 from segjax.volume import Volume
 from segjax.words import plural
@@ -23,12 +24,13 @@ Facts = dict[str, str]
 _MOST_VALUES = 32  # more different values than that, and it is no label map
 
 
-def describe(path: str | Path) -> Facts:
+def describe(path: str | Path, *, series: str | None = None) -> Facts:
     """Describe a volume, a data folder, a DICOM folder, a run or an ONNX file.
 
     Args:
-        path: A volume (.nii, .nii.gz, .png, .npy, DICOM), an ONNX file, a run's folder, a cache,
-            a folder of labelled images or a folder of DICOM files.
+        path: A volume (NIfTI, NRRD, MetaImage, PNG, NPY, DICOM), an ONNX file, a run's folder, a
+            cache, a folder of labelled images or a folder of DICOM files.
+        series: Name, number or UID of the DICOM series to describe, where there are several.
 
     Returns:
         Names and values in the order to show them, as text with units.
@@ -40,9 +42,13 @@ def describe(path: str | Path) -> Facts:
         >>> describe("run/model.onnx")["labels"]  # doctest: +SKIP
         'background, lesion'
     """
+    from segjax.data.dicom import choose_series
+
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
+    if series is not None:
+        return describe_series(choose_series(path, series))
     if path.is_dir():
         return _describe_folder(path)
     return describe_model(path) if path.suffix == ".onnx" else describe_volume(path)
@@ -62,7 +68,7 @@ def _describe_folder(path: Path) -> Facts:
 
 def describe_dicom(folder: Path) -> Facts:
     """Describe a folder of DICOM files: the one volume, or each series in a line."""
-    from segjax.data.dicom import find_series, sidecar
+    from segjax.data.dicom import find_series
 
     found = find_series(folder)
     if len(found) > 1:
@@ -70,7 +76,14 @@ def describe_dicom(folder: Path) -> Facts:
             f"series {one.name}": f"{one.description or one.modality}, {_slices(one)}"
             for one in found
         }
-    facts = sidecar(found[0])
+    return describe_series(found[0])
+
+
+def describe_series(series: "Series") -> Facts:
+    """Describe one DICOM series: its grid, its values, and how it was acquired."""
+    from segjax.data.dicom import sidecar
+
+    facts = sidecar(series)
     texts = {
         "MagneticFieldStrength": "{:g} T",
         "RepetitionTime": "TR {:g} s",
@@ -79,16 +92,17 @@ def describe_dicom(folder: Path) -> Facts:
         "FlipAngle": "flip angle {:g}°",
     }
     made = [text.format(facts[name]) for name, text in texts.items() if name in facts]
-    kind = {"kind": f"DICOM series {found[0].name}, {found[0].modality}"}
-    return describe_volume(found[0].files[0]) | kind | {"acquisition": ", ".join(made) or "unknown"}
+    kind = {"kind": f"DICOM series {series.name}, {series.modality}"}
+    return describe_volume(series) | kind | {"acquisition": ", ".join(made) or "unknown"}
 
 
 def _slices(series: "Series") -> str:
     rows, columns = series.frames[0].pixels.shape
-    return f"{columns} × {rows}, {plural(len(series.frames), 'slice')}"
+    wrong = f"; {series.problems[0]}" if series.problems else ""
+    return f"{columns} × {rows}, {plural(len(series.frames), 'slice')}{wrong}"
 
 
-def describe_volume(path: Path) -> Facts:
+def describe_volume(path: "Path | Series") -> Facts:
     """Describe one volume: its grid, its values and, for a label map, the size of each label."""
     from segjax.data.formats import read_volume
 
@@ -101,8 +115,7 @@ def describe_volume(path: Path) -> Facts:
 
 def describe_dataset(folder: Path) -> Facts:
     """Describe a folder of labelled images: how many, how large, which labels."""
-    from segjax.data.datasets import find_cases
-    from segjax.data.formats import read_label
+    from segjax.data.datasets import find_cases, read_case_label
     from segjax.progress import track
 
     dataset = find_cases(folder)
@@ -110,9 +123,8 @@ def describe_dataset(folder: Path) -> Facts:
     millilitres: defaultdict[int, list[float]] = defaultdict(list)
     grids = []
     for case in track(dataset.cases, "Reading labels"):
-        assert case.label is not None
-        volume = read_label(case.label)
-        for value, size in _label_volumes(volume).items():
+        volume = read_case_label(case)
+        for value, size in _label_volumes(volume, case.coding).items():
             counts[value] += 1
             millilitres[value].append(size)
         grids.append((volume.spatial_shape, volume.spacing, _orientation(volume)))
@@ -269,9 +281,17 @@ def _position(volume: Volume) -> Facts:
         return {}
     return {
         "spacing": f"{_times(volume.spacing)} mm",
+        **_tilt(volume),
         "orientation": _orientation(volume),
         "origin": f"{', '.join(f'{x:.4g}' for x in volume.affine[:-1, -1])} mm (RAS+)",
     }
+
+
+def _tilt(volume: Volume) -> Facts:
+    from segjax.data.tilt import STRAIGHT, tilt
+
+    angle = tilt(volume.affine)
+    return {} if angle < STRAIGHT else {"tilt": f"{angle:.1f}° from right angles"}
 
 
 def _orientation(volume: Volume) -> str:
@@ -296,15 +316,16 @@ def _values(volume: Volume) -> Facts:
     return facts
 
 
-def _label_volumes(volume: Volume) -> dict[int, float]:
+def _label_volumes(volume: Volume, coding: LabelCoding = PLAIN) -> dict[int, float]:
     """Return the millilitres (2D: pixels) of each label; nothing for what is no label map."""
     if volume.channels > 1 or volume.data.dtype.kind not in "iu":
         return {}
     values, counts = np.unique(volume.data, return_counts=True)
     if len(values) > _MOST_VALUES or values[0] < 0:
         return {}
-    unit = abs(np.linalg.det(volume.affine[:-1, :-1])) / 1000 if volume.spatial_dims == 3 else 1.0
-    return {int(v): float(n * unit) for v, n in zip(values, counts, strict=True) if v != 0}
+    unit = volume.voxel_size / 1000 if volume.spatial_dims == 3 else 1.0
+    sizes = {int(v): float(n * unit) for v, n in zip(values, counts, strict=True)}
+    return {value: sizes[value] for value in classes_of(values, coding) if value != 0}
 
 
 def _progress(metrics: Path, epochs: int) -> Facts:
@@ -326,7 +347,10 @@ def _steps(pipeline: Iterable[dict]) -> str:
 
 
 def _step(step: dict) -> str:
-    options = ", ".join(_option(value) for name, value in step.items() if name != "step")
+    told = {name: value for name, value in step.items() if name != "step"}
+    tolerance = told.pop("tolerance", 0)
+    near = [f"±{tolerance:.0%}"] if tolerance else []
+    options = ", ".join([*map(_option, told.values()), *near])
     return f"{step['step']} ({options})" if options else step["step"]
 
 

@@ -201,7 +201,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     try:
         if not Path(path).is_file():
-            raise InputError(f"{path}: there is no such file")
+            raise InputError(f"{path}: {_why_missing(Path(path))}")
         with Path(path).open("rb") as stream:
             yield stream
     except OSError as error:
@@ -232,7 +232,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
+        raise InputError(f"{path}: cannot be read: is no JSON ({error})") from error
 
 
 def walk(folder: str | os.PathLike[str]) -> Iterator[Path]:
@@ -261,6 +261,12 @@ def walk(folder: str | os.PathLike[str]) -> Iterator[Path]:
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: there is no such folder")
     yield from _walk(Path(folder), set())
+
+
+def _why_missing(path: Path) -> str:
+    if not path.is_symlink():
+        return "there is no such file"
+    return f"is a link to {os.readlink(path)}, and there is no such file; fetch it"
 
 
 def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from jaxtyping import Float64, Shaped
 
 from segjax.errors import InputError
 
-__all__ = ["Volume"]
+__all__ = ["Volume", "check_affine", "voxel_size"]
 
 _FLATTEST = 1e-6  # volume of a voxel over that of a box with the same edges: 1 without shear
 
@@ -70,7 +70,7 @@ class Volume:
     @property
     def voxel_size(self) -> float:
         """What a voxel takes up, ``|det affine|``: mm³, or mm² in rank 2; shear counts."""
-        return float(abs(np.linalg.det(self.affine[:-1, :-1])))
+        return voxel_size(self.affine)
 
     @property
     def channels(self) -> int:
@@ -99,6 +99,22 @@ class Volume:
                 f"data of shape {data.shape} does not lie on a grid of {self.spatial_shape} voxels"
             )
         return Volume(data, self.affine)
+
+
+def voxel_size(affine: Shaped[np.ndarray, "_ _"]) -> float:
+    """Return what a voxel takes up, ``|det affine|``: mm³, or mm² in rank 2; shear counts.
+
+    Args:
+        affine: Voxel index -> mm, of shape ``(rank + 1, rank + 1)``.
+
+    Example:
+        >>> voxel_size(np.diag([1.0, 1.0, 3.0, 1.0]))
+        3.0
+    """
+    axes = np.asarray(affine, np.float64)[:-1, :-1].T
+    if len(axes) == 3:
+        return float(abs(np.cross(axes[0], axes[1]) @ axes[2]))
+    return float(abs(axes[0][0] * axes[1][1] - axes[0][1] * axes[1][0]))
 
 
 def check_affine(affine: Float64[np.ndarray, "..."]) -> None:

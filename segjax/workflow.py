@@ -4,7 +4,6 @@ Preprocess, train, finish, segment.
 """
 
 import csv
-import json
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,16 +16,20 @@ from segjax.data.datasets import (
     Case,
     Dataset,
     Split,
+    files_in,
     find_cases,
     find_images,
     find_subjects,
+    read_case_label,
     split_cases,
 )
 from segjax.data.folds import Folding
 from segjax.data.formats import read_image
+from segjax.data.labels import IGNORED
 from segjax.data.pipeline import Pipeline
+from segjax.data.spatial import grid
 from segjax.errors import InputError
-from segjax.files import atomic_path
+from segjax.files import atomic_path, read_json
 from segjax.volume import Volume
 
 if TYPE_CHECKING:
@@ -59,7 +62,11 @@ _EXAMPLES = 4  # cases whose pictures go into the report of a training
 
 
 def find_data(
-    folder: str | Path, *, images: Sequence[str] = (), label: str | None = None
+    folder: str | Path,
+    *,
+    images: Sequence[str] = (),
+    label: str | None = None,
+    series: Sequence[str] = (),
 ) -> Dataset[Case]:
     """Find images, labelled or not, in whatever way they are laid out.
 
@@ -68,6 +75,7 @@ def find_data(
             folder of images, one image file, or folders of subjects.
         images: Name of the file of each channel in every subject's folder.
         label: Name of the label map in every subject's folder.
+        series: DICOM series to take of unlabelled images, where not all are wanted.
 
     Raises:
         InputError: Nothing is found, or something does not fit together.
@@ -80,7 +88,8 @@ def find_data(
     if any((folder / name).is_dir() for name in ("labels", "labelsTr")):
         return find_cases(folder)
     bare = [folder / name for name in ("images", "imagesTr") if (folder / name).is_dir()]
-    return Dataset(tuple(sorted(find_images(bare or [folder]), key=lambda case: case.name)))
+    cases = find_images(bare or [folder], series=series)
+    return Dataset(tuple(sorted(cases, key=lambda case: case.name)))
 
 
 def read_steps(path: str | Path) -> Pipeline:
@@ -92,15 +101,13 @@ def read_steps(path: str | Path) -> Pipeline:
     Raises:
         InputError: The file holds no pipeline; the message names the file.
     """
+    values = read_json(path)
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
         return Pipeline.from_json(values["pipeline"] if isinstance(values, dict) else values)
     except KeyError as error:
         raise InputError(f"{path}: has no 'pipeline', and is no list of steps") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -408,10 +415,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     """
     from segjax.train.config import TrainConfig
 
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    values = read_json(path)
     if not isinstance(values, dict):
         raise InputError(f'{path}: settings are an object, such as {{"epochs": 50}}')
     settings = {name: value for name, value in values.items() if name != "segjax"}
@@ -490,17 +494,21 @@ def finish(run: str | Path, cases: Sequence[Case]) -> dict[str, Path]:
 
 def _is_there(case: Case) -> bool:
     """Say whether the files of a case are there: those of a cached one may have been moved."""
-    return all(path.exists() for path in (*case.images, *([case.label] if case.label else [])))
+    files = [file for image in case.images for file in files_in(image)]
+    return all(path.exists() for path in (*files, *([case.label] if case.label else [])))
 
 
 def example(case: Case, predictor: "Predictor") -> "Example":
     """Segment a labelled case, for a report or a picture."""
-    from segjax.data.formats import read_label
     from segjax.evaluate.report import Example
 
-    image = read_image(case.images)
-    truth = read_label(case.label) if case.label else None
-    return Example(case.name, image, truth, predictor.predict(image))
+    image = read_image(case.images, channels=predictor.metadata.in_channels)
+    truth = read_case_label(case, like=grid(image)) if case.label else None
+    mask = predictor.predict(image)
+    if truth is not None and case.coding.ignored is not None:
+        counts = truth.data != IGNORED
+        truth, mask = (one.with_data(one.data * counts) for one in (truth, mask))
+    return Example(case.name, image, truth, mask)
 
 
 @dataclass(frozen=True)
@@ -529,9 +537,8 @@ def segment(
     cases: Sequence[Case],
     out: str | Path,
     *,
-    probabilities: bool = False,
-    overwrite: bool = False,
     skip_existing: bool = False,
+    **options: Any,
 ) -> Iterator[Segmentation]:
     """Segment images one after another; one that fails does not stop the others.
 
@@ -539,9 +546,8 @@ def segment(
         predictor: The exported network.
         cases: What to segment.
         out: Folder for the masks.
-        probabilities: Write the probability of each label too.
-        overwrite: Replace masks that exist.
-        skip_existing: Keep them instead, with whatever they hold, and segment the other images.
+        skip_existing: Keep masks that exist, with whatever they hold, and segment the others.
+        options: As for :meth:`segjax_onnx.predictor.Predictor.predict_files`.
 
     Yields:
         One result for each case, in order, as soon as its mask is written.
@@ -549,32 +555,42 @@ def segment(
     Raises:
         InputError: Masks that exist shall be replaced and kept.
     """
-    if overwrite and skip_existing:
+    if options.get("overwrite") and skip_existing:
         raise InputError("masks that exist can be overwritten or skipped, but not both")
-    overwrite |= skip_existing  # of a mask without the probabilities that are wanted too
+    if skip_existing:
+        options["overwrite"] = True  # a mask without the probabilities that are wanted too
     for case in cases:
         start = time.perf_counter()
         try:
-            mask = _finished(case, out, probabilities) if skip_existing else None
+            mask = _finished(case, out, options) if skip_existing else None
             kept = mask is not None
             if mask is None:
-                (mask,) = predictor.predict_files(
-                    [case], out, probabilities=probabilities, overwrite=overwrite
-                )
+                (mask,) = predictor.predict_files([case], out, **options)
             sizes, unit = _sizes(mask, len(predictor.metadata.labels))
-            yield Segmentation(case.name, time.perf_counter() - start, sizes, unit, kept=kept)
-        except InputError as error:  # the other images are worth having all the same
-            yield Segmentation(case.name, time.perf_counter() - start, error=str(error))
+            done = Segmentation(case.name, time.perf_counter() - start, sizes, unit, kept=kept)
+        except Exception as error:  # the other images are worth having all the same
+            done = Segmentation(case.name, time.perf_counter() - start, error=_reason(case, error))
+        yield done
 
 
-def _finished(case: Case, out: str | Path, probabilities: bool) -> Path | None:
+def _reason(case: Case, error: Exception) -> str:
+    """Say why a case failed, and which file that is about."""
+    files = ", ".join(map(str, case.images))
+    if not isinstance(error, InputError):
+        return f"{files}: {type(error).__name__}: {error}"
+    named = any(str(image) in str(error) for image in case.images)
+    known = named or any(file.name in str(error) for i in case.images for file in files_in(i))
+    return str(error) if known else f"{files}: {error}"
+
+
+def _finished(case: Case, out: str | Path, options: Mapping[str, Any]) -> Path | None:
     """Return the mask of a case where all that is wanted of it exists."""
     from segjax_onnx.predictor import output_files
 
-    mask, map_ = output_files(case, out)
-    is_image = mask.resolve() in {image.resolve() for image in case.images}
-    done = mask.exists() and (map_.exists() or not probabilities)
-    return mask if done and not is_image else None
+    mask, map_ = output_files(case, out, options.get("format"))
+    images = {file.resolve() for image in case.images for file in files_in(image)}
+    done = mask.exists() and (map_.exists() or not options.get("probabilities"))
+    return mask if done and mask.resolve() not in images else None
 
 
 def check_all(results: Sequence[Segmentation]) -> None:
@@ -599,4 +615,4 @@ def _sizes(mask: Path, classes: int) -> tuple[tuple[float, ...], str]:
     masks = [volume.data == value for value in range(1, classes)]
     if volume.spatial_dims == 2:
         return tuple(float(np.count_nonzero(mask)) for mask in masks), "pixels"
-    return tuple(volume_ml(mask, volume.spacing) for mask in masks), "ml"
+    return tuple(volume_ml(mask, volume.affine) for mask in masks), "ml"

@@ -256,7 +256,7 @@ def test_steps_are_read_from_a_list_or_a_configuration(wrapped, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not readable as JSON"),
+        ("{", "is no JSON"),
         ('{"epochs": 3}', "has no 'pipeline'"),
         ('[{"step": "magic"}]', "unknown step 'magic'"),
         ('"reorient"', "a pipeline is a list of steps"),

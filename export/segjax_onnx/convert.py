@@ -16,6 +16,7 @@ from segjax.files import atomic_path
 from segjax.models import ops
 from segjax.train.checkpoints import load_variables
 from segjax.train.config import TrainConfig, read_config
+from segjax.train.inputs import read_seen
 from segjax_onnx import _runtime, primitives
 from segjax_onnx.metadata import KEY, ModelMetadata
 from segjax_onnx.weights import WEIGHTS_KEY, describe_weights
@@ -106,7 +107,7 @@ def export_onnx(
         config = read_config(run)
         variables = load_variables(run, which)
         model = _create(config)
-        metadata = _describe(config, model, which)
+        metadata = dataclasses.replace(_describe(config, model, which), seen=read_seen(run))
         proto = to_onnx(model, variables, metadata=metadata, opset=opset)
         proto = _attach(proto, dataclasses.replace(metadata, local=_is_local(proto)), variables)
         _check_parity(proto, model, variables, metadata.activation)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segjax.data.seen import together
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax_onnx import _runtime
@@ -139,6 +140,7 @@ def _agreed(protos: "Sequence[onnx.ModelProto]", names: Sequence[str]) -> ModelM
     return dataclasses.replace(
         first,
         local=all(one.local for one in found),
+        seen=together(one.seen for one in found),
         training={"ensemble": [one.training for one in found]},
     )
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from segjax.data.seen import Seen
 from segjax.errors import InputError
 from segjax_onnx import _runtime
 
@@ -33,6 +34,8 @@ class ModelMetadata:
         local: Whether outputs depend only on voxels nearby. Such a network gives the same result
             on patches of any size; others (with instance statistics) want those of the training.
         training: How the network was trained, as JSON values.
+        seen: Spacing, orientation and intensities of the images it was trained on; None in files
+            that do not tell.
 
     Raises:
         InputError: If values contradict one another.
@@ -59,6 +62,7 @@ class ModelMetadata:
     segjax_version: str
     local: bool = False
     training: dict[str, Any] = field(default_factory=dict)
+    seen: Seen | None = None
 
     def __post_init__(self) -> None:
         numbers = (self.in_channels, self.batch_size, self.size_multiple, *self.patch_size)
@@ -77,7 +81,8 @@ class ModelMetadata:
 
     def to_json(self) -> str:
         """Return the JSON text of one line, its keys sorted."""
-        return json.dumps(asdict(self), sort_keys=True)
+        seen = None if self.seen is None else self.seen.to_json()
+        return json.dumps({**asdict(self), "seen": seen}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelMetadata":
@@ -94,8 +99,9 @@ class ModelMetadata:
             raise InputError("the segjax metadata are no JSON object")
         _check_names(cls, values)
         try:
-            tuples = {name: tuple(values[name]) for name in ("labels", "patch_size")}
-            return cls(**{**values, **tuples})
+            decoded: dict[str, Any] = {n: tuple(values[n]) for n in ("labels", "patch_size")}
+            decoded["seen"] = Seen.from_json(values["seen"]) if values.get("seen") else None
+            return cls(**{**values, **decoded})
         except TypeError as error:
             raise InputError(
                 f"the segjax metadata hold a wrong type ({_runtime.first_line(error)})"
@@ -107,9 +113,12 @@ def _check(holds: bool, name: str, value: object) -> None:
         raise InputError(f"the segjax metadata hold {name} = {value!r}, which cannot be")
 
 
+_LATER = {"seen"}  # fields that files of earlier versions lack
+
+
 def _check_names(cls: type, values: Mapping[str, Any]) -> None:
     names = {f.name for f in fields(cls)}
-    different = sorted(names ^ set(values))
+    different = sorted((names ^ set(values)) - _LATER)
     if different:
         raise InputError(
             f"the segjax metadata have missing or unknown fields ({', '.join(different)}): "

@@ -1,18 +1,24 @@
 """Masks from volumes, with onnxruntime alone."""
 
 import math
+import warnings
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from segjax.data.datasets import Case
-from segjax.data.formats import IMAGE_SUFFIXES, read_image, stem, write_volume
+from segjax.data.datasets import Case, files_in
+from segjax.data.dicom import Series
+from segjax.data.formats import MASK_SUFFIXES, Source, read_image, suffix, write_volume
 from segjax.data.patches import grid_corners, sliding_window
+from segjax.data.pipeline import Resample
+from segjax.data.seen import Sight, intensity_spans
+from segjax.data.tilt import upright, warn_of_tilts
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.progress import track
@@ -21,7 +27,9 @@ from segjax.words import plural
 from segjax_onnx._network import Network, agreed, check_patches, find_files, open_network
 from segjax_onnx.metadata import ModelMetadata
 
-Image = str | Path | Sequence[str | Path] | Volume
+Image = Source | Sequence[Source] | Volume
+
+_UPRIGHT = "; predict --resample gives an upright mask, which every viewer shows right"
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,11 @@ class Predictor:
         providers: onnxruntime's execution providers, in order of preference.
         mirror_axes: Axes of the preprocessed image, from 0 on, along which patches are mirrored:
             the mean of all 2ⁿ copies is taken, in 2ⁿ times the time.
+        strict: Refuse volumes whose voxels or intensities are far, over 1.5 times, from those of
+            the training, instead of warning; and files that do not tell what these were.
+
+    Warns:
+        UserWarning: When an image is segmented that is far from those of the training, or tilted.
 
     Raises:
         InputError: If a file is no network of segjax, the networks do not belong together, an
@@ -79,6 +92,7 @@ class Predictor:
         batch_size: int | None = None,
         providers: Sequence[str] | None = None,
         mirror_axes: Sequence[int] = (),
+        strict: bool = False,
     ) -> None:
         self._networks = tuple(
             open_network(file, threads=threads, providers=providers) for file in _files(path)
@@ -86,6 +100,7 @@ class Predictor:
         self.metadata: ModelMetadata = agreed(self._networks)
         if patch_size is None:
             check_patches(self._networks)
+        self._strict = strict
         self._flips = _flips(self.metadata, mirror_axes)
         default_batch = 1 if self.providers[0].startswith("CPU") else self.metadata.batch_size
         self._window = _Window(
@@ -136,7 +151,8 @@ class Predictor:
             >>> Predictor("model.onnx").probabilities("flair.nii.gz").channels  # doctest: +SKIP
             2
         """
-        return self._probabilities(image, show_progress=False)
+        name = "the volume" if isinstance(image, Volume) else _name(image)
+        return self._probabilities(self._read(image), name=name, show_progress=False)
 
     def predict_files(
         self,
@@ -145,16 +161,22 @@ class Predictor:
         *,
         probabilities: bool = False,
         overwrite: bool = False,
+        resample: bool = False,
+        format: str | None = None,
     ) -> list[Path]:
         """Segment cases and write each mask under the name of its case.
 
         Args:
             cases: What to segment; `segjax.data.datasets.find_images` lists files and folders.
             out: The folder to write to, made if needed. Masks have the format of their images;
-                those of DICOM series are ``.nii.gz``.
+                those of NRRD images are ``.seg.nrrd``, with the names of the labels, and those of
+                DICOM series and MetaImages ``.nii.gz``.
             probabilities: Whether to write ``NAME_probabilities`` too, labels last; those of PNG
                 images are NPY files.
             overwrite: Whether to replace files.
+            resample: Whether tilted volumes are resampled to right angles first; their masks then
+                lie on that upright grid.
+            format: Suffix of all masks, one of :data:`segjax.data.formats.MASK_SUFFIXES`.
 
         Returns:
             The masks' files.
@@ -168,17 +190,21 @@ class Predictor:
             ... # doctest: +SKIP
         """
         folder = _make_folder(out)
-        outputs = [output_files(case, folder) for case in cases]
+        outputs = [output_files(case, folder, format) for case in cases]
         masks, maps = [mask for mask, _ in outputs], [map_ for _, map_ in outputs]
         _check_outputs(cases, [*masks, *maps] if probabilities else masks, overwrite)
         jobs = list(zip(cases, masks, maps, strict=True))
         one = len(jobs) == 1
         for case, mask, map_ in jobs if one else track(jobs, "Predicting"):
-            probable = self._probabilities(case.images, show_progress=one)
-            like = case.images[0]
-            write_volume(self._to_mask(probable), mask, like=like, overwrite=overwrite)
+            image = self._read(case.images)
+            name, given = _name(case.images), upright(image) if resample else image
+            probable = self._probabilities(given, name=name, show_progress=one)
+            like = case.images[0] if given is image else None
+            options: dict[str, Any] = {"like": like, "overwrite": overwrite}
+            labels = dict(enumerate(self.metadata.labels[1:], start=1))
+            write_volume(self._to_mask(probable), mask, segments=labels, **options)
             if probabilities:
-                _write_map(probable, map_, overwrite)
+                _write_map(probable, map_, **options)
         return masks
 
     def _read(self, image: Image) -> Volume:
@@ -198,15 +224,15 @@ class Predictor:
             )
         return volume
 
-    def _probabilities(self, image: Image, *, show_progress: bool) -> Volume:
-        given = self._read(image)
+    def _probabilities(self, given: Volume, *, name: str, show_progress: bool) -> Volume:
+        warn_of_tilts({name: given.affine}, _UPRIGHT)
         first, *others = self._by_pipeline()
-        data = np.require(self._answer(given, first, show_progress), np.float32, "W")
+        data = np.require(self._answer(given, name, first, show_progress), np.float32, "W")
         if others:
             data = data * np.float32(len(first) / len(self._networks))
         for networks in others:
             share = np.float32(len(networks) / len(self._networks))
-            data += share * self._answer(given, networks, show_progress)
+            data += share * self._answer(given, name, networks, show_progress)
         if self.metadata.activation == "softmax":  # what lies outside is background
             np.clip(1 - data[..., 1:].sum(-1), 0, 1, out=data[..., 0])
         return given.with_data(data)
@@ -224,15 +250,36 @@ class Predictor:
         return groups
 
     def _answer(
-        self, given: Volume, networks: Sequence[Network], show_progress: bool
+        self, given: Volume, name: str, networks: Sequence[Network], show_progress: bool
     ) -> Float32[np.ndarray, "*spatial label"]:
         """Return the mean probabilities of networks of one preprocessing, on the given grid."""
         pipeline = networks[0].pipeline
-        processed, grids = pipeline.trace(given)
+        try:
+            processed, grids = pipeline.trace(given)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+        sight = Sight(grids[0], grids[-1], intensity_spans(processed.data))
+        for network in networks:
+            self._doubt(name, network, sight)
         patches = self._predict_patches(processed.data, networks, show_progress)
         predicted = processed.with_data(patches)
         restored = pipeline.invert(predicted, given, grids=grids, interpolation="linear")
         return np.asarray(restored.data, np.float32)
+
+    def _doubt(self, name: str, network: Network, sight: Sight) -> None:
+        """Say in what an image is far from those that a network was trained on."""
+        seen = network.metadata.seen
+        if seen is not None:
+            doubts = seen.doubts(sight, axes=self.metadata.spatial_dims)
+        elif len(sight.given.shape) == 3 and not _has_spacing(network):
+            doubts = [f"{network.path} was exported by a version that kept no spacing: nobody "
+                      "knows whether its voxels are like those of the training"]  # fmt: skip
+        else:
+            doubts = []
+        if doubts and self._strict:
+            raise InputError(f"{name}: {'; '.join(doubts)}: refused, as --strict asks")
+        if doubts:
+            warnings.warn(f"{name}: {'; '.join(doubts)}: the mask may be wrong", stacklevel=6)
 
     def _predict_patches(
         self,
@@ -279,7 +326,7 @@ class Predictor:
         return probabilities.with_data(labels)
 
 
-def output_files(case: Case, out: str | Path) -> tuple[Path, Path]:
+def output_files(case: Case, out: str | Path, format: str | None = None) -> tuple[Path, Path]:
     """Return where :meth:`Predictor.predict_files` writes the mask of a case, and its map.
 
     Example:
@@ -287,12 +334,21 @@ def output_files(case: Case, out: str | Path) -> tuple[Path, Path]:
         >>> mask.name, probabilities.name
         ('a.png', 'a_probabilities.npy')
     """
-    mask = f"{case.name}{_suffix(case)}"
-    return Path(out) / mask, Path(out) / f"{case.name}_probabilities{_map_suffix(case)}"
+    kind = _suffix(case) if format is None else format
+    if kind.lower() not in MASK_SUFFIXES:
+        raise InputError(f"format {kind}: masks are written as {', '.join(MASK_SUFFIXES)}")
+    map_kind = _MAP_SUFFIXES.get(kind.lower(), kind)
+    return Path(out) / f"{case.name}{kind}", Path(out) / f"{case.name}_probabilities{map_kind}"
 
 
-def _name(image: str | Path | Sequence[str | Path]) -> str:
-    return str(image) if isinstance(image, str | Path) else ", ".join(map(str, image))
+def _has_spacing(network: Network) -> bool:
+    return any(isinstance(step, Resample) for step in network.pipeline.steps)
+
+
+def _name(image: Source | Sequence[Source]) -> str:
+    if isinstance(image, str | Path | Series):
+        return str(image)
+    return ", ".join(map(str, image)) if isinstance(image, Sequence) else str(image)
 
 
 def _count(calls: Iterable[int], show: bool) -> Generator[int, None, None]:
@@ -349,19 +405,20 @@ def _finite(volume: Volume) -> Volume:
 
 
 def _suffix(case: Case) -> str:
-    """Return the suffix of the case's images, ``.nii.gz`` in one piece and for DICOM."""
-    suffix = case.images[0].name.removeprefix(stem(case.images[0]))
-    return suffix if suffix.lower() in IMAGE_SUFFIXES else ".nii.gz"
+    """Return the suffix of the case's images, that of their masks where it is another one."""
+    image = case.images[0]
+    found = ".nii.gz" if isinstance(image, Series) else suffix(image)
+    masks = _OTHER_MASKS.get(found.lower(), found)
+    return masks if masks.lower() in MASK_SUFFIXES else ".nii.gz"
 
 
-def _map_suffix(case: Case) -> str:
-    """Return a format that holds fractions and channels."""
-    return ".npy" if _suffix(case) == ".png" else _suffix(case)
+_OTHER_MASKS = {".nrrd": ".seg.nrrd", ".nhdr": ".seg.nrrd"}
+_MAP_SUFFIXES = {".png": ".npy", ".seg.nrrd": ".nrrd"}  # which hold fractions and channels
 
 
-def _write_map(probabilities: Volume, path: Path, overwrite: bool) -> None:
+def _write_map(probabilities: Volume, path: Path, *, like: Source | None, overwrite: bool) -> None:
     if probabilities.spatial_dims == 3:
-        write_volume(probabilities, path, overwrite=overwrite)
+        write_volume(probabilities, path, like=like, overwrite=overwrite)
         return
     with atomic_path(path, overwrite=overwrite) as temporary:
         np.save(temporary, probabilities.data)
@@ -378,7 +435,7 @@ def _make_folder(path: str | Path) -> Path:
 
 def _check_outputs(cases: Sequence[Case], outputs: Sequence[Path], overwrite: bool) -> None:
     """Refuse, before any work, to write a file twice, over an image, or over another file."""
-    images = {image.resolve() for case in cases for image in case.images}
+    images = {file.resolve() for case in cases for image in case.images for file in files_in(image)}
     seen: set[Path] = set()
     for path in outputs:
         if path in seen:

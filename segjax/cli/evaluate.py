@@ -1,7 +1,6 @@
 """``segjax evaluate``: predictions against labels."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,7 +10,7 @@ from tyro.conf import Positional, arg
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
-    from segjax.evaluate.folders import Comparison
+    from segjax.evaluate.folders import Evaluation
     from segjax.evaluate.lesions import LesionRule
 
 _NONE = "(default: none)"
@@ -25,7 +24,13 @@ class Evaluate:
 
     Gives Dice, sensitivity, positive predictive value and volumes for each label.
     Files belong together by name; every prediction needs its label. Where a label is
-    absent from both masks its Dice is 1; where only from one of them, 0.
+    absent from both masks its Dice is 1; where only from one of them, 0. A case that
+    cannot be measured stops no other: it is named at the end, and counts in no mean.
+
+    A dataset.json in LABELS or beside it says what other stored values than 0, 1, 2, ...
+    stand for: {"labels": {"background": 0, "lesion": 255, "ignore": 128}}. Ignored
+    voxels count for nothing: they are background in both masks, and of a lesion that
+    reaches into them only the rest counts.
 
     --lesions counts lesions too, which are connected voxels: how many of the true ones
     were found, how many predicted ones are false positives, and lesion-wise sensitivity,
@@ -39,6 +44,7 @@ class Evaluate:
         segjax evaluate mask.nii.gz truth.nii.gz
         segjax evaluate masks brains/labels --lesions --images brains/images --report out
         segjax evaluate masks patients --label lesions.nii.gz --lesions
+        segjax evaluate masks brains/labels --ignore 255
     """
 
     predictions: Annotated[Positional[Path], arg(metavar="PREDICTIONS")]
@@ -50,9 +56,14 @@ class Evaluate:
     ] = None
     """Write one row for each case, label and metric."""
     names: Annotated[
-        tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: 1, 2, ...)")
+        tuple[str, ...],
+        arg(metavar="NAME...", help_behavior_hint="(default: of dataset.json, or 1, 2, ...)"),
     ] = ()
     """Names of the label values 1, 2, ..."""
+    ignore: Annotated[
+        int | None, arg(metavar="VALUE", help_behavior_hint="(default: of dataset.json, or none)")
+    ] = None
+    """Stored value of voxels in LABELS that count for nothing."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
     """Label file in every subject's folder, where LABELS holds such folders."""
     lesions: Annotated[bool, arg(help_behavior_hint="")] = False
@@ -81,23 +92,25 @@ class Evaluate:
         """Print the measures of every case and label."""
         from segjax.cli.console import print_facts, print_scores
         from segjax.evaluate.folder_report import find_images_of, write_evaluation
-        from segjax.evaluate.folders import compare_cases, match_masks, write_metrics
+        from segjax.evaluate.folders import coding_of, compare_cases, match_masks, write_metrics
 
         pairs = match_masks(self.predictions, self.labels, label=self.label)
         self._check_targets()
         images = find_images_of(pairs, self.images) if self.images else None
-        cases = compare_cases(pairs, names=self.names, rule=self._rule())
-        rows = [row for case in cases for row in case.rows]
-        print_scores([{k: v for k, v in row.items() if "lesion" not in k} for row in rows])
-        if cases[0].rule:
-            _print_lesions(cases)
+        coding = coding_of(self.labels, ignored=self.ignore)
+        found = compare_cases(pairs, names=self.names, rule=self._rule(), coding=coding)
+        print_scores([{k: v for k, v in row.items() if "lesion" not in k} for row in found.rows])
+        if found.cases[0].rule:
+            _print_lesions(found)
         written = {}
         if self.out:
-            written["metrics"] = write_metrics(rows, self.out, overwrite=self.overwrite)
+            written["metrics"] = write_metrics(found.rows, self.out, overwrite=self.overwrite)
         if self.report:
             options = {"images": images, "overwrite": self.overwrite}
-            written["report"] = write_evaluation(cases, self.report, **options)  # type: ignore[arg-type]
+            written["report"] = write_evaluation(found, self.report, **options)  # type: ignore[arg-type]
         print_facts(written)
+        _print_failures(found)
+        found.check()
 
     def _check_targets(self) -> None:
         """Refuse what could not be written at the end, before the work."""
@@ -125,12 +138,20 @@ class Evaluate:
         return replace(RULES[self.lesion_rule or "any"], **asked)  # type: ignore[arg-type]
 
 
-def _print_lesions(cases: "Sequence[Comparison]") -> None:
+def _print_failures(found: "Evaluation") -> None:
+    """Print which cases could not be measured, and why."""
+    from segjax.cli.console import print_words
+
+    if found.failed:
+        print_words(["failed, in no mean", "reason"], found.failed)
+
+
+def _print_lesions(found: "Evaluation") -> None:
     """Print a table of lesions for each label, and how they were counted."""
     from segjax.cli.console import print_table, say
     from segjax.evaluate.lesion_table import lesion_table, rule_in_words
 
-    rows = [row for case in cases for row in case.rows]
+    cases, rows = found.cases, found.rows
     for label in cases[0].labels.values():
         headings, cells = lesion_table([row for row in rows if row["label"] == label])
         say(f"\nLesions of label {label}")

@@ -14,6 +14,7 @@ class Info:
     Examples:
         segjax info flair.nii.gz       # shape, spacing, orientation, range, label volumes
         segjax info scan               # DICOM series
+        segjax info scan --series 4    # one of them
         segjax info brains             # cases, channels, sizes, labels
         segjax info run                # network, settings, best Dice
         segjax info run/model.onnx     # labels, preprocessing, patch size
@@ -21,10 +22,12 @@ class Info:
 
     path: Annotated[Positional[Path], arg(metavar="FILE_OR_FOLDER")]
     """What to look at."""
+    series: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: all)")] = None
+    """DICOM series, by name, number or UID."""
 
     def __call__(self) -> None:
         """Print what the path holds."""
         from segjax.cli.console import print_facts
         from segjax.describe import describe
 
-        print_facts(describe(self.path), title=str(self.path))
+        print_facts(describe(self.path, series=self.series), title=str(self.path))

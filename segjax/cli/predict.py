@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -13,10 +13,10 @@ _FROM_MODEL = "(default: as in the model)"
 class Predict:
     """Segment images with an ONNX file; needs no JAX.
 
-    Each mask has the name, the shape and the position in space of its image. A
-    folder stands for all the images in it; a DICOM series is one image, and its
-    mask is NIfTI. A network of several channels reads files that end in _0000,
-    _0001 and so on.
+    Each mask has the name, the shape and the position in space of its image; images
+    of one name are called as their folders. A folder stands for all the images in it;
+    a DICOM series is one image, and its mask is NIfTI. A network of several channels
+    reads files that end in _0000, _0001 and so on.
 
     Several networks answer with the mean of their probabilities: name the folder of a
     cross-validation, or more files after --with.
@@ -34,11 +34,23 @@ class Predict:
     images: Annotated[
         Positional[tuple[Path, ...]], arg(metavar="IMAGE...", help_behavior_hint="(required)")
     ]
-    """Images (.nii, .nii.gz, .png, .npy, DICOM) or folders of them."""
+    """Images (NIfTI, NRRD, MetaImage, PNG, NPY, DICOM) or folders of them."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")]
     """Folder for the masks."""
     probabilities: Annotated[bool, arg(help_behavior_hint="")] = False
     """Write the probability of each class too."""
+    series: Annotated[
+        tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: all)")
+    ] = ()
+    """DICOM series to segment, by name, number or UID, as segjax info lists them."""
+    format: Annotated[
+        str | None, arg(metavar="SUFFIX", help_behavior_hint="(default: as the images)")
+    ] = None
+    """Format of the masks: .nii.gz, .nii, .nrrd, .seg.nrrd, .png or .npy."""
+    resample: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Bring tilted volumes upright first; their masks then lie on an upright grid."""
+    strict: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Refuse images whose voxels or intensities are far from those of the training."""
     overwrite: Annotated[bool, arg(help_behavior_hint="")] = False
     """Replace masks that exist."""
     skip_existing: Annotated[bool, arg(help_behavior_hint="")] = False
@@ -66,7 +78,7 @@ class Predict:
 
     def __call__(self) -> None:
         """Write the masks and print their sizes."""
-        from segjax.cli.console import print_facts, print_segmentations
+        from segjax.cli.console import print_facts, print_segmentations, say
         from segjax.data.datasets import find_images
         from segjax.progress import track
         from segjax.workflow import check_all, segment
@@ -79,17 +91,24 @@ class Predict:
             patch_size=self.patch_size,
             overlap=self.overlap,
             batch_size=self.batch_size,
+            strict=self.strict,
         )
         metadata = predictor.metadata
-        cases = find_images(self.images, channels=metadata.in_channels)
-        options = {
+        channels = metadata.in_channels
+        cases = find_images(self.images, channels=channels, series=self.series)
+        options: dict[str, Any] = {
             "probabilities": self.probabilities,
             "overwrite": self.overwrite,
             "skip_existing": self.skip_existing,
+            "resample": self.resample,
+            "format": self.format,
         }
         steps = segment(predictor, cases, self.out, **options)
         results = list(track(steps, "Segmenting", total=len(cases)))
         if not all(result.error for result in results):
             print_segmentations(results, metadata.labels[1:])
             print_facts({"masks": self.out})
+        failed = [result for result in results if result.error]
+        for result in failed[1:]:  # the first one is the error that the command ends with
+            say(f"{result.case}: {result.error}")
         check_all(results)

@@ -57,6 +57,10 @@ class Preprocess:
     """Image file of each channel in every subject's folder; * stands for any letters."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
     """Label file in every subject's folder."""
+    series: Annotated[
+        tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: all)")
+    ] = ()
+    """DICOM series to take of unlabelled images, by name, number or UID."""
     split: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
     """Histograms are learned from its training cases only."""
     refit: Annotated[bool, arg(help_behavior_hint="")] = False
@@ -77,7 +81,8 @@ class Preprocess:
         from segjax.data.datasets import read_split
 
         pipeline = self._pipeline()
-        dataset = workflow.find_data(self.source, images=self.images, label=self.label)
+        found = {"images": self.images, "label": self.label, "series": self.series}
+        dataset = workflow.find_data(self.source, **found)  # type: ignore[arg-type]
         split = read_split(self.split) if self.split else None
         options = {"workers": self.workers, "split": split, "refit": self.refit}
         done = workflow.preprocess(dataset, pipeline, self.out, **options)  # type: ignore[arg-type]

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segjax.data.datasets import Case
-from segjax.data.dicom import is_dicom, series_files
+from segjax.data.dicom import Series, is_dicom, series_files
+from segjax.data.labels import PLAIN, LabelCoding
 from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
 from segjax.files import atomic_path, reading
+from segjax.files import read_json as read_any_json
 
 FORMAT = 1  # raise it when a step's result or the files of a case change
 MANIFEST = "manifest.json"
@@ -21,7 +23,7 @@ _CHUNK = 2**20
 _KEYS = {"complete", "requested", "pipeline", "learned_from", "labels", "channels", "cases"}
 
 Source = Mapping[str, Any]
-"""A file that a case was made of: its path, size, time of change and digest."""
+"""A file or DICOM series that a case was made of: its path, size, time of change and digest."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -30,10 +32,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file is missing or holds anything else.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    values = read_any_json(path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: holds no JSON object")
     return values
@@ -120,40 +119,63 @@ def array_sizes(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_size for file in sorted(folder.glob("*.npy"))}
 
 
-def sources(paths: Iterable[Path], before: Mapping[str, Any]) -> list[Source]:
-    """Look at the files that a case is made of; a DICOM file stands for its series.
+def sources(files: Iterable[Path | Series], before: Mapping[str, Any]) -> list[Source]:
+    """Look at the files that a case is made of.
 
     A file of the size and time that the record of an earlier run states keeps its digest; only
     another one is read.
 
     Args:
-        paths: The files of a case.
+        files: The files and DICOM series of a case; a DICOM file stands for its series.
         before: The record; may be empty.
 
     Raises:
         InputError: A file is missing or cannot be read.
     """
-    known = {source["path"]: source for source in before.get("sources", ())}
-    found = [_look(path) for path in paths]
-    return [
-        {**now, "digest": then["digest"]}
-        if (then := known.get(now["path"])) and {**then, **now} == then
-        else {**now, "digest": digest_files(Path(now["path"]))}
-        for now in found
-    ]
+    known = {_identity(source): source for source in before.get("sources", ())}
+    found: list[Source] = []
+    for file in files:
+        now = _look(file)
+        then = known.get(_identity(now))
+        same = then is not None and {**then, **now} == then
+        found.append({**now, "digest": then["digest"] if then and same else digest_files(file)})
+    return found
 
 
-def unchanged(paths: Iterable[Path], before: Mapping[str, Any]) -> bool:
+def unchanged(files: Iterable[Path | Series], before: Mapping[str, Any]) -> bool:
     """Say whether no file has changed since its record, by size and time alone."""
-    known = {source["path"]: source for source in before.get("sources", ())}
+    known = {_identity(source): source for source in before.get("sources", ())}
     try:
-        found = [_look(path) for path in paths]
+        found = [_look(file) for file in files]
     except InputError:
         return False
-    return all({**known.get(now["path"], {}), **now} == known.get(now["path"]) for now in found)
+    return all(
+        {**known.get(_identity(now), {}), **now} == known.get(_identity(now)) for now in found
+    )
 
 
-def key(pipeline: Pipeline, found: Iterable[Source], classes: int | None = None) -> str:
+def image_of(source: Source) -> Path | Series:
+    """Return the file or series that :func:`sources` looked at; it may be gone."""
+    if (series := source.get("series")) is None:
+        return Path(source["path"])
+    try:
+        return Series.from_json(series)
+    except InputError:  # reading its first file says what is wrong
+        return Path(series["files"][0])
+
+
+def same_files(files: Iterable[Path | Series], before: Mapping[str, Any]) -> bool:
+    """Say whether a record is of these files, changed or not."""
+    now = [_identity(_place(file)) for file in files]
+    return now == [_identity(source) for source in before.get("sources", ())]
+
+
+def key(
+    pipeline: Pipeline,
+    found: Iterable[Source],
+    classes: int | None = None,
+    coding: LabelCoding = PLAIN,
+) -> str:
     """Return what stays the same as long as a result does: a digest of the steps and contents."""
     steps = pipeline.to_json()
     models = [
@@ -163,45 +185,66 @@ def key(pipeline: Pipeline, found: Iterable[Source], classes: int | None = None)
         if isinstance(value, str) and value.endswith(".onnx")
     ]
     content = [FORMAT, steps, models, [source["digest"] for source in found], classes]
+    if not coding.plain:
+        content.append(coding.to_json())
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=20).hexdigest()
 
 
-def digest_files(path: Path) -> str:
+def digest_files(source: Path | Series) -> str:
     """Return a digest of the content of a file, or of the files of a DICOM series in order.
 
     Raises:
         InputError: A file cannot be read.
     """
     total = hashlib.blake2b(digest_size=20)
-    series = path.is_dir() or is_dicom(path)
-    for file in series_files(path) if series else (path,):
+    if isinstance(source, Series):
+        total.update(source.name.encode())
+    for file in _parts(source):
         with reading(file) as stream:
             while chunk := stream.read(_CHUNK):
                 total.update(chunk)
     return total.hexdigest()
 
 
-def _look(path: Path) -> dict[str, Any]:
+def _parts(source: Path | Series) -> tuple[Path, ...]:
+    if isinstance(source, Series):
+        return source.files
+    return series_files(source) if source.is_dir() or is_dicom(source) else (source,)
+
+
+def _place(source: Path | Series) -> dict[str, Any]:
+    if isinstance(source, Series):
+        return {"path": str(source.folder.absolute()), "series": source.to_json()}
+    return {"path": str(source.absolute())}
+
+
+def _identity(source: Source) -> str:
+    return json.dumps([source["path"], source.get("series")], sort_keys=True)
+
+
+def _look(source: Path | Series) -> dict[str, Any]:
     try:
-        states = [file.stat() for file in _beside(path)]
+        states = [file.stat() for file in _beside(source)]
     except OSError as error:
-        raise InputError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{error.filename or source}: cannot be read: {error.strerror}") from error
     return {
-        "path": str(path.absolute()),
+        **_place(source),
         "size": sum(state.st_size for state in states),
         "mtime_ns": sum(state.st_mtime_ns for state in states),
     }
 
 
-def _beside(path: Path) -> list[Path]:
+def _beside(source: Path | Series) -> Sequence[Path]:
     """List the files that a source may be made of: the file, or all beside a DICOM file."""
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file())
-    if is_dicom(path):
-        return sorted(file for file in path.parent.iterdir() if file.is_file())
-    return [path]
+    if isinstance(source, Series):
+        return source.files
+    if source.is_dir():
+        return sorted(file for file in source.rglob("*") if file.is_file())
+    if is_dicom(source):
+        return sorted(file for file in source.parent.iterdir() if file.is_file())
+    return [source]
 
 
-def files_of(case: Case) -> tuple[Path, ...]:
+def files_of(case: Case) -> tuple[Path | Series, ...]:
     """Return all files of a case, the label last."""
     return (*case.images, *([case.label] if case.label else []))

@@ -11,9 +11,13 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from segjax.data import _cache_layout as layout
-from segjax.data.datasets import Case
-from segjax.data.formats import check_same_grid, read_image, read_label
+from segjax.data.datasets import Case, read_case_label
+from segjax.data.dicom import Series
+from segjax.data.formats import read_image
+from segjax.data.labels import classes_of, foreground
+from segjax.data.lost import lost_lesions
 from segjax.data.pipeline import Pipeline
+from segjax.data.seen import intensity_spans
 from segjax.data.spatial import Grid, grid
 from segjax.errors import InputError
 from segjax.files import atomic_folder
@@ -97,11 +101,12 @@ def kept_steps(pipeline: Pipeline) -> int:
 def find(job: Job) -> Outcome | None:
     """Return the outcome of a case that is there and right, by size and time of its files."""
     before = layout.record(job.folder)
-    paths = layout.files_of(job.case)
+    files = layout.files_of(job.case)
     if (
-        [str(path.absolute()) for path in paths] == [s["path"] for s in before.get("sources", ())]
-        and layout.unchanged(paths, before)
-        and layout.key(job.pipeline, before["sources"], job.classes) == before["key"]
+        before
+        and layout.same_files(files, before)
+        and layout.unchanged(files, before)
+        and _key(job, before["sources"]) == before["key"]
     ):
         return _outcome(job, "unchanged")
     return None
@@ -145,9 +150,17 @@ def _watched(job: Job, do: Callable[[Job], Outcome]) -> Outcome:
 def _about(job: Job, problem: InputError) -> str:
     """Name the image where an error, as that of a step, names no file."""
     files = layout.files_of(job.case)
-    named = [str(job.out), *map(str, files), *(f"{file.parent}:" for file in files)]
+    named = [str(job.out), *map(str, files), *(f"{file.parent}:" for file in map(_first, files))]
     known = any(name in str(problem) for name in named)
     return str(problem) if known else f"{job.case.images[0]}: {problem}"
+
+
+def _key(job: Job, found: Sequence[layout.Source]) -> str:
+    return layout.key(job.pipeline, found, job.classes, job.case.coding)
+
+
+def _first(source: Path | Series) -> Path:
+    return source.files[0] if isinstance(source, Series) else source
 
 
 def _outcome(job: Job, state: str) -> Outcome:
@@ -160,7 +173,7 @@ def _make(job: Job) -> Outcome:
     begin = time.perf_counter()
     before = layout.record(job.folder)
     found = layout.sources(layout.files_of(job.case), before)
-    key = layout.key(job.pipeline, found, job.classes)
+    key = _key(job, found)
     if before.get("key") == key:
         _refresh(job, before, found)
         return _outcome(job, "unchanged")
@@ -169,18 +182,20 @@ def _make(job: Job) -> Outcome:
     image, later = job.late.trace(start.image)
     grids = (*start.grids, *later[1:])
     label = None if raw is None else job.pipeline.apply_label(raw, grids).data.astype(np.uint8)
-    values = [] if raw is None else np.unique(raw.data).tolist()
+    values = [] if raw is None else classes_of(raw.data, job.case.coding)
     with atomic_folder(job.folder) as folder:
         _save(image.data.astype(np.float32, copy=False), folder / layout.IMAGE)
         if label is not None:
             _save(label, folder / layout.LABEL)
-            _save(np.flatnonzero(label).astype(np.int64), folder / layout.FOREGROUND)
+            _save(np.flatnonzero(foreground(label)).astype(np.int64), folder / layout.FOREGROUND)
         record = {
             "key": key,
             **_origin(job, found),
             "values": values,
             "arrays": layout.array_sizes(folder),
+            "lost": None if raw is None else lost_lesions(raw, job.pipeline, grids),
             "grids": _plain(grids),
+            "spans": intensity_spans(image.channels_last),
             "before": start.histograms,
             "after": count_channels(image),
             "seconds": time.perf_counter() - begin,
@@ -199,7 +214,11 @@ def _refresh(job: Job, before: dict[str, Any], found: Sequence[layout.Source]) -
 
 def _origin(job: Job, found: Sequence[layout.Source]) -> dict[str, Any]:
     label = job.case.label
-    return {"sources": list(found), "label": str(label.absolute()) if label else None}
+    return {
+        "sources": list(found),
+        "label": str(label.absolute()) if label else None,
+        "coding": job.case.coding.to_json(),
+    }
 
 
 def _prepare(job: Job) -> Outcome:
@@ -248,12 +267,7 @@ def _begin(job: Job) -> _Start:
 def _raw_label(job: Job, place: Grid) -> Volume | None:
     if job.case.label is None:
         return None
-    label = read_label(job.case.label, classes=job.classes)
-    if label.data.dtype != np.uint8:
-        raise InputError(f"{job.case.label}: has labels over 255; give every class a smaller value")
-    like = Volume(np.broadcast_to(np.uint8(0), place.shape), place.affine)
-    check_same_grid(like, label, (str(job.case.images[0]), str(job.case.label)))
-    return label
+    return read_case_label(job.case, classes=job.classes, like=place)
 
 
 def read_grids(record: dict[str, Any]) -> tuple[Grid, ...]:
@@ -276,11 +290,13 @@ def count_channels(image: Volume) -> list[dict[str, Any]]:
 
 
 def _count(values: np.ndarray) -> dict[str, Any]:
-    inside = values[values != values[0]]
+    inside = values[values != values[0]].astype(np.float64)  # float32 cannot part every range
     if not inside.size:
         return {"low": float(values[0]), "high": float(values[0]), "counts": [0] * _BINS}
     low, high = float(inside.min()), float(np.percentile(inside, 99.9))
-    counts, _ = np.histogram(inside, _BINS, (low, high))
+    width = (high - low) / _BINS or 1.0
+    bins = np.minimum((inside[inside <= high] - low) // width, _BINS - 1).astype(np.int64)
+    counts = np.bincount(bins, minlength=_BINS)
     return {"low": low, "high": high, "counts": counts.tolist()}
 
 

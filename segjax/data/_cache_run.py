@@ -9,10 +9,21 @@ from typing import Any
 import segjax
 from segjax.data import _cache_layout as layout
 from segjax.data import _cache_pool as pool
-from segjax.data._cache_make import Job, Outcome, early_image, find, kept_steps, make, prepare
+from segjax.data._cache_make import (
+    Job,
+    Outcome,
+    early_image,
+    find,
+    kept_steps,
+    make,
+    prepare,
+    read_grids,
+)
 from segjax.data._hd_bet import check_installed
 from segjax.data.datasets import Case, Dataset, Split
+from segjax.data.lost import Lost, warn_of_lost
 from segjax.data.pipeline import Pipeline
+from segjax.data.tilt import warn_of_tilts
 from segjax.errors import InputError
 from segjax.progress import track
 from segjax.volume import Volume
@@ -61,6 +72,10 @@ class Run:
         known |= {done.case: done for done in self._each(make, waiting, "Preprocessing")}
         outcomes = [known[job.case.name] for job in jobs]
         there = [outcome.case for outcome in outcomes if not outcome.error]
+        records = {name: layout.record(self._out / layout.CASES / name) for name in there}
+        lost = {name: Lost(*r["lost"]) for name, r in records.items() if r.get("lost")}
+        warn_of_lost(lost, len(there))
+        warn_of_tilts({name: read_grids(r)[0].affine for name, r in records.items()})
         self._write(pipeline, learned_from, there, complete=True)
         return outcomes
 
@@ -147,7 +162,7 @@ class _EarlyImages:
     def __init__(self, jobs: Sequence[Job]):
         self._jobs = jobs
         self.seen: set[str] = set()
-        self.last: Path | None = None
+        self.last: str | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -159,7 +174,7 @@ class _EarlyImages:
             except InputError:  # making the case will say so
                 continue
             self.seen.add(job.case.name)
-            self.last = job.case.images[0]
+            self.last = str(job.case.images[0])
             yield image
         self.last = None
 

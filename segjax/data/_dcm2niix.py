@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64
 
 from segjax.data.nifti import read_nifti
 from segjax.data.spatial import orientation, reorient
 from segjax.errors import InputError
 from segjax.volume import Volume
 
-__all__ = ["read_with_dcm2niix"]
+__all__ = ["find_dcm2niix", "read_with_dcm2niix"]
 
 _OPTIONS = (
     "-b", "n",  # no JSON
@@ -28,7 +29,9 @@ _OPTIONS = (
 _LONGEST = 600  # seconds
 
 
-def read_with_dcm2niix(files: Sequence[Path], affine: np.ndarray, name: str) -> Volume:
+def read_with_dcm2niix(
+    files: Sequence[Path], affine: Float64[np.ndarray, "4 4"], name: str, *, instead: str = ""
+) -> Volume:
     """Convert the files of one volume and read the result.
 
     dcm2niix turns the rows round, which changes the affine and no voxel's place: the volume comes
@@ -38,36 +41,38 @@ def read_with_dcm2niix(files: Sequence[Path], affine: np.ndarray, name: str) -> 
         files: All files of the volume.
         affine: Affine of the volume as DICOM has it, of which the directions count.
         name: What to call the volume in messages.
+        instead: End of the messages: what else can be done.
 
     Raises:
         InputError: dcm2niix is not installed, fails, or makes other than one volume of the files.
     """
-    program = _program()
+    program = find_dcm2niix()
     with tempfile.TemporaryDirectory(prefix="segjax-") as folder:
         given, made = Path(folder) / "dicom", Path(folder) / "nifti"
         given.mkdir()
         made.mkdir()
         for number, file in enumerate(files):
             _lend(file.resolve(), given / f"{number:06d}.dcm")
-        said = _run([program, *_OPTIONS, "-o", str(made), str(given)], name)
+        said = _run([program, *_OPTIONS, "-o", str(made), str(given)], name, instead)
         volumes = sorted(made.glob("*.nii"))
         if len(volumes) != 1:
             raise InputError(
-                f"{name}: dcm2niix makes {len(volumes)} volumes of these files ({said}); read them "
-                "with reader='simpleitk'"
+                f"{name}: dcm2niix makes {len(volumes)} volumes of these files ({said}){instead}"
             )
         return reorient(read_nifti(volumes[0]), orientation(affine))
 
 
-def _program() -> str:
-    """Return the program of the PyPI package, else the one on the path."""
+def find_dcm2niix() -> str:
+    """Return the program of the PyPI package, else the one on the path.
+
+    Raises:
+        InputError: It is not installed.
+    """
     if importlib.util.find_spec("dcm2niix"):
         return importlib.import_module("dcm2niix").bin
     program = shutil.which("dcm2niix")
     if program is None:
-        raise InputError(
-            "dcm2niix is not installed: pip install 'segjax[dicom]', or use reader='simpleitk'"
-        )
+        raise InputError('dcm2niix is not installed: pip install "segjax[dicom]"')
     return program
 
 
@@ -78,7 +83,7 @@ def _lend(file: Path, link: Path) -> None:
         shutil.copyfile(file, link)
 
 
-def _run(command: Sequence[str], name: str) -> str:
+def _run(command: Sequence[str], name: str, instead: str) -> str:
     """Run a program and return the last line it said."""
     try:
         done = subprocess.run(
@@ -89,7 +94,6 @@ def _run(command: Sequence[str], name: str) -> str:
     said = (done.stderr + done.stdout).strip().splitlines() or ["no output"]
     if done.returncode:
         raise InputError(
-            f"{name}: dcm2niix failed with code {done.returncode}: {said[-1]}; use "
-            "reader='simpleitk'"
+            f"{name}: dcm2niix failed with code {done.returncode}: {said[-1]}{instead}"
         )
     return said[-1]

@@ -1,7 +1,7 @@
-"""Group DICOM slices into volumes, put them in order, and place them in the patient."""
+"""Put DICOM slices in order, and place them in the patient."""
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 import numpy as np
 from jaxtyping import Float64
@@ -10,11 +10,11 @@ from segjax.data._dicom_header import Frame
 from segjax.data.spatial import Grid
 from segjax.errors import InputError
 
-__all__ = ["is_localiser", "place", "sort", "split"]
+__all__ = ["SAME_PLACE", "heights", "holes", "is_localiser", "place", "sort"]
 
-_SAME_COSINES = 2e-3  # 0.1°
-_SAME_SPACING = 1e-3  # of the distance between pixels
-_SAME_PLACE = 1e-2  # mm; two slices closer than that are one
+SAME_PLACE = 1e-2  # mm; two slices closer than that are one
+_LEAST_TILT = 1e-4  # radians; scanners' gantries tilt by far more
+_MOST_ROUNDED = 2  # decimals; fewer are no rounding
 _UNEVEN = 0.1  # of the distance between slices; what rounded positions come to is far less
 _CROSSING = 0.1  # cosine between the normals of planes that cross
 _LOCALISERS = ("localizer", "localiser", "scout", "survey", "3-plane", "3 plane", "3plane")
@@ -29,40 +29,27 @@ def is_localiser(frames: Sequence[Frame]) -> bool:
     _, _, description = frames[0].series
     named = any(word in description.lower() for word in _LOCALISERS)
     typed = any("LOCALIZER" in frame.image_type for frame in frames)
-    planes = {tuple(_normal(frame).round(3)) for frame in frames}
+    directions = {frame.orientation: frame for frame in frames}
+    planes = {tuple(_axes(frame)[:, 2].round(3)) for frame in directions.values()}
     first = np.array(next(iter(planes)))
     return named or typed or any(abs(first @ np.array(other)) < _CROSSING for other in planes)
 
 
-def split(frames: Sequence[Frame]) -> list[tuple[Frame, ...]]:
-    """Split the images of one series into volumes, each in order.
-
-    Images of one volume have one size, orientation, pixel spacing, echo, inversion and temporal
-    position. Where images still share a place, they are told apart by type, acquisition and
-    trigger time, if that gives volumes of similar size.
-    """
-    groups: list[list[Frame]] = []
-    for frame in frames:
-        home = next((group for group in groups if _fit(group[0], frame)), None)
-        if home is None:
-            groups.append([frame])
-        else:
-            home.append(frame)
-    hints = range(len(frames[0].hints))
-    return [sort(part) for group in groups for part in _separate(group, hints)]
-
-
 def sort(frames: Sequence[Frame]) -> tuple[Frame, ...]:
     """Put parallel slices in order along their normal; those at one place by file and frame."""
-    heights = _heights(frames)
+    along = heights(frames)
     order = sorted(
-        range(len(frames)), key=lambda i: (heights[i], str(frames[i].file), frames[i].index)
+        range(len(frames)), key=lambda i: (along[i], str(frames[i].file), frames[i].index)
     )
     return tuple(frames[i] for i in order)
 
 
 def place(frames: Sequence[Frame], name: str) -> Grid:
     """Return the shape (column, row, slice) and the affine of slices in order.
+
+    Directions that the header rounds become the nearest ones at right angles. Slices whose
+    corners leave their normal by no more than rounding explains lie on it, as in other readers;
+    those of a tilted gantry stay sheared.
 
     Args:
         frames: Parallel slices of one size, in order.
@@ -76,88 +63,107 @@ def place(frames: Sequence[Frame], name: str) -> Grid:
         raise InputError(f"{lacking.file}: says nothing of its position, orientation or spacing")
     first = frames[0]
     rows, columns = first.pixels.shape
-    corners = np.array([frame.position for frame in frames], dtype=np.float64)
+    corners = _corners(frames)
+    axes = _axes(first)
     affine = np.eye(4)
-    affine[:3, 0] = np.array(first.orientation[:3]) * first.spacing[1]
-    affine[:3, 1] = np.array(first.orientation[3:]) * first.spacing[0]
-    affine[:3, 2] = _normal(first) * (first.thickness or 1.0)
+    affine[:3, 0] = axes[:, 0] * first.spacing[1]
+    affine[:3, 1] = axes[:, 1] * first.spacing[0]
+    affine[:3, 2] = axes[:, 2] * (first.thickness or 1.0)
     affine[:3, 3] = corners[0]
     if len(frames) > 1:
-        _check_places(frames, _heights(frames), name)
-        affine[:3, 2] = (corners[-1] - corners[0]) / (len(frames) - 1)
-        _check_line(frames, corners, affine[:3, 2], name)
+        _check_places(frames, heights(frames), name)
+        step = (corners[-1] - corners[0]) / (len(frames) - 1)
+        _check_line(frames, corners, step, name)
+        affine[:3, 2] = _without_rounding(step, axes[:, 2], frames)
     return Grid((columns, rows, len(frames)), _RAS @ affine)
 
 
-def _fit(one: Frame, other: Frame) -> bool:
-    """Say whether two slices can belong to one volume."""
-    return (
-        one.pixels.shape == other.pixels.shape
-        and one.kind == other.kind
-        and np.allclose(one.orientation, other.orientation, rtol=0, atol=_SAME_COSINES)
-        and np.allclose(one.spacing, other.spacing, rtol=_SAME_SPACING, atol=0)
-    )
-
-
-def _separate(frames: list[Frame], hints: Sequence[int]) -> list[list[Frame]]:
-    """Tell apart slices at one place by the first hints that do; leave them if none does."""
-    repeats = _repeats(frames)
-    if repeats == 1 or not hints:
-        return [frames]
-    parts = _group(frames, lambda frame: frame.hints[hints[0]])
-    if 1 < len(parts) <= repeats and 2 * min(map(len, parts)) >= max(map(len, parts)):
-        separated = [p for part in parts for p in _separate(part, hints[1:])]
-        if all(_repeats(part) == 1 for part in separated):
-            return separated
-    return _separate(frames, hints[1:])
-
-
-def _group(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:
-    groups: dict[Hashable, list[Frame]] = {}
-    for frame in frames:
-        groups.setdefault(key(frame), []).append(frame)
-    return list(groups.values())
-
-
-def _repeats(frames: Sequence[Frame]) -> int:
-    """Return how many slices there are at the place that has most."""
-    heights = np.sort(_heights(frames))
-    places = np.concatenate([[0], np.cumsum(np.diff(heights) > _SAME_PLACE)])
-    return max(Counter(places.tolist()).values())
-
-
-def _normal(frame: Frame) -> Float64[np.ndarray, "3"]:
-    normal = np.cross(frame.orientation[:3], frame.orientation[3:])
-    return normal / np.linalg.norm(normal)
-
-
-def _heights(frames: Sequence[Frame]) -> Float64[np.ndarray, "slice"]:
+def heights(frames: Sequence[Frame]) -> Float64[np.ndarray, "slice"]:
     """Return the places of parallel slices along the normal of the first, in mm."""
-    corners = np.array([frame.position or (0.0, 0.0, 0.0) for frame in frames], dtype=np.float64)
-    return corners @ _normal(frames[0])
+    return _corners(frames) @ _axes(frames[0])[:, 2]
 
 
-def _check_places(
-    frames: Sequence[Frame], heights: Float64[np.ndarray, "slice"], name: str
-) -> None:
+def holes(frames: Sequence[Frame]) -> int | None:
+    """Count the slices that an even stack lacks between its first and its last.
+
+    Args:
+        frames: Two or more parallel slices in any order.
+
+    Returns:
+        How many; None where the slices are no even stack: two at one place, or uneven steps.
+    """
+    corners = _corners(frames)
+    along = heights(frames)
+    corners, along = corners[along.argsort()], np.sort(along)
+    steps = np.diff(along)
+    if steps.min() <= SAME_PLACE:
+        return None
+    sites = np.rint(np.concatenate([[0.0], np.cumsum(np.rint(steps / _usual(steps)))]))
+    if sites[-1] < len(steps):
+        return None
+    expected = corners[0] + np.outer(sites / sites[-1], corners[-1] - corners[0])
+    off = np.linalg.norm(corners - expected, axis=1).max()
+    even = off <= _UNEVEN * np.linalg.norm(corners[-1] - corners[0]) / sites[-1]
+    return int(sites[-1]) - len(steps) if even else None
+
+
+def _corners(frames: Sequence[Frame]) -> Float64[np.ndarray, "slice 3"]:
+    return np.array([frame.position or (0.0, 0.0, 0.0) for frame in frames], dtype=np.float64)
+
+
+def _axes(frame: Frame) -> Float64[np.ndarray, "3 3"]:
+    """Return the directions of columns, rows and slices: the nearest rotation of the header's."""
+    stated = np.array(frame.orientation, dtype=np.float64).reshape(2, 3).T
+    left, _, right = np.linalg.svd(stated, full_matrices=False)
+    plane = left @ right
+    return np.column_stack([plane, np.cross(plane[:, 0], plane[:, 1])])
+
+
+def _without_rounding(
+    step: Float64[np.ndarray, "3"], normal: Float64[np.ndarray, "3"], frames: Sequence[Frame]
+) -> Float64[np.ndarray, "3"]:
+    """Return a step between slices along the normal, where rounding explains that it leaves it."""
+    along = float(step @ normal)
+    aside = float(np.linalg.norm(step - along * normal))
+    cosines = _rounding(abs(x) for x in frames[0].orientation)
+    positions = max(_rounding(map(abs, frame.position or ())) for frame in frames)
+    turned = np.sqrt(6) * cosines  # each of six cosines is off by that much at most
+    moved = np.sqrt(12) * positions / (len(frames) - 1)  # so is each number of both ends
+    return along * normal if aside <= max(turned, _LEAST_TILT) * along + moved else step
+
+
+def _rounding(numbers: Iterable[float]) -> float:
+    """Return half a unit of the last decimal that the larger of some numbers have."""
+    stated = [number for number in numbers if number]
+    large = [number for number in stated if number >= max(stated) / 10]
+    decimals = [-int(Decimal(repr(number)).normalize().as_tuple().exponent) for number in large]
+    fewest = max(decimals, default=0)
+    return 0.5 * 10.0**-fewest if fewest >= _MOST_ROUNDED else 0.0
+
+
+def _check_places(frames: Sequence[Frame], along: Float64[np.ndarray, "slice"], name: str) -> None:
     """Refuse slices that are there twice or missing."""
-    steps = np.diff(heights)
+    steps = np.diff(along)
     closest = int(steps.argmin())
-    if steps[closest] <= _SAME_PLACE:
+    if steps[closest] <= SAME_PLACE:
         raise InputError(
-            f"{name}: two slices lie at {heights[closest]:.2f} mm along the normal: "
+            f"{name}: two slices lie at {along[closest]:.2f} mm along the normal: "
             f"{_call(frames[closest])} and {_call(frames[closest + 1])}; remove one"
         )
-    usual = float(np.quantile(steps, 0.5, method="lower"))
+    usual = _usual(steps)
     missing = np.rint(steps / usual) - 1
     whole = np.abs(steps / usual - missing - 1) <= _UNEVEN * (missing + 1)
     for k in np.flatnonzero((missing > 0) & whole).tolist():
         raise InputError(
             f"{name}: {missing[k]:.0f} slice{'s are' if missing[k] > 1 else ' is'} missing between "
-            f"{heights[k]:.2f} and {heights[k + 1]:.2f} mm along the normal, between "
+            f"{along[k]:.2f} and {along[k + 1]:.2f} mm along the normal, between "
             f"{_call(frames[k])} and {_call(frames[k + 1])}: the others lie {usual:.4g} mm apart; "
             "fetch the whole series"
         )
+
+
+def _usual(steps: Float64[np.ndarray, "step"]) -> float:
+    return float(np.quantile(steps, 0.5, method="lower"))
 
 
 def _check_line(

@@ -1,15 +1,17 @@
-"""Read the headers of DICOM files: where each slice lies, and how its pixels are stored."""
+"""Read the headers of DICOM files: whose and which each slice is, and where it lies."""
 
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from segjax.data._dicom_values import MACROS, Facts, printable
+from segjax.data._dicom_mark import is_dicom, transfer_syntax
+from segjax.data._dicom_stored import Pixels, UnfitImageError, read_pixels
+from segjax.data._dicom_values import MACROS, Facts, printable, tag_of
 from segjax.errors import InputError
 from segjax.files import reading
 
@@ -17,75 +19,62 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 __all__ = [
-    "MOST_BYTES",
+    "KIND",
+    "TIMING",
+    "FaultyFileError",
     "Frame",
-    "Pixels",
-    "UnfitImageError",
-    "is_dicom",
+    "Identity",
     "quiet",
     "read_dataset",
     "read_frames",
 ]
 
-_PREAMBLE = 128
-MOST_BYTES = 16 * 2**30  # stated bound on the voxels of one series
-_MOST_PIXELS = 2**26  # of one frame
-_MOST_FRAMES = 2**16  # of one file
-_UNDEFINED = 0xFFFFFFFF
+Identity = tuple[tuple[str, ...], ...]
+_HEAD = 2048
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _FINEST = 1e-4  # mm
-_LEAST_COMPRESSED = 16  # bytes of a compressed frame
-_PIXEL_VRS = (b"OB", b"OW", b"UN")
 _STRAIGHT = 0.01  # rounded direction cosines are unit vectors at right angles up to this
-_TOP = (
-    "SOPClassUID", "ImageType", "Modality", "SeriesDescription", "SeriesInstanceUID",
-    "SeriesNumber", "EchoTime", "EchoNumbers", "InversionTime", "TriggerTime",
-    "TemporalPositionIdentifier", "SequenceName", "AcquisitionNumber",
-    "DiffusionGradientOrientation",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames",
-    "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated",
-    "BitsStored", "HighBit", "PixelRepresentation", "ModalityLUTSequence",
+_NO_SLICES = (  # storage classes of pixels that are no image of a volume
+    "1.2.840.10008.5.1.4.1.1.66.4",  # segmentation
+    "1.2.840.10008.5.1.4.1.1.66.7",  # segmentation, one number per pixel
+    "1.2.840.10008.5.1.4.1.1.4.2",  # spectroscopy
+)
+_IDENTITY = (
+    "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName", "PatientBirthDate",
+    "StudyDate", "AccessionNumber", "SeriesNumber", "FrameOfReferenceUID", "Modality",
 )  # fmt: skip
-_TAGS = [*_TOP, *MACROS]
-_KIND = (
-    "EffectiveEchoTime", "EchoTime", "InversionTimes", "InversionTime", "TemporalPositionIndex",
-    "TemporalPositionIdentifier", "DiffusionBValue",
+KIND = (
+    "SeriesDescription", "ProtocolName", "ScanningSequence", "SequenceVariant",
+    "TemporalPositionIndex", "TemporalPositionIdentifier", "DiffusionBValue", "StackID",
+)  # fmt: skip
+TIMING = (
+    "EffectiveEchoTime", "EchoTime", "InversionTimes", "InversionTime", "RepetitionTime",
+    "FlipAngle",
 )  # fmt: skip
 _HINTS = (
     "EchoNumbers", "SequenceName", "AcquisitionNumber", "FrameAcquisitionNumber", "TriggerTime",
-    "NominalCardiacTriggerDelayTime", "DiffusionGradientOrientation",
+    "NominalCardiacTriggerDelayTime", "DiffusionGradientOrientation", "ContrastBolusAgent",
+    "ConvolutionKernel", "SeriesTime", "AcquisitionDate", "AcquisitionTime",
 )  # fmt: skip
+_STORAGE = (
+    "SOPClassUID", "ImageType", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "NumberOfFrames", "SamplesPerPixel",
+    "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "ModalityLUTSequence",
+)  # fmt: skip
+_KEYWORDS = tuple(dict.fromkeys((*_STORAGE, *_IDENTITY, *KIND, *TIMING, *_HINTS, *MACROS)))
 
 
-class UnfitImageError(InputError):
-    """Says that an image is sound, but of a kind that is no slice of a volume."""
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """How the pixels of one file are stored.
+class FaultyFileError(InputError):
+    """Says that a file should hold an image but cannot be read.
 
     Attributes:
-        file: The file.
-        syntax: UID of the transfer syntax.
-        offset: Byte where the value of the pixel data begins.
-        length: Bytes of the value, or None where it is a sequence of compressed fragments.
-        shape: Rows and columns.
-        frames: Number of frames.
-        bits: Bits allocated, bits stored, and the highest bit of a pixel.
-        signed: Whether pixels are in two's complement.
-        big_endian: Whether the most significant byte comes first.
+        identity: What its header says of whose and which image it is, as in :class:`Frame`.
     """
 
-    file: Path
-    syntax: str
-    offset: int
-    length: int | None
-    shape: tuple[int, int]
-    frames: int
-    bits: tuple[int, int, int]
-    signed: bool
-    big_endian: bool
+    def __init__(self, message: str, identity: Identity = ()) -> None:
+        super().__init__(message)
+        self.identity = identity
 
 
 @dataclass(frozen=True)
@@ -99,12 +88,16 @@ class Frame:
         modality: Modality, such as ``"MR"``.
         position: Centre of the first pixel, in mm (LPS+); None where the file does not say it, or
             nothing of the orientation or the pixel spacing.
-        orientation: Unit vectors along a row and along a column (LPS+).
+        orientation: Directions along a row and along a column (LPS+), as the header rounds them.
         spacing: Distance between rows and between columns, in mm.
         thickness: Distance to the next slice, or else the slice's thickness, in mm; or None.
         rescale: Slope and intercept.
-        kind: What tells volumes of one series apart: echo, temporal position, …
-        hints: What tells them apart where kinds do not: acquisition, type of image, …
+        identity: Series, study, patient, frame of reference, …: the same all over a volume; empty
+            where the header says nothing. The series instance UID comes first.
+        kind: What else tells sequences and volumes apart, in words: description, temporal
+            position, …
+        timing: The same in numbers: times of echo, inversion and repetition in ms; flip angle.
+        hints: What tells volumes apart where all that does not: acquisition, type of image, …
         image_type: The values of the image type.
     """
 
@@ -117,7 +110,9 @@ class Frame:
     spacing: tuple[float, ...]
     thickness: float | None
     rescale: tuple[float, float]
-    kind: tuple[tuple[str, ...], ...]
+    identity: Identity = field(repr=False)
+    kind: tuple[tuple[str, ...], ...] = field(repr=False)
+    timing: tuple[tuple[float, ...], ...]
     hints: tuple[tuple[str, ...], ...]
     image_type: tuple[str, ...]
 
@@ -126,16 +121,10 @@ class Frame:
         """The file that holds the frame."""
         return self.pixels.file
 
-
-def is_dicom(path: Path) -> bool:
-    """Say whether an ordinary file has DICOM's mark, whatever its name."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as stream:
-            return stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
-    except OSError:
-        return False
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether it shows many slices beside each other, as one manufacturer stores volumes."""
+        return "MOSAIC" in self.image_type
 
 
 @contextmanager
@@ -157,12 +146,12 @@ def read_dataset(path: Path) -> "Dataset":
 
 
 def read_frames(path: Path) -> tuple[Frame, ...]:
-    """Read where the frames of a file lie; nothing where it holds no image.
+    """Read where the frames of a file lie; nothing where it holds no image of a volume.
 
     Raises:
-        InputError: The file is no DICOM file, its header is corrupt or lies about the size, or
-            the image is none that can be read; :class:`UnfitImageError` where only its kind is
-            wrong.
+        InputError: The file cannot be opened; :class:`FaultyFileError` where it is no DICOM file,
+            its header is corrupt or lies about the size, or its pixels are none that can be read;
+            :class:`UnfitImageError` where only their kind is wrong.
     """
     try:
         status = path.stat()
@@ -174,121 +163,69 @@ def read_frames(path: Path) -> tuple[Frame, ...]:
 @lru_cache(maxsize=2**14)
 def _read_frames(path: Path, size: int, _changed: int) -> tuple[Frame, ...]:
     with reading(path) as stream, quiet():
-        dataset = _parse(path, stream, _TAGS)
+        dataset = _parse(path, stream, list(map(tag_of, _KEYWORDS)))
         try:
-            if not (dataset.get("Rows") and dataset.get("Columns")):
-                _check_no_image(path, dataset)
+            if not _holds_slices(path, dataset):
                 return ()
-            pixels = _pixels(path, dataset, stream, size)
+            pixels = read_pixels(path, dataset, stream, size)
             return tuple(_frame(Facts(dataset, i), pixels) for i in range(pixels.frames))
-        except InputError:
+        except UnfitImageError:
             raise
+        except InputError as error:
+            raise FaultyFileError(str(error), _identity(dataset)) from error
         except Exception as error:  # pydicom names no closed set of errors
-            raise _corrupt(path, error) from error
+            raise FaultyFileError(_corrupt(path, error), _identity(dataset)) from error
 
 
 def _parse(path: Path, stream: BinaryIO, tags: Any) -> "Dataset":
     from pydicom import dcmread
     from pydicom.config import disable_value_validation
-    from pydicom.filereader import read_file_meta_info
 
     if not is_dicom(path):
-        raise InputError(f"{path}: is no DICOM file")
+        raise FaultyFileError(f"{path}: is no DICOM file")
+    syntax = transfer_syntax(stream.read(_HEAD))
+    if syntax == _DEFLATED:
+        raise FaultyFileError(f"{path}: is deflated as a whole; convert it with dcmconv first")
+    stream.seek(0)
     try:
         with quiet(), disable_value_validation():
-            if str(read_file_meta_info(path).get("TransferSyntaxUID")) == _DEFLATED:
-                raise InputError(f"{path}: is deflated as a whole; convert it with dcmconv first")
-            return dcmread(stream, stop_before_pixels=True, specific_tags=tags)
-    except InputError:
-        raise
+            return dcmread(stream, stop_before_pixels=True, force=True, specific_tags=tags)
     except Exception as error:  # pydicom names no closed set of errors
-        raise _corrupt(path, error) from error
+        raise FaultyFileError(_corrupt(path, error)) from error
 
 
-def _corrupt(path: Path, error: Exception) -> InputError:
+def _corrupt(path: Path, error: Exception) -> str:
     reason = printable(str(error)) or type(error).__name__
-    return InputError(f"{path}: its DICOM header is corrupt: {reason[:200]}")
+    return f"{path}: its DICOM header is corrupt: {reason[:200]}"
 
 
-def _check_no_image(path: Path, dataset: "Dataset") -> None:
-    """Refuse what should be an image: a cut header, not a report, has no rows."""
+def _holds_slices(path: Path, dataset: "Dataset") -> bool:
+    """Say whether a file holds an image; refuse what should, but does not say its size.
+
+    A cut header has no rows and columns, and neither has a report: their kinds differ.
+    """
     from pydicom.uid import UID
 
-    meta = dataset.file_meta
-    kind = UID(str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or ""))
-    if not kind or "Image" in kind.name:
+    kind = UID(str(dataset.get("SOPClassUID") or _meta(dataset, "MediaStorageSOPClassUID")))
+    if kind in _NO_SLICES or str(dataset.get("Modality")) == "SEG":
+        return False
+    if dataset.get("Rows") and dataset.get("Columns"):
+        return True
+    if not kind or ("Image" in kind.name and "Non-Image" not in kind.name):
         raise InputError(f"{path}: is truncated, or an image without rows and columns")
+    return False
 
 
-def _pixels(path: Path, dataset: "Dataset", stream: BinaryIO, size: int) -> Pixels:
-    """Read how the pixels are stored; refuse sizes that the file cannot hold."""
-    facts = Facts(dataset)
-    rows, columns, allocated, stored, high = (
-        int(dataset[keyword].value)
-        for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit")
-    )
-    palette = facts.words("PhotometricInterpretation") == ("PALETTE COLOR",)
-    if int(facts.number("SamplesPerPixel", 1)) != 1 or palette or allocated == 1:
-        raise UnfitImageError(f"{path}: holds colours, or a bit per pixel; give it one number each")
-    if "ModalityLUTSequence" in dataset:
-        raise InputError(f"{path}: its values go through a look-up table, which is not read")
-    _, little = dataset.original_encoding
-    allowed = (8, 16, 32) if little else (16, 32)  # bytes in words of the other order
-    if allocated not in allowed or not 0 < stored <= high + 1 <= allocated:
-        raise InputError(
-            f"{path}: pixels of {stored} bits up to bit {high} in {allocated} cannot be read"
-        )
-    offset, length = _pixel_data(path, dataset, stream)
-    pixels = Pixels(
-        file=path,
-        syntax=printable(str(dataset.file_meta.get("TransferSyntaxUID", ""))),
-        offset=offset,
-        length=length,
-        shape=(rows, columns),
-        frames=int(facts.number("NumberOfFrames", 1)),
-        bits=(allocated, stored, high),
-        signed=bool(facts.number("PixelRepresentation", 0)),
-        big_endian=not little,
-    )
-    _check_size(pixels, size)
-    groups = dataset.get("PerFrameFunctionalGroupsSequence")
-    if groups and len(groups) != pixels.frames:
-        raise InputError(f"{path}: describes {len(groups)} of its {pixels.frames} frames")
-    return pixels
+def _meta(dataset: "Dataset", keyword: str) -> str:
+    return str(dataset.file_meta.get(keyword) or "")
 
 
-def _pixel_data(path: Path, dataset: "Dataset", stream: BinaryIO) -> tuple[int, int | None]:
-    """Return where the value of the pixel data begins, and its length unless undefined."""
-    implicit, little = dataset.original_encoding
-    order: Literal["little", "big"] = "little" if little else "big"
-    head = stream.read(8 if implicit else 12)
-    tag = int.from_bytes(head[:2], order), int.from_bytes(head[2:4], order)
-    if len(head) < 8 or tag != (0x7FE0, 0x0010) or (not implicit and head[4:6] not in _PIXEL_VRS):
-        raise InputError(f"{path}: is truncated, or holds no pixels that can be read")
-    length = int.from_bytes(head[-4:], order)
-    return stream.tell(), None if length == _UNDEFINED else length
-
-
-def _check_size(pixels: Pixels, size: int) -> None:
-    """Refuse, before memory is taken, a size that the file cannot hold."""
-    rows, columns = pixels.shape
-    row = columns * pixels.bits[0] // 8
-    stated, there = row * rows * pixels.frames, size - pixels.offset
-    few = 1 <= pixels.frames <= _MOST_FRAMES
-    if not few or rows * columns > _MOST_PIXELS or stated > MOST_BYTES:
-        raise InputError(
-            f"{pixels.file}: states {pixels.frames} frames of {columns}×{rows} pixels; at most "
-            f"{_MOST_FRAMES:,} frames of {_MOST_PIXELS:,} pixels and {MOST_BYTES:,} bytes are read"
-        )
-    if pixels.length is None:
-        if pixels.frames * _LEAST_COMPRESSED > there:
-            raise InputError(f"{pixels.file}: is truncated: {pixels.frames} frames do not fit")
-    elif pixels.length > there or not stated <= pixels.length < stated + max(row, 2):
-        raise InputError(
-            f"{pixels.file}: is truncated, or its header lies: {pixels.frames} frames of "
-            f"{columns}×{rows} pixels take {stated:,} bytes, but it states {pixels.length:,} and "
-            f"holds {there:,}; fetch or write it again"
-        )
+def _identity(dataset: "Dataset") -> Identity:
+    """Return what a header says of whose and which image it is; nothing where it is corrupt."""
+    with suppress(Exception):  # pydicom names no closed set of errors
+        facts = Facts(dataset)
+        return tuple(facts.words(keyword) for keyword in _IDENTITY)
+    return ()
 
 
 def _frame(facts: Facts, pixels: Pixels) -> Frame:
@@ -307,7 +244,9 @@ def _frame(facts: Facts, pixels: Pixels) -> Frame:
         spacing=_spacing(facts),
         thickness=_thickness(facts),
         rescale=(slope, facts.number("RescaleIntercept", 0)),
-        kind=tuple(facts.words(keyword) for keyword in _KIND),
+        identity=tuple(facts.words(keyword) for keyword in _IDENTITY),
+        kind=tuple(facts.words(keyword) for keyword in KIND),
+        timing=tuple(facts.finite(keyword) for keyword in TIMING),
         hints=(image_type, *(facts.words(keyword) for keyword in _HINTS)),
         image_type=image_type,
     )
@@ -328,11 +267,11 @@ def _series(facts: Facts) -> tuple[str, int, str]:
 def _orientation(facts: Facts) -> tuple[float, ...]:
     cosines = facts.numbers("ImageOrientationPatient", 6) or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     row, column = cosines[:3], cosines[3:]
-    lengths = math.hypot(*row), math.hypot(*column)
     slant = sum(a * b for a, b in zip(row, column, strict=True))
-    if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(slant)) > _STRAIGHT:
+    errors = (math.hypot(*row) - 1, math.hypot(*column) - 1, slant)
+    if max(map(abs, errors)) > _STRAIGHT:
         raise ValueError(f"ImageOrientationPatient {list(cosines)} is no pair of unit vectors")
-    return tuple(x / lengths[0] for x in row) + tuple(x / lengths[1] for x in column)
+    return cosines
 
 
 def _spacing(facts: Facts) -> tuple[float, ...]:

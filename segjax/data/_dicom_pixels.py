@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from segjax.data._dicom_header import MOST_BYTES, Frame, Pixels
+from segjax.data._dicom_header import Frame
+from segjax.data._dicom_stored import MOST_BYTES, Pixels
 from segjax.errors import InputError
 from segjax.files import reading
 
@@ -41,7 +42,11 @@ def read_slices(frames: Sequence[Frame]) -> Shaped[np.ndarray, "slice row column
     Raises:
         InputError: A file is truncated, corrupt, or compressed in a way that SimpleITK does not
             decode; or all take over 16 GiB.
+
+    Warns:
+        UserWarning: There are bytes after the pixels that are taken for padding.
     """
+    _warn_of_padding(frames)
     kinds = {_stored_type(frame.pixels) for frame in frames}
     scaled = any(frame.rescale != (1, 0) for frame in frames)
     kind = np.dtype(np.float32) if scaled else np.result_type(*kinds)
@@ -59,6 +64,17 @@ def read_slices(frames: Sequence[Frame]) -> Shaped[np.ndarray, "slice row column
                 stored = read(frames[place].index)
                 data[place] = _rescale(stored, frames[place].rescale) if scaled else stored
     return data
+
+
+def _warn_of_padding(frames: Sequence[Frame]) -> None:
+    padded = dict.fromkeys(frame.pixels for frame in frames if frame.pixels.padding)
+    if padded:
+        first = next(iter(padded))
+        others = f" (and those of {len(padded) - 1} more files)" if len(padded) > 1 else ""
+        warnings.warn(
+            f"{first.file}: left out {first.padding} bytes of padding after its pixels{others}",
+            stacklevel=4,
+        )
 
 
 def _stored_type(pixels: Pixels) -> np.dtype[Any]:

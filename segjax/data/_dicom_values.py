@@ -1,12 +1,17 @@
 """Look up the values of a DICOM header, wherever objects of many frames keep them."""
 
+import math
 from collections.abc import MutableSequence
+from contextlib import suppress
+from functools import cache
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.tag import BaseTag
 
-__all__ = ["MACROS", "Facts", "printable", "values"]
+__all__ = ["MACROS", "Facts", "printable", "tag_of", "values"]
 
 _LARGEST = 2.0**31  # of any number that counts here; keeps sums finite
 MACROS = {  # where the objects of many frames keep what others keep at the top
@@ -27,6 +32,7 @@ MACROS = {  # where the objects of many frames keep what others keep at the top
     "DiffusionBValue": "MRDiffusionSequence",
     "FrameAcquisitionNumber": "FrameContentSequence",
     "TemporalPositionIndex": "FrameContentSequence",
+    "StackID": "FrameContentSequence",
     "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
 }
 
@@ -35,20 +41,21 @@ class Facts:
     """What the header says about one frame."""
 
     def __init__(self, dataset: "Dataset", index: int = 0) -> None:
-        shared = dataset.get("SharedFunctionalGroupsSequence") or [None]
+        shared = dataset.get("SharedFunctionalGroupsSequence") or []
         frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
         self.dataset = dataset
-        self.groups = [frames[index] if index < len(frames) else None, shared[0]]
+        self.groups = [*frames[index : index + 1], *shared[:1]]
         self.index = index
         self.tells_frames_apart = bool(frames) or dataset.get("NumberOfFrames") in (None, "", 1)
 
     def values(self, keyword: str) -> tuple[Any, ...]:
         """Return the values of the frame, else of all frames, else of the file."""
         found = None
-        for group in self.groups:
-            macro = group.get(MACROS[keyword]) if group and keyword in MACROS else None
+        for group in self.groups if keyword in MACROS else ():
+            macro = group.get(MACROS[keyword])
             found = macro[0].get(keyword) if macro and found is None else found
-        found = self.dataset.get(keyword) if found is None else found
+        if found is None and (element := self.dataset.get(tag_of(keyword))) is not None:
+            found = element.value
         if found is None or found == "":
             return ()
         return (*found,) if isinstance(found, MutableSequence) else (found,)
@@ -64,6 +71,13 @@ class Facts:
         """Return one number, or the default where there is no value."""
         return (self.numbers(keyword, 1) or (default,))[0]
 
+    def finite(self, keyword: str) -> tuple[float, ...]:
+        """Return the finite numbers among the values, to six digits; nothing where it is odd."""
+        with suppress(TypeError, ValueError):
+            numbers = [float(f"{float(number):.6g}") for number in self.values(keyword) if number]
+            return tuple(number for number in numbers if math.isfinite(number))
+        return ()
+
     def words(self, keyword: str) -> tuple[str, ...]:
         """Return the values as text, numbers rounded to six digits."""
         return tuple(_text(word) for word in self.values(keyword))
@@ -74,8 +88,16 @@ def values(dataset: "Dataset", keyword: str) -> tuple[Any, ...]:
     return Facts(dataset).values(keyword)
 
 
+@cache
+def tag_of(keyword: str) -> "BaseTag":
+    """Return the tag that DICOM's dictionary gives a keyword."""
+    from pydicom.tag import Tag
+
+    return Tag(keyword)
+
+
 def _text(word: Any) -> str:
-    return printable(word) if isinstance(word, str) else f"{float(word):.6g}"
+    return f"{float(word):.6g}" if isinstance(word, Real) else printable(str(word))
 
 
 def printable(text: str) -> str:

@@ -1,6 +1,7 @@
 """Correct the slow intensity drift of receive coils: N4, as SimpleITK computes it."""
 
 import math
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +19,13 @@ __all__ = ["N4", "correct_bias_field", "estimate_bias_field"]
 _ORDER = 3  # of the B-splines
 _FEWEST = 4  # voxels that shrinking leaves of an axis
 _OTSU_BINS = 200
+_FEWEST_STEPS = 4  # of float32, between logs that are told apart
+_NO_FIELD = (
+    "the voxels that the bias field is estimated on all have the same value, or none is left "
+    "after shrinking: the field is taken as 1, and the image stays as it is"
+)
+_RINGING = 0.1  # of the 99.9th percentile of magnitudes; what interpolation undershoots by
+_MOST_NEGATIVE = 0.1  # of the sum of magnitudes, that negative values beyond ringing make up
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,12 @@ def estimate_bias_field(
     fitted on the shrunken image and evaluated at every voxel of the full one. Axes of one voxel
     are left out. In a terminal a bar shows the iterations where they take over 2 seconds.
 
+    Only positive tissue has a log. An image is refused where, of its voxels other than 0 (those of
+    the mask, if one is given), the values below -10 % of the 99.9th percentile of magnitudes make
+    up over a tenth of the sum of all magnitudes: images with their mean subtracted, standardised,
+    or in Hounsfield units do; the ringing of interpolation and noise about 0 do not. Where all
+    values that the field is estimated on are equal, to the precision of float32, it is 1.
+
     Args:
         image: Image of rank 2 or 3, not negative in the tissue; channels have fields of their own.
         mask: Where the field is estimated: voxels over 0, on the image's grid. By default those
@@ -115,8 +129,13 @@ def estimate_bias_field(
         The field, positive, float32, of the image's shape.
 
     Raises:
-        InputError: No voxel of the mask is positive, the mask has another shape, values are NaN
-            or infinite, or the image has fewer than two axes of more than one voxel.
+        InputError: Tissue is negative (said with the percentage), no voxel of the mask is
+            positive, the mask has another shape, values are NaN or infinite, or the image has
+            fewer than two axes of more than one voxel.
+
+    Warns:
+        UserWarning: The field is 1, as all values that it is estimated on are equal, or shrinking
+            leaves none of them.
 
     Example:
         >>> from segjax.data.phantom import phantom
@@ -169,10 +188,14 @@ class _Channel:
             if inside is None
             else self._image((inside & (self.data > 0)).astype(np.uint8))
         )
+        factors = [max(1, min(self.options.shrink, n // _FEWEST)) for n in image.GetSize()]
+        small_image, small_mask = sitk.Shrink(image, factors), sitk.Shrink(mask, factors)
+        if not _varies(small_image, small_mask):
+            warnings.warn(_NO_FIELD, stacklevel=4)
+            return np.ones(self.data.shape, np.float32)
         n4 = self._filter(image)
         n4.AddCommand(sitk.sitkIterationEvent, lambda: next(counter, None))
-        factors = [max(1, min(self.options.shrink, n // _FEWEST)) for n in image.GetSize()]
-        n4.Execute(sitk.Shrink(image, factors), sitk.Shrink(mask, factors))
+        n4.Execute(small_image, small_mask)
         log_field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image)).T
         return np.exp(log_field.reshape(self.data.shape))
 
@@ -203,12 +226,36 @@ def _check(data: Real[np.ndarray, "*spatial"], inside: Bool[np.ndarray, "*spatia
         raise InputError(f"an image of shape {data.shape} is too small for a bias field")
     if not np.isfinite(data).all():
         raise InputError("the image holds NaN or infinite values; mend it first")
-    positive = data > 0 if inside is None else inside & (data > 0)
-    if not positive.any() or data.max() == data.min():
+    chosen = data if inside is None else data[inside]
+    _check_sign(chosen[chosen != 0])
+    if not (chosen > 0).any() or data.max() == data.min():
         raise InputError(
             "no voxel of the mask is positive, or all voxels are equal: a bias field needs the "
             "image as the scanner made it, and a mask of its tissue"
         )
+
+
+def _varies(image: Any, mask: Any) -> bool:
+    """Say whether float32 can tell the logs of an image's positive values in a mask apart."""
+    import SimpleITK as sitk  # noqa: N813
+
+    values = sitk.GetArrayViewFromImage(image)[sitk.GetArrayViewFromImage(mask) != 0]
+    logs = np.log(values[values > 0], dtype=np.float64)
+    resolution = np.finfo(np.float32).eps * max(1.0, np.abs(logs).max(initial=0.0))
+    return bool(logs.size and np.ptp(logs) > _FEWEST_STEPS * resolution)
+
+
+def _check_sign(values: Real[np.ndarray, "..."]) -> None:
+    """Refuse tissue that is negative; let ringing and noise about 0 pass."""
+    sizes = np.abs(values)
+    beyond = values < -_RINGING * np.percentile(sizes, 99.9) if values.size else values < 0
+    if sizes[beyond].sum(dtype=np.float64) <= _MOST_NEGATIVE * sizes.sum(dtype=np.float64):
+        return
+    raise InputError(
+        f"{np.mean(values < 0):.1%} of the voxels other than 0 are negative, but N4 corrects "
+        "positive tissue only: give it the image as the scanner made it, or put N4 before the "
+        "steps that subtract"
+    )
 
 
 def _counter(total: int) -> Generator[int, None, None]:

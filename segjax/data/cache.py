@@ -5,7 +5,7 @@ A cache is a folder::
     manifest.json               pipeline, labels, channels, names of the cases
     cases/<name>/image.npy      float32 (*spatial, channel), C order
     cases/<name>/label.npy      uint8 (*spatial); absent without labels
-    cases/<name>/foreground.npy int64, flat (C-order) indices of label > 0
+    cases/<name>/foreground.npy int64, flat (C-order) indices of the foreground
     cases/<name>/case.json      sources, grids, label values, histograms, key
     early/<name>/               images after the last expensive step; may be deleted
 """
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
+from segjax.data import _cache_layout as layout
 from segjax.data._cache_layout import (
     CASES,
     FOREGROUND,
@@ -32,7 +33,10 @@ from segjax.data._cache_pool import default_workers
 from segjax.data._cache_run import Run, prepare_folder
 from segjax.data.datasets import Case, Dataset, Split
 from segjax.data.formats import read_label
+from segjax.data.labels import PLAIN, LabelCoding
+from segjax.data.lost import Lost
 from segjax.data.pipeline import Pipeline
+from segjax.data.seen import Span
 from segjax.data.spatial import Grid
 from segjax.errors import InputError
 from segjax.files import locked
@@ -114,11 +118,29 @@ class CachedCase:
         return before, after
 
     @property
+    def spans(self) -> tuple[Span, ...]:
+        """The :data:`segjax.data.seen.Span` of every channel of ``image``."""
+        if spans := self._record.get("spans"):
+            return tuple((low, high) for low, high in spans)
+        return tuple((channel.low, channel.high) for channel in self.histograms[1])
+
+    @property
+    def lost(self) -> Lost | None:
+        """Lesions that preprocessing made vanish."""
+        lost = self._record.get("lost")
+        return Lost(*lost) if lost else None
+
+    @property
+    def digest(self) -> str:
+        """What stays the same as long as files and steps do."""
+        return str(self._record["key"])
+
+    @property
     def source(self) -> Case:
         """The files that the case was made of; they may be gone."""
         record, label = self._record, self._record["label"]
-        images = [source["path"] for source in record["sources"] if source["path"] != label]
-        return Case(self.name, tuple(map(Path, images)), Path(label) if label else None)
+        images = [layout.image_of(one) for one in record["sources"] if one["path"] != label]
+        return Case(self.name, tuple(images), Path(label) if label else None, self._coding)
 
     def volume(self) -> Volume:
         """Return the geometry of the image as it was on disk; its zeros take no memory."""
@@ -132,18 +154,23 @@ class CachedCase:
             InputError: The case has no label, or the file is gone, cannot be read or has another
                 shape by now.
         """
-        label = self.source.label
-        if label is None:
+        if self._record["label"] is None:
             raise self._no_label()
+        label = Path(self._record["label"])
         if not label.exists():
             raise InputError(
                 f"{label}: the label of case '{self.name}' is gone; put it back, or run segjax "
                 "preprocess again where the data are now"
             )
-        volume = read_label(label)
+        volume = read_label(label, coding=self._coding, like=self.grids[0])
         if volume.spatial_shape != self.grids[0].shape:
             raise InputError(f"{label}: has changed; run segjax preprocess again")
         return volume
+
+    @property
+    def _coding(self) -> LabelCoding:
+        stored = self._record.get("coding")
+        return PLAIN if stored is None else LabelCoding.from_json(stored)
 
     @property
     def _record(self) -> dict[str, Any]:

@@ -1,22 +1,35 @@
 """Find the cases of a dataset in a folder, split them, and load them for training."""
 
 import json
-import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from segjax.data.dicom import Series, find_series, holds_dicom, is_dicom
-from segjax.data.formats import IMAGE_SUFFIXES, check_same_grid, read_image, read_label, stem
+from segjax.data._listing import Named, check_unique, is_image, list_images, list_labels, name_apart
+from segjax.data.dicom import Series, choose_series, holds_dicom, is_dicom
+from segjax.data.formats import (
+    IMAGE_SUFFIXES,
+    check_same_grid,
+    normal_name,
+    read_grid,
+    read_image,
+    read_label,
+    segment_names,
+    stem,
+)
+from segjax.data.labels import PLAIN, LabelCoding
+from segjax.data.lost import Lost, lost_lesions
 from segjax.data.pipeline import Pipeline
-from segjax.data.spatial import Grid
+from segjax.data.spatial import Grid, grid
 from segjax.errors import InputError
-from segjax.files import atomic_path
+from segjax.files import atomic_path, read_json, walk
 from segjax.volume import Volume
 from segjax.words import plural
 
@@ -26,10 +39,13 @@ __all__ = [
     "Dataset",
     "LoadedCase",
     "Split",
+    "files_in",
     "find_cases",
     "find_images",
     "find_subjects",
     "load_case",
+    "read_case_label",
+    "read_description",
     "read_split",
     "split_cases",
     "write_split",
@@ -49,13 +65,15 @@ class Case:
 
     Attributes:
         name: Unique in its dataset; the file name without suffixes.
-        images: One file per channel, or a single file.
+        images: One file or DICOM series per channel, or a single one.
         label: The label map, or None where there is none.
+        coding: What the label map's values stand for.
     """
 
     name: str
-    images: tuple[Path, ...]
+    images: tuple[Path | Series, ...]
     label: Path | None = None
+    coding: LabelCoding = PLAIN
 
 
 AnyCase = TypeVar("AnyCase")
@@ -67,13 +85,15 @@ class Dataset(Generic[AnyCase]):
 
     Attributes:
         cases: Sorted by name: ``Case`` objects, or the ``CachedCase`` objects of a cache.
-        labels: Label value -> name, or None where nothing says it.
+        labels: Class -> name, or None where nothing says it.
         channels: Name of every channel, or None where nothing says it.
+        coding: What the values of label maps stand for.
     """
 
     cases: tuple[AnyCase, ...]
     labels: dict[int, str] | None = None
     channels: tuple[str, ...] | None = None
+    coding: LabelCoding = PLAIN
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,7 @@ class LoadedCase:
         raw_label: The label map as it was on disk.
         grids: What ``Pipeline.trace`` said of the image; may be left out where no step of the
             pipeline depends on the image.
+        lost: Lesions that preprocessing made vanish.
     """
 
     name: str
@@ -106,6 +127,7 @@ class LoadedCase:
     volume: Volume
     raw_label: Volume
     grids: tuple[Grid, ...] = ()
+    lost: Lost | None = None
 
     def __post_init__(self) -> None:
         if self.image.shape[:-1] != self.label.shape:
@@ -120,8 +142,12 @@ def find_cases(folder: str | Path) -> Dataset[Case]:
 
     Accepted are ``images/`` and ``labels/`` with equal names, and ``imagesTr/`` and ``labelsTr/``
     (Medical Segmentation Decathlon, nnU-Net). Where no label has an image's full name, a suffix
-    ``_0000``, ``_0001``, … of the image is its channel number. A ``dataset.json`` beside the
-    folders gives the names of labels and channels, in either project's form.
+    ``_0000``, ``_0001``, … of the image is its channel number. A DICOM series has the name of the
+    folder that it lies in, or of the outermost one. A ``dataset.json`` beside the folders gives
+    the names of labels and channels, in either project's form; it may name any values, such as
+    255, which become the classes 1, 2, … in their order, and voxels of a label called ``ignore``
+    count for nothing. Where it names none, and labels are segments with names, these are the
+    labels.
 
     Args:
         folder: The dataset's folder.
@@ -132,6 +158,9 @@ def find_cases(folder: str | Path) -> Dataset[Case]:
     Raises:
         InputError: Where the layout is unknown, a folder is empty, an image has no label or a
             label no image, a channel is missing, or ``dataset.json`` cannot be understood.
+
+    Warns:
+        UserWarning: Files of the folders are left out.
 
     Example:
         >>> import tempfile
@@ -146,34 +175,92 @@ def find_cases(folder: str | Path) -> Dataset[Case]:
         raise InputError(f"{folder}: no such folder")
     for images, labels in _FOLDERS:
         if (folder / images).is_dir() and (folder / labels).is_dir():
-            groups = _pair(_list(folder / images), _list(folder / labels))
-            names, channels = _read_description(folder / "dataset.json")
-            _check_channels(groups, channels)
+            named = list_labels(folder / labels)
+            found = [
+                _as_labelled(one, folder / images, named) for one in list_images(folder / images)
+            ]
+            groups = _pair(found, named)
+            described = _read_description(folder / "dataset.json")
+            _check_channels(groups, described.channels)
             cases = (Case(name, _in_order(g.channels), g.label) for name, g in groups.items())
-            return Dataset(tuple(cases), names, channels)
+            return _named_by_segments(replace(described, cases=tuple(cases)))
     raise InputError(f"{folder}: no dataset found: accepted are {LAYOUTS}")
 
 
-def find_images(paths: Iterable[str | Path], *, channels: int | None = None) -> list[Case]:
+def read_description(labels: str | Path) -> Dataset[Case]:
+    """Read what a ``dataset.json`` says of the labels in a folder, or beside it.
+
+    Args:
+        labels: Folder of label maps.
+
+    Returns:
+        A dataset without cases; it says nothing where there is no such file.
+
+    Raises:
+        InputError: The file cannot be understood.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> text = '{"labels": {"background": 0, "lesion": 255}}'
+        >>> _ = (folder / "dataset.json").write_text(text)
+        >>> read_description(folder).coding.values
+        (0, 255)
+    """
+    places = (Path(labels), Path(labels).absolute().parent)
+    found = [place / "dataset.json" for place in places if (place / "dataset.json").is_file()]
+    return _read_description(found[0]) if found else Dataset(())
+
+
+def _named_by_segments(dataset: Dataset[Case]) -> Dataset[Case]:
+    """Give every case the coding, by the names of the segments where nothing else names them."""
+    labels, coding = dataset.labels, dataset.coding
+    if labels is None:
+        found = [segment_names(case.label) for case in dataset.cases if case.label]
+        names: dict[str, str] = {}
+        for name in (name for some in found for name in some or ()):
+            names.setdefault(name.strip().casefold(), name.strip())
+        if names and None in found:
+            raise InputError(
+                "some labels are segments with names and others are not: name the labels in "
+                "dataset.json"
+            )
+        if names:
+            labels = dict(enumerate(["background", *names.values()]))
+            coding = LabelCoding(names=tuple(labels.values()))
+    cases = tuple(replace(case, coding=coding) for case in dataset.cases)
+    return replace(dataset, cases=cases, labels=labels, coding=coding)
+
+
+def find_images(
+    paths: Iterable[str | Path],
+    *,
+    channels: int | None = None,
+    series: Sequence[str] = (),
+) -> list[Case]:
     """Turn files and folders into cases to predict.
 
     Files are grouped by channel where every name ends in ``_0000``, ``_0001``, … and every case
     has the same complete set of channels; otherwise each file is a case. Each DICOM series of a
     folder is a case: a single one with the name of the folder, several with that of the folder
     in it that they lie in (joined by ``_`` where it lies deeper), and ``_seriesNAME`` where they
-    share one.
+    share one. Files of one name are called as their folders: ``patients/*/flair.nii.gz``.
 
     Args:
         paths: Image files, and folders of image files or, with the folders in them, of DICOM
             files; a DICOM file stands for its series.
         channels: Channels of a case; where given, files are grouped only into cases of so many.
+        series: Names, numbers or UIDs of the DICOM series to take, where not all are wanted.
 
     Returns:
         Cases without labels, in the order given (folders: sorted by name).
 
     Raises:
-        InputError: Where a path does not exist or is no image, a folder holds no image, or two
-            cases have one name.
+        InputError: Where a path does not exist or is no image, a folder holds no image, two
+            cases have one name, or there is no such series.
+
+    Warns:
+        UserWarning: Files of a folder are left out.
 
     Example:
         >>> import tempfile
@@ -183,10 +270,11 @@ def find_images(paths: Iterable[str | Path], *, channels: int | None = None) -> 
         >>> [(case.name, len(case.images)) for case in find_images([folder])]
         [('a', 2), ('b', 2)]
     """
-    found = [named for path in paths for named in _expand(Path(path))]
+    found = [named for path in paths for named in _expand(Path(path), series)]
     if not found:
         raise InputError("no image given: name at least one image file or folder")
-    _check_unique(found)
+    found = name_apart(found)
+    check_unique(found)
     groups = _group_channels(found)
     expected = channels or len(next(iter(groups.values()), ()))
     if groups and all(sorted(group) == list(range(expected)) for group in groups.values()):
@@ -196,25 +284,31 @@ def find_images(paths: Iterable[str | Path], *, channels: int | None = None) -> 
     return [Case(name, (file,)) for name, file in found]
 
 
-def _check_wanted_channels(groups: Mapping[str, Mapping[int, Path]], channels: int) -> None:
+def _check_wanted_channels(
+    groups: Mapping[str, Mapping[int, Path | Series]], channels: int
+) -> None:
     """Refuse what are channels by their names, but not those that are wanted."""
     wanted = set(range(channels))
     if channels > 1 and all(set(group) <= wanted for group in groups.values()):
         for name, group in groups.items():
             if missing := sorted(wanted - set(group)):
-                folder = next(iter(group.values())).parent
                 raise InputError(
-                    f"{folder / name}: channel _{missing[0]:04d} is missing; the network takes "
-                    f"{plural(channels, 'channel')} of every case"
+                    f"{_beside(group, name)}: channel _{missing[0]:04d} is missing; the network "
+                    f"takes {plural(channels, 'channel')} of every case"
                 )
     counts = {len(group) for group in groups.values()}
     whole = all(sorted(group) == list(range(len(group))) for group in groups.values())
     if len(groups) > 1 and whole and counts != {1} and len(counts) == 1:
         name, group = next(iter(groups.items()))
         raise InputError(
-            f"{next(iter(group.values())).parent / name}: has files of "
+            f"{_beside(group, name)}: has files of "
             f"{plural(len(group), 'channel')}, but the network takes {channels}"
         )
+
+
+def _beside(group: Mapping[int, Path | Series], name: str) -> Path:
+    first = next(iter(group.values()))
+    return (first.folder if isinstance(first, Series) else first.parent) / name
 
 
 def split_cases(
@@ -298,7 +392,7 @@ def read_split(path: str | Path) -> Split:
     Raises:
         InputError: Where the file is missing or holds anything else, or names a case twice.
     """
-    parts = _read_json(Path(path))
+    parts = read_json(path)
     allowed = {"train", "validation", "test"}
     if not isinstance(parts, dict) or not {"train", "validation"} <= set(parts) <= allowed:
         raise InputError(f"{path}: a split is an object of the lists train, validation and test")
@@ -328,10 +422,7 @@ def load_case(
     if case.label is None:
         raise InputError(f"case '{case.name}' has no label: training needs one")
     image = read_image(case.images, channels=channels)
-    label = read_label(case.label, classes=classes)
-    if label.data.dtype != np.uint8:
-        raise InputError(f"{case.label}: has labels over 255; give every class a smaller value")
-    check_same_grid(image, label, (str(case.images[0]), str(case.label)))
+    label = read_case_label(case, classes=classes, like=grid(image))
     processed, grids = pipeline.trace(image)
     return LoadedCase(
         name=case.name,
@@ -340,83 +431,113 @@ def load_case(
         volume=image.with_data(np.broadcast_to(np.uint8(0), image.spatial_shape)),
         raw_label=label,
         grids=grids,
+        lost=lost_lesions(label, pipeline, grids),
     )
+
+
+def read_case_label(case: Case, *, classes: int | None = None, like: Grid | None = None) -> Volume:
+    """Read the label map of a case, on the grid of its image.
+
+    Args:
+        case: The case; it must have a label.
+        classes: Number of classes, background included; any number when None.
+        like: Grid of the image, where it is known already.
+
+    Returns:
+        The classes, uint8; voxels that count for nothing are
+        :data:`segjax.data.labels.IGNORED`.
+
+    Raises:
+        InputError: The case has no label, it cannot be read, or lies on another grid than the
+            image.
+
+    Example:
+        >>> read_case_label(find_cases("brains").cases[0]).data.dtype  # doctest: +SKIP
+        dtype('uint8')
+    """
+    if case.label is None:
+        raise InputError(f"case '{case.name}' has no label: training needs one")
+    like = read_grid(case.images[0])[0] if like is None else like
+    label = read_label(case.label, classes=classes, coding=case.coding, like=like)
+    if label.data.dtype != np.uint8:
+        raise InputError(f"{case.label}: has labels over 255; give every class a smaller value")
+    image = Volume(np.broadcast_to(np.uint8(0), like.shape), like.affine)
+    check_same_grid(image, label, (str(case.images[0]), str(case.label)))
+    return label
 
 
 @dataclass(frozen=True)
 class _Group:
-    """A label and the image files that belong to it, by channel number."""
+    """A label and the images that belong to it, by channel number."""
 
     label: Path
-    channels: dict[int, Path]
+    channels: dict[int, Path | Series]
 
 
-def _list(folder: Path) -> list[Path]:
-    """List a folder's image files by name; hidden files are left out."""
-    files = sorted(p for p in folder.iterdir() if _is_image(p) and not p.name.startswith("."))
-    if not files:
-        raise InputError(f"{folder}: holds no images: accepted are {', '.join(IMAGE_SUFFIXES)}")
-    return files
+def files_in(image: Path | Series) -> tuple[Path, ...]:
+    """Return the files that an image is read from.
+
+    Example:
+        >>> [file.name for file in files_in(Path("patients/07/flair.nii.gz"))]
+        ['flair.nii.gz']
+    """
+    return image.files if isinstance(image, Series) else (image,)
 
 
-def _is_image(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith(tuple(IMAGE_SUFFIXES))
-
-
-def _expand(path: Path) -> list[tuple[str, Path]]:
-    """Turn a path that the user gave into names and image files."""
+def _expand(path: Path, series: Sequence[str]) -> list[Named]:
+    """Turn a path that the user gave into names and images."""
     if path.is_dir():
-        images = any(_is_image(file) for file in path.iterdir())
-        mixed = any(is_dicom(file) for file in path.iterdir() if not _is_image(file))
-        series = _series(path) if mixed or (not images and holds_dicom(path)) else []
-        files = _list(path) if images or not series else []
-        return [*series, *((stem(file), file) for file in files)]
-    if not path.exists():
+        if series:
+            return _chosen(path, series)
+        return list_images(path)
+    if not path.exists() and not path.is_symlink():
         raise InputError(f"{path}: no such file or folder")
-    if not _is_image(path) and not is_dicom(path):
-        accepted = ", ".join(IMAGE_SUFFIXES)
-        raise InputError(f"{path}: not an image: accepted are {accepted} and DICOM")
-    return [(stem(path), path)]
+    if is_image(path):
+        return [(stem(path), path)]
+    if is_dicom(path) or path.name.lower().endswith(".dcm"):
+        return [(stem(path), choose_series(path, name)) for name in series or (None,)]
+    accepted = ", ".join(IMAGE_SUFFIXES)
+    raise InputError(f"{path}: not an image: accepted are {accepted} and DICOM")
 
 
-def _series(folder: Path) -> list[tuple[str, Path]]:
-    """Name the DICOM series of a folder by the folders that they lie in; with their first files."""
-    found, name = find_series(folder), folder.resolve().name
-    if len(found) == 1:
-        return [(name, found[0].files[0])]
-    homes = [_home(series).relative_to(folder) for series in found]
-    names = ["_".join(home.parts) or name for home in homes]
-    alone = [homes.count(home) == 1 for home in homes]
-    return [
-        (own if single else f"{own}_series{series.name}", series.files[0])
-        for series, own, single in zip(found, names, alone, strict=True)
-    ]
+def _chosen(folder: Path, wanted: Sequence[str]) -> list[Named]:
+    """Return the series of a folder that have certain names, numbers or UIDs."""
+    known = [(name, one) for name, one in list_images(folder) if isinstance(one, Series)]
+    called = {one.name: {one.name, one.uid, one.name.partition("-")[0]} for _, one in known}
+    for name in wanted:
+        if not any(name in names for names in called.values()):
+            listed = ", ".join(called) or "none"
+            raise InputError(f"{folder}: holds no series {name}; there are: {listed}")
+    return [(name, one) for name, one in known if called[one.name] & set(wanted)]
 
 
-def _home(series: Series) -> Path:
-    """Return the folder that holds all files of a series."""
-    return Path(os.path.commonpath([file.parent for file in series.files]))
-
-
-def _pair(images: Sequence[Path], labels: Sequence[Path]) -> dict[str, _Group]:
-    """Group image files by the label that they belong to."""
-    _check_unique((stem(label), label) for label in labels)
-    groups = {stem(label): _Group(label, {}) for label in sorted(labels, key=stem)}
-    for image in images:
-        name, channel = _case_and_channel(image, groups)
+def _pair(images: Sequence[Named], labels: Mapping[str, Path]) -> dict[str, _Group]:
+    """Group images by the label that they belong to."""
+    groups = {name: _Group(labels[name], {}) for name in sorted(labels)}
+    for named in images:
+        image, (name, channel) = named[1], _case_and_channel(named, groups)
         if channel in groups[name].channels:
             other = groups[name].channels[channel]
             raise InputError(f"{image}: case '{name}' already has channel {channel}: {other}")
         groups[name].channels[channel] = image
-    for group in groups.values():
+    for name, group in groups.items():
         if not group.channels:
-            raise InputError(f"{group.label}: no image of this name in {images[0].parent}")
+            raise InputError(f"{group.label}: no image of this name, '{name}'")
     return groups
 
 
-def _case_and_channel(image: Path, names: Mapping[str, object]) -> tuple[str, int]:
+def _as_labelled(named: Named, folder: Path, labels: Mapping[str, Path]) -> Named:
+    """Call a series that lies deeper as the outermost folder, where a label has that name."""
+    name, image = named
+    if name in labels or not isinstance(image, Series) or image.folder == folder:
+        return named
+    outer = normal_name(image.folder.relative_to(folder).parts[0])
+    return (outer, image) if outer in labels else named
+
+
+def _case_and_channel(named: Named, names: Mapping[str, object]) -> tuple[str, int]:
     """Return the label's name that an image belongs to, and its channel number."""
-    name = stem(image)
+    name, image = named
     if name in names:
         return name, 0
     match = _CHANNEL.fullmatch(name)
@@ -429,7 +550,11 @@ def _case_and_channel(image: Path, names: Mapping[str, object]) -> tuple[str, in
 def _check_channels(groups: Mapping[str, _Group], channels: Sequence[str] | None) -> None:
     """Check that every case has the same complete set of channel files."""
     numbers = {number for group in groups.values() for number in group.channels}
-    suffixed = any(stem(file) != name for name, g in groups.items() for file in g.channels.values())
+    suffixed = any(
+        isinstance(image, Path) and stem(image) != name
+        for name, group in groups.items()
+        for image in group.channels.values()
+    )
     expected = len(channels) if channels and suffixed else max(numbers) + 1
     for name, group in groups.items():
         missing = sorted(set(range(expected)) - set(group.channels))
@@ -442,9 +567,9 @@ def _check_channels(groups: Mapping[str, _Group], channels: Sequence[str] | None
         raise InputError(f"channel {max(numbers)} is there, but dataset.json names {expected}")
 
 
-def _group_channels(named: Iterable[tuple[str, Path]]) -> dict[str, dict[int, Path]]:
+def _group_channels(named: Iterable[Named]) -> dict[str, dict[int, Path | Series]]:
     """Group files by name and channel suffix; nothing where one has no suffix."""
-    groups: dict[str, dict[int, Path]] = {}
+    groups: dict[str, dict[int, Path | Series]] = {}
     for name, file in named:
         match = _CHANNEL.fullmatch(name)
         if not match:
@@ -453,16 +578,8 @@ def _group_channels(named: Iterable[tuple[str, Path]]) -> dict[str, dict[int, Pa
     return groups
 
 
-def _in_order(channels: Mapping[int, Path]) -> tuple[Path, ...]:
+def _in_order(channels: Mapping[int, Path | Series]) -> tuple[Path | Series, ...]:
     return tuple(channels[number] for number in sorted(channels))
-
-
-def _check_unique(named: Iterable[tuple[str, Path]]) -> None:
-    first: dict[str, Path] = {}
-    for name, file in named:
-        other = first.setdefault(name, file)
-        if other is not file:
-            raise InputError(f"{other} and {file} have one name: give each case its own")
 
 
 def _refuse_repeated(names: Iterable[str], where: str) -> None:
@@ -478,34 +595,48 @@ def _count(fraction: float, total: int, part: str) -> int:
     return max(1, round(fraction * total)) if fraction else 0
 
 
-def _read_description(path: Path) -> tuple[dict[int, str] | None, tuple[str, ...] | None]:
+def _read_description(path: Path) -> Dataset[Case]:
     """Read the names of labels and channels from ``dataset.json``, where there is one."""
     if not path.exists():
-        return None, None
-    content = _read_json(path)
+        return Dataset(())
+    content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no JSON object")
     labels, channels = content.get("labels"), content.get("channel_names", content.get("modality"))
-    return (
-        None if labels is None else _label_names(labels, path),
-        None if channels is None else _channel_names(channels, path),
+    named = (None, PLAIN) if labels is None else _label_names(labels, path)
+    return Dataset(
+        (), named[0], None if channels is None else _channel_names(channels, path), named[1]
     )
 
 
-def _label_names(labels: Any, path: Path) -> dict[int, str]:
-    """Read ``{"0": "background"}`` (Decathlon) or ``{"background": 0}`` (nnU-Net)."""
+def _label_names(labels: Any, path: Path) -> tuple[dict[int, str], LabelCoding]:
+    """Read ``{"0": "background"}`` (Decathlon) or ``{"background": 0}`` (nnU-Net).
+
+    Values may be any; a label named ``ignore`` is no class.
+    """
     try:
         if all(key.isdigit() for key in labels):
-            names = {int(key): str(name) for key, name in labels.items()}
+            values = {int(key): str(name) for key, name in labels.items()}
         else:
-            names = {int(value): name for name, value in labels.items()}
+            values = {_whole(value): name for name, value in labels.items()}
     except (AttributeError, TypeError, ValueError):
-        names = {}
-    if not names or len(names) != len(labels) or sorted(names) != list(range(len(names))):
+        values = {}
+    ignored = [value for value, name in values.items() if name.strip().lower() == "ignore"]
+    names = {value: values[value] for value in sorted(values) if value not in ignored}
+    if len(values) != len(labels) or len(names) < 2 or 0 not in names or min(names) < 0:
         raise InputError(
-            f"{path}: labels {labels} cannot be used: give one name to every value 0, 1, 2, …"
+            f"{path}: labels {labels} cannot be used: give every value one name, that of 0 is the "
+            "background's"
         )
-    return dict(sorted(names.items()))
+    listed = tuple(names.values())
+    coding = LabelCoding(tuple(names), listed, ignored[0] if ignored else None)
+    return dict(enumerate(listed)), coding
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value:
+        raise ValueError(value)
+    return int(value)
 
 
 def _channel_names(channels: Any, path: Path) -> tuple[str, ...]:
@@ -526,15 +657,6 @@ def _strings(value: Any, path: str | Path, key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: is no JSON: {error}") from error
-
-
 def find_subjects(
     folder: str | Path, *, images: Sequence[str], label: str | None = None
 ) -> Dataset[Case]:
@@ -542,8 +664,9 @@ def find_subjects(
 
     Args:
         folder: Where to look.
-        images: Name of the file of each channel, in order, such as ``("flair.nii.gz",)``. Stars
-            stand for any letters: ``"*_FLAIR.nii.gz"`` in a BIDS tree.
+        images: Name of the file of each channel, in order, such as ``("flair.nii.gz",)``, or of
+            a folder that holds one DICOM series. Stars stand for any letters:
+            ``"*_FLAIR.nii.gz"`` in a BIDS tree.
         label: Name of the label map; None where there are none.
 
     Returns:
@@ -553,6 +676,9 @@ def find_subjects(
     Raises:
         InputError: No folder holds the first image, one lacks another file or holds more than one
             of that name, or two cases get one name.
+
+    Warns:
+        UserWarning: Folders that hold the other files, or any images, hold no first image.
 
     Example:
         >>> import tempfile
@@ -567,32 +693,87 @@ def find_subjects(
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    names = [*images, *([label] if label else [])]
-    if not images or any(not name or Path(name).is_absolute() for name in names):
+    names = [normal_name(name) for name in (*images, *([label] if label else []))]
+    if not images or any(not name or len(Path(name).parts) != 1 for name in names):
         raise InputError(f"{', '.join(names) or 'nothing'}: give names of files, without a folder")
-    subjects = sorted({f.parent for f in folder.rglob(images[0]) if not f.name.startswith(".")})
+    tree = _entries(folder)
+    subjects = [place for place, entries in tree.items() if _matching(entries, names[0])]
     if not subjects:
         raise InputError(f"{folder}: neither it nor a folder in it holds {images[0]}")
+    _warn_of_others(folder, tree, subjects, names)
+    named = [_subject_name(folder, subject) for subject in subjects]
+    found = [[_only(tree[subject], subject, name) for name in names] for subject in subjects]
+    count = len(images)
     cases = [
-        Case(
-            "_".join(subject.relative_to(folder).parts) or folder.absolute().name,
-            tuple(_only(subject, name) for name in images),
-            _only(subject, label) if label else None,
-        )
-        for subject in subjects
+        Case(name, tuple(map(_image, files[:count])), files[count] if label else None)
+        for name, files in zip(named, found, strict=True)
     ]
-    _refuse_repeated([case.name for case in cases], str(folder))
+    _refuse_repeated(named, str(folder))
+    described = _read_description(folder / "dataset.json")
     channels = tuple(stem(name).strip("*?_.") for name in images)
-    named = all(channels) and len(set(channels)) == len(channels)
-    return Dataset(
-        tuple(sorted(cases, key=lambda case: case.name)), channels=channels if named else None
+    told = all(channels) and len(set(channels)) == len(channels)
+    ordered = tuple(sorted(cases, key=lambda case: case.name))
+    return _named_by_segments(
+        replace(described, cases=ordered, channels=channels if told else None)
     )
 
 
-def _only(subject: Path, name: str) -> Path:
-    found = sorted(file for file in subject.glob(name) if not file.name.startswith("."))
+def _entries(folder: Path) -> dict[Path, list[Path]]:
+    """List the files of every folder in a tree, and the folders in it; hidden ones are left out."""
+    tree: dict[Path, dict[Path, None]] = {folder: {}}
+    for file in walk(folder):
+        inside = [file, *(up for up in file.parents if up != folder and folder in up.parents)]
+        if any(entry.name.startswith(".") for entry in inside):
+            continue
+        for entry in inside:
+            tree.setdefault(entry.parent, {})[entry] = None
+    return {place: list(entries) for place, entries in sorted(tree.items())}
+
+
+def _matching(entries: Sequence[Path], pattern: str) -> list[Path]:
+    """Return the files and DICOM folders whose name a pattern fits."""
+    fitting = [entry for entry in entries if fnmatchcase(normal_name(entry.name), pattern)]
+    return [entry for entry in fitting if not entry.is_dir() or holds_dicom(entry)]
+
+
+def _warn_of_others(
+    folder: Path,
+    tree: Mapping[Path, Sequence[Path]],
+    subjects: Sequence[Path],
+    names: Sequence[str],
+) -> None:
+    """Name the folders that look like subjects, and lack the first image."""
+    others = [
+        place
+        for place, entries in tree.items()
+        if place not in subjects and any(_matching(entries, name) for name in names[1:])
+    ]
+    for place in (place for place in tree if place.parent == folder and place != folder):
+        inside = [other for other in tree if other == place or place in other.parents]
+        known = any(other in subjects or other in others for other in inside)
+        if not known and any(is_image(entry) for other in inside for entry in tree[other]):
+            others.append(place)
+    if others:
+        warnings.warn(
+            f"{folder}: left out {plural(len(others), 'folder')} without {names[0]}, such as "
+            f"{others[0].relative_to(folder)}",
+            stacklevel=3,
+        )
+
+
+def _subject_name(folder: Path, subject: Path) -> str:
+    return normal_name("_".join(subject.relative_to(folder).parts) or folder.absolute().name)
+
+
+def _only(entries: Sequence[Path], subject: Path, name: str) -> Path:
+    found = _matching(entries, name)
     if not found:
         raise InputError(f"{subject}: holds no {name}; every case needs one")
     if len(found) > 1:
         raise InputError(f"{subject}: both {found[0].name} and {found[1].name} are {name}")
     return found[0]
+
+
+def _image(entry: Path) -> Path | Series:
+    """Return the series that a folder holds; a file is an image itself."""
+    return choose_series(entry, None) if entry.is_dir() else entry

@@ -3,37 +3,39 @@
 import json
 import os
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from segjax.data import _dicom_geometry as geometry
-from segjax.data._dcm2niix import read_with_dcm2niix
+from segjax.data._dcm2niix import find_dcm2niix, read_with_dcm2niix
+from segjax.data._dicom_alike import agree
+from segjax.data._dicom_beside import gather
 from segjax.data._dicom_facts import acquisition_facts, identifying_facts
-from segjax.data._dicom_header import (
-    Frame,
-    UnfitImageError,
-    is_dicom,
-    quiet,
-    read_dataset,
-    read_frames,
-)
+from segjax.data._dicom_header import Frame, quiet, read_dataset, read_frames
+from segjax.data._dicom_mark import is_dicom
 from segjax.data._dicom_pixels import read_slices
+from segjax.data._dicom_scan import Contents, Problem, concerns, read_files
+from segjax.data._dicom_split import differences, split
 from segjax.data.nifti import write_nifti
 from segjax.data.spatial import Grid
+from segjax.data.spatial import grid as grid_of
 from segjax.errors import InputError
-from segjax.files import atomic_path
+from segjax.files import atomic_path, walk
 from segjax.volume import Volume
 
 __all__ = [
+    "Found",
     "Reader",
     "Series",
+    "choose_series",
     "convert",
     "find_series",
     "holds_dicom",
     "is_dicom",
     "read_dicom",
+    "scan",
     "series_files",
     "sidecar",
     "write_sidecar",
@@ -41,6 +43,7 @@ __all__ = [
 
 PathLike = str | os.PathLike[str]
 Reader = Literal["simpleitk", "dcm2niix"]
+_MOST_LISTED = 3  # messages in one warning
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,13 @@ class Series:
 
     Attributes:
         name: Series number; with a dash and a count where several volumes have one number.
-        uid: Series instance UID.
+        uid: Series instance UID; empty where the files do not say it.
         description: What the scanner calls it; may identify the patient.
         modality: Such as ``"MR"``.
         frames: Its slices, in order along their normal.
+        problems: Files beside its slices that should be DICOM but cannot be read, each in a line
+            that says why. While there are any, a part of the series may be missing, and it is not
+            read.
     """
 
     name: str
@@ -60,6 +66,12 @@ class Series:
     description: str
     modality: str
     frames: tuple[Frame, ...] = field(repr=False)
+    problems: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return what to call the series in messages: its file or folder, and its name."""
+        files = self.files
+        return f"{files[0] if len(files) == 1 else self.folder} (series {self.name})"
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -67,47 +79,190 @@ class Series:
         return tuple(dict.fromkeys(frame.file for frame in self.frames))
 
     @property
+    def folder(self) -> Path:
+        """The innermost folder that holds all its files."""
+        folders = {file.parent for file in self.files}
+        if len(folders) == 1:
+            return folders.pop()
+        return Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
+
+    @property
     def grid(self) -> Grid:
         """Shape (column, row, slice) and affine (RAS+).
 
         Raises:
-            InputError: A slice is missing, is there twice, or has no position.
+            InputError: A slice is missing, is there twice, or has no position; or a file cannot
+                be read, so that a part of the series may be missing.
         """
-        return geometry.place(self.frames, str(self.frames[0].file.parent))
+        self.check_files()
+        if self.frames[0].is_mosaic:
+            return grid_of(_read_mosaic(self))
+        return geometry.place(self.frames, str(self))
+
+    def check_files(self) -> None:
+        """Refuse a series of which a part may be in files that cannot be read.
+
+        Raises:
+            InputError: There are such files.
+        """
+        if self.problems:
+            others = len(self.problems) - 1
+            more = f"; and {others} more such file{'s' * (others > 1)}" if others else ""
+            raise InputError(f"{self.problems[0]}{more}: a part of {self} may be missing")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can hold and :meth:`from_json` turns into the series again.
+
+        Returns:
+            Name and absolute paths of the files; the numbers of file and frame of each slice
+            where files hold several; the problems, if any.
+
+        Example:
+            >>> find_series("dicom/flair")[0].to_json()["name"]  # doctest: +SKIP
+            '4'
+        """
+        content: dict[str, Any] = {
+            "name": self.name,
+            "files": [os.path.abspath(file) for file in self.files],
+        }
+        if any(frame.pixels.frames > 1 for frame in self.frames):
+            numbers = {file: number for number, file in enumerate(self.files)}
+            content["frames"] = [[numbers[frame.file], frame.index] for frame in self.frames]
+        return content | ({"problems": list(self.problems)} if self.problems else {})
+
+    @classmethod
+    def from_json(cls, content: Any) -> "Series":
+        """Read the headers of a series' files again.
+
+        Args:
+            content: What :meth:`to_json` returned.
+
+        Returns:
+            The series.
+
+        Raises:
+            InputError: A file is gone, cannot be read, or has changed so that the files are no
+                longer this series; or the content is none of :meth:`to_json`.
+
+        Example:
+            >>> series = find_series("dicom/flair")[0]  # doctest: +SKIP
+            >>> Series.from_json(series.to_json()).files == series.files  # doctest: +SKIP
+            True
+        """
+        try:
+            name, files = str(content["name"]), [Path(file) for file in content["files"]]
+            wanted = content.get("frames") or [(number, 0) for number in range(len(files))]
+            wanted = {(files[number], index) for number, index in wanted}
+            problems = tuple(map(str, content.get("problems", ())))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"this describes no DICOM series: {content!r:.200}") from error
+        frames = [frame for file in files for frame in read_frames(file)]
+        frames = [frame for frame in frames if (frame.file, frame.index) in wanted]
+        found = _named(split(frames)) if len(frames) == len(wanted) else []
+        if len(found) != 1:
+            raise InputError(
+                f"{files[0].parent if files else 'no file'}: its files are no longer the one "
+                f"series {name} that they were; look for the series again"
+            )
+        return replace(found[0], name=name, problems=problems)
 
 
-def find_series(folder: PathLike) -> list[Series]:
-    """Find the volumes in a folder of DICOM files and the folders in it.
+class Found(NamedTuple):
+    """What a folder of DICOM files holds.
 
-    Files count by DICOM's mark, not by name. Images of one series that cannot be one volume
-    (another size, orientation, echo, temporal position, …) become volumes of their own. Only
-    headers are read: one to three milliseconds per file.
+    Attributes:
+        series: Its volumes, by series number and in the order of their files.
+        broken: Files that should be DICOM but cannot be read and belong to none of the volumes.
+    """
+
+    series: list[Series]
+    broken: tuple[Problem, ...]
+
+
+def scan(folder: PathLike) -> Found:
+    """Look for the volumes in a folder of DICOM files and the folders in it.
+
+    Files count by content, not by name, and make one series by what their headers say, wherever
+    they lie: patient, study, series, frame of reference, size, orientation, sequence. Images of
+    one series that cannot be one volume (another echo, temporal position, …) become volumes of
+    their own. Only headers are read: one to three milliseconds per file.
 
     Args:
-        folder: The folder.
+        folder: The folder; links in it are followed.
 
     Returns:
-        The volumes, by series number and in the order of their files.
+        The volumes, and the files that cannot be read and belong to none of them.
 
     Raises:
-        InputError: There is no such folder, no image in it, or a file is corrupt.
+        InputError: There is no such folder, or it or one in it cannot be listed.
 
     Warns:
         UserWarning: Localisers, images in colour, or images without a position in the patient
             were left out.
 
     Example:
+        >>> [series.name for series in scan("dicom/flair").series]  # doctest: +SKIP
+        ['4']
+    """
+    return _scan(Path(folder))
+
+
+def find_series(folder: PathLike) -> list[Series]:
+    """Find the volumes in a folder of DICOM files and the folders in it.
+
+    As :func:`scan`, which also returns what cannot be read.
+
+    Args:
+        folder: The folder; links in it are followed.
+
+    Returns:
+        The volumes, by series number and in the order of their files.
+
+    Raises:
+        InputError: There is no such folder, it or one in it cannot be listed, or there is no
+            volume in it.
+
+    Warns:
+        UserWarning: Localisers, images in colour, images without a position in the patient, or
+            files that cannot be read were left out.
+
+    Example:
         >>> [series.name for series in find_series("dicom/flair")]  # doctest: +SKIP
         ['4']
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder")
-    files = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
-    found = _volumes(_images(sorted(files), folder), folder)
+    return _find(Path(folder))
+
+
+def choose_series(source: PathLike, series: str | int | None = None) -> Series:
+    """Return the series that :func:`read_dicom` would read.
+
+    Args:
+        source: A folder that holds one series; or one file, which stands for its series in its
+            folder and the folders beside, above and in it.
+        series: Name, number or UID of the series, where there are several.
+
+    Returns:
+        The series; only headers are read.
+
+    Raises:
+        InputError: There is no image, or there are several series and none is chosen.
+
+    Warns:
+        UserWarning: As :func:`find_series`.
+
+    Example:
+        >>> choose_series("dicom/flair/000005.dcm").name  # doctest: +SKIP
+        '4'
+    """
+    path = Path(source)
+    found = _find(path) if path.is_dir() else _series_of(path)
+    if series is not None:
+        found = [one for one in found if str(series) in (one.name, one.uid, _number(one))]
     if not found:
-        raise InputError(f"{folder}: holds no DICOM images of a volume")
-    return found
+        raise InputError(f"{path}: holds no series {series}")
+    if len(found) > 1:
+        raise InputError(f"{path}: holds {len(found)} series: {_offer(found, path)}")
+    return found[0]
 
 
 def read_dicom(
@@ -118,14 +273,16 @@ def read_dicom(
     Slices are ordered by their place along the normal of the first, never by name. Voxels are
     ``stored * slope + intercept`` as float32 where the file scales them, else they keep their
     type. The axes of the data are those of DICOM: columns, rows, slices. A single slice is as thick
-    as it says, else 1 mm.
+    as it says, else 1 mm. Directions that the header rounds are made perpendicular; slices of a
+    tilted gantry stay sheared.
 
     Args:
         source: A folder that holds one series; one file, which stands for its series in its
-            folder; or a series of :func:`find_series`.
+            folder and the folders beside, above and in it; or a series of :func:`find_series`.
         reader: ``"simpleitk"``: uncompressed pixels are taken as they are and SimpleITK decodes
-            compressed ones. ``"dcm2niix"``: the program of that name, of the extra ``dicom``.
-            Both give the same voxels; affines agree to the float32 of dcm2niix's NIfTI header.
+            compressed ones; dcm2niix reads mosaics. ``"dcm2niix"``: the program of that name, of
+            the extra ``dicom``. Both give the same voxels; affines agree to the float32 of
+            dcm2niix's NIfTI header.
         series: Name, number or UID of the series, where a folder holds several.
 
     Returns:
@@ -134,11 +291,13 @@ def read_dicom(
     Raises:
         InputError: There is no image, or there are several series and none is chosen; a slice is
             missing or there twice (said where); a file is corrupt, truncated, of colours, or over
-            16 GiB; its coding is none that SimpleITK decodes; dcm2niix is wanted and is not there.
+            16 GiB, or one beside the slices cannot be read; its coding is none that SimpleITK
+            decodes; dcm2niix is needed and is not there.
 
     Warns:
-        UserWarning: Localisers, images in colour, or images without a position in the patient
-            were left out.
+        UserWarning: Localisers, images in colour, images without a position in the patient, or
+            files that cannot be read were left out of a folder; or there are bytes after the
+            pixels that are taken for padding.
 
     Example:
         >>> read_dicom("dicom/flair").spacing  # doctest: +SKIP
@@ -148,38 +307,34 @@ def read_dicom(
     """
     if reader not in ("simpleitk", "dcm2niix"):
         raise InputError(f"reader {reader!r}: give 'simpleitk' or 'dcm2niix'")
-    chosen = source if isinstance(source, Series) else _choose(Path(source), series)
-    name = str(chosen.files[0].parent)
-    mosaic = "MOSAIC" in chosen.frames[0].image_type
-    if mosaic and reader == "simpleitk":
-        raise InputError(f"{name}: its files are mosaics of slices; use reader='dcm2niix'")
+    chosen = source if isinstance(source, Series) else choose_series(source, series)
+    chosen.check_files()
+    if chosen.frames[0].is_mosaic:
+        return _read_mosaic(chosen)
     grid = chosen.grid
-    if reader == "simpleitk":
-        return Volume(read_slices(chosen.frames).transpose(2, 1, 0), grid.affine)
-    volume = read_with_dcm2niix(chosen.files, grid.affine, name)
-    if not mosaic and volume.data.shape != grid.shape:
-        raise InputError(
-            f"{name}: dcm2niix makes a volume of {volume.data.shape} of these files, not of "
-            f"{grid.shape}; use reader='simpleitk'"
-        )
-    return volume
+    if reader == "dcm2niix":
+        return _read_by_dcm2niix(chosen, grid)
+    return Volume(read_slices(chosen.frames).transpose(2, 1, 0), grid.affine)
 
 
 def holds_dicom(folder: PathLike) -> bool:
-    """Say whether a folder, or one in it, holds a file with DICOM's mark.
+    """Say whether a folder, or one in it, holds a DICOM file.
 
     Args:
-        folder: The folder.
+        folder: The folder; links in it are followed.
 
     Returns:
         Whether there is one; false where there is no such folder.
+
+    Raises:
+        InputError: It or a folder in it cannot be listed.
 
     Example:
         >>> import tempfile
         >>> holds_dicom(tempfile.mkdtemp())
         False
     """
-    return any(is_dicom(Path(root) / name) for root, _, names in os.walk(folder) for name in names)
+    return Path(folder).is_dir() and any(map(is_dicom, walk(folder)))
 
 
 def series_files(path: PathLike) -> tuple[Path, ...]:
@@ -198,7 +353,9 @@ def series_files(path: PathLike) -> tuple[Path, ...]:
         >>> len(series_files("dicom/flair/000005.dcm"))  # doctest: +SKIP
         22
     """
-    return _choose(Path(path), None).files
+    chosen = choose_series(path)
+    chosen.check_files()
+    return chosen.files
 
 
 def sidecar(series: Series, *, identifiers: bool = False) -> dict[str, Any]:
@@ -299,74 +456,114 @@ def convert(
     return written
 
 
-def _choose(path: Path, wanted: str | int | None) -> Series:
-    """Return the series that a folder or file stands for."""
-    found = find_series(path) if path.is_dir() else _series_of(path)
-    if wanted is not None:
-        found = [one for one in found if str(wanted) in (one.name, one.uid, _number(one))]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise InputError(f"{path}: holds no series {wanted}")
+def _offer(found: Sequence[Series], path: Path) -> str:
+    """Return what series there are, and how to choose one."""
     listed = "; ".join(
         f"{one.name} ({one.description or 'no description'}, {len(one.frames)} slices of "
         f"{one.frames[0].pixels.shape[1]}×{one.frames[0].pixels.shape[0]})"
         for one in found
     )
-    raise InputError(
-        f"{path}: holds {len(found)} series: {listed}; choose with series='{found[0].name}', or "
-        "give a file of the one you mean"
+    apart = ", or give a file of the one you mean" if path.is_dir() else ""
+    return (
+        f"{listed}; choose with --series {found[0].name} on the command line, "
+        f"series='{found[0].name}' in Python{apart}"
     )
 
 
+def _find(folder: Path) -> list[Series]:
+    """Return the volumes in a folder; refuse to find none, warn of files that are none's."""
+    found = _scan(folder)
+    if not found.series:
+        why = f": {_listed([problem.message for problem in found.broken])}" if found.broken else ""
+        raise InputError(f"{folder}: holds no DICOM images of a volume{why}")
+    if found.broken:
+        _warn(f"{folder}: left out {_listed([problem.message for problem in found.broken])}")
+    return found.series
+
+
+def _listed(messages: Sequence[str]) -> str:
+    """Return the first few messages in a line, and the number of the others."""
+    others = len(messages) - _MOST_LISTED
+    more = f"; and {others} more such file{'s' * (others > 1)}" if others > 0 else ""
+    return "; ".join(messages[:_MOST_LISTED]) + more
+
+
+def _scan(folder: Path) -> Found:
+    contents = read_files(walk(folder))
+    placed = _placed(contents, folder)
+    named = _named(split(_without_localisers(placed, folder)))
+    folders = {frame.file.parent for frame in contents.frames}
+    series = [_with_problems(one, contents.problems, folders) for one in named]
+    _warn_of_differences(series)
+    known = {message for one in series for message in one.problems}
+    return Found(series, tuple(one for one in contents.problems if one.message not in known))
+
+
+def _warn_of_differences(found: Sequence[Series]) -> None:
+    for series in found:
+        if names := differences(series.frames):
+            _warn(
+                f"{series}: its slices state different {', '.join(names)}, but make one stack only "
+                "together: they count as one volume"
+            )
+
+
 def _series_of(path: Path) -> list[Series]:
-    """Return the volumes that hold the frames of a file, from all files of its folder."""
+    """Return the volumes that hold the frames of a file, from all files that may belong to it."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
     own = read_frames(path)
     if not own:
         raise InputError(f"{path}: holds no image")
-    uid = own[0].series[0]
-    others, _ = _frames_of(file for file in sorted(path.parent.iterdir()) if file != path)
-    rest = [frame for frame in others if frame.series[0] == uid]
-    named = _named(geometry.split([*own, *(rest if uid else ())]))
-    return [series for series in named if path in series.files]
+    if own[0].position is None:
+        return _named([own])
+    contents = gather(path, own)
+    frames = [frame for frame in contents.frames if frame.position is not None]
+    named = _named(split([frame for frame in frames if agree(own[0].identity, frame.identity)]))
+    folders = {frame.file.parent for frame in contents.frames}
+    mine = [series for series in named if path in series.files]
+    return [_with_problems(series, contents.problems, folders) for series in mine]
 
 
-def _images(files: Iterable[Path], folder: Path) -> list[Frame]:
-    """Read the frames of all files that are images; warn of those that are no slices."""
-    frames, unfit = _frames_of(files)
-    if unfit:
+def _with_problems(series: Series, problems: Sequence[Problem], folders: set[Path]) -> Series:
+    """Return a series with the files that may hold parts of it but cannot be read."""
+    mine = (problem for problem in problems if concerns(problem, series.frames, folders))
+    return replace(series, problems=tuple(problem.message for problem in mine))
+
+
+def _placed(contents: Contents, folder: Path) -> list[Frame]:
+    """Return the slices; warn of images that are none."""
+    if unfit := contents.unfit:
         _warn(f"{folder}: left out {len(unfit)} images in colour or of bits, such as {unfit[0]}")
-    placed = [frame for frame in frames if frame.position is not None]
-    if lost := len(frames) - len(placed):
-        _warn(f"{folder}: left out {lost} images without a position, orientation or spacing")
-    return placed
+    lost = [frame.file for frame in contents.frames if frame.position is None]
+    if lost:
+        _warn(
+            f"{folder}: left out {len(lost)} images without a position, orientation or spacing, "
+            f"such as {lost[0]}"
+        )
+    return [frame for frame in contents.frames if frame.position is not None]
 
 
-def _frames_of(files: Iterable[Path]) -> tuple[list[Frame], list[Path]]:
-    """Return the frames of the DICOM files, and the files that hold no slices but other images."""
-    frames: list[Frame] = []
-    unfit = []
-    for file in files:
-        try:
-            frames += read_frames(file) if is_dicom(file) else ()
-        except UnfitImageError:
-            unfit.append(file)
-    return frames, unfit
-
-
-def _volumes(frames: Sequence[Frame], folder: Path) -> list[Series]:
-    """Group frames into volumes; warn of localisers."""
-    by_uid: dict[str, list[Frame]] = {}
+def _without_localisers(frames: Sequence[Frame], folder: Path) -> list[Frame]:
+    """Return the slices without those of localisers, of which it warns."""
+    groups: dict[Any, list[Frame]] = {}
     for frame in frames:
-        by_uid.setdefault(frame.series[0], []).append(frame)
-    localisers = [uid for uid, group in by_uid.items() if geometry.is_localiser(group)]
+        groups.setdefault(_sequence(frame), []).append(frame)
+    localisers = {key for key, group in groups.items() if geometry.is_localiser(group)}
     if localisers:
-        numbers = ", ".join(str(by_uid[uid][0].series[1]) for uid in localisers)
-        _warn(f"{folder}: left out the localiser of series {numbers}; read it by one of its files")
-    kept = [by_uid[uid] for uid in by_uid if uid not in localisers]
-    return _named([part for group in kept for part in geometry.split(group)])
+        left = [groups[key][0] for key in groups if key in localisers]
+        numbers = ", ".join(dict.fromkeys(str(frame.series[1]) for frame in left))
+        _warn(
+            f"{folder}: left out the localiser of series {numbers}; read it by one of its files, "
+            f"such as {left[0].file}"
+        )
+    return [frame for frame in frames if _sequence(frame) not in localisers]
+
+
+def _sequence(frame: Frame) -> tuple[Any, ...]:
+    """Return what images in planes that cross share only in a localiser."""
+    home = frame.file.parent if not frame.identity[0] else None
+    return home, frame.identity, frame.kind[:2], frame.timing[:2]
 
 
 def _named(volumes: Sequence[tuple[Frame, ...]]) -> list[Series]:
@@ -391,5 +588,29 @@ def _number(series: Series) -> str:
     return str(series.frames[0].series[1])
 
 
+def _read_by_dcm2niix(series: Series, grid: Grid) -> Volume:
+    """Read a series with dcm2niix, which has to make one volume of the same shape."""
+    instead = "; use reader='simpleitk'"
+    volume = read_with_dcm2niix(series.files, grid.affine, str(series), instead=instead)
+    if volume.data.shape != grid.shape:
+        raise InputError(
+            f"{series}: dcm2niix makes a volume of {volume.data.shape} of these files, not of "
+            f"{grid.shape}{instead}"
+        )
+    return volume
+
+
+def _read_mosaic(series: Series) -> Volume:
+    """Read a mosaic of slices with dcm2niix."""
+    try:
+        find_dcm2niix()
+    except InputError as error:
+        raise InputError(
+            f"{series}: is a mosaic of slices, which dcm2niix reads; {error}"
+        ) from error
+    directions = geometry.place(series.frames, str(series)).affine
+    return read_with_dcm2niix(series.files, directions, str(series))
+
+
 def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=4)
+    warnings.warn(message, stacklevel=5)

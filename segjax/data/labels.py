@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Bool, Integer
 
 from segjax.errors import InputError
 
-__all__ = ["IGNORED", "LabelCoding"]
+__all__ = ["IGNORED", "PLAIN", "LabelCoding", "classes_of", "foreground"]
 
 IGNORED = 255
 """Value, in label maps in memory, of voxels that count for nothing, neither loss nor metric."""
@@ -19,7 +19,7 @@ _LISTED = 8
 
 @dataclass(frozen=True)
 class LabelCoding:
-    """Map what files store to classes 0, 1, 2, …
+    """Map what files store to classes, which count from 0.
 
     Attributes:
         values: Stored value of each class, in the order of the classes; empty where the values
@@ -69,10 +69,11 @@ class LabelCoding:
         classes = self.values or tuple(v for v in found.tolist() if v != self.ignored)
         table = dict(zip(classes, range(len(classes)) if self.values else classes, strict=True))
         if self.ignored is not None:
+            table.pop(IGNORED, None)  # a class of that number would count for nothing
             table[self.ignored] = IGNORED
         if odd := [value for value in found.tolist() if value not in table]:
             more = ", …" if len(odd) > _LISTED else ""
-            known = ", ".join(map(str, self.values))
+            known = ", ".join(map(str, self.values)) or f"0 to {IGNORED - 1}"
             raise InputError(
                 f"{name}: has labels {', '.join(map(str, odd[:_LISTED]))}{more}, but the labels "
                 f"are {known}; name every value in dataset.json"
@@ -90,3 +91,28 @@ class LabelCoding:
         """Return the coding that :meth:`to_json` wrote."""
         values: Sequence[int] = content["values"]
         return cls(tuple(values), tuple(content["names"]), content["ignored"])
+
+
+PLAIN = LabelCoding()
+"""What is stored are the classes."""
+
+
+def classes_of(label: Integer[np.ndarray, "*spatial"], coding: LabelCoding) -> list[int]:
+    """Return the classes in a label map, in rising order, without what the coding ignores.
+
+    Example:
+        >>> classes_of(np.array([0, 2, IGNORED]), LabelCoding(ignored=3))
+        [0, 2]
+    """
+    found: list[int] = np.unique(label).tolist()
+    return [value for value in found if coding.ignored is None or value != IGNORED]
+
+
+def foreground(label: Integer[np.ndarray, "*spatial"]) -> Bool[np.ndarray, "*spatial"]:
+    """Say where a label map for training holds a class other than the background.
+
+    Example:
+        >>> foreground(np.array([0, 1, IGNORED])).tolist()
+        [False, True, False]
+    """
+    return (label != 0) & (label != IGNORED)

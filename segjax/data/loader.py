@@ -19,6 +19,7 @@ from segjax.data.augment.transform import (
 )
 from segjax.data.cache import CachedCase
 from segjax.data.datasets import LoadedCase
+from segjax.data.labels import foreground
 from segjax.data.patches import draw_corner, extract_patch
 from segjax.errors import InputError
 
@@ -47,7 +48,8 @@ class Sampling:
     Attributes:
         patch_size: In voxels, one number per axis of the cases; ``(x, y, 1)`` draws slices.
         batch_size: Patches per batch.
-        foreground: Probability that a patch is drawn around a foreground voxel, in [0, 1].
+        foreground: Probability that a patch is drawn around a foreground voxel, in [0, 1]; voxels
+            that count for nothing (255) are none.
         patches_per_case: Patches of every case in an epoch.
     """
 
@@ -124,7 +126,7 @@ class Loader:
         self._places = range(sampling.batch_size)[rows]
         self.shapes, self.channels = _check_cases(cases, sampling)
         self._voxels = {
-            index: np.flatnonzero(case.label)
+            index: np.flatnonzero(foreground(case.label))
             for index, case in enumerate(cases)
             if isinstance(case, LoadedCase)
         }

@@ -7,11 +7,12 @@ from typing import BinaryIO
 
 import numpy as np
 
+from segjax.data.spatial import Grid
 from segjax.errors import InputError
 from segjax.files import atomic_path, reading
 from segjax.volume import Volume
 
-__all__ = ["read_npy", "write_npy"]
+__all__ = ["npy_grid", "read_npy", "write_npy"]
 
 
 def read_npy(path: str | os.PathLike[str]) -> Volume:
@@ -48,6 +49,33 @@ def read_npy(path: str | os.PathLike[str]) -> Volume:
     return Volume(data.astype(kind, copy=False), np.eye(3 if data.ndim == 2 else 4))
 
 
+def npy_grid(path: str | os.PathLike[str]) -> tuple[Grid, int]:
+    """Read the shape of an array and how many channels it has, but no voxel.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        The grid and the number of channels of what :func:`read_npy` returns.
+
+    Raises:
+        InputError: As :func:`read_npy`.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "flair.npy"
+        >>> np.save(path, np.zeros((4, 5, 6, 2)))
+        >>> place, channels = npy_grid(path)
+        >>> place.shape, channels
+        ((4, 5, 6), 2)
+    """
+    path = Path(path)
+    with reading(path) as stream:
+        shape = _check_header(stream, path)
+    rank = min(len(shape), 3)
+    return Grid(shape[:rank], np.eye(rank + 1)), (*shape, 1)[rank]
+
+
 def write_npy(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write the array of a volume; the affine is not stored.
 
@@ -73,8 +101,8 @@ def write_npy(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool =
         temporary.write_bytes(content.getbuffer())
 
 
-def _check_header(stream: BinaryIO, path: Path) -> None:
-    """Refuse, before memory is taken, what the file does not hold, or what is no volume."""
+def _check_header(stream: BinaryIO, path: Path) -> tuple[int, ...]:
+    """Return the shape; refuse, before memory is taken, what is not held, or is no volume."""
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0
@@ -90,3 +118,4 @@ def _check_header(stream: BinaryIO, path: Path) -> None:
     held = path.stat().st_size - stream.tell()
     if int(np.prod(shape, dtype=object)) * dtype.itemsize > held:
         raise InputError(f"{path}: is truncated: shape {shape} of {dtype} needs more than it holds")
+    return shape

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Integer, Shaped
 from numpy.typing import ArrayLike
 
+from segjax.data.labels import foreground as foreground_of
 from segjax.errors import InputError
 
 __all__ = [
@@ -134,7 +135,7 @@ def sample_corner(
 
     Args:
         rng: Source of randomness.
-        label: Label map; every value over 0 is foreground.
+        label: Label map; foreground is every value but 0 and 255, which counts for nothing.
         patch_size: Size of the patch, in voxels.
         foreground: Probability in [0, 1].
 
@@ -148,7 +149,7 @@ def sample_corner(
         >>> int(extract_patch(label, corner, (8, 8)).max())
         1
     """
-    voxels = np.flatnonzero(label > 0)
+    voxels = np.flatnonzero(foreground_of(label))
     return draw_corner(rng, label.shape, voxels, patch_size=patch_size, foreground=foreground)
 
 

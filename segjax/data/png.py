@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped
 
+from segjax.data.spatial import Grid, grid
 from segjax.errors import InputError
 from segjax.files import atomic_path, reading
 from segjax.volume import Volume
@@ -18,21 +19,24 @@ from segjax.volume import Volume
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["read_png", "write_png"]
+__all__ = ["png_grid", "read_png", "write_png"]
 
 _MOST_DEFLATED = 1032  # no byte of a PNG stands for more than this many
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY_16 = ("I;16", "I;16B", "I")
 
 
-def read_png(path: str | os.PathLike[str]) -> Volume:
+def read_png(path: str | os.PathLike[str], *, stored: bool = False) -> Volume:
     """Read a PNG: grey of up to 16 bits, or colours of 8 bits as three channels.
 
-    A palette counts as the colours it stands for, and colours that are all grey as grey. The
-    affine is the identity: pixels of 1 mm.
+    As a picture, grey of 1, 2 or 4 bits counts as its twin of 8 bits, from 0 to 255, and a palette
+    as the colours it stands for. As labels, the values are those that are stored: 0 and 1 of 1
+    bit, 0 to 3 of 2, 0 to 15 of 4, and the indices of a palette. Colours that are all grey count
+    as grey. The affine is the identity: pixels of 1 mm.
 
     Args:
         path: File to read.
+        stored: Return the stored values, as of labels, rather than the picture.
 
     Returns:
         Volume of rank 2; uint8 or uint16 of shape ``(row, column)`` or ``(row, column, 3)``.
@@ -55,12 +59,36 @@ def read_png(path: str | os.PathLike[str]) -> Volume:
         raw = stream.read()
     _check_header(raw[:33], len(raw), path)
     try:
-        data = _decode(raw, path)
+        data = _decode(raw, path, stored)
     except InputError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise InputError(f"{path}: is a truncated or corrupt PNG: {error}") from error
     return Volume(data, np.eye(3))
+
+
+def png_grid(path: str | os.PathLike[str]) -> tuple[Grid, int]:
+    """Read the size of a PNG and how many channels it has: as colours may all be grey, by pixels.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        The grid and the number of channels of what :func:`read_png` returns.
+
+    Raises:
+        InputError: As :func:`read_png`.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "slice.png"
+        >>> write_png(Volume(np.zeros((512, 400), np.uint8), np.eye(3)), path)
+        >>> place, channels = png_grid(path)
+        >>> place.shape, channels
+        ((512, 400), 1)
+    """
+    picture = read_png(path)
+    return grid(picture), picture.channels
 
 
 def write_png(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -102,23 +130,27 @@ def _check_header(header: bytes, size: int, path: Path) -> None:
         raise InputError(f"{path}: has colours or transparency of 16 bits; save it as grey")
 
 
-def _decode(raw: bytes, path: Path) -> Shaped[np.ndarray, "..."]:
+def _decode(raw: bytes, path: Path, stored: bool) -> Shaped[np.ndarray, "..."]:
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(BytesIO(raw), formats=["PNG"]) as image:
-                return _samples(image, path)
+                if stored and image.mode == "P":
+                    return np.array(image)
+                samples = _samples(image, path)
         except Image.DecompressionBombError as error:
             raise InputError(f"{path}: is too large: {error}") from error
+    depth, colour = raw[24], raw[25]
+    return samples // (255 // (2**depth - 1)) if stored and (depth < 8 and not colour) else samples
 
 
 def _samples(image: "Image", path: Path) -> Shaped[np.ndarray, "..."]:
     if image.mode in _GREY_16:
         return np.asarray(image).astype(np.uint16)
     if image.mode in ("1", "L") and "transparency" not in image.info:
-        return np.asarray(image).astype(np.uint8)
+        return np.array(image.convert("L"))
     colours = np.asarray(image.convert("RGBA"))
     if (colours[..., 3] != 255).any():
         raise InputError(f"{path}: is partly transparent; save it without an alpha channel")

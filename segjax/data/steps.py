@@ -104,13 +104,20 @@ class Resample(Step):
     Attributes:
         spacing: Distance between voxels along each axis, in mm. Volumes of rank 2 take the first
             two.
+        tolerance: Images whose spacing differs by no more than this fraction along every axis stay
+            as they are.
     """
 
     name: ClassVar[str] = "resample"
     spacing: tuple[int | float, ...] = (1.0, 1.0, 1.0)
+    tolerance: int | float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spacing", _positive("spacing", self.spacing, float))
+        tolerance = self.tolerance
+        if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 <= tolerance < 1:
+            raise InputError(f"tolerance {tolerance!r}: give a fraction from 0 to below 1")
+        object.__setattr__(self, "tolerance", float(tolerance))
 
     def apply(self, image: Volume) -> Volume:
         """Return the image at the new spacing, linearly interpolated."""
@@ -121,8 +128,12 @@ class Resample(Step):
         return spatial.resample(label, after, interpolation="nearest")
 
     def grid(self, before: Grid) -> Grid:
-        """Return the grid of the new spacing."""
-        return spatial.spacing_grid(before, _of_rank(self.spacing, before))
+        """Return the grid of the new spacing; the same one where it is near enough."""
+        spacing = _of_rank(self.spacing, before)
+        ratios = np.divide(before.spacing, spacing)
+        if self.tolerance and np.abs(ratios - 1).max() <= self.tolerance:
+            return before
+        return spatial.spacing_grid(before, spacing)
 
     def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
         """Return the volume resampled onto the grid it had."""

@@ -9,7 +9,15 @@ from tempfile import TemporaryDirectory
 
 from segjax.data.formats import IMAGE_SUFFIXES, check_same_grid, read_image, stem
 from segjax.errors import InputError
-from segjax.evaluate.folders import Comparison, Pair, read_pair, write_lesions, write_metrics
+from segjax.evaluate.folders import (
+    Comparison,
+    Evaluation,
+    Failure,
+    Pair,
+    read_pair,
+    write_lesions,
+    write_metrics,
+)
 from segjax.evaluate.lesion_plots import lesion_overlay
 from segjax.evaluate.lesion_table import lesion_table, rule_in_words
 from segjax.evaluate.plots import overlay
@@ -36,7 +44,7 @@ def find_images_of(pairs: Sequence[Pair], images: str | Path) -> dict[str, Path]
         Case -> image.
 
     Raises:
-        InputError: A case has no image.
+        InputError: A case has no image, or two.
 
     Example:
         >>> find_images_of([Pair("a", "labels/a.png", "masks/a.png")], "images")  # doctest: +SKIP
@@ -45,19 +53,23 @@ def find_images_of(pairs: Sequence[Pair], images: str | Path) -> dict[str, Path]
     path = Path(images)
     if path.is_file() and len(pairs) == 1:
         return {pairs[0].case: path}
-    files = sorted(path.iterdir()) if path.is_dir() else []
-    named = {stem(file): file for file in files if file.name.endswith(IMAGE_SUFFIXES)}
+    named: dict[str, list[Path]] = {}
+    for file in sorted(path.iterdir()) if path.is_dir() else []:
+        if file.name.lower().endswith(IMAGE_SUFFIXES) and not file.name.startswith("."):
+            named.setdefault(stem(file), []).append(file)
     return {pair.case: _image_of(pair, path, named) for pair in pairs}
 
 
 def write_evaluation(
-    cases: Sequence[Comparison],
+    evaluation: Evaluation,
     folder: str | os.PathLike[str],
     *,
     images: Mapping[str, Path] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a page of scores, with tables beside it and a picture of each case.
+
+    Cases that could not be measured are named with the reason, and count in nothing.
 
     The folder gets ``report.html``, ``metrics.csv`` as :func:`write_metrics` writes it, and where
     lesions were counted ``lesions.csv`` (:func:`write_lesions`). With images it gets a picture of
@@ -66,7 +78,7 @@ def write_evaluation(
     place at the end, so that a full disk leaves what was there before.
 
     Args:
-        cases: What :func:`segjax.evaluate.folders.compare_cases` returned.
+        evaluation: What :func:`segjax.evaluate.folders.compare_cases` returned.
         folder: Folder to write into; made if absent.
         images: Image of every case; no pictures when None.
         overwrite: Replace files of an earlier evaluation, but never those of a run. A
@@ -79,10 +91,11 @@ def write_evaluation(
         InputError: Files exist, cannot be written, or an image does not lie on its masks' grid.
 
     Example:
-        >>> cases = compare_cases(match_masks("masks", "labels"))  # doctest: +SKIP
-        >>> write_evaluation(cases, "evaluation")  # doctest: +SKIP
+        >>> evaluation = compare_cases(match_masks("masks", "labels"))  # doctest: +SKIP
+        >>> write_evaluation(evaluation, "evaluation")  # doctest: +SKIP
         PosixPath('evaluation/report.html')
     """
+    cases = evaluation.cases
     check_free(folder, overwrite=overwrite)
     folder = _folder(Path(folder))
     with (
@@ -90,12 +103,12 @@ def write_evaluation(
         TemporaryDirectory(prefix=".", dir=folder) as temporary,
     ):
         new = Path(temporary)
-        sections = [_overview(cases), *_lesions(cases), _every_case(cases)]
+        sections = [_overview(evaluation), *_lesions(cases), _every_case(cases)]
         if images:
             sections.append(_pictures(cases, images, _folder(new / "figures")))
         text = _PAGE.format(title="Evaluation", style=_STYLE, sections="\n".join(sections))
         page.write_text(text, encoding="utf-8")
-        write_metrics([row for case in cases for row in case.rows], new / "metrics.csv")
+        write_metrics(evaluation.rows, new / "metrics.csv")
         if cases[0].rule:
             write_lesions(cases, new / "lesions.csv")
         _place(new, folder)
@@ -127,10 +140,12 @@ def check_free(folder: str | os.PathLike[str], *, overwrite: bool = False) -> No
             )
 
 
-def _image_of(pair: Pair, images: Path, named: Mapping[str, Path]) -> Path:
+def _image_of(pair: Pair, images: Path, named: Mapping[str, Sequence[Path]]) -> Path:
     for name in (pair.case, f"{pair.case}_0000"):
-        if name in named:
-            return named[name]
+        if files := named.get(name):
+            if len(files) > 1:
+                raise InputError(f"{files[0]} and {files[1].name} have one name; leave one")
+            return files[0]
     beside = Path(pair.truth).parent / images
     if not images.is_absolute() and beside.is_file():
         return beside
@@ -149,9 +164,11 @@ def _place(new: Path, folder: Path) -> None:
         path.replace(target)
 
 
-def _overview(cases: Sequence[Comparison]) -> str:
-    rows = [row for case in cases for row in case.rows]
+def _overview(evaluation: Evaluation) -> str:
+    cases, failed, rows = evaluation.cases, evaluation.failed, evaluation.rows
     tiles = {"mean Dice": f"{fmean(float(r['dice']) for r in rows):.3f}", "cases": str(len(cases))}
+    if failed:
+        tiles["failed, in no mean"] = str(len(failed))
     summary = []
     for name in cases[0].labels.values():
         dice = [float(row["dice"]) for row in rows if row["label"] == name]
@@ -161,7 +178,14 @@ def _overview(cases: Sequence[Comparison]) -> str:
     shown = "".join(
         f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles.items()
     )
-    return f'<div class="tiles">{shown}</div><h2>Dice</h2>{_table(headings, summary)}'
+    tables = f"{_failures(failed)}<h2>Dice</h2>{_table(headings, summary)}"
+    return f'<div class="tiles">{shown}</div>{tables}'
+
+
+def _failures(failed: Sequence[Failure]) -> str:
+    if not failed:
+        return ""
+    return f"<h2>Cases that failed</h2>{_table(('case', 'reason'), failed)}"
 
 
 def _lesions(cases: Sequence[Comparison]) -> list[str]:
@@ -206,7 +230,7 @@ def _pictures(cases: Sequence[Comparison], images: Mapping[str, Path], folder: P
 def _draw(case: Comparison, path: Path, folder: Path) -> list[Path]:
     """Draw a case: a picture for each label where lesions were counted, else one."""
     image = read_image(path)
-    masks = read_pair(case.pair)
+    masks = read_pair(case.pair, coding=case.coding, predicted=case.predicted)
     check_same_grid(image, masks[0], (str(path), str(case.pair.truth)))
     name = case.pair.case
     if case.rule is None:

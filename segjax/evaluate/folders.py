@@ -1,27 +1,29 @@
 """Compare folders of masks, file by file."""
 
 import csv
-import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from segjax.data.datasets import find_subjects
-from segjax.data.formats import check_same_grid, read_label, stem
+from segjax.data.labels import LabelCoding
 from segjax.errors import InputError
+from segjax.evaluate._pairs import Pair, coding_of, match_masks, read_pair, with_segment_names
 from segjax.evaluate.lesions import LesionMatch, LesionRule, match_lesions
 from segjax.evaluate.metrics import COLUMNS
 from segjax.evaluate.overlap import overlap_table
 from segjax.files import atomic_path
 from segjax.progress import track
-from segjax.volume import Volume
 
 __all__ = [
     "Comparison",
+    "Evaluation",
+    "Failure",
     "Pair",
+    "coding_of",
     "compare_cases",
     "compare_masks",
     "match_masks",
@@ -31,17 +33,11 @@ __all__ = [
 ]
 
 Row = dict[str, str | float]
+T = TypeVar("T")
 
-_NAMED = 3  # cases that a warning names
+_NAMED = 5  # failed cases that a message names
 _WHITE = 255
-
-
-class Pair(NamedTuple):
-    """The files of one case: its true labels and what was predicted."""
-
-    case: str
-    truth: Path
-    prediction: Path
+_CLASSES = LabelCoding()
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +51,8 @@ class Comparison:
         affine: Where the voxels lie: index -> mm.
         rule: What counts as a lesion and as found; None where lesions were not counted.
         lesions: Lesions of each label, by name; empty where they were not counted.
+        coding: What the values of the truth stand for.
+        predicted: What those of the prediction stand for.
     """
 
     pair: Pair
@@ -63,69 +61,69 @@ class Comparison:
     affine: np.ndarray
     rule: LesionRule | None
     lesions: Mapping[str, LesionMatch]
+    coding: LabelCoding = _CLASSES
+    predicted: LabelCoding = _CLASSES
 
 
-def match_masks(
-    predictions: str | Path, labels: str | Path, *, label: str | None = None
-) -> list[Pair]:
-    """Find the label of every predicted mask, by name.
+class Failure(NamedTuple):
+    """A case that could not be measured, and why."""
 
-    Args:
-        predictions: Folder of predicted masks, or one file.
-        labels: Folder of true labels with the same names (suffixes may differ), or one file.
-        label: Name of the label file in the folder of every subject, where ``labels`` holds
-            folders of subjects. A subject's prediction has the name of its folder, or lies alone
-            in a folder of that name.
+    case: str
+    reason: str
 
-    Returns:
-        The pairs, sorted by name. Labels without a prediction are left out, and so are the
-        ``NAME_probabilities`` that ``segjax predict --probabilities`` writes.
 
-    Raises:
-        InputError: There is no prediction, or one has no label; two files have one name; or
-            there is a file where a folder is wanted.
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What was measured of many cases.
 
-    Warns:
-        UserWarning: Labels have no prediction.
+    Attributes:
+        cases: Those that could be measured, in the order given.
+        failed: The others; they count in no mean.
 
     Example:
-        >>> match_masks("masks/a.nii.gz", "labels/a_truth.nii.gz")  # doctest: +SKIP
-        [Pair(case='a', truth=PosixPath('labels/a_truth.nii.gz'), ...)]
+        >>> Evaluation((), (Failure("b", "b.nii.gz: there is no such file"),)).check()
+        Traceback (most recent call last):
+        segjax.errors.InputError: b.nii.gz: there is no such file
     """
-    predictions, labels = Path(predictions), Path(labels)
-    if predictions.is_file() and labels.is_file():
-        if label:
-            raise InputError(f"{labels}: is a file; a label named {label} is looked for in folders")
-        return [Pair(stem(predictions), labels, predictions)]
-    if label:
-        subjects = find_subjects(labels, images=[label]).cases
-        truths = {case.name: case.images[0] for case in subjects}
-        found = _subjects_masks(predictions, list(truths)) or _masks(predictions)
-    else:
-        found, truths = _masks(predictions), _masks(labels)
-    if missing := sorted(set(found) - set(truths)):
-        raise InputError(
-            f"{labels}: no label named {missing[0]} for {found[missing[0]]}"
-            f"{f' (nor for {len(missing) - 1} others)' if len(missing) > 1 else ''}"
-        )
-    if left_out := sorted(set(truths) - set(found)):
-        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-        warnings.warn(
-            f"{predictions}: no prediction for {', '.join(left_out[:_NAMED])}{more}; left out",
-            stacklevel=2,
-        )
-    return [Pair(name, truths[name], found[name]) for name in sorted(found)]
+
+    cases: tuple[Comparison, ...]
+    failed: tuple[Failure, ...] = ()
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of all measured cases."""
+        return [row for case in self.cases for row in case.rows]
+
+    def check(self) -> None:
+        """Raise what went wrong, if anything did.
+
+        Raises:
+            InputError: With the reason of the first case that failed, and the names of all.
+        """
+        if not self.failed:
+            return
+        total = len(self.failed) + len(self.cases)
+        names = ", ".join(failure.case for failure in self.failed[:_NAMED])
+        more = f" and {len(self.failed) - _NAMED} more" if len(self.failed) > _NAMED else ""
+        count = f" ({len(self.failed)} of {total} cases failed: {names}{more})"
+        raise InputError(self.failed[0].reason + (count if total > 1 else ""))
 
 
 def compare_masks(
-    pairs: Sequence[Pair], *, names: Sequence[str] = (), rule: LesionRule | None = None
+    pairs: Sequence[Pair],
+    *,
+    names: Sequence[str] = (),
+    rule: LesionRule | None = None,
+    coding: LabelCoding = _CLASSES,
 ) -> list[Row]:
     """Measure how well each predicted mask covers its label.
 
     Args:
         pairs: The files of each case.
-        names: Names of the label values 1, 2, …; their numbers where none are given.
+        names: Names of the label values 1, 2, …; where none are given those of the coding, or
+            their numbers.
         rule: What counts as a lesion and as found; lesions are not counted when None.
+        coding: What the values of the true labels stand for; see :func:`compare_cases`.
 
     Returns:
         The rows of :func:`segjax.evaluate.overlap.overlap_table`, each with its ``case``; none
@@ -138,55 +136,68 @@ def compare_masks(
             grid than its partner; or it holds 0 and 255 where others hold 0 and 1; or some
             cases are slices and others volumes; or two labels have one name.
     """
-    return [row for case in compare_cases(pairs, names=names, rule=rule) for row in case.rows]
+    evaluation = compare_cases(pairs, names=names, rule=rule, coding=coding)
+    evaluation.check()
+    return evaluation.rows
 
 
 def compare_cases(
-    pairs: Sequence[Pair], *, names: Sequence[str] = (), rule: LesionRule | None = None
-) -> list[Comparison]:
+    pairs: Sequence[Pair],
+    *,
+    names: Sequence[str] = (),
+    rule: LesionRule | None = None,
+    coding: LabelCoding = _CLASSES,
+) -> Evaluation:
     """Measure as :func:`compare_masks` does, and keep the lesions of each case.
+
+    A case that cannot be measured stops no other, and counts in no mean.
+
+    Voxels that the coding ignores are background in both masks before anything is measured: they
+    count in no Dice, no sensitivity and no volume, and belong to no lesion. Of a lesion that
+    reaches into them only the rest counts, with the size of the rest, as two lesions where they
+    part it; a predicted lesion that lies in them altogether is neither true nor false.
+
+    Predictions hold classes 0, 1, 2, … Where one of them holds other values, and these are values
+    that the coding has names for, all of them are taken to hold stored values as the truth does.
 
     Args:
         pairs: The files of each case.
-        names: Names of the label values 1, 2, …; their numbers where none are given.
+        names: Names of the label values 1, 2, …; where none are given those of the coding or of
+            segments that have names, or else their numbers.
         rule: What counts as a lesion and as found; lesions are not counted when None.
+        coding: What the values of the true labels stand for: :func:`coding_of` reads it.
 
     Returns:
-        One comparison for each pair.
+        One comparison for each pair that could be measured, and why others could not.
 
     Raises:
-        InputError: See :func:`compare_masks`.
+        InputError: No case could be measured, or what concerns all of them is wrong: see
+            :func:`compare_masks`.
+
+    Example:
+        >>> pairs = match_masks("masks", "brains/labels")  # doctest: +SKIP
+        >>> evaluation = compare_cases(pairs, coding=coding_of("brains/labels"))  # doctest: +SKIP
+        >>> len(evaluation.cases), evaluation.failed  # doctest: +SKIP
+        (12, ())
     """
     if repeated := [name for name in names if names.count(name) > 1]:
         raise InputError(f"names: {repeated[0]} occurs more than once; give each label its own")
-    values = _values(pairs)
-    _refuse_white(values, range(1, len(names) + 1))
-    present = set().union(*values.values())
-    numbers = [str(value) for value in range(1, max(present, default=1) + 1)]
-    labels = ("background", *(names or numbers))
-    measured = {value: labels[value] for value in sorted(present) or [1] if value < len(labels)}
-    cases = [_compare(pair, labels, measured, rule) for pair in track(pairs, "Comparing")]
-    _refuse_mixed(cases)
-    return cases
-
-
-def read_pair(pair: Pair, *, classes: int | None = None) -> tuple[Volume, Volume]:
-    """Read the true and the predicted label map of a case.
-
-    Args:
-        pair: Its files.
-        classes: Number of classes, background included; any number when None.
-
-    Returns:
-        Truth and prediction.
-
-    Raises:
-        InputError: A file is no label map, holds other classes, or they lie on different grids.
-    """
-    truth = read_label(pair.truth, classes=classes)
-    prediction = read_label(pair.prediction, classes=classes)
-    check_same_grid(prediction, truth, (str(pair.prediction), str(pair.truth)))
-    return truth, prediction
+    coding = with_segment_names(coding, pairs)
+    names = names or coding.names[1:]
+    predicted, values, unread = _read_values(pairs, coding)
+    _refuse_mixed(values)
+    known = set(range(1, len(names) + 1)) or _numbers(values)
+    sound, odd = _attempt(values, lambda pair: _check_values(pair, values[pair], known), "Checking")
+    present = _numbers({pair: values[pair] for pair in sound})
+    labels = {n: names[n - 1] if names else str(n) for n in sorted(present) or [1]}
+    measure = partial(_compare, labels=labels, rule=rule, coding=coding, predicted=predicted)
+    cases, unmeasured = _attempt(sound, measure, "Comparing")
+    reasons = {**unread, **odd, **unmeasured}
+    failed = tuple(Failure(pair.case, reasons[pair]) for pair in pairs if pair in reasons)
+    evaluation = Evaluation(tuple(cases.values()), failed)
+    if not cases:
+        evaluation.check()
+    return evaluation
 
 
 def write_metrics(
@@ -234,7 +245,7 @@ def write_lesions(
     as viewers show it.
 
     Args:
-        cases: What :func:`compare_cases` returned.
+        cases: What :func:`compare_cases` measured.
         path: File to write.
         overwrite: Replace a file that exists.
 
@@ -278,64 +289,91 @@ def _lesion_rows(case: Comparison) -> Iterable[Row]:
                 }
 
 
-def _masks(folder: Path) -> dict[str, Path]:
-    from segjax.data.formats import IMAGE_SUFFIXES
+@dataclass(frozen=True)
+class _Values:
+    """Foreground values of the masks of a case, and their rank."""
 
-    if not folder.is_dir():
-        fault = "is a file" if folder.exists() else "no such folder"
-        raise InputError(f"{folder}: {fault}; give two folders, or two files")
-    files: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        name = stem(file)
-        if file.name.startswith(".") or not file.name.endswith(IMAGE_SUFFIXES):
-            continue
-        if not name.endswith("_probabilities") and files.setdefault(name, file) is not file:
-            raise InputError(f"{file} and {files[name].name} have one name; leave one")
-    if not files:
-        raise InputError(f"{folder}: holds no mask ({', '.join(IMAGE_SUFFIXES)})")
-    return files
+    truth: frozenset[int]
+    prediction: frozenset[int]
+    rank: int
 
 
-def _subjects_masks(folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Return the only mask in each folder that has a subject's name."""
-    found = {}
-    for name in names:
-        if (folder / name).is_dir():
-            masks = list(_masks(folder / name).values())
-            if len(masks) > 1:
-                raise InputError(
-                    f"{folder / name}: both {masks[0].name} and {masks[1].name} could be the "
-                    "prediction; leave one"
-                )
-            found[name] = masks[0]
-    return found
+def _attempt(
+    pairs: Iterable[Pair], measure: Callable[[Pair], T], description: str
+) -> tuple[dict[Pair, T], dict[Pair, str]]:
+    """Return what could be measured of each pair, and why not of the others."""
+    done: dict[Pair, T] = {}
+    failed: dict[Pair, str] = {}
+    for pair in track(list(pairs), description):
+        try:
+            done[pair] = measure(pair)
+        except InputError as error:
+            failed[pair] = str(error)
+    return done, failed
 
 
-def _values(pairs: Sequence[Pair]) -> dict[Path, set[int]]:
-    """List the foreground values of every file."""
-    files = dict.fromkeys(file for pair in pairs for file in (pair.truth, pair.prediction))
-    return {
-        file: set(np.unique(read_label(file).data).tolist()) - {0}
-        for file in track(list(files), "Reading", unit="file")
-    }
+def _read_values(
+    pairs: Sequence[Pair], coding: LabelCoding
+) -> tuple[LabelCoding, dict[Pair, _Values], dict[Pair, str]]:
+    """Return what predicted values stand for, the values of each pair, and why others have none."""
+    classes = LabelCoding(names=coding.names)
+    values, failed = _attempt(
+        pairs, partial(_values_of, coding=coding, predicted=classes), "Reading"
+    )
+    if not any(_are_stored(one.prediction, coding) for one in values.values()):
+        return classes, values, failed
+    values, failed = _attempt(
+        pairs, partial(_values_of, coding=coding, predicted=coding), "Reading"
+    )
+    return coding, values, failed
 
 
-def _refuse_white(values: Mapping[Path, Collection[int]], named: Collection[int]) -> None:
-    """Refuse masks whose foreground is white (255) where it is 1 elsewhere, or by its name."""
-    white = [file for file, found in values.items() if set(found) == {_WHITE}]
-    others = set(named).union(*(found for file, found in values.items() if file not in white))
-    if white and others and _WHITE not in others:
-        more = f", and so are {len(white) - 1} more files" if len(white) > 1 else ""
-        wanted = ", ".join(map(str, sorted(others)))
-        raise InputError(
-            f"{white[0]}: is black and white, with the values 0 and 255{more}, but the labels are "
-            f"{wanted}: save it with its label's number in place of 255"
-        )
+def _are_stored(values: Collection[int], coding: LabelCoding) -> bool:
+    """Say whether predicted values are no classes, but all stored in true labels."""
+    return set(values) <= set(coding.values) and max(values, default=-1) >= len(coding.values)
 
 
-def _refuse_mixed(cases: Sequence[Comparison]) -> None:
+def _values_of(pair: Pair, *, coding: LabelCoding, predicted: LabelCoding) -> _Values:
+    masks = read_pair(pair, coding=coding, predicted=predicted)
+    truth, prediction = (frozenset(np.unique(mask.data).tolist()) - {0} for mask in masks)
+    return _Values(truth, prediction, masks[0].spatial_dims)
+
+
+def _numbers(values: Mapping[Pair, _Values]) -> set[int]:
+    """Return all labels; 255 only where it is not the white of black and white masks."""
+    files = [file for one in values.values() for file in (one.truth, one.prediction)]
+    others = set().union(*(file for file in files if file != {_WHITE}))
+    return others or set().union(*files)
+
+
+def _check_values(pair: Pair, values: _Values, known: Collection[int]) -> None:
+    """Refuse labels that have no name, or are white (255) where they are 1 elsewhere."""
+    for file, found in ((pair.truth, values.truth), (pair.prediction, values.prediction)):
+        odd = ", ".join(map(str, sorted(found - set(known))))
+        wanted = ", ".join(map(str, sorted(known)))
+        if odd and found == {_WHITE}:
+            raise InputError(
+                f"{file}: is black and white, with the values 0 and 255, but the labels are "
+                f"{wanted}: {_remedy(pair, file)}"
+            )
+        if odd:
+            raise InputError(
+                f"{file}: has labels {odd}, but those with names are {wanted}; name all, or none"
+            )
+
+
+def _remedy(pair: Pair, file: Path) -> str:
+    if file == pair.prediction:
+        return "save it with its label's number in place of 255"
+    return (
+        "say what they stand for in a dataset.json beside the labels, such as "
+        '{"labels": {"background": 0, "lesion": 255}}'
+    )
+
+
+def _refuse_mixed(values: Mapping[Pair, _Values]) -> None:
     """Refuse slices among volumes: their sizes have other units, and no common mean."""
-    by_rank = {len(case.affine) - 1: case.pair for case in cases}
+    by_rank = {one.rank: pair for pair, one in values.items()}
     if len(by_rank) > 1:
         raise InputError(
             f"{by_rank[2].truth}: is a slice, but {by_rank[3].truth} a volume; "
@@ -344,18 +382,24 @@ def _refuse_mixed(cases: Sequence[Comparison]) -> None:
 
 
 def _compare(
-    pair: Pair, labels: Sequence[str], measured: Mapping[int, str], rule: LesionRule | None
+    pair: Pair,
+    *,
+    labels: Mapping[int, str],
+    rule: LesionRule | None,
+    coding: LabelCoding,
+    predicted: LabelCoding,
 ) -> Comparison:
-    truth, prediction = read_pair(pair, classes=len(labels))
-    table = overlap_table(truth.data, prediction.data, labels, truth.spacing)
-    rows: list[Row] = [{"case": pair.case, **table[value - 1]} for value in measured]
+    truth, prediction = read_pair(pair, coding=coding, predicted=predicted)
+    rows: list[Row] = []
     lesions = {}
-    if rule is not None:
-        masks = truth.data, prediction.data
-        for (value, name), row in zip(measured.items(), rows, strict=True):
-            lesions[name] = match_lesions(*masks, truth.spacing, label=value, rule=rule)
-            row.update(_counts(lesions[name]))
-    return Comparison(pair, rows, measured, truth.affine, rule, lesions)
+    for value, name in labels.items():
+        masks = truth.data == value, prediction.data == value
+        (row,) = overlap_table(*masks, ("background", name), truth.affine)
+        rows.append({"case": pair.case, **row})
+        if rule is not None:
+            lesions[name] = match_lesions(*masks, truth.affine, rule=rule)
+            rows[-1].update(_counts(lesions[name]))
+    return Comparison(pair, rows, labels, truth.affine, rule, lesions, coding, predicted)
 
 
 def _counts(match: LesionMatch) -> Row:

@@ -8,6 +8,7 @@ import numpy as np
 
 from segjax.data.cache import Cache, CachedCase, Histogram
 from segjax.data.formats import read_image
+from segjax.data.labels import foreground
 from segjax.errors import InputError
 from segjax.evaluate.plots import _INK, _LABELS, _draw_panel, _figure, _style
 from segjax.evaluate.views import best_view
@@ -86,7 +87,7 @@ def before_and_after(case: CachedCase, path: PathLike, *, overwrite: bool = Fals
             caption = " · ".join(text for text in (name, view.caption) if text)
             _draw_panel(axes, view, f"{caption}\n{low:.4g} to {high:.4g}", [])
             if view.truth is not None:
-                axes.contour(view.truth > 0, [0.5], colors=[_LABELS[3]], linewidths=0.8)
+                axes.contour(foreground(view.truth), [0.5], colors=[_LABELS[3]], linewidths=0.8)
         figure.suptitle(case.name, fontsize=10, color=_INK, x=0.01, ha="left", parse_math=False)
 
 

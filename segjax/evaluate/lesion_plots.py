@@ -77,8 +77,8 @@ def lesion_overlay(
         >>> lesion_overlay(flair, truth, mask, path="case-7.png")  # doctest: +SKIP
     """
     masks = truth.data, prediction.data
-    match = match_lesions(*masks, truth.spacing, label=label, rule=rule)
-    maps = outcome_maps(*masks, truth.spacing, label=label, rule=rule)
+    match = match_lesions(*masks, truth.affine, label=label, rule=rule)
+    maps = outcome_maps(*masks, truth.affine, label=label, rule=rule)
     outcomes = [image.with_data(outcome) for outcome in maps]
     views = views_at(image, _places(image, outcomes), *outcomes)
     columns = min(_COLUMNS, len(views))

@@ -5,7 +5,6 @@ lesion counts once, whatever its size.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Integer, UInt8
 
 from segjax.errors import InputError
+from segjax.evaluate._voxels import Spacing, Voxel, voxel_of
 
 __all__ = ["RULES", "Lesion", "LesionMatch", "LesionRule", "match_lesions", "outcome_maps", "rates"]
 
@@ -221,7 +221,7 @@ def rates(true: int, found: int, predicted: int, false: int) -> Rates:
 def match_lesions(
     truth: Mask,
     prediction: Mask,
-    spacing: Sequence[float],
+    spacing: Spacing,
     *,
     label: int = 1,
     rule: LesionRule = RULES["any"],
@@ -232,7 +232,8 @@ def match_lesions(
         truth: True mask ``(*spatial)`` of rank 2 or 3.
         prediction: Predicted mask of the same shape.
         spacing: Edges of a voxel in mm: three, or two for a 2D mask without slice thickness,
-            whose sizes are then areas in mm².
+            whose sizes are then areas in mm². Or the affine of the masks, ``(4, 4)`` or in 2D
+            also ``(3, 3)``, which knows the shear of a tilted series.
         label: Value to compare.
         rule: What counts as a lesion and as found.
 
@@ -252,21 +253,21 @@ def match_lesions(
 
     Source: see :data:`RULES`.
     """
-    pair = _match(truth, prediction, spacing, label, rule)
-    voxel = math.prod(spacing)
+    voxel = _voxel(truth, prediction, spacing)
+    pair = _match(truth, prediction, voxel, label, rule)
     return LesionMatch(
-        truth=_lesions(pair.truth, pair.found, voxel),
-        prediction=_lesions(pair.prediction, pair.true, voxel),
-        truth_size=pair.truth.voxels * voxel,
-        prediction_size=pair.prediction.voxels * voxel,
-        rank=len(spacing),
+        truth=_lesions(pair.truth, pair.found, voxel.size),
+        prediction=_lesions(pair.prediction, pair.true, voxel.size),
+        truth_size=pair.truth.voxels * voxel.size,
+        prediction_size=pair.prediction.voxels * voxel.size,
+        rank=voxel.rank,
     )
 
 
 def outcome_maps(
     truth: Mask,
     prediction: Mask,
-    spacing: Sequence[float],
+    spacing: Spacing,
     *,
     label: int = 1,
     rule: LesionRule = RULES["any"],
@@ -292,7 +293,7 @@ def outcome_maps(
         >>> outcome_maps(truth, prediction, (1.0, 1.0))
         (array([[1, 0, 2, 0, 0]], dtype=uint8), array([[1, 0, 0, 0, 2]], dtype=uint8))
     """
-    pair = _match(truth, prediction, spacing, label, rule)
+    pair = _match(truth, prediction, _voxel(truth, prediction, spacing), label, rule)
     maps = []
     for mask, side, matched in (
         (truth, pair.truth, pair.found),
@@ -333,15 +334,14 @@ class _Shared(NamedTuple):
 def _match(
     truth: np.ndarray,
     prediction: np.ndarray,
-    spacing: Sequence[float],
+    voxel: Voxel,
     label: int,
     rule: LesionRule,
 ) -> _Pair:
-    _check(truth, prediction, spacing)
     there, predicted = truth == label, prediction == label
     box = _box(there | predicted)
     structure = _structure(truth.ndim, rule.connectivity)
-    least = rule.min_volume / math.prod(spacing)
+    least = rule.min_volume / voxel.size
     true, guessed = (_find(mask[box], structure, least, box) for mask in (there, predicted))
     shared = _shared(true.labels, guessed.labels)
     turned = _Shared(shared.other, shared.own, shared.voxels)
@@ -353,7 +353,8 @@ def _match(
     )
 
 
-def _check(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> None:
+def _voxel(truth: np.ndarray, prediction: np.ndarray, spacing: Spacing) -> Voxel:
+    """Return the voxel of two masks that can be matched."""
     if truth.shape != prediction.shape:
         raise InputError(
             f"truth {truth.shape} and prediction {prediction.shape} differ in shape: "
@@ -361,12 +362,13 @@ def _check(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) 
         )
     if truth.ndim not in _STEPS:
         raise InputError(f"masks of shape {truth.shape}: lesions are counted in rank 2 and 3")
-    wanted = (2, 3) if truth.ndim == 2 else (3,)
-    if len(spacing) not in wanted or not all(0 < edge < math.inf for edge in spacing):
+    voxel = voxel_of(spacing)
+    if voxel.rank < truth.ndim:
         raise InputError(
-            f"spacing is {tuple(spacing)}: masks of shape {truth.shape} need "
-            f"{' or '.join(map(str, wanted))} positive numbers in mm"
+            f"spacing is {np.asarray(spacing).tolist()}: masks of shape {truth.shape} need three "
+            "positive numbers in mm, or an affine of shape (4, 4)"
         )
+    return voxel
 
 
 def _structure(rank: int, connectivity: int | None) -> np.ndarray:

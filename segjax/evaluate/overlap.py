@@ -6,7 +6,6 @@ where only one of them is empty it is 0**, so that a missed lesion never looks b
 found one, and a healthy case is right when nothing is found in it.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Integer
 
 from segjax.errors import InputError
+from segjax.evaluate._voxels import Spacing, voxel_of
 
 __all__ = [
     "dice",
@@ -120,37 +120,41 @@ def positive_predictive_value(truth: Mask, prediction: Mask, label: int = 1) -> 
     return _share(count.hit, count.hit + count.invented, otherwise=count.missed == 0)
 
 
-def volume_ml(mask: Mask, spacing: Sequence[float]) -> float:
+def volume_ml(mask: Mask, spacing: Spacing) -> float:
     """Return the volume of all voxels that are not zero, in millilitres.
 
     Args:
         mask: Mask ``(*spatial)``.
         spacing: Three edges of a voxel in mm; for a mask of one 2D slice the third is the
-            slice thickness.
+            slice thickness. Or the affine of the mask, of shape ``(4, 4)``: the edges of sheared
+            voxels, as of a tilted series, make more than these take up, the affine does not.
 
     Returns:
-        Volume in ml: voxels times the product of the spacing, over 1000.
+        Volume in ml: voxels times the product of the edges, or times ``|det affine|``, over 1000.
 
     Raises:
-        InputError: When the spacing has not three positive numbers.
+        InputError: When the spacing is neither three positive numbers nor such an affine.
 
     Example:
         >>> volume_ml(np.ones((10, 10, 10), bool), (1.0, 1.0, 3.0))
         3.0
+        >>> round(volume_ml(np.ones((10, 10, 10), bool), np.diag([1.0, 1.0, 3.0, 1.0])), 6)
+        3.0
     """
-    if len(spacing) != 3 or not all(0 < edge < math.inf for edge in spacing):
+    voxel = voxel_of(spacing)
+    if voxel.rank != 3:
         raise InputError(
-            f"spacing is {tuple(spacing)}: a volume needs three positive numbers in mm "
-            "(for a 2D mask the third is the slice thickness)"
+            f"spacing is {np.asarray(spacing).tolist()}: a volume needs three positive numbers in "
+            "mm (for a 2D mask the third is the slice thickness) or an affine of shape (4, 4)"
         )
-    return float(np.count_nonzero(mask)) * math.prod(spacing) / 1000
+    return float(np.count_nonzero(mask)) * voxel.size / 1000
 
 
 def overlap_table(
     truth: Mask,
     prediction: Mask,
     labels: Sequence[str],
-    spacing: Sequence[float] | None = None,
+    spacing: Spacing | None = None,
 ) -> list[dict[str, str | float | int]]:
     """Compare two label maps, one label after another.
 
@@ -158,12 +162,13 @@ def overlap_table(
         truth: True label values ``(*spatial)``.
         prediction: Predicted label values of the same shape.
         labels: Name of each value from 0 on; the first one, the background, gets no row.
-        spacing: Edges of a voxel in mm. Two numbers, as of a 2D image, give no volume.
+        spacing: Edges of a voxel in mm, or the affine of the masks, which knows shear. Two
+            numbers, or an affine of shape ``(3, 3)``, as of a 2D image, give no volume.
 
     Returns:
         One dictionary for each label after the first, with ``label``, ``dice``,
         ``sensitivity``, ``positive_predictive_value`` and the two sizes: ``truth_ml`` and
-        ``prediction_ml`` where the spacing has three numbers, else ``truth_voxels`` and
+        ``prediction_ml`` where a voxel has three edges, else ``truth_voxels`` and
         ``prediction_voxels``.
 
     Raises:
@@ -175,11 +180,11 @@ def overlap_table(
         ...     truth, prediction, ["background", "anterior", "posterior"])]
         [('anterior', 0.6666666666666666), ('posterior', 1.0)]
     """
-    measured = spacing is not None and len(spacing) == 3
-    unit = "ml" if measured else "voxels"
+    in_ml = spacing if spacing is not None and voxel_of(spacing).rank == 3 else None
+    unit = "voxels" if in_ml is None else "ml"
 
     def size(mask: np.ndarray) -> float | int:
-        return volume_ml(mask, spacing) if spacing and measured else int(np.count_nonzero(mask))
+        return int(np.count_nonzero(mask)) if in_ml is None else volume_ml(mask, in_ml)
 
     return [
         {

@@ -12,6 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segjax.data.formats import check_same_grid
+from segjax.data.labels import IGNORED
 from segjax.errors import InputError
 from segjax.evaluate.metrics import best_epoch, read_metrics, validation_dice
 from segjax.evaluate.overlap import overlap_table
@@ -43,7 +45,8 @@ class Example:
     Attributes:
         name: Name of the case.
         image: The image.
-        truth: Label map on the image's grid; None where it is not known.
+        truth: Label map on the image's grid; None where it is not known. Voxels of the value
+            :data:`segjax.data.labels.IGNORED` count for nothing.
         prediction: Label map on the image's grid.
 
     Example:
@@ -169,14 +172,23 @@ def _examples(examples: Sequence[Example], config: Mapping[str, Any], figures: P
 
 
 def _example(example: Example, labels: Sequence[str], path: Path) -> str:
-    image, truth, prediction = example.image, example.truth, example.prediction
+    image, (truth, prediction) = example.image, _masks(example)
     overlay(image, truth, prediction, path=path, title=example.name, labels=labels, overwrite=True)
     parts = [_picture(path, f"{example.name}: image, truth and prediction")]
     if truth is not None:
-        rows = overlap_table(truth.data, prediction.data, labels, image.spacing)
+        rows = overlap_table(truth.data, prediction.data, labels, image.affine)
         names = [_HEADINGS.get(name, name) for name in rows[0]] if rows else []
         parts.append(_table(names, [tuple(row.values()) for row in rows]))
     return f"<section>{''.join(parts)}</section>"
+
+
+def _masks(example: Example) -> tuple[Volume | None, Volume]:
+    """Return truth and prediction, both background where the truth is to be ignored."""
+    truth, prediction = example.truth, example.prediction
+    if truth is None or not (ignored := truth.data == IGNORED).any():
+        return truth, prediction
+    check_same_grid(prediction, truth, ("prediction", "truth"))
+    return truth.with_data(truth.data * ~ignored), prediction.with_data(prediction.data * ~ignored)
 
 
 def _settings(config: Mapping[str, Any]) -> str:

@@ -8,9 +8,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy import ndimage
 
-from segjax.data.datasets import Case
-from segjax.data.formats import read_image, read_label
+from segjax.data.datasets import Case, read_case_label
+from segjax.data.formats import read_image
+from segjax.data.labels import foreground
 from segjax.data.pipeline import Pipeline
+from segjax.data.spatial import grid
 from segjax.progress import track
 
 _COARSE = 24  # samples along an axis that are enough to see a symmetry
@@ -66,9 +68,10 @@ def hit_rate(labels: Iterable[UInt8[np.ndarray, "..."]], patch: _Shape) -> float
 
 
 def read_labels(cases: Sequence[Case], pipeline: Pipeline) -> Iterator[UInt8[np.ndarray, "..."]]:
-    """Yield label maps one after another, turned as the pipeline turns the images."""
+    """Yield the foreground of cases one after another, turned as the pipeline turns the images."""
     for case in track(cases, "Drawing patches"):
-        yield np.asarray(pipeline.apply_label(read_label(case.label or "")).data, np.uint8)
+        label = pipeline.apply_label(read_case_label(case)).data
+        yield foreground(np.asarray(label, np.uint8)).astype(np.uint8)
 
 
 def _hits(rng: np.random.Generator, mask: np.ndarray, patch: _Shape) -> float:
@@ -85,9 +88,9 @@ def _hits(rng: np.random.Generator, mask: np.ndarray, patch: _Shape) -> float:
 
 
 def _look(case: Case, pipeline: Pipeline, classes: int) -> Look:
-    image = pipeline.apply(read_image(case.images)).data
-    raw = read_label(case.label or "")
-    label = pipeline.apply_label(raw).data
+    given = read_image(case.images)
+    image = pipeline.apply(given).data
+    label = pipeline.apply_label(read_case_label(case, like=grid(given))).data
     seen = image.any(axis=-1)
     values = [channel[seen] for channel in np.moveaxis(image, -1, 0)] if seen.any() else [image]
     return Look(
@@ -95,7 +98,7 @@ def _look(case: Case, pipeline: Pipeline, classes: int) -> Look:
         tail=max(map(_tail, values)),
         median=float(np.mean([np.median(channel) for channel in values])),
         fractions=tuple(float((label == value).mean()) for value in range(1, classes)),
-        lesions=_pieces(label > 0),
+        lesions=_pieces(foreground(label)),
         symmetry=_symmetry(image.mean(axis=-1)),
         centres=tuple(_centre(label == value) for value in range(1, classes)),
     )

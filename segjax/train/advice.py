@@ -14,10 +14,10 @@ import numpy as np
 
 from segjax.data import augment
 from segjax.data.datasets import Case, Dataset
-from segjax.data.pipeline import ClipPercentiles, Pipeline, Reorient, Resample, Step, ZScore
+from segjax.data.pipeline import ClipPercentiles, Pipeline, Reorient, Step, ZScore
 from segjax.errors import InputError
 from segjax.train._examine import Look, examine, fixed_sides, hit_rate, read_labels
-from segjax.train.config import TrainConfig, create_model, default_config
+from segjax.train.config import TrainConfig, create_model, default_config, resampling
 from segjax.train.survey import SAME_SPACING, Survey, spacing_spread, survey
 from segjax.words import plural
 
@@ -124,25 +124,28 @@ def _choose_grid(found: Survey) -> _Grid:
     spacings, shapes = np.array(found.spacings), np.array(found.shapes)
     target = np.median(spacings, axis=0)
     coarse = int(target.argmax())
-    anisotropic = target.max() / target.min() >= _ANISOTROPIC
+    anisotropic = bool(target.max() / target.min() >= _ANISOTROPIC)
     if anisotropic:  # a few thin series must not be thrown to the coarseness of the others
         target[coarse] = np.percentile(spacings[:, coarse], 10)
     order = [axis for axis in range(len(target)) if axis != coarse] + [coarse]
     order = order if anisotropic else list(range(len(target)))
     orientation = "".join("RAS"[axis] for axis in order) if len(order) == 3 else "RAS"
     size = np.median(shapes * spacings / target, axis=0)[order]
-    spread = spacing_spread(found.spacings)
-    said = _spacing_range(found)
-    steps: tuple[Step, ...] = (Reorient(orientation),)
-    if spread <= SAME_SPACING:
-        reason = Reason("spacing", "as it is", f"all cases have {said}")
-    else:
-        rounded = tuple(float(f"{target[axis]:.3g}") for axis in order)
-        steps = (*steps, Resample(rounded))
-        coarse_too = ", the 10th percentile along the coarse axis" if anisotropic else ""
-        reason = Reason("spacing", _mm(rounded), f"spacings go from {said}: the median{coarse_too}")
     ordered = tuple(float(target[axis]) for axis in order)
+    steps = (Reorient(orientation), *resampling(found, ordered))
+    reason = _spacing_reason(found, ordered, anisotropic=anisotropic)
     return _Grid(steps, ordered, tuple(round(n) for n in size), reason)
+
+
+def _spacing_reason(found: Survey, target: Sequence[float], *, anisotropic: bool) -> Reason:
+    said = _spacing_range(found)
+    if found.spatial_dims == 2:
+        return Reason("spacing", "as it is", "pictures have none")
+    if spacing_spread(found.spacings) <= SAME_SPACING:
+        why = f"all cases have {said}; other images are brought to it"
+        return Reason("spacing", _mm(target), why)
+    coarse_too = ", the 10th percentile along the coarse axis" if anisotropic else ""
+    return Reason("spacing", _mm(target), f"spacings go from {said}: the median{coarse_too}")
 
 
 def _choose_network(grid: _Grid, model: str | None) -> Reason:

@@ -8,7 +8,9 @@ import numpy as np
 
 from segjax.data.cache import CachedCase, open_cache
 from segjax.data.datasets import Case, Dataset, LoadedCase, Split, load_case
+from segjax.data.labels import IGNORED
 from segjax.data.loader import TrainingCase
+from segjax.data.lost import warn_of_lost
 from segjax.errors import InputError
 from segjax.progress import track
 from segjax.train.config import TrainConfig
@@ -81,6 +83,9 @@ def load_cases(config: TrainConfig, cases: Chosen) -> Loaded:
         load(cases.test, "Reading test"),
     )
     _warn_of_absent_labels(config, loaded.train)
+    everything = [case for part in loaded for case in part]
+    found = ((case.name, case.lost) for case in everything)
+    warn_of_lost({name: lost for name, lost in found if lost}, len(everything))
     return loaded
 
 
@@ -128,7 +133,9 @@ def _check_pipeline(config: TrainConfig, cases: Chosen) -> None:
 
 def _values(case: TrainingCase) -> tuple[int, ...]:
     """Return the values of a case's label map."""
-    return case.values if isinstance(case, CachedCase) else tuple(np.unique(case.label).tolist())
+    if isinstance(case, CachedCase):
+        return case.values
+    return tuple(np.unique(case.label[case.label != IGNORED]).tolist())
 
 
 def _warn_of_absent_labels(config: TrainConfig, cases: Sequence[TrainingCase]) -> None:

@@ -1,6 +1,7 @@
 """What a training is made of: plain data that goes to JSON and back."""
 
 import dataclasses
+import functools
 import json
 import math
 import warnings
@@ -15,9 +16,10 @@ import segjax
 from segjax.data import augment
 from segjax.data.augment.transform import Transform
 from segjax.data.datasets import Dataset
-from segjax.data.pipeline import Pipeline, Reorient, ZScore
+from segjax.data.labels import IGNORED
+from segjax.data.pipeline import Pipeline, Reorient, Resample, Step, ZScore
 from segjax.errors import InputError
-from segjax.files import atomic_path
+from segjax.files import atomic_path, read_json
 from segjax.train.losses import Loss
 from segjax.train.survey import SAME_SPACING, Survey, spacing_spread, survey
 
@@ -252,10 +254,7 @@ def read_config(run: Path) -> TrainConfig:
     path = run / CONFIG_FILE if run.is_dir() else run
     if not path.is_file():
         raise InputError(f"{run}: no run of segjax (it has no {CONFIG_FILE})")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    values = read_json(path)
     if not isinstance(values, dict) or "segjax" not in values:
         raise InputError(f"{path}: not the configuration of a segjax run")
     try:
@@ -269,7 +268,8 @@ def default_config(
 ) -> TrainConfig:
     """Choose a configuration for a dataset, from its rank, sizes, channels and labels.
 
-    Volumes are turned to RAS; intensities become z-scores. A patch covers 95 of 100 cases where
+    Volumes are turned to RAS and brought to the median spacing of the set, where theirs differs
+    from it by more than 5 %; intensities become z-scores. A patch covers 95 of 100 cases where
     they are small, and has at most 64 voxels along an axis of a volume, 256 of an image; a 2D
     network on volumes gets patches of one slice. About 1000 steps are made, in epochs that see
     each case about once as a whole. Intensities are scaled and noise is added; nothing is
@@ -290,9 +290,14 @@ def default_config(
         >>> default_config(dataset).patch_size  # doctest: +SKIP
         (40, 56, 48)
     """
-    pipeline = Pipeline((Reorient("RAS"), ZScore())) if pipeline is None else pipeline
-    found = survey(dataset, pipeline)
-    _warn_of_spacings(found)
+    if pipeline is None:
+        found = survey(dataset, Pipeline((Reorient("RAS"),)))
+        resample = resampling(found)
+        found = functools.reduce(Survey.after, resample, found)
+        pipeline = Pipeline((Reorient("RAS"), *resample, ZScore()))
+    else:
+        found = survey(dataset, pipeline)
+        _warn_of_spacings(found)
     network = create_model(model, in_channels=found.channels, out_channels=len(found.labels))
     if network.spatial_dims > found.spatial_dims:
         raise InputError(f"model {model} needs volumes, but the cases are 2D: use a 2D model")
@@ -315,6 +320,29 @@ def default_config(
         optimizer=OptimizerConfig(learning_rate=1e-2 if model == "mpunet++" else 1e-3),
         augment=(augment.ScaleIntensity(), augment.Noise()),
     )
+
+
+def resampling(found: Survey, spacing: Sequence[float] | None = None) -> tuple[Step, ...]:
+    """Return what brings the images of a dataset, and later ones, to one spacing.
+
+    Args:
+        found: The dataset, turned to the orientation that the spacing is for.
+        spacing: In mm; by default the median of the set, along each axis.
+
+    Returns:
+        One step, which leaves spacings within 5 % alone; none for pictures, which have no spacing.
+
+    Example:
+        >>> from segjax.data.spatial import Grid
+        >>> thick = Grid((192, 192, 60), np.diag([1.0, 1.0, 3.0, 1.0]))
+        >>> resampling(Survey((thick,), 1, ("background", "lesion")))
+        (Resample(spacing=(1.0, 1.0, 3.0), tolerance=0.05),)
+    """
+    if found.spatial_dims == 2:
+        return ()
+    target = np.median(np.array(found.spacings), axis=0) if spacing is None else spacing
+    rounded = tuple(float(f"{value:.3g}") for value in target)
+    return (Resample(rounded, tolerance=SAME_SPACING),)
 
 
 def _warn_of_spacings(found: Survey) -> None:
@@ -442,7 +470,7 @@ def _number(value: Any) -> bool:
 
 def _names_of_labels(value: Any) -> bool:
     names = isinstance(value, tuple) and all(isinstance(v, str) and v for v in value)
-    return names and 2 <= len(set(value)) == len(value) <= 256
+    return names and 2 <= len(set(value)) == len(value) <= IGNORED
 
 
 def _is_patch(value: Any) -> bool:
@@ -485,7 +513,7 @@ _TRAIN_RULES: dict[str, Rule] = {
     "model": (lambda v: isinstance(v, str) and v != "", "the name of a model"),
     "patch_size": (_is_patch, "2 or 3 whole numbers from 1 up"),
     "in_channels": _COUNT,
-    "labels": (_names_of_labels, "2 to 256 different names, that of the background first"),
+    "labels": (_names_of_labels, "2 to 255 different names, that of the background first"),
     "activation": _one_of(Activation),
     "dropout": (lambda v: v is None or _FRACTION[0](v), _FRACTION[1]),
     "batch_size": _COUNT,

@@ -32,10 +32,11 @@ from segjax.train.devices import (
 )
 from segjax.train.display import Display, show_training
 from segjax.train.failure import save_failed_batch
+from segjax.train.inputs import check_inputs, write_inputs
 from segjax.train.metrics import METRICS_FILE, MetricsFile, Row
 from segjax.train.optimizers import make_optimizer
 from segjax.train.resident import ResidentLoader
-from segjax.train.run import check_run, owned, write_run
+from segjax.train.run import check_run, has_checkpoints, owned, write_run
 from segjax.train.step import (
     TrainState,
     init_state,
@@ -169,7 +170,8 @@ def fit(
 ) -> FitResult:
     """Train a network, validate it on whole cases, and keep the best.
 
-    The folder gets ``config.json``, ``split.json``, ``metrics.csv`` and ``checkpoints/``. A
+    The folder gets ``config.json``, ``split.json``, ``inputs.json`` (digests of the cases),
+    ``metrics.csv`` and ``checkpoints/``. A
     training that was stopped at any moment, even by ``kill -9``, goes on when ``fit`` is called
     again with the same arguments, and ends on the same CPU with the same parameters to the bit
     and the same metrics (``seconds`` apart) as if it had never been stopped. Validation measures
@@ -200,9 +202,9 @@ def fit(
 
     Raises:
         RunFinishedError: The folder holds this training, finished.
-        InputError: The data, the configuration or the folder cannot be used, the disk is full,
-            or the loss is not finite any more (the batch lies in ``failed-batch.npz`` then); the
-            message says what to do.
+        InputError: The data, the configuration or the folder cannot be used, a case has changed
+            since the training there began, the disk is full, or the loss is not finite any more
+            (the batch lies in ``failed-batch.npz`` then); the message says what to do.
 
     Example:
         >>> dataset = find_cases("brains")  # doctest: +SKIP
@@ -219,6 +221,7 @@ def fit(
         warnings.warn("patience does nothing without validation cases", stacklevel=2)
     devices = choose_devices(config.batch_size)
     with _folder(out, config, split, resume=resume) as checkpoints:
+        identities = check_inputs(out, cases, begun=has_checkpoints(out)) if checkpoints else {}
         state, progress = _restore(network, checkpoints, devices)
         if progress.finished(config):
             raise RunFinishedError(_result(out, progress))
@@ -231,6 +234,7 @@ def fit(
         ):
             if checkpoints:
                 write_run(out, config, split)
+                write_inputs(out, identities, config, data.train)
             if tensorboard:
                 files.open_board(config, steps_per_epoch(config, split), loop.first_step(progress))
             progress = loop.run(state, progress, batches)

@@ -4,6 +4,8 @@ Every loss takes predictions ``(batch, *spatial, class)`` and integer labels
 ``(batch, *spatial)``, where the label is the index of the class. ``logits`` says what the
 predictions are: logits or probabilities. A single channel is the sigmoid of a binary
 problem and means class 1; class 0 is then one minus it. Several channels are a softmax.
+Voxels whose label is ``segjax.data.labels.IGNORED`` (255) count for nothing: they are left out of
+every sum, and the gradient is exactly 0 there.
 
 Half-precision predictions are widened to float32 before anything is summed. Values and
 gradients are finite for empty masks, for batches of one class and for logits up to 1e30.
@@ -22,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
+from segjax.data.labels import IGNORED
 from segjax.errors import InputError
 
 Predictions = Float[Array | np.ndarray, "batch *spatial class"]
@@ -51,9 +54,10 @@ def dice_loss(
     Args:
         predictions: Logits or probabilities ``(batch, *spatial, class)``; one channel is the
             foreground of a binary problem.
-        labels: Class indices ``(batch, *spatial)``.
+        labels: Class indices ``(batch, *spatial)``; 255 where a voxel counts for nothing.
         logits: Whether the predictions are logits (True) or probabilities (False).
-        per: Sum voxels over the whole "batch", or over each "image" and average the images.
+        per: Sum voxels over the whole "batch", or over each "image" and average the images,
+            but those of which no voxel counts.
         background: Whether class 0 counts as a class.
         smooth: Added to numerator and denominator, in voxels; at least 1e-8. It decides the
             value of a class that is absent: 0 when nothing is predicted, else near 1.
@@ -106,11 +110,12 @@ def tversky_loss(
     Args:
         predictions: Logits or probabilities ``(batch, *spatial, class)``; one channel is the
             foreground of a binary problem.
-        labels: Class indices ``(batch, *spatial)``.
+        labels: Class indices ``(batch, *spatial)``; 255 where a voxel counts for nothing.
         alpha: Weight of the false negatives, not negative; may be a traced value.
         beta: Weight of the false positives, not negative; ``1 - alpha`` when None.
         logits: Whether the predictions are logits (True) or probabilities (False).
-        per: Sum voxels over the whole "batch", or over each "image" and average the images.
+        per: Sum voxels over the whole "batch", or over each "image" and average the images,
+            but those of which no voxel counts.
         background: Whether class 0 counts as a class.
         smooth: Added to numerator and denominator, in voxels; at least 1e-8. It decides the
             value of a class that is absent: 0 when nothing is predicted, else near 1.
@@ -136,31 +141,33 @@ def tversky_loss(
     _check_options(alpha, beta, per, smooth)
     beta = 1 - alpha if beta is None else beta
     axes = tuple(range(0 if per == "batch" else 1, labels.ndim))
+    counts = labels != IGNORED
 
     def index(probability: Array, present: Array) -> Array:
         hit = jnp.where(present, probability, 0).sum(axes)
-        missed = jnp.where(present, 1 - probability, 0).sum(axes)
-        invented = jnp.where(present, 0, probability).sum(axes)
-        return (hit + smooth) / (hit + alpha * missed + beta * invented + smooth)
+        invented = jnp.where(counts, beta * probability, 0)
+        wrong = jnp.where(present, alpha * (1 - probability), invented).sum(axes)
+        return (hit + smooth) / (hit + wrong + smooth)
 
     probabilities = _softmax(predictions) if logits else _channels(predictions, _complement)
     first = 0 if background else 1
     classes = range(first, max(first + 1, len(probabilities)))
-    return 1 - jnp.mean(jnp.stack([index(probabilities[c], labels == c) for c in classes]))
+    indices = jnp.stack([index(probabilities[c], labels == c) for c in classes])
+    return _mean(1 - indices.mean(0), counts.any(axes))
 
 
 def cross_entropy(predictions: Predictions, labels: Labels, *, logits: bool) -> Scalar:
-    """Return the mean over all voxels of minus the log-probability of the true class.
+    """Return the mean, over all voxels that count, of minus the log-probability of their class.
 
     Args:
         predictions: Logits or probabilities ``(batch, *spatial, class)``; one channel is the
             foreground of a binary problem (binary cross-entropy).
-        labels: Class indices ``(batch, *spatial)``.
+        labels: Class indices ``(batch, *spatial)``; 255 where a voxel counts for nothing.
         logits: Whether the predictions are logits (True) or probabilities (False);
             probabilities are taken as at least 1e-7.
 
     Returns:
-        The loss in nats, a float32 scalar, not negative.
+        The loss in nats, a float32 scalar, not negative; 0 where no voxel counts.
 
     Raises:
         InputError: For shapes that do not match.
@@ -178,8 +185,10 @@ def cross_entropy(predictions: Predictions, labels: Labels, *, logits: bool) -> 
     else:
         given = _channels(predictions, _complement)
         surprise = [-jnp.log(jnp.maximum(p, _SMALLEST_PROBABILITY)) for p in given]
-    sums = [jnp.where(labels == c, s, 0).sum() for c, s in enumerate(surprise)]
-    return jnp.sum(jnp.stack(sums)) / labels.size
+    own = jnp.zeros((), surprise[0].dtype)
+    for c, of_class in enumerate(surprise):
+        own = jnp.where(labels == c, of_class, own)
+    return own.sum() / jnp.maximum((labels != IGNORED).sum(), 1)
 
 
 _LOSSES: dict[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
@@ -363,6 +372,11 @@ def _widen_half_backward(like: Array, gradient: Array) -> tuple[Array]:
 
 
 _widen_half.defvjp(_widen_half_forward, _widen_half_backward)
+
+
+def _mean(values: Array, counts: Array) -> Array:
+    """Average the values that count; 0 where none does."""
+    return jnp.where(counts, values, 0).sum() / jnp.maximum(counts.sum(), 1)
 
 
 def _matching(labels: Array | np.ndarray, predictions: Array | np.ndarray) -> Array:

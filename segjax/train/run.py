@@ -31,7 +31,7 @@ def check_run(run: Path, config: TrainConfig, split: Split, *, resume: bool) -> 
         _refuse_foreign_files(run)
         return
     before = read_config(run)
-    if not _has_checkpoints(run):
+    if not has_checkpoints(run):
         return  # it ended before anything was learned: nothing is lost
     if not resume:
         raise InputError(f"{run}: holds a training already; give another folder, or resume it")
@@ -49,7 +49,7 @@ def write_run(run: Path, config: TrainConfig, split: Split) -> None:
     Raises:
         InputError: They cannot be written.
     """
-    if not _has_checkpoints(run):
+    if not has_checkpoints(run):
         write_config(config, run, overwrite=True)
         write_split(split, run / SPLIT_FILE, overwrite=True)
 
@@ -80,14 +80,15 @@ def owned(run: Path) -> Iterator[None]:
                     folder.rmdir()
 
 
-def _has_checkpoints(run: Path) -> bool:
+def has_checkpoints(run: Path) -> bool:
+    """Say whether a training has got as far as a checkpoint."""
     folder = run / CHECKPOINT_FOLDER
     return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
 
 
 def _refuse_foreign_files(run: Path) -> None:
     found = [name for name in (SPLIT_FILE, METRICS_FILE) if (run / name).exists()]
-    if _has_checkpoints(run):
+    if has_checkpoints(run):
         found.append(CHECKPOINT_FOLDER)
     if found:
         raise InputError(

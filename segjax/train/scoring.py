@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer, PyTree
 
 from segjax.data.datasets import LoadedCase
+from segjax.data.labels import IGNORED
 from segjax.train.config import TrainConfig
 from segjax.train.step import Predict
 from segjax.train.validate import Scores, validate_cases, window_batch
@@ -112,7 +113,7 @@ def count_overlaps(
 
     Args:
         probabilities: One per label, or a single one for the foreground.
-        truths: Label maps.
+        truths: Label maps; voxels of 255 count for nothing.
         classes: Number of label values, the background included.
 
     Returns:
@@ -128,7 +129,7 @@ def count_overlaps(
     axes = tuple(range(1, truths.ndim))
 
     def of(label: int) -> Array:
-        found, true = masks == label, truths == label
+        found, true = (masks == label) & (truths != IGNORED), truths == label
         return jnp.stack([(found & true).sum(axes), found.sum(axes), true.sum(axes)], -1)
 
     return jnp.stack([of(label) for label in range(1, classes)], 1)

@@ -1,46 +1,65 @@
 """What a dataset looks like, before anything is decided about a training on it."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from segjax.data.cache import CachedCase
-from segjax.data.datasets import Case, Dataset
-from segjax.data.formats import read_image, read_label
-from segjax.data.pipeline import Pipeline
+from segjax.data.datasets import Case, Dataset, read_case_label
+from segjax.data.formats import read_grid, read_image
+from segjax.data.labels import classes_of
+from segjax.data.pipeline import Pipeline, Step
 from segjax.data.spatial import Grid
+from segjax.data.tilt import warn_of_tilts
 from segjax.errors import InputError
 from segjax.progress import track
 
 SAME_SPACING = 0.05
 """Fraction by which spacings may differ and still be taken for the same."""
 
+_COLOURS = 3  # channels of a picture, which grey ones have, too
+
 
 @dataclass(frozen=True)
 class Survey:
-    """Sizes, channels and labels of a dataset.
+    """Grids, channels and labels of a dataset.
 
     Attributes:
-        shapes: Voxels of every case after preprocessing.
+        grids: Where the voxels of every case lie after preprocessing.
         channels: Channels of an image.
         labels: Name of each label value.
-        spacings: Distance of the voxels of every case after preprocessing, in mm.
     """
 
-    shapes: tuple[tuple[int, ...], ...]
+    grids: tuple[Grid, ...]
     channels: int
     labels: tuple[str, ...]
-    spacings: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Voxels of every case after preprocessing."""
+        return tuple(grid.shape for grid in self.grids)
+
+    @property
+    def spacings(self) -> tuple[tuple[float, ...], ...]:
+        """Distance between the voxels of every case after preprocessing, in mm."""
+        return tuple(grid.spacing for grid in self.grids)
 
     @property
     def spatial_dims(self) -> int:
         """2 for images of rows and columns, 3 for volumes."""
-        return len(self.shapes[0])
+        return len(self.grids[0].shape)
+
+    def after(self, step: Step) -> "Survey":
+        """Return the survey after one more step, whose grid depends on no image."""
+        grids = tuple(step.grid(grid) or grid for grid in self.grids)
+        return dataclasses.replace(self, grids=grids)
 
 
 def survey(dataset: Dataset, pipeline: Pipeline) -> Survey:
-    """Read the label maps of a dataset, and its first image.
+    """Read the label maps of a dataset, and the headers of its images.
 
     Where shapes depend on the images, as with a crop to the brain, all images are processed.
     Steps that are not fitted yet are left out then: they change no shape but through a threshold.
@@ -50,26 +69,45 @@ def survey(dataset: Dataset, pipeline: Pipeline) -> Survey:
         pipeline: Preprocessing, of which the spatial steps decide the shapes.
 
     Raises:
-        InputError: There is no case, a case has no label, a file cannot be read, some cases are
-            images and others volumes, or label values are left out that nothing names.
+        InputError: There is no case, a case has no label, a file cannot be read, a label lies on
+            another grid than its image, some cases are images and others volumes or have other
+            channels, or label values are left out that nothing names.
     """
     if not dataset.cases:
         raise InputError("the dataset has no cases: nothing to train on")
-    shapes, spacings, values = [], [], set()
+    looks: dict[str, _Look] = {}
     for case in track(dataset.cases, "Looking at the labels"):
-        grid, found = _look(case, pipeline)
-        shape = grid.shape
-        shapes.append(shape)
-        spacings.append(tuple(grid.spacing))
-        values |= found
-        if len(shape) != len(shapes[0]):
+        look = looks.setdefault(case.name, _look(case, pipeline))
+        first = next(iter(looks.values()))
+        if len(look.grid.shape) != len(first.grid.shape):
             raise InputError(
-                f"case '{case.name}' has {len(shape)} spatial axes, case "
-                f"'{dataset.cases[0].name}' has {len(shapes[0])}: train on either alone"
+                f"case '{case.name}' has {len(look.grid.shape)} spatial axes, case "
+                f"'{dataset.cases[0].name}' has {len(first.grid.shape)}: train on either alone"
             )
-    channels = _channels(dataset.cases[0])
-    labels = _label_names(dataset, values)
-    return Survey(tuple(shapes), channels, labels, tuple(spacings))
+    warn_of_tilts({name: look.given.affine for name, look in looks.items()})
+    labels = _label_names(dataset, {name: look.values for name, look in looks.items()})
+    return Survey(tuple(look.grid for look in looks.values()), _agreed(looks), labels)
+
+
+class _Look(NamedTuple):
+    """Grid of a case as it is given and after preprocessing, its channels, and its labels."""
+
+    given: Grid
+    grid: Grid
+    channels: int
+    values: set[int]
+
+
+def _agreed(looks: Mapping[str, _Look]) -> int:
+    """Return the channels of all cases; grey pictures among colours have three."""
+    channels: dict[int, str] = {}
+    for name, look in looks.items():
+        channels.setdefault(look.channels, name)
+    flat = all(len(look.grid.shape) == 2 for look in looks.values())
+    if len(channels) == 1 or (flat and set(channels) == {1, _COLOURS}):
+        return max(channels)
+    found = ", ".join(f"'{name}' has {count}" for count, name in sorted(channels.items()))
+    raise InputError(f"cases have different numbers of channels ({found}); no network takes both")
 
 
 def spacing_spread(spacings: Sequence[Sequence[float]]) -> float:
@@ -83,35 +121,36 @@ def spacing_spread(spacings: Sequence[Sequence[float]]) -> float:
     return float((rows.max(axis=0) / rows.min(axis=0) - 1).max())
 
 
-def _channels(case: Case | CachedCase) -> int:
+def _look(case: Case | CachedCase, pipeline: Pipeline) -> _Look:
     if isinstance(case, CachedCase):
-        return case.image.shape[-1]
-    return read_image(case.images).channels
-
-
-def _look(case: Case | CachedCase, pipeline: Pipeline) -> tuple[Grid, set[int]]:
-    if isinstance(case, CachedCase):
-        return Grid(case.label.shape, case.grids[-1].affine), set(case.values)
+        grid = Grid(case.label.shape, case.grids[-1].affine)
+        return _Look(case.grids[0], grid, case.image.shape[-1], set(case.values))
     if case.label is None:
         raise InputError(f"case '{case.name}' has no label: training needs one")
-    label = read_label(case.label)
-    values = {int(value) for value in np.unique(label.data)}
+    heads = [read_grid(image) for image in case.images]
+    label = read_case_label(case, like=heads[0][0])
+    values = set(classes_of(label.data, case.coding))
     grids = pipeline.grids(label)
     if grids is None:
         fitted = Pipeline(tuple(step for step in pipeline.steps if step.fitted))
         _, grids = fitted.trace(read_image(case.images))
-    return grids[-1], values
+    return _Look(heads[0][0], grids[-1], sum(count for _, count in heads), values)
 
 
-def _label_names(dataset: Dataset, values: set[int]) -> tuple[str, ...]:
+def _label_names(dataset: Dataset, found: Mapping[str, set[int]]) -> tuple[str, ...]:
     """Take the names of ``dataset.json``, or make names for values that have no gap."""
+    values = set().union(*found.values())
     if dataset.labels is not None:
         return tuple(dataset.labels[value] for value in sorted(dataset.labels))
     highest = max(values)
     if missing := sorted(set(range(1, highest + 1)) - values):
+        name = next(name for name, some in found.items() if highest in some)
+        case = next(case for case in dataset.cases if case.name == name)
+        file = case.label if isinstance(case, Case) else case.folder
         raise InputError(
-            f"the labels hold the values {_list(sorted(values))}, but never {_list(missing)}: "
-            "number them 0, 1, 2, … without a gap, or name every value in dataset.json"
+            f"{file}: the labels hold the values {_list(sorted(values))}, but never "
+            f"{_list(missing)}: number them 0, 1, 2, … without a gap, or name every value in "
+            f'dataset.json, such as {{"labels": {{"background": 0, "lesion": {highest}}}}}'
         )
     if highest <= 1:
         return ("background", "lesion")

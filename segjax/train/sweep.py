@@ -17,8 +17,9 @@ import numpy as np
 
 import segjax
 from segjax.data.cache import CachedCase
-from segjax.data.datasets import Case, Split, write_split
+from segjax.data.datasets import Case, Split, files_in, write_split
 from segjax.data.formats import read_image
+from segjax.data.labels import foreground
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.train._member import Member, MemberResult, read_result
@@ -28,6 +29,7 @@ from segjax.train.cases import AnyDataset, Chosen, choose_cases, load_cases, rea
 from segjax.train.checkpoints import load_variables
 from segjax.train.config import TrainConfig, differences
 from segjax.train.fit import Network
+from segjax.train.inputs import check_inputs, write_inputs
 from segjax.train.run import SPLIT_FILE, owned
 from segjax.train.tensorboard import check_tensorboard
 from segjax.train.together import Together, check_together, default_together, with_alpha
@@ -253,9 +255,10 @@ def sweep(
         check_tensorboard()
     with owned(out):
         _check_folder(out, config)
+        identities = check_inputs(out, chosen)
         results = _read_results(out, config.members)
         if len(results) < len(config.members):
-            _train(config, chosen, split, out, execution)
+            _train(config, chosen, split, out, execution, identities)
         results = _read_results(out, config.members)
         _write_tables(out, config.members, results)
         result = SweepResult(out, config.members, results)
@@ -282,7 +285,12 @@ def _check_folder(out: Path, config: SweepConfig) -> None:
 
 
 def _train(
-    config: SweepConfig, chosen: Chosen, split: Split, out: Path, execution: Execution
+    config: SweepConfig,
+    chosen: Chosen,
+    split: Split,
+    out: Path,
+    execution: Execution,
+    identities: Mapping[str, Any],
 ) -> None:
     """Train all members that are not finished, one network after the other."""
     loaded = load_cases(config.base, chosen)
@@ -291,6 +299,7 @@ def _train(
     batches = make_batches(config.base, loaded.train, execution.on_device, devices)
     data = SweepData(split, batches, *with_masks)
     _write_plan(out, config, split)
+    write_inputs(out, identities, config.base, loaded.train)
     members, results = config.members, _read_results(out, config.members)
     with show_sweep(members, results) as display:
         for kernel in sorted(config.kernels):
@@ -398,7 +407,7 @@ def _write_example(
     path: Path, case: Case | CachedCase, network: Network, variables: Mapping[str, Any]
 ) -> None:
     source = case.source if isinstance(case, CachedCase) else case
-    if not all(file.exists() for file in source.images):
+    if not all(file.exists() for image in source.images for file in files_in(image)):
         warnings.warn(f"{path}: not made, for its image is gone", stacklevel=2)
         return
     config = network.config
@@ -410,7 +419,7 @@ def _write_example(
             temporary,
             image=image.channels_last.astype(np.float32),
             affine=image.affine,
-            truth=loaded.raw_label.data,
+            truth=np.where(foreground(loaded.raw_label.data), loaded.raw_label.data, 0),
             mask=mask,
         )
 

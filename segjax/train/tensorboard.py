@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.data.datasets import Case
+from segjax.data.datasets import Case, files_in
 from segjax.data.formats import read_image
+from segjax.data.labels import IGNORED
 from segjax.errors import InputError
 from segjax.evaluate.plots import overlay
 from segjax.files import atomic_path
@@ -160,6 +161,8 @@ def overlay_png(
 ) -> bytes | None:
     """Draw a case, its true mask and a predicted one as a PNG file.
 
+    Where the label map ignores a voxel (255), neither mask is drawn.
+
     Args:
         case: Where its image is.
         truth: Its label map, as it is on disk.
@@ -173,12 +176,13 @@ def overlay_png(
     Raises:
         InputError: matplotlib is missing, or the image cannot be read.
     """
-    if not all(path.exists() for path in case.images):
+    if not all(file.exists() for image in case.images for file in files_in(image)):
         return None
     image = read_image(case.images)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "overlay.png"
-        overlay(image, truth, truth.with_data(mask), path=path, title=title, labels=labels)
+        masks = (truth.with_data(np.where(truth.data == IGNORED, 0, m)) for m in (truth.data, mask))
+        overlay(image, *masks, path=path, title=title, labels=labels)
         return path.read_bytes()
 
 

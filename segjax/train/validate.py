@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from numpy.typing import ArrayLike
 
 from segjax.data.datasets import LoadedCase
+from segjax.data.labels import IGNORED
 from segjax.data.loader import TrainingCase
 from segjax.data.patches import grid_corners, sliding_window
 from segjax.evaluate.overlap import dice
@@ -25,7 +26,8 @@ def validate_case(
     """Segment a whole case by sliding window and measure the Dice of each label.
 
     The mask is brought back to the grid that the image has on disk and compared with the label
-    map as it is on disk: what a user of the exported network would measure.
+    map as it is on disk: what a user of the exported network would measure. Voxels that the label
+    map ignores (255) count for nothing.
 
     Args:
         case: The case.
@@ -98,9 +100,10 @@ def _invert(
 def _measure(
     case: LoadedCase, mask: UInt8[np.ndarray, "*spatial"], config: TrainConfig
 ) -> dict[str, float]:
-    found = _invert(case, mask, config)
+    truth = case.raw_label.data
+    found = np.where(truth == IGNORED, 0, _invert(case, mask, config))
     names = enumerate(config.labels[1:], start=1)
-    return {name: dice(case.raw_label.data, found, value) for value, name in names}
+    return {name: dice(truth, found, value) for value, name in names}
 
 
 def to_mask(probabilities: Float[np.ndarray, "*spatial class"]) -> UInt8[np.ndarray, "*spatial"]:

@@ -1,6 +1,7 @@
 """``segjax evaluate`` with lesions and reports; its plain form is in test_commands.py."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -107,3 +108,50 @@ def test_images_without_a_report_are_refused(evaluate, folders):
     code, text = evaluate("--images", str(folders / "images"))
     assert code == 1
     assert "--images are drawn in a --report" in text
+
+
+def test_a_case_that_fails_stops_no_other_and_the_exit_code_is_1(evaluate, folders):
+    (folders / "masks/b.nii.gz").write_bytes(b"no image")
+    write_volume(Volume(np.ones((6, 6, 9), np.uint8), np.eye(4)), folders / "labels/b.nii.gz")
+    code, text = evaluate("-o", str(folders / "metrics.csv"), "--report", str(folders / "out"))
+    assert code == 1
+    assert "mean Dice  0.2857 of 1 case" in text  # TP 1, FN 3, FP 2
+    assert line(text, "failed, in no mean")
+    assert line(text, "b ")[1].endswith("masks/b.nii.gz:")
+    assert "(1 of 2 cases failed: b)" in text
+    for path in (folders / "metrics.csv", folders / "out/metrics.csv"):
+        with path.open(newline="") as file:
+            assert {row["case"] for row in csv.DictReader(file)} == {"a"}
+
+
+def test_dataset_json_says_what_values_stand_for(evaluate, folders):
+    truth = np.zeros((6, 6, 9), np.uint8)
+    truth[1, 1, 0], truth[4:6, 4, 4] = 255, 9
+    write_volume(Volume(truth, np.eye(4)), folders / "labels/a.nii.gz", overwrite=True)
+    labels = {"background": 0, "lesion": 255, "ignore": 9}
+    (folders / "dataset.json").write_text(json.dumps({"labels": labels}))
+    code, text = evaluate()
+    assert code == 0
+    assert "Dice lesion" in text
+    assert line(text, "a ")[1] == "1.0000"
+    assert "Dice tumour" in evaluate("--names", "tumour")[1]
+
+
+def test_a_value_can_be_ignored(evaluate, folders):
+    truth = np.zeros((6, 6, 9), np.uint8)
+    truth[1, 1, 0], truth[4:6, 4, 4] = 1, 255
+    write_volume(Volume(truth, np.eye(4)), folders / "labels/a.nii.gz", overwrite=True)
+    assert line(evaluate("--ignore", "255")[1], "a ")[1:] == ["1.0000"]
+    assert line(evaluate()[1], "a ")[1:] == ["0.5000", "0.0000"]
+
+
+def test_a_lesion_of_a_sheared_grid_is_left_out_by_its_volume(evaluate, folders):
+    sheared = np.eye(4)
+    sheared[:3, 2] = (0, 1.5, 3)  # 2 voxels have 6 mm³, by their edges 6.7
+    mask = np.zeros((6, 6, 9), np.uint8)
+    mask[1:3, 1, 0] = 1
+    for folder in ("labels", "masks"):
+        write_volume(Volume(mask, sheared), folders / folder / "a.nii.gz", overwrite=True)
+    for least, count in (("5.9", "1"), ("6.1", "0")):
+        text = evaluate("--lesion-min", least)[1]
+        assert line(text[text.index("Lesions of") :], "a ")[1] == count

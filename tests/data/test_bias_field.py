@@ -181,6 +181,93 @@ def test_every_iteration_is_counted(monkeypatch):
     assert set(seen) == {("Correcting the bias field", "iteration")}
 
 
+def constant(shape=(24, 28)):
+    """Return an image of two values, the brighter of which N4 looks at."""
+    return np.where(np.random.default_rng(0).random(shape) > 0.5, 1000, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "mask"),
+    [
+        (constant(), None),
+        (constant(), constant()),
+        (1e6 + constant() / 1000, np.ones((24, 28))),  # float32 cannot part their logs
+        (1e30 * (1 + 1e-7 * constant() / 1000), np.ones((24, 28))),
+        (head((24, 28))[0], np.eye(24, 28, -1)[::-1] * (np.arange(28) == 3)),  # shrunk away
+    ],
+)
+def test_equal_values_have_a_field_of_one_and_that_is_said(data, mask):
+    volume = Volume(data, np.eye(3))
+    given = None if mask is None else volume.with_data(mask)
+    with pytest.warns(UserWarning, match="the field is taken as 1"):
+        field = estimate_bias_field(volume, mask=given, options=FAST).data
+    np.testing.assert_array_equal(field, 1)
+
+
+# -- negative tissue ----------------------------------------------------------------------------
+
+
+def standardised(image, brain):
+    """Return a brain of mean 0 and standard deviation 1 on a background of 0."""
+    return np.where(brain, (image - image[brain].mean()) / image[brain].std(), 0)
+
+
+NEGATIVE = {
+    "standardised brain": standardised,
+    "standardised head": lambda image, brain: (image - image.mean()) / image.std(),
+    "mean subtracted": lambda image, brain: image - image.mean(),
+    "scaled to -1 and 1": lambda image, brain: 2 * image / image.max() - 1,
+    "Hounsfield units": lambda image, brain: 2000 * image / image.max() - 1000,
+    "air of -1000": lambda image, brain: np.where(image > 50, image / 10, -1000),
+    "negative tissue on 0": lambda image, brain: np.where(brain, -image, 0),
+    "a few bright voxels": lambda image, brain: np.where(image > np.sort(image.ravel())[-3],
+                                                         1e6, np.where(brain, -image, 0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("kind", NEGATIVE)
+def test_negative_tissue_is_refused_with_its_share(kind, given):
+    image, _, brain = head((40, 44, 36))
+    data = NEGATIVE[kind](image, brain).astype(np.float32)
+    volume = Volume(data, np.eye(4))
+    share = f"{100 * np.mean(data[data != 0] < 0):.1f}"
+    mask = volume.with_data(data != 0) if given else None
+    with pytest.raises(InputError, match=rf"{share}% .* negative, .*as the scanner made it.*befor"):
+        estimate_bias_field(volume, mask=mask, options=FAST)
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("size", [0.02, 0.04])
+@pytest.mark.parametrize("place", ["everywhere", "background", "edges"])
+def test_ringing_about_zero_is_taken(place, size, given):
+    image, _, brain = head((60, 50))
+    below = size * np.ptp(image)
+    if place == "everywhere":
+        data = image + below * np.random.default_rng(1).choice([-1, 1], image.shape)
+    elif place == "background":
+        data = np.where(image < 30, -below, image)
+    else:
+        edges = gaussian_filter(brain.astype(float), 1)
+        data = np.where((edges > 0.2) & ~brain, -below, image)
+    volume = Volume(data.astype(np.float32), np.eye(3))
+    mask = volume.with_data(data != 0) if given else None
+    field = estimate_bias_field(volume, mask=mask, options=FAST).data
+    assert np.isfinite(field).all()
+    clean = estimate_bias_field(Volume(image, np.eye(3)), options=FAST).data
+    assert given or np.abs(np.log(field / clean)[brain]).max() < 0.3
+
+
+def test_what_lies_outside_the_mask_may_be_negative():
+    image, _, brain = head((40, 36))
+    padded = Volume(np.where(brain, image, -1000).astype(np.float32), np.eye(3))
+    plain = Volume(image, np.eye(3))
+    fields = [
+        estimate_bias_field(v, mask=v.with_data(brain), options=FAST).data for v in (padded, plain)
+    ]
+    np.testing.assert_allclose(fields[0][brain], fields[1][brain], rtol=1e-5)
+
+
 # -- what cannot be -----------------------------------------------------------------------------
 
 

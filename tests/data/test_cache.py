@@ -13,6 +13,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from segjax.data import _cache_layout as layout
 from segjax.data import _cache_make, _cache_pool, _hd_bet
@@ -733,6 +736,49 @@ def test_histograms_count_voxels_that_are_no_background(tmp_path):
 def test_constant_image_has_an_empty_histogram():
     counted = _cache_make.count_channels(Volume(np.full((4, 4), 7.0), np.eye(3)))
     assert counted == [{"low": 7.0, "high": 7.0, "counts": [0] * 100}]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    arrays(
+        np.float32,
+        st.integers(1, 50),
+        elements=st.floats(allow_nan=False, allow_infinity=False, width=32),
+    )
+    | st.builds(
+        lambda low, steps: (
+            np.float32(low) + np.spacing(np.float32(low)) * np.array(steps, np.float32)
+        ),
+        st.sampled_from([0, 1, 1e6, -1e6, 1e30, 1e-40, 3e38]),
+        st.lists(st.integers(0, 3), min_size=1, max_size=50),
+    )
+)
+def test_any_finite_values_are_counted_from_low_to_high(values):
+    counted = _cache_make._count(values)
+    inside = values[values != values[0]].astype(np.float64)
+    assert len(counted["counts"]) == 100
+    between = (counted["low"] <= inside) & (inside <= counted["high"])
+    assert sum(counted["counts"]) == between.sum()
+    if inside.size:
+        assert counted["low"] == inside.min()
+        assert counted["high"] == pytest.approx(np.percentile(inside, 99.9), rel=1e-12)
+
+
+def test_each_count_is_of_a_hundredth_of_the_range():
+    rng = np.random.default_rng(0)
+    values = np.concatenate([[-7], rng.normal(50, 10, 5000)]).astype(np.float32)
+    counted = _cache_make._count(values)
+    inside, span = values[1:].astype(np.float64), (counted["low"], counted["high"])
+    expected, edges = np.histogram(inside, 100, span)
+    assert np.abs(inside[:, None] - edges[1:-1]).min() > 1e-9  # no value lies on an edge
+    assert counted["counts"] == expected.tolist()
+
+
+def test_two_values_one_step_of_float32_apart_are_counted():
+    values = np.array([0, 1e6, np.nextafter(np.float32(1e6), np.float32(2e6)), 1e6], np.float32)
+    counted = _cache_make._count(values)
+    assert counted["low"] == 1e6
+    assert [n for n in counted["counts"] if n] == [2]  # the 99.9th percentile is below the highest
 
 
 # What a case depends on

@@ -9,16 +9,22 @@ import pytest
 
 from segjax.data.datasets import (
     Case,
+    Dataset,
     LoadedCase,
     Split,
+    files_in,
     find_cases,
     find_images,
     find_subjects,
     load_case,
+    read_case_label,
+    read_description,
     read_split,
     split_cases,
     write_split,
 )
+from segjax.data.formats import write_volume
+from segjax.data.labels import IGNORED
 from segjax.data.pipeline import CropToForeground, Pipeline, Resample, ZScore
 from segjax.errors import InputError
 from segjax.volume import Volume
@@ -40,7 +46,10 @@ def make_folder(tmp_path):
 
 
 def names_of(cases):
-    return [(case.name, [path.name for path in case.images]) for case in cases]
+    return [
+        (case.name, [file.name for image in case.images for file in files_in(image)])
+        for case in cases
+    ]
 
 
 def test_images_and_labels_of_equal_names_are_paired(make_folder):
@@ -134,7 +143,9 @@ def test_missing_folder_is_named(tmp_path):
     [
         ([], "holds no JSON object"),
         ({"labels": {"background": 0, "whole": [1, 2]}}, "labels .* cannot be used"),
-        ({"labels": {"0": "background", "2": "lesion"}}, "labels .* cannot be used"),
+        ({"labels": {"1": "background", "2": "lesion"}}, "labels .* cannot be used"),
+        ({"labels": {"background": 0, "a": 1.5}}, "labels .* cannot be used"),
+        ({"labels": {"background": 0, "ignore": 1}}, "labels .* cannot be used"),
         ({"labels": {"background": 0, "a": 1, "b": 1}}, "labels .* cannot be used"),
         ({"labels": ["background", "lesion"]}, "labels .* cannot be used"),
         ({"labels": {}}, "labels .* cannot be used"),
@@ -163,7 +174,7 @@ def test_more_channels_than_described_are_named(make_folder):
 def test_description_that_is_no_json_is_named(make_folder):
     folder = make_folder("images/a.nii", "labels/a.nii")
     (folder / "dataset.json").write_text("{labels")
-    with pytest.raises(InputError, match=r"dataset\.json: is no JSON"):
+    with pytest.raises(InputError, match=r"dataset\.json: .*is no JSON"):
         find_cases(folder)
 
 
@@ -216,9 +227,10 @@ def scan(tmp_path):
 def test_a_folder_of_one_dicom_series_is_a_case_of_its_name(scan):
     file = scan("patient.7/deep/IM0", 3)
     (case,) = find_images([file.parent.parent])
-    assert (case.name, case.images) == ("patient.7", (file,))
+    assert names_of([case]) == [("patient.7", ["IM0"])]
+    assert case.images[0].files == (file,)
     (case,) = find_images([file])
-    assert (case.name, case.images) == ("IM0", (file,))
+    assert names_of([case]) == [("IM0", ["IM0"])]
 
 
 def test_each_dicom_series_of_a_folder_is_a_case(scan):
@@ -252,14 +264,15 @@ def test_dicom_beside_other_images_is_not_passed_over(scan):
     assert names_of(find_images([file.parent])) == [("exam", ["IM0"]), ("t1", ["t1.nii"])]
     scan("other/deep/IM0", 2)
     (file.parent.parent / "other" / "t1.nii").touch()
-    assert names_of(find_images([file.parent.parent / "other"])) == [("t1", ["t1.nii"])]
+    found = names_of(find_images([file.parent.parent / "other"]))
+    assert found == [("other", ["IM0"]), ("t1", ["t1.nii"])]
 
 
 def test_folders_of_dicom_are_channels_by_their_names(scan):
     folders = [scan(f"p_000{k}/IM0", k).parent for k in (1, 0)]
     (case,) = find_images(folders, channels=2)
     assert case.name == "p"
-    assert case.images == (folders[1] / "IM0", folders[0] / "IM0")
+    assert [series.folder for series in case.images] == [folders[1], folders[0]]
 
 
 @pytest.mark.parametrize(
@@ -268,12 +281,12 @@ def test_folders_of_dicom_are_channels_by_their_names(scan):
         ([], "no image given"),
         (["missing.nii"], r"missing\.nii: no such file"),
         (["notes.txt"], r"notes\.txt: not an image"),
-        (["x/a.png", "y/a.npy"], "have one name"),
+        (["x"], "have one name"),
         (["empty"], "empty: holds no images"),
     ],
 )
 def test_paths_that_are_no_images_are_named(make_folder, paths, message):
-    folder = make_folder("notes.txt", "x/a.png", "y/a.npy", "empty/notes.txt")
+    folder = make_folder("notes.txt", "x/a.png", "x/a.npy", "empty/notes.txt")
     with pytest.raises(InputError, match=message):
         find_images([folder / path for path in paths])
 
@@ -331,7 +344,7 @@ def test_split_survives_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read"),
+        (None, "there is no such file"),
         ("{", "is no JSON"),
         ("[]", "a split is an object"),
         ('{"train": ["a"]}', "a split is an object"),
@@ -517,3 +530,92 @@ def test_absent_folder_of_subjects_is_named(tmp_path):
 def test_channels_called_alike_have_no_names(tmp_path):
     folder = subjects(tmp_path, "a/x_f.nii", "a/f.nii")
     assert find_subjects(folder, images=["x_*.nii", "x_*.nii"]).channels is None
+
+
+def write_case(folder, stored, name="a.nii"):
+    for part, data in (("images", np.zeros(stored.shape, np.float32)), ("labels", stored)):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        write_volume(Volume(data, np.eye(stored.ndim + 1)), folder / part / name)
+
+
+def describe(folder, labels, encoding="utf-8"):
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}), encoding=encoding)
+
+
+def test_any_values_that_dataset_json_names_become_classes(tmp_path):
+    stored = np.array([[[0, 255, 7]]], np.uint8)
+    write_case(tmp_path, stored)
+    describe(tmp_path, {"background": 0, "lesion": 255, "vessel": 7}, encoding="utf-8-sig")
+    dataset = find_cases(tmp_path)
+    assert dataset.labels == {0: "background", 1: "vessel", 2: "lesion"}
+    assert read_case_label(dataset.cases[0]).data.tolist() == [[[0, 2, 1]]]
+    assert read_description(tmp_path / "labels").coding == dataset.coding
+
+
+def test_a_label_named_ignore_is_no_class(tmp_path):
+    write_case(tmp_path, np.array([[[0, 1, 2]]], np.uint8))
+    describe(tmp_path, {"background": 0, "lesion": 1, "ignore": 2})
+    dataset = find_cases(tmp_path)
+    assert dataset.labels == {0: "background", 1: "lesion"}
+    loaded = load_case(dataset.cases[0], Pipeline(), classes=2)
+    assert loaded.label.tolist() == [[[0, 1, IGNORED]]]
+
+
+def test_a_value_that_dataset_json_does_not_name_is_refused(tmp_path):
+    write_case(tmp_path, np.array([[[0, 1, 3]]], np.uint8))
+    describe(tmp_path, {"background": 0, "lesion": 1, "ignore": 2})
+    with pytest.raises(InputError, match=r"a\.nii: has labels 3, but the labels are 0, 1"):
+        read_case_label(find_cases(tmp_path).cases[0])
+
+
+def test_nothing_is_said_of_labels_without_dataset_json(tmp_path):
+    assert read_description(tmp_path / "labels") == Dataset(())
+
+
+def segments(path, names, values=(1, 2)):
+    data = np.zeros((4, 4, 4), np.uint8)
+    data[0], data[1] = values
+    write_volume(Volume(data, np.eye(4)), path, segments=dict(zip(values, names, strict=True)))
+
+
+def test_segments_are_classes_by_their_names_whatever_their_numbers(tmp_path):
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    for name in ("a", "b"):
+        image = Volume(np.zeros((4, 4, 4), np.float32), np.eye(4))
+        write_volume(image, tmp_path / "images" / f"{name}.nrrd")
+    segments(tmp_path / "labels" / "a.seg.nrrd", ("lesion", "vessel"))
+    segments(tmp_path / "labels" / "b.seg.nrrd", ("Vessel ", "lesion"))
+    dataset = find_cases(tmp_path)
+    assert dataset.labels == {0: "background", 1: "lesion", 2: "vessel"}
+    describe(tmp_path, {"background": 0, "lesion": 1, "vessel": 2})
+    a, b = (read_case_label(case).data[:2, 0, 0].tolist() for case in find_cases(tmp_path).cases)
+    assert (a, b) == ([1, 2], [2, 1])
+
+
+def test_named_segments_beside_plain_labels_need_names_for_all(tmp_path):
+    write_case(tmp_path, np.zeros((4, 4, 4), np.uint8))
+    write_volume(Volume(np.zeros((4, 4, 4)), np.eye(4)), tmp_path / "images" / "b.nrrd")
+    segments(tmp_path / "labels" / "b.seg.nrrd", ("lesion", "vessel"))
+    with pytest.raises(InputError, match="name the labels in dataset"):
+        find_cases(tmp_path)
+
+
+def test_series_are_chosen_by_name_and_number(scan):
+    files = [scan(f"exam/{name}", number) for name, number in (("a", 2), ("b", 11), ("c", 5))]
+    folder = files[0].parent
+    assert names_of(find_images([folder], series=["5", "1.2.11"])) == [
+        ("exam_series5", ["c"]),
+        ("exam_series11", ["b"]),
+    ]
+    with pytest.raises(InputError, match=r"exam: holds no series 7; there are: 2, 5, 11"):
+        find_images([folder], series=["7"])
+    assert names_of(find_images([files[1]], series=["11"])) == [("b", ["b"])]
+
+
+def test_a_folder_of_one_series_is_an_image_of_its_subject(scan, tmp_path):
+    scan("set/p1/flair/IM0", 3)
+    scan("set/p2/flair/IM0", 4)
+    dataset = find_subjects(tmp_path / "set", images=["flair"])
+    assert names_of(dataset.cases) == [("p1", ["IM0"]), ("p2", ["IM0"])]
+    assert dataset.channels == ("flair",)

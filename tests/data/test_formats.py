@@ -7,16 +7,21 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from segjax.data.formats import (
     IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
     check_same_grid,
+    read_grid,
     read_image,
     read_label,
     read_volume,
     stem,
+    suffix,
     write_volume,
 )
+from segjax.data.labels import LabelCoding
 from segjax.errors import InputError
 from segjax.volume import Volume
 
@@ -33,7 +38,9 @@ def cube(value=0, dtype=np.float32):
 
 
 def test_suffixes():
-    assert IMAGE_SUFFIXES == (".nii", ".nii.gz", ".png", ".npy")
+    known = (".nii", ".nii.gz", ".png", ".npy", ".nrrd", ".nhdr", ".mha", ".mhd")
+    assert known == IMAGE_SUFFIXES
+    assert MASK_SUFFIXES == (".nii", ".nii.gz", ".png", ".npy", ".nrrd", ".seg.nrrd")
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "A.NII.GZ", "a.npy"])
@@ -49,7 +56,7 @@ def test_slices_survive_png(tmp_path):
     np.testing.assert_array_equal(read_volume(path).data, np.eye(4))
 
 
-@pytest.mark.parametrize("name", ["a.mha", "a.gz", "a", "a.nii.bz2"])
+@pytest.mark.parametrize("name", ["a.img", "a.gz", "a", "a.nii.bz2"])
 def test_other_suffixes_are_refused(tmp_path, name):
     message = rf"{name}: is of no known format; give one of \.nii, \.nii\.gz, \.png, \.npy"
     with pytest.raises(InputError, match=message):
@@ -268,3 +275,65 @@ def test_the_same_grid_passes_up_to_rounding():
 def test_ranks_must_agree():
     with pytest.raises(InputError, match=r"b: has shape \(3, 4\), but a has \(3, 4, 5\)"):
         check_same_grid(Volume(cube(), AFFINE), Volume(np.zeros((3, 4)), np.eye(3)), ("a", "b"))
+
+
+def test_pictures_are_labels_by_the_values_that_they_store(tmp_path):
+    mask = (np.arange(64).reshape(8, 8) % 3 == 0).astype(np.uint8)
+    Image.fromarray(mask * 255).convert("1").save(tmp_path / "one_bit.png")
+    palette = Image.fromarray(mask)
+    palette.putpalette([0, 0, 0, 200, 0, 0])
+    palette.save(tmp_path / "palette.png")
+    for name in ("one_bit.png", "palette.png"):
+        assert np.array_equal(read_label(tmp_path / name).data, mask)
+    assert read_volume(tmp_path / "one_bit.png").data.max() == 255
+
+
+def test_a_grey_picture_among_colours_has_three_equal_channels(tmp_path):
+    write_volume(Volume(np.arange(12, dtype=np.uint8).reshape(3, 4), np.eye(3)), tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", channels=3)
+    assert image.channels == 3
+    assert (image.data == image.data[..., :1]).all()
+    with pytest.raises(InputError, match="1 channel, but 2 are expected"):
+        read_image(tmp_path / "a.png", channels=2)
+
+
+def test_values_beyond_the_classes_say_how_they_can_be_mapped(tmp_path):
+    write_volume(Volume(np.full((3, 4), 255, np.uint8), np.eye(3)), tmp_path / "mask.png")
+    words = r'mask\.png: has labels 255, but with 2 classes .* \{"background": 0, "lesion": 255\}'
+    with pytest.raises(InputError, match=words):
+        read_label(tmp_path / "mask.png", classes=2)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.npy", "a.nrrd"])
+def test_the_grid_of_a_file_is_that_of_its_volume(tmp_path, name):
+    affine = np.diag([1.0, 2.0, 3.0, 1.0]) if name != "a.npy" else np.eye(4)
+    write_volume(Volume(np.zeros((4, 5, 6, 2), np.float32), affine), tmp_path / name)
+    place, channels = read_grid(tmp_path / name)
+    assert (place.shape, channels) == ((4, 5, 6), 2)
+    assert np.allclose(place.affine, affine)
+
+
+def test_segments_of_no_known_name_are_refused_and_some_are_left_out_with_a_word(tmp_path):
+    data = np.zeros((4, 4, 4), np.uint8)
+    data[0], data[1] = 1, 2
+    path = tmp_path / "a.seg.nrrd"
+    write_volume(Volume(data, np.eye(4)), path, segments={1: "lesion", 2: "skull"})
+    lesion = LabelCoding(names=("background", "lesion"))
+    with pytest.warns(UserWarning, match=r"a\.seg\.nrrd: left out segment 'skull'"):
+        assert read_label(path, coding=lesion).data[:2, 0, 0].tolist() == [1, 0]
+    with pytest.raises(InputError, match="has segments 'lesion', 'skull', but none of 'tumour'"):
+        read_label(path, coding=LabelCoding(names=("background", "tumour")))
+    assert read_label(path).data[:2, 0, 0].tolist() == [1, 2]
+    assert read_volume(path).data[1, 0, 0] == 2
+
+
+def test_links_that_lead_nowhere_are_said_to_be_such(tmp_path):
+    for name in ("a.nii.gz", "a"):
+        (tmp_path / name).symlink_to(tmp_path / "annex" / "7")
+        with pytest.raises(InputError, match=rf"{name}: is a link to .*annex/7, and there is no"):
+            read_volume(tmp_path / name)
+
+
+def test_names_in_either_form_of_unicode_are_one():
+    assert stem("Zoe\u0308.nii.gz") == stem("Zo\u00eb.nii") == "Zo\u00eb"
+    assert suffix("Zoe\u0308.NII.gz") == ".NII.gz"

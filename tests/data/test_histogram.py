@@ -149,6 +149,16 @@ def test_an_image_of_tiny_values_is_standardised_too():
     )
 
 
+@pytest.mark.parametrize("low", [1e6, -1e6, 1e30, 1e-40, 0.0])
+def test_images_of_two_values_one_step_of_float32_apart_are_standardised(low):
+    low = np.float32(low)
+    data = np.where(np.arange(1000) % 2, low, np.nextafter(low, np.float32(np.inf)))
+    ramp = Volume(data.astype(np.float32).reshape(10, 100), np.eye(3))
+    landmarks = train_landmarks([ramp, ramp])
+    found = standardize(ramp.channels_last, landmarks)
+    np.testing.assert_allclose(found.ravel()[:2], [100, 0], atol=1e-3)
+
+
 def test_ends_go_on_along_the_outermost_pieces():
     ramp = np.arange(101.0)[:, None]
     landmarks = train_landmarks([Volume(ramp[None], np.eye(3))])

@@ -10,6 +10,7 @@ import pytest
 from segjax.data.augment import Affine, Flip, Noise
 from segjax.data.cache import CachedCase
 from segjax.data.datasets import LoadedCase
+from segjax.data.labels import IGNORED
 from segjax.data.loader import Loader, Sampling, prefetch
 from segjax.errors import InputError
 from segjax.volume import Volume
@@ -119,6 +120,22 @@ def test_epochs_have_different_orders():
 def test_foreground_probability_one_always_shows_the_lesion():
     loader = make_loader()
     assert all((loader.batch(step)[1].max((1, 2)) == 1).all() for step in range(30))
+
+
+def ignoring_case(index):
+    """Return a case all of whose voxels are ignored but one column, which holds the lesion."""
+    case = make_case(index, (30, 30))
+    case.label[:20] = IGNORED
+    case.label[27, 3] = 1
+    return case
+
+
+def test_ignored_voxels_are_never_drawn_for_foreground_but_are_handed_on():
+    loader = Loader([ignoring_case(1)], Sampling((6, 6), 4, foreground=1.0))
+    assert all((loader.batch(step)[1] == 1).any((1, 2)).all() for step in range(20))
+    anywhere = Loader([ignoring_case(1)], Sampling((6, 6), 4, foreground=0.0))
+    values = {value for step in range(10) for value in anywhere.batch(step)[1].ravel().tolist()}
+    assert {0, IGNORED} <= values <= {0, 1, IGNORED}
 
 
 def test_slices_of_volumes_have_a_third_axis_of_one_voxel():

@@ -1,5 +1,6 @@
 """NumPy files."""
 
+import re
 import tracemalloc
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segjax.data.npy import read_npy, write_npy
+from segjax.data.npy import npy_grid, read_npy, write_npy
 from segjax.errors import InputError
 from segjax.volume import Volume
 
@@ -26,6 +27,9 @@ def test_axes_give_the_rank(tmp_path, shape, rank, dtype, order):
     np.testing.assert_array_equal(volume.data, data)
     np.testing.assert_array_equal(volume.affine, np.eye(rank + 1))
     assert volume.data.dtype == np.dtype(dtype).newbyteorder("=")
+    place, channels = npy_grid(tmp_path / "a.npy")
+    assert (place.shape, channels) == (volume.spatial_shape, volume.channels)
+    np.testing.assert_array_equal(place.affine, volume.affine)
 
 
 def test_masks_become_integers(tmp_path):
@@ -80,6 +84,14 @@ def test_sizes_that_the_file_does_not_hold_take_no_memory(tmp_path):
     tracemalloc.stop()
 
 
+def test_the_grid_takes_no_memory(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((100, 200, 200)))
+    tracemalloc.start()
+    assert npy_grid(tmp_path / "a.npy")[0].shape == (100, 200, 200)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 127), st.integers(0, 255)), min_size=1, max_size=4))
 def test_any_header_gives_a_volume_or_a_clear_error(tmp_path_factory, changes):
@@ -88,12 +100,15 @@ def test_any_header_gives_a_volume_or_a_clear_error(tmp_path_factory, changes):
     for position, value in changes:
         raw[position] = value
     path.write_bytes(raw)
-    try:
-        message = f"{path}: {read_npy(path).spatial_shape}"
-    except InputError as error:
-        message = str(error)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
+    messages = []
+    for shape in (lambda: read_npy(path).spatial_shape, lambda: npy_grid(path)[0].shape):
+        try:
+            messages.append(f"{path}: {shape()}")
+        except InputError as error:
+            messages.append(re.sub("0x[0-9a-f]+", "address", str(error)))
+    assert messages[0] == messages[1]
+    assert messages[0].startswith(f"{path}: ")
+    assert "\n" not in messages[0]
 
 
 @pytest.mark.parametrize(("shape", "rank"), [((4, 5), 2), ((4, 5, 6), 3), ((4, 5, 6, 2), 3)])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from segjax.data.labels import IGNORED
 from segjax.data.patches import (
     extract_patch,
     gaussian_window,
@@ -207,6 +208,17 @@ def test_patches_lie_in_the_volume_or_hold_it(sizes, seed, foreground):
 def test_empty_label_maps_are_sampled_uniformly():
     rng = np.random.default_rng(0)
     corners = {sample_corner(rng, np.zeros(10, np.uint8), (4,), 1.0) for _ in range(200)}
+    assert corners == {(i,) for i in range(7)}
+
+
+def test_ignored_voxels_are_no_foreground():
+    rng = np.random.default_rng(0)
+    label = np.full(1000, IGNORED, np.uint8)
+    label[700] = 2
+    drawn = [sample_corner(rng, label, (4,), 1.0)[0] for _ in range(50)]
+    assert all(c <= 700 < c + 4 for c in drawn)
+    label[700] = 0
+    corners = {sample_corner(rng, label[:10], (4,), 1.0) for _ in range(200)}
     assert corners == {(i,) for i in range(7)}
 
 

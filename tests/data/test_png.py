@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segjax.data.png import read_png, write_png
+from segjax.data.png import png_grid, read_png, write_png
 from segjax.errors import InputError
 from segjax.volume import Volume
 
+PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+          (0, 1, 1, 2)]  # first column and row, step of columns and rows  # fmt: skip
 GREY = np.arange(35, dtype=np.uint8).reshape(5, 7)
 
 
@@ -21,15 +23,33 @@ def chunk(kind, content):
     return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def raw_png(columns, rows, depth, colour, samples):
+def raw_png(columns, rows, depth, colour, samples, *, interlaced=False, more=b""):
     """Build a PNG by the standard, without Pillow."""
-    header = struct.pack(">IIBBBBB", columns, rows, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", columns, rows, depth, colour, 0, 0, int(interlaced))
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
+        + more
         + chunk(b"IDAT", zlib.compress(samples))
         + chunk(b"IEND", b"")
     )
+
+
+def packed(values, depth):
+    """Return rows of samples as a PNG stores them, unfiltered."""
+    bits = (values[..., None] >> np.arange(depth)[::-1] & 1).astype(np.uint8)
+    rows = np.packbits(bits.reshape(len(values), -1), axis=1)
+    return b"".join(b"\x00" + row.tobytes() for row in rows)
+
+
+def stored_png(values, depth, *, colour=0, interlaced=False, more=b""):
+    """Build a PNG of one sample per pixel that stores the given values."""
+    parts = [values]
+    if interlaced:
+        parts = [values[y::down, x::right] for x, y, right, down in PASSES]
+    samples = b"".join(packed(part, depth) for part in parts if part.size)
+    rows, columns = values.shape
+    return raw_png(columns, rows, depth, colour, samples, interlaced=interlaced, more=more)
 
 
 def test_grey_of_8_bits_is_rows_and_columns(tmp_path):
@@ -48,9 +68,58 @@ def test_grey_of_16_bits(tmp_path):
     np.testing.assert_array_equal(volume.data, [[0, 300, 65535]])
 
 
-def test_one_bit_is_zero_and_one(tmp_path):
+def test_one_bit_is_black_and_white_or_zero_and_one(tmp_path):
     (tmp_path / "a.png").write_bytes(raw_png(3, 1, 1, 0, b"\x00\xa0"))
-    np.testing.assert_array_equal(read_png(tmp_path / "a.png").data, [[1, 0, 1]])
+    np.testing.assert_array_equal(read_png(tmp_path / "a.png").data, [[255, 0, 255]])
+    np.testing.assert_array_equal(read_png(tmp_path / "a.png", stored=True).data, [[1, 0, 1]])
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("depth", "step"), [(1, 255), (2, 85), (4, 17), (8, 1), (16, 1)])
+def test_few_bits_are_a_picture_of_eight_or_the_stored_values(tmp_path, depth, step, interlaced):
+    values = np.random.default_rng(depth).integers(0, 2**depth, (13, 11))
+    (tmp_path / "a.png").write_bytes(stored_png(values, depth, interlaced=interlaced))
+    np.testing.assert_array_equal(read_png(tmp_path / "a.png").data, values * step)
+    labels = read_png(tmp_path / "a.png", stored=True).data
+    np.testing.assert_array_equal(labels, values)
+    assert labels.dtype == (np.uint16 if depth == 16 else np.uint8)
+
+
+def test_a_picture_of_one_bit_is_its_twin_of_eight(tmp_path):
+    mask = np.random.default_rng(0).random((20, 30)) > 0.5
+    Image.fromarray(mask).save(tmp_path / "one.png")
+    Image.fromarray(mask).convert("L").save(tmp_path / "eight.png")
+    np.testing.assert_array_equal(*(read_png(tmp_path / f"{n}.png").data for n in ("one", "eight")))
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("clear", [False, True])
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_palettes_of_labels_are_their_indices(tmp_path, depth, clear, interlaced):
+    rng = np.random.default_rng(depth)
+    values = rng.integers(0, 2**depth, (9, 11))
+    more = chunk(b"PLTE", rng.integers(0, 256, 3 * 2**depth, np.uint8).tobytes())
+    more += chunk(b"tRNS", b"\x00") if clear else b""
+    raw = stored_png(values, depth, colour=3, interlaced=interlaced, more=more)
+    (tmp_path / "a.png").write_bytes(raw)
+    np.testing.assert_array_equal(read_png(tmp_path / "a.png", stored=True).data, values)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_labels_may_be_grey_in_colours(tmp_path, stored):
+    Image.fromarray(np.repeat(GREY[..., None], 3, axis=-1)).save(tmp_path / "grey.png")
+    colours = np.arange(30, dtype=np.uint8).reshape(2, 5, 3)
+    Image.fromarray(colours).save(tmp_path / "colours.png")
+    np.testing.assert_array_equal(read_png(tmp_path / "grey.png", stored=stored).data, GREY)
+    np.testing.assert_array_equal(read_png(tmp_path / "colours.png", stored=stored).data, colours)
+
+
+@pytest.mark.parametrize(("data", "channels"), [(GREY, 1), (np.arange(30).reshape(2, 5, 3), 3)])
+def test_the_grid_is_that_of_the_picture(tmp_path, data, channels):
+    write_png(Volume(data, np.eye(3)), tmp_path / "a.png")
+    place, found = png_grid(tmp_path / "a.png")
+    assert (place.shape, found) == (data.shape[:2], channels)
+    np.testing.assert_array_equal(place.affine, np.eye(3))
 
 
 def test_colours_are_channels(tmp_path):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from segjax.data.formats import write_volume
+from segjax.data.labels import LabelCoding
 from segjax.errors import InputError
 from segjax.evaluate import folder_report
 from segjax.evaluate.folder_report import check_free, find_images_of, write_evaluation
-from segjax.evaluate.folders import compare_cases, match_masks
+from segjax.evaluate.folders import Pair, compare_cases, match_masks
 from segjax.evaluate.lesions import LesionRule
 from segjax.evaluate.metrics import read_metrics
 from segjax.volume import Volume
@@ -113,6 +114,39 @@ def test_each_label_has_its_picture(folders, pairs):
     assert sorted(f.name for f in (folders / "out/figures").iterdir()) == ["a_1.png", "a_2.png"]
 
 
+def test_cases_that_failed_are_named_and_count_in_no_mean(folders, pairs):
+    (folders / "masks/b.nii.gz").write_bytes(b"no <image>")
+    images = find_images_of(pairs, folders / "images")
+    evaluation = compare_cases(pairs, rule=LesionRule())
+    text = write_evaluation(evaluation, folders / "out", images=images).read_text()
+    assert "<b>1</b><span>failed, in no mean</span>" in text
+    assert "<b>0.500</b><span>mean Dice</span>" in text  # of case a: TP 2, FN 4
+    (table,) = re.findall(r"Cases that failed</h2>.*?</table>", text, re.DOTALL)
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", table)[0] == "b"
+    assert "masks/b.nii.gz" in table
+    assert set(read_metrics(folders / "out/metrics.csv").case) == {"a"}
+    assert [file.name for file in (folders / "out/figures").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("rule", [None, LesionRule()])
+def test_pictures_show_no_voxels_that_are_to_be_ignored(folders, pairs, monkeypatch, rule):
+    shown = []
+
+    def keep(image, truth, prediction, *, path, **_):
+        shown.append((truth.data.sum(), prediction.data.sum()))
+        path.write_bytes(b"\0" * 24)
+
+    monkeypatch.setattr(folder_report, "overlay", keep)
+    monkeypatch.setattr(folder_report, "lesion_overlay", keep)
+    labels = Volume(np.zeros((8, 8, 8), np.uint8), AFFINE)
+    labels.data[5:7, 5, 5], labels.data[5, 5, 5] = 1, 255
+    write_volume(labels, folders / "labels/a.nii.gz", overwrite=True)
+    coding, images = LabelCoding(ignored=255), find_images_of(pairs, folders / "images")
+    evaluation = compare_cases(pairs[:1], rule=rule, coding=coding)
+    write_evaluation(evaluation, folders / "out", images=images)
+    assert shown == [(1, 1)]  # of the two predicted voxels one counts for nothing
+
+
 def test_an_earlier_page_is_kept_unless_told_otherwise(folders, pairs):
     cases = compare_cases(pairs)
     write_evaluation(cases, folders / "out")
@@ -147,6 +181,18 @@ def test_images_are_found_by_name_beside_the_label_or_as_a_file(folders, pairs):
     (folders / "labels/flair.nii.gz").touch()
     beside = find_images_of(pairs, "flair.nii.gz")
     assert beside == dict.fromkeys("ab", folders / "labels/flair.nii.gz")
+
+
+def test_images_are_found_by_suffixes_of_any_case_and_unicode_form(tmp_path):
+    (tmp_path / "Ju\u0308rgen.NII.GZ").touch()
+    pair = Pair("J\u00fcrgen", tmp_path / "labels/a.nii", tmp_path / "masks/a.nii")
+    assert find_images_of([pair], tmp_path) == {pair.case: tmp_path / "Ju\u0308rgen.NII.GZ"}
+
+
+def test_two_images_of_a_case_are_refused(folders, pairs):
+    (folders / "images/b_0000.nii").touch()
+    with pytest.raises(InputError, match=r"b_0000\.nii and b_0000\.nii\.gz have one name; leave"):
+        find_images_of(pairs, folders / "images")
 
 
 def test_a_case_without_an_image_is_named(folders, pairs):

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from segjax.data.formats import write_volume
+from segjax.data.labels import LabelCoding
 from segjax.errors import InputError
 from segjax.evaluate.folders import (
+    Evaluation,
+    Failure,
     compare_cases,
     compare_masks,
     match_masks,
@@ -58,7 +61,7 @@ def test_only_the_first_labels_without_a_prediction_are_named(folders):
 
 def test_two_files_of_one_name_are_refused(folders):
     write_volume(mask([1, 1, 0, 1], spacing=10.0), folders[0] / "a.nii.gz")
-    with pytest.raises(InputError, match=r"a\.nii\.gz and a\.nii have one name; leave one"):
+    with pytest.raises(InputError, match=r"a\.nii and .*a\.nii\.gz both are the mask of a"):
         match_masks(*folders)
 
 
@@ -89,7 +92,7 @@ def test_a_table_of_no_lesions_has_all_columns(folders, tmp_path):
         truth=tmp_path / "no.nii", prediction=tmp_path / "no.nii"
     )
     write_volume(mask([0, 0, 0, 0]), tmp_path / "no.nii")
-    path = write_lesions(compare_cases([pair], rule=LesionRule()), tmp_path / "lesions.csv")
+    path = write_lesions(compare_cases([pair], rule=LesionRule()).cases, tmp_path / "lesions.csv")
     assert path.read_text().strip() == "case,label,mask,lesion,outcome,voxels,mm3,x,y,z"
 
 
@@ -207,7 +210,8 @@ def test_lesions_are_counted_where_a_rule_is_given(tmp_path):
     truth[1, 1, 8] = 2
     prediction[0, 0, [0, 4]] = 1
     files = write(tmp_path / "a.nii.gz", prediction), write(tmp_path / "t.nii.gz", truth)
-    (case,) = compare_cases(match_masks(*files), names=["ms", "tumour"], rule=LesionRule())
+    pairs = match_masks(*files)
+    (case,) = compare_cases(pairs, names=["ms", "tumour"], rule=LesionRule()).cases
     ms, tumour = case.rows
     names = ("true_lesions", "found_lesions", "predicted_lesions", "false_lesions")
     assert [ms[name] for name in names] == [3, 1, 2, 1]
@@ -242,19 +246,22 @@ def test_two_predictions_of_a_subject_are_refused(tmp_path):
     write(tmp_path / "patients/p/lesions.nii.gz", np.ones((2, 2, 2)))
     for name in ("a.nii.gz", "b.nii.gz"):
         write(tmp_path / "masks/p" / name, np.ones((2, 2, 2)))
-    with pytest.raises(InputError, match=r"masks/p: both a\.nii\.gz and b\.nii\.gz"):
+    with pytest.raises(InputError, match=r"p/a\.nii\.gz and .*p/b\.nii\.gz both are the mask of p"):
         match_masks(tmp_path / "masks", tmp_path / "patients", label="lesions.nii.gz")
 
 
-@pytest.mark.parametrize("values", [(255, 1), (1, 255)])
-def test_black_and_white_masks_get_a_hint(tmp_path, values):
+@pytest.mark.parametrize(
+    ("values", "remedy"),
+    [((255, 1), "save it with its label's number"), ((1, 255), 'dataset.json .*"lesion": 255}}$')],
+)
+def test_black_and_white_masks_get_a_hint(tmp_path, values, remedy):
     mask = np.eye(4)
     files = [
         write(tmp_path / f"{name}.png", mask * value)
         for name, value in zip(("mask", "truth"), values, strict=True)
     ]
     white = files[values.index(255)].name
-    with pytest.raises(InputError, match=rf"{white}: is black and white.* the labels are 1: save"):
+    with pytest.raises(InputError, match=rf"{white}: is black and white.* are 1: .*{remedy}"):
         compare_masks(match_masks(*files))
 
 
@@ -262,7 +269,7 @@ def test_black_and_white_masks_are_compared_with_each_other_but_not_named_1(tmp_
     files = [write(tmp_path / name, np.eye(4) * 255) for name in ("mask.png", "truth.png")]
     (row,) = compare_masks(match_masks(*files))
     assert (row["label"], row["dice"]) == ("255", 1)
-    with pytest.raises(InputError, match=r"png: is black and white.*, and so are 1 more files"):
+    with pytest.raises(InputError, match=r"truth\.png: is black and white.* the labels are 1"):
         compare_masks(match_masks(*files), names=["lesion"])
 
 
@@ -270,3 +277,104 @@ def test_the_value_255_among_others_is_a_label(tmp_path):
     data = np.array([[0, 1], [255, 1]])
     files = [write(tmp_path / name, data) for name in ("mask.png", "truth.png")]
     assert [row["label"] for row in compare_masks(match_masks(*files))] == ["1", "255"]
+
+
+SHEARED = np.eye(4)  # edges 1, 1 and 3.354 mm, but a voxel takes up 3 mm³: 12 % less
+SHEARED[:3, 2] = (0, 1.5, 3)
+
+
+def test_volumes_and_lesions_of_sheared_grids_are_not_the_product_of_edges(tmp_path):
+    truth = np.zeros((4, 4, 6), np.uint8)
+    truth[0, 0, :5] = truth[3, 3, :2] = 1
+    for name in ("labels", "masks"):
+        (tmp_path / name).mkdir()
+        write_volume(Volume(truth, SHEARED), tmp_path / name / "a.nii.gz")
+    pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
+    rule = LesionRule(min_volume=15.5)  # of 5 voxels: 15 mm³; by their edges 16.8
+    (row,) = compare_masks(pairs, rule=rule)
+    assert row["truth_ml"] == row["prediction_ml"] == pytest.approx(0.021)
+    assert row["true_lesions"] == 0
+    evaluation = compare_cases(pairs, rule=LesionRule(min_volume=14.9))
+    path = write_lesions(evaluation.cases, tmp_path / "lesions.csv")
+    (header, *lesions) = [line.split(",") for line in path.read_text().splitlines()]
+    assert [float(line[header.index("mm3")]) for line in lesions] == [15, 15]
+
+
+def test_lesions_are_measured_without_their_ignored_voxels(tmp_path):
+    truth, prediction = np.zeros((2, 1, 3, 12), np.uint8)
+    truth[0, 1, [0, 1, 2, 3, 4]] = (1, 1, 255, 1, 1)  # parted in two
+    truth[0, 1, 6:8] = 255
+    prediction[0, 1, 0] = 1
+    prediction[0, 1, 6:8] = 1  # altogether in voxels that count for nothing
+    prediction[0, 1, 11] = 1
+    files = write(tmp_path / "a.nii.gz", prediction), write(tmp_path / "t.nii.gz", truth)
+    rule, coding = LesionRule(), LabelCoding(ignored=255)
+    (case,) = compare_cases(match_masks(*files), rule=rule, coding=coding).cases
+    match = case.lesions["1"]
+    assert [(lesion.voxels, lesion.matched) for lesion in match.truth] == [(2, True), (2, False)]
+    assert (match.predicted_lesions, match.false_positives) == (2, 1)
+
+
+@pytest.fixture
+def one_of_three_fails(folders):
+    """Cases a and b as before; c lies on another grid."""
+    for folder, spacing in zip(folders, (1.0, 2.0), strict=True):
+        write_volume(mask([1, 0, 0, 0], spacing=spacing), folder / "c.nii.gz")
+    return match_masks(*folders)
+
+
+def test_a_case_that_fails_stops_no_other_and_counts_in_nothing(one_of_three_fails):
+    evaluation = compare_cases(one_of_three_fails)
+    assert [case.pair.case for case in evaluation.cases] == ["a", "b"]
+    assert {row["case"] for row in evaluation.rows} == {"a", "b"}
+    ((case, reason),) = evaluation.failed
+    assert case == "c"
+    assert "c.nii.gz: lies elsewhere than" in reason
+    with pytest.raises(InputError, match=r"lies elsewhere .* \(1 of 3 cases failed: c\)$"):
+        evaluation.check()
+    with pytest.raises(InputError, match="lies elsewhere"):
+        compare_masks(one_of_three_fails)
+
+
+def test_each_reason_to_fail_concerns_its_case_alone(folders):
+    predictions, labels = folders
+    names = ("broken", "white", "many")
+    for name in names:
+        write_volume(mask([1, 0, 0, 0]), labels / f"{name}.nii.gz")
+    (predictions / "broken.nii.gz").write_bytes(b"no image")
+    write_volume(mask([255, 0, 0, 0]), predictions / "white.nii.gz")
+    write_volume(mask([3, 0, 0, 0]), predictions / "many.nii.gz")
+    evaluation = compare_cases(match_masks(*folders), names=["lesion", "oedema"])
+    assert [case.pair.case for case in evaluation.cases] == ["a", "b"]
+    reasons = dict(evaluation.failed)
+    assert list(reasons) == sorted(names)
+    assert "white.nii.gz: is black and white" in reasons["white"]
+    assert "many.nii.gz: has labels 3, but those with names are 1, 2" in reasons["many"]
+    assert "broken.nii.gz" in reasons["broken"]
+
+
+def test_where_all_cases_fail_the_first_reason_is_said(folders):
+    predictions, _ = folders
+    for file in ("a.nii", "b.nii.gz"):
+        (predictions / file).write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"a\.nii: .*\(2 of 2 cases failed: a, b\)$"):
+        compare_cases(match_masks(*folders))
+
+
+def test_a_rule_that_fits_no_case_is_an_error(folders):
+    with pytest.raises(InputError, match="in 3D a voxel has 6, 18, 26 neighbours"):
+        compare_cases(match_masks(*folders), rule=LesionRule(connectivity=8))
+
+
+def test_only_the_first_failed_cases_are_named():
+    failed = tuple(Failure(name, f"{name}.nii: broken") for name in "abcdefg")
+    with pytest.raises(InputError, match=r"7 of 7 cases failed: a, b, c, d, e and 2 more"):
+        Evaluation((), failed).check()
+    Evaluation(()).check()
+
+
+def test_labels_of_large_values_take_no_longer_than_others(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.array([[0, 2**30]]))
+    (row,) = compare_masks(match_masks(path, path))
+    assert (row["label"], row["dice"]) == (str(2**30), 1)

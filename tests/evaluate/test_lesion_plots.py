@@ -54,6 +54,15 @@ def test_flipped_volumes_show_the_same_lesions(head, panels, tmp_path):
     assert [name for name, _ in panels] == [f"axial slice {n} of 15" for n in (13, 8, 3)]
 
 
+def test_the_smallest_lesion_of_a_sheared_grid_is_not_the_product_of_edges(head, panels, tmp_path):
+    sheared = np.eye(4)
+    sheared[:3, 2] = (0, 1.5, 3)  # 4 voxels have 12 mm³, by their edges 13.4
+    tilted = [Volume(volume.data, sheared) for volume in head]
+    match = lesion_overlay(*tilted, path=tmp_path / "a.png", rule=LesionRule(min_volume=13))
+    assert match.missed == 0
+    assert not any("missed" in layers for _, layers in panels)
+
+
 def test_thick_slices_are_shown_in_their_own_plane(head, panels, tmp_path):
     thick = [Volume(volume.data, np.diag([1.0, 5.0, 1.0, 1.0])) for volume in head]
     lesion_overlay(*thick, path=tmp_path / "a.png")

@@ -118,6 +118,29 @@ def test_areas_have_no_volume():
     assert math.isnan(match.prediction_ml)
 
 
+def test_sizes_on_a_sheared_grid_are_not_the_product_of_edges():
+    sheared = np.eye(4)
+    sheared[:3, 2] = (0, 1.5, 3)  # a voxel of 3 mm³ with edges of 1, 1 and 3.354 mm
+    mask = np.zeros((4, 4, 6), np.uint8)
+    mask[0, 0, :5] = 1
+    match = match_lesions(mask, mask, sheared)
+    assert match.truth[0].size == match.truth_size == pytest.approx(15)
+    assert match.truth_ml == pytest.approx(0.015)
+    large = LesionRule(min_volume=15.5)
+    assert match_lesions(mask, mask, sheared, rule=large).true_lesions == 0
+    assert outcome_maps(mask, mask, sheared, rule=large)[0].max() == 3
+    assert outcome_maps(mask, mask, sheared, rule=LesionRule(min_volume=15))[0].max() == 1
+
+
+@pytest.mark.parametrize(
+    ("affine", "rank", "size"),
+    [(np.diag([2.0, 0.5, 1.0]), 2, 1.0), (np.diag([2.0, 0.5, 5.0, 1.0]), 3, 5.0)],
+)
+def test_slices_have_areas_or_volumes_by_their_affine(affine, rank, size):
+    match = match_lesions(np.eye(1, dtype=bool), np.eye(1, dtype=bool), affine)
+    assert (match.rank, match.truth_size) == (rank, pytest.approx(size))
+
+
 def test_connectivity_decides_whether_diagonal_pixels_are_one_lesion():
     assert match_lesions(TRUTH, PREDICTION, CUBE, rule=LesionRule(8)).true_lesions == 4
     assert match_lesions(TRUTH, PREDICTION, CUBE, rule=LesionRule(4)).true_lesions == 5
@@ -297,8 +320,9 @@ def test_a_real_head_is_its_own_perfect_prediction(data_dir):
     [
         (((4, 4), (4, 5), CUBE, 8), r"differ in shape|spatial"),
         (((4,), (4,), CUBE, None), "rank 2 and 3"),
-        (((4, 4, 4), (4, 4, 4), (1.0, 1.0), None), "need 3 positive"),
-        (((4, 4), (4, 4), (1.0, 0.0), None), "need 2 or 3 positive"),
+        (((4, 4, 4), (4, 4, 4), (1.0, 1.0), None), "need three positive"),
+        (((4, 4, 4), (4, 4, 4), np.eye(3), None), r"an affine of shape \(4, 4\)"),
+        (((4, 4), (4, 4), (1.0, 0.0), None), "two or three positive"),
         (((4, 4), (4, 4), CUBE, 26), "in 2D a voxel has 4, 8 neighbours"),
         (((4, 4, 4), (4, 4, 4), CUBE, 8), "in 3D a voxel has 6, 18, 26 neighbours"),
     ],

@@ -16,6 +16,8 @@ from segjax.evaluate.overlap import (
     volume_ml,
 )
 
+SHEARED = np.eye(4)
+SHEARED[:3, 2] = (0, 1.5, 3)
 MEASURES = (dice, jaccard, sensitivity, positive_predictive_value)
 TRUTH = np.array([[1, 1, 1], [1, 0, 2], [0, 0, 2]], np.uint8)
 PREDICTION = np.array([[1, 1, 0], [0, 1, 2], [0, 0, 1]], np.uint8)
@@ -102,7 +104,27 @@ def test_volume_is_counted_voxels_times_their_size():
     assert volume_ml(mask[0], (2.0, 2.5, 10.0)) == pytest.approx(3 * 0.05)
 
 
-@pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, float("nan"))])
+def test_the_volume_of_sheared_voxels_is_not_the_product_of_their_edges():
+    mask = np.ones((10, 10, 10), bool)
+    edges = tuple(np.linalg.norm(SHEARED[:3, :3], axis=0).tolist())
+    assert volume_ml(mask, SHEARED) == pytest.approx(3.0)  # 1000 voxels, base 1 mm², height 3 mm
+    assert volume_ml(mask, edges) == pytest.approx(3.354, abs=1e-3)
+    assert volume_ml(mask[0], SHEARED) == pytest.approx(0.3)
+
+
+def test_the_volume_of_a_voxel_is_the_triple_product_of_its_edges():
+    rng = np.random.default_rng(3)
+    affine = np.eye(4)
+    affine[:3, :3] = rng.normal(size=(3, 3))
+    x, y, z = affine[:3, :3].T
+    expected = abs(np.dot(np.cross(x, y), z)) / 1000  # the parallelepiped of three edges
+    assert volume_ml(np.ones((1, 1, 1), bool), affine) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "spacing",
+    [(1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, float("nan")), np.eye(3), (1.0, 1.0, 1.0, 1.0)],
+)
 def test_impossible_spacing_is_refused(spacing):
     with pytest.raises(InputError, match="three positive numbers"):
         volume_ml(np.ones((2, 2), bool), spacing)
@@ -124,11 +146,22 @@ def test_table_has_one_row_for_each_foreground_label():
     assert rows[2]["truth_ml"] == 0
 
 
-@pytest.mark.parametrize("spacing", [None, (0.5, 0.5)])
+def test_table_of_a_sheared_grid_has_its_millilitres():
+    (row,) = overlap_table(TRUTH, PREDICTION, ("background", "core"), SHEARED)
+    assert (row["truth_ml"], row["prediction_ml"]) == pytest.approx((0.012, 0.012))  # 4 voxels
+
+
+@pytest.mark.parametrize("spacing", [None, (0.5, 0.5), np.diag([0.5, 0.5, 1.0])])
 def test_table_without_a_slice_thickness_counts_voxels(spacing):
     (row,) = overlap_table(TRUTH, PREDICTION, ("background", "core"), spacing)
     assert (row["truth_voxels"], row["prediction_voxels"]) == (4, 4)
     assert "truth_ml" not in row
+
+
+@pytest.mark.parametrize("affine", [np.zeros((4, 4)), np.eye(5), np.full((4, 4), np.nan)])
+def test_impossible_affines_are_refused(affine):
+    with pytest.raises(InputError, match="affine"):
+        volume_ml(np.ones((2, 2, 2), bool), affine)
 
 
 def test_public_names_exist():

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from segjax.data.labels import IGNORED
 from segjax.errors import InputError
 from segjax.evaluate.report import Example, write_report
 from segjax.volume import Volume
@@ -84,6 +85,23 @@ def test_the_page_says_what_was_measured(run, example):
     assert [word for word in row if word][:6] == [
         "lesion", "0.500", "0.500", "0.500", "0.032", "0.032",
     ]  # fmt: skip
+
+
+def test_millilitres_of_sheared_images_are_not_the_product_of_edges(run, example):
+    sheared = np.eye(4)
+    sheared[:3, 2] = (0, 1.5, 3)  # a voxel of 3 µl with edges of 1, 1 and 3.354 mm
+    masks = [Volume(mask.data, sheared) for mask in (example.truth, example.prediction)]
+    example = Example("tilted", Volume(example.image.data, sheared), *masks)
+    words = Page(write_report(run, examples=[example]).read_text()).words
+    row = [word for word in words[words.index("prediction (ml)") + 1 :] if word]
+    assert row[4:6] == ["0.048", "0.048"]  # 16 voxels
+
+
+def test_voxels_to_be_ignored_count_in_no_measure(run, example):
+    example.truth.data[6:8] = IGNORED  # all of the prediction that is wrong
+    words = Page(write_report(run, examples=[example]).read_text()).words
+    row = [word for word in words[words.index("prediction (ml)") + 1 :] if word]
+    assert row[1:6] == ["0.667", "0.500", "1.000", "0.032", "0.016"]  # TP 8, FN 8
 
 
 def test_names_are_escaped(run, example):

@@ -104,7 +104,7 @@ def test_outputs_are_one_for_sigmoid_and_one_per_label_for_softmax():
         ({"patch_size": 8}, "patch_size must be 2 or 3 whole numbers"),
         ({"patch_size": "88"}, "patch_size must be 2 or 3 whole numbers"),
         ({"patch_size": [8, -8]}, "patch_size must be"),
-        ({"labels": ["background"]}, "labels must be 2 to 256 different names"),
+        ({"labels": ["background"]}, "labels must be 2 to 255 different names"),
         ({"labels": ["background", "a", "a"]}, "different names"),
         ({"labels": "ab"}, "labels must be"),
         ({"activation": "relu"}, "activation must be one of softmax, sigmoid, not 'relu'"),
@@ -182,8 +182,8 @@ def test_config_is_replaced_only_when_asked(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "not readable as JSON"),
-        (b"\xff\xfe", "not readable as JSON"),
+        ("{", "is no JSON"),
+        (b"\xff\xfe", "is no JSON"),
         ("[]", "not the configuration of a segjax run"),
         ('{"model": "mpunet++"}', "not the configuration of a segjax run"),
         ('{"segjax": "0.1.0", "epochs": 0}', "field model, patch_size is missing"),
@@ -261,7 +261,8 @@ def test_defaults_of_volumes(tmp_path):
     config = default_config(dataset)
     assert config.model == "mpunet++"
     assert config.labels == ("background", "lesion")
-    assert config.pipeline == Pipeline((Reorient("RAS"), ZScore()))
+    resample = Resample((1.0, 1.0, 1.0), tolerance=0.05)
+    assert config.pipeline == Pipeline((Reorient("RAS"), resample, ZScore()))
     assert config.loss == Loss((Term("dice"), Term("cross-entropy")))
     assert {type(transform) for transform in config.augment} == {Noise, ScaleIntensity}
     assert config.optimizer.schedule == "one-cycle"

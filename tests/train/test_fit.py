@@ -109,6 +109,7 @@ def test_run_holds_config_split_metrics_and_checkpoints(tmp_path, dataset, split
     assert {path.name for path in run.iterdir()} == {
         "config.json",
         "split.json",
+        "inputs.json",
         "metrics.csv",
         "checkpoints",
     }

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import FrozenInstanceError
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
+from segjax.data.labels import IGNORED
 from segjax.errors import InputError
 from segjax.train.losses import Loss, Term, cross_entropy, dice_loss, tversky_loss
 
@@ -292,6 +294,96 @@ def test_values_and_gradients_of_probabilities_are_finite(seed, dtype, values, f
     value, gradient = jax.value_and_grad(loss)(p)
     assert jnp.isfinite(value)
     assert jnp.isfinite(gradient).all()
+
+
+KINDS = {
+    "dice": lambda per: Loss((Term("dice", per=per),)),
+    "tversky": lambda per: Loss((Term("tversky", alpha=0.7, per=per, background=True),)),
+    "cross-entropy": lambda per: Loss((Term("cross-entropy"),)),
+}
+
+
+@cache
+def jitted(kind, per, logits):
+    return jax.jit(jax.value_and_grad(lambda x, y: KINDS[kind](per)(x, y, logits=logits)))
+
+
+def half_ignored(seed, classes, ignored, images=2, voxels=8):
+    """Return logits, labels of which some of each image are ignored, and what is left of both."""
+    logits, labels = random_case(seed, shape=(images, voxels), classes=classes)
+    order = np.random.default_rng(seed).permuted(np.tile(np.arange(voxels), (images, 1)), axis=1)
+    kept = np.sort(order[:, ignored:], axis=1)
+    np.put_along_axis(labels, order[:, :ignored], IGNORED, axis=1)
+    rest = np.take_along_axis(logits, kept[..., None], 1), np.take_along_axis(labels, kept, 1)
+    return logits, labels, kept, rest
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=seeds,
+    kind=st.sampled_from(sorted(KINDS)),
+    per=st.sampled_from(["batch", "image"]),
+    classes=st.sampled_from([1, 3]),
+    logits=st.booleans(),
+    ignored=st.sampled_from([3, 7]),
+)
+def test_ignored_voxels_count_as_if_they_were_not_there(seed, kind, per, classes, logits, ignored):
+    x, labels, kept, (rest, rest_labels) = half_ignored(seed, classes, ignored)
+    if not logits:
+        x, rest = (np.exp(-np.abs(array)) for array in (x, rest))
+    value, gradient = jitted(kind, per, logits)(x, labels)
+    expected, of_the_rest = jitted(kind, per, logits)(rest, rest_labels)
+    assert float(value) == pytest.approx(float(expected), abs=1e-6)
+    found = np.take_along_axis(np.asarray(gradient), kept[..., None], 1)
+    np.testing.assert_allclose(found, of_the_rest, atol=1e-6, rtol=1e-5)
+    assert (np.asarray(gradient)[labels == IGNORED] == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("size", [1.0, 6e4])
+def test_gradient_of_ignored_voxels_is_exactly_zero_in_any_precision(kind, dtype, classes, size):
+    logits, labels, _, _ = half_ignored(5, classes, 4)
+    value, gradient = jax.value_and_grad(KINDS[kind]("image"))(
+        jnp.asarray(np.clip(size * logits, -6e4, 6e4), dtype), labels
+    )
+    assert jnp.isfinite(value)
+    assert gradient.dtype == dtype
+    assert jnp.isfinite(gradient).all()
+    assert (np.asarray(gradient, np.float32)[labels == IGNORED] == 0).all()
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_cross_entropy_with_ignored_voxels_equals_pytorch(classes):
+    torch = pytest.importorskip("torch")
+    logits, labels, _, _ = half_ignored(6, classes, 3, images=3, voxels=40)
+    theirs = torch.tensor(np.moveaxis(logits, -1, 1), requires_grad=True)
+    loss = torch.nn.functional.cross_entropy(theirs, torch.tensor(labels), ignore_index=IGNORED)
+    loss.backward()
+    value, gradient = jax.value_and_grad(lambda x: cross_entropy(x, labels, logits=True))(logits)
+    assert float(value) == pytest.approx(loss.item(), rel=1e-6)
+    np.testing.assert_allclose(np.moveaxis(gradient, -1, 1), theirs.grad.numpy(), atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("per", ["batch", "image"])
+@pytest.mark.parametrize("label_type", [np.uint8, np.int32])
+def test_a_batch_of_which_no_voxel_counts_has_no_loss_and_no_gradient(kind, per, label_type):
+    logits, labels = random_case(8)
+    nothing = np.full(labels.shape, IGNORED, label_type)
+    value, gradient = jax.value_and_grad(KINDS[kind](per))(logits, nothing)
+    assert float(value) == 0
+    assert (np.asarray(gradient) == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("per", ["batch", "image"])
+def test_an_image_of_which_no_voxel_counts_does_not_dilute_the_others(kind, per):
+    logits, labels = random_case(9)
+    labels[1] = IGNORED
+    loss = KINDS[kind](per)
+    assert float(loss(logits, labels)) == pytest.approx(float(loss(logits[:1], labels[:1])))
 
 
 def test_empty_masks_cost_nothing_when_nothing_is_predicted():

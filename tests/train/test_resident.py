@@ -11,6 +11,7 @@ from segjax.data.augment import registry
 from segjax.data.augment.noise import Noise
 from segjax.data.augment.transform import rows
 from segjax.data.datasets import LoadedCase
+from segjax.data.labels import IGNORED
 from segjax.data.loader import Loader, Sampling, prefetch
 from segjax.errors import InputError
 from segjax.train import resident
@@ -87,6 +88,24 @@ def test_patches_larger_than_cases_are_padded_with_zeros():
     for step in range(2 * loader.steps_per_epoch):
         for a, b in zip(loader.batch(step), on_device.batch(step), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("foreground", [0.0, 1.0])
+def test_ignored_voxels_stay_ignored_and_are_never_drawn_for_foreground(foreground):
+    case = smooth_case(0, (40, 40))
+    case.label[:] = IGNORED
+    case.label[20, 30] = 1
+    transforms = (augment.Flip((0, 1)), augment.Affine(), augment.Anisotropy(scalars_only=False))
+    loader = Loader([case], Sampling((8, 8), 3, foreground), augment=transforms)
+    on_device = ResidentLoader(loader)
+    for step in range(5):
+        labels = np.asarray(on_device.batch(step)[1])
+        assert (labels != loader.batch(step)[1]).mean() <= 1e-2
+        assert set(np.unique(labels).tolist()) <= {0, 1, IGNORED}
+        assert (labels == IGNORED).any()
+    if foreground:
+        plain = ResidentLoader(Loader([case], loader.sampling))
+        assert all((plain.batch(s)[1] == 1).any((1, 2)).all() for s in range(5))
 
 
 def test_slices_of_volumes_are_cut():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from segjax.data.datasets import LoadedCase
+from segjax.data.labels import IGNORED
 from segjax.data.pipeline import Pipeline, Resample, ZScore
 from segjax.train.config import TrainConfig
 from segjax.train.scoring import Scorer, count_overlaps
@@ -13,10 +14,13 @@ from segjax.volume import Volume
 LABELS = ("background", "core", "rim")
 
 
-def case(name, shape=(8, 8), pipeline=None, classes=3):
-    """Make a case of noise and a label map of noise."""
+def case(name, shape=(8, 8), pipeline=None, classes=3, ignored=0.0):
+    """Make a case of noise and a label map of noise, of which a part is ignored."""
     rng = np.random.default_rng(sum(map(ord, name)))
-    raw = Volume(rng.integers(0, classes, shape).astype(np.uint8), np.diag([2.0, 1, 1]))
+    truth = rng.integers(0, classes, shape).astype(np.uint8)
+    if ignored:
+        truth[rng.random(shape) < ignored] = IGNORED
+    raw = Volume(truth, np.diag([2.0, 1, 1]))
     image = raw.with_data(rng.standard_normal(shape).astype(np.float32))
     processed, grids = (pipeline or Pipeline()).trace(image)
     label = (pipeline or Pipeline()).apply_label(raw, grids)
@@ -75,6 +79,21 @@ def test_absent_label_that_is_not_predicted_is_perfect_and_a_predicted_one_worth
     empty = case("a", classes=1)
     scores = Scorer([empty], config(), predict).scores(jnp.array([50.0, -50.0, -60.0]) * 0 + 1)
     assert scores == {"a": {"core": 1.0, "rim": 1.0}}
+
+
+def test_ignored_voxels_are_neither_found_nor_missed_nor_invented():
+    foreground = jnp.array([[[0.9], [0.2], [0.8], [0.7], [0.3]]])
+    truths = jnp.array([[1, 1, 0, IGNORED, IGNORED]], jnp.uint8)
+    assert count_overlaps(foreground, truths, 2).tolist() == [[[1, 2, 2]]]
+
+
+def test_whole_images_with_ignored_voxels_score_as_they_do_one_by_one():
+    cases = [case(name, ignored=0.4) for name in "abc"]
+    cases.append(case("large", (12, 9), ignored=0.4))
+    expected = one_by_one(cases, config(), predict, WEIGHTS)
+    found = Scorer(cases, config(), predict).scores(WEIGHTS)
+    for name in expected:
+        assert found[name] == pytest.approx(expected[name], abs=1e-6)
 
 
 def test_nothing_to_score_gives_no_scores():

@@ -9,6 +9,7 @@ import optax
 import pytest
 from flax import linen as nn
 
+from segjax.data.labels import IGNORED
 from segjax.errors import InputError
 from segjax.models import UNet, UNetPlusPlus
 from segjax.train.config import OptimizerConfig
@@ -251,6 +252,20 @@ def test_deep_supervision_weighs_the_losses_of_the_output_and_its_heads():
     expected = sum(loss / 2**i for i, loss in enumerate(losses)) / (1 + 1 / 2 + 1 / 4 + 1 / 8)
     assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
     assert after.params.keys() == heads.keys()
+
+
+def test_what_lies_under_ignored_voxels_moves_nothing_not_even_the_heads():
+    images, labels = batch((2, 8, 8))
+    labels[:, :3] = IGNORED
+    other = images.copy()
+    other[:, :3] = 100
+    train_step = make_train_step(TinyHeads(), Loss(), optax.sgd(1.0), deep_supervision=True)
+    (first, one), (second, two) = (
+        train_step(init_state(TinyHeads(), optax.sgd(1.0), KEY, (8, 8)), seen, labels, KEY)
+        for seen in (images, other)
+    )
+    assert_same(first.params, second.params)
+    assert float(one["loss"]) == float(two["loss"]) > 0
 
 
 @pytest.mark.parametrize("model", [UNet(), UNetPlusPlus(features=(2, 3))])

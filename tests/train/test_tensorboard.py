@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from segjax import models
 from segjax.data.datasets import find_cases, split_cases
 from segjax.data.formats import read_label
+from segjax.data.labels import IGNORED
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import Pipeline, ZScore
 from segjax.errors import InputError
@@ -177,6 +178,22 @@ def test_missing_package_is_named_before_anything_is_made(tmp_path, dataset, spl
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError):
         check_tensorboard()
+
+
+def test_picture_shows_no_mask_where_voxels_are_ignored(dataset):
+    case = dataset.cases[0]
+    truth = read_label(case.label)
+    halves = np.zeros_like(truth.data)
+    halves[:8] = 1
+    ignored, absent = halves.copy(), halves.copy()
+    ignored[8:], absent[8:] = IGNORED, 0
+    found = np.ones_like(halves)
+
+    def drawn(label, mask):
+        return overlay_png(case, truth.with_data(label), mask, labels=("a", "b"), title="")
+
+    assert drawn(ignored, found) == drawn(absent, halves)
+    assert drawn(ignored, found) != drawn(absent, found)
 
 
 def test_picture_of_a_case_whose_image_is_gone_is_left_out(tmp_path, dataset):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from segjax.data.datasets import LoadedCase
+from segjax.data.labels import IGNORED
 from segjax.data.pipeline import CropOrPad, CropToForeground, Pipeline, Reorient, Resample
 from segjax.train.config import TrainConfig
 from segjax.train.validate import mean_dice, to_mask, validate_case, validate_cases, window_batch
@@ -83,6 +84,21 @@ def test_dice_follows_its_definition():
     image[2:5] = 1  # 2 slices found, 2 missed, 1 invented
     scores = validate_case(loaded(truth, image=image), one_hot(3), config())
     assert scores == {"anterior": pytest.approx(2 * 2 / (2 * 2 + 2 + 1)), "posterior": 1.0}
+
+
+def test_ignored_voxels_are_neither_found_nor_missed_nor_invented():
+    truth, image = np.zeros((8, 8, 8), np.uint8), np.zeros((8, 8, 8), np.float32)
+    truth[:4] = 1
+    image[2:5] = 1  # 2 slices found, 2 missed, 1 invented
+    truth[3:6] = IGNORED  # takes 1 that was found, and the one that was invented
+    scores = validate_case(loaded(truth, image=image), one_hot(3), config())
+    assert scores == {"anterior": pytest.approx(2 * 1 / (2 * 1 + 2 + 0)), "posterior": 1.0}
+
+
+def test_a_case_of_which_no_voxel_counts_is_perfect():
+    truth = np.full((8, 8, 8), IGNORED, np.uint8)
+    scores = validate_case(loaded(truth, image=boxes()[:8, :8, :8]), one_hot(3), config())
+    assert scores == {"anterior": 1.0, "posterior": 1.0}
 
 
 def test_many_cases_are_validated_like_each_alone():

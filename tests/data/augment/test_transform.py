@@ -33,6 +33,7 @@ from segjax.data.augment import (
     names,
     to_json,
 )
+from segjax.data.labels import IGNORED
 from segjax.errors import InputError
 
 TRANSFORMS = [
@@ -56,7 +57,7 @@ each = pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: t.name)
 def make_pair(seed, channels=2):
     rng = np.random.default_rng(seed)
     image = rng.standard_normal((6, 7, 5, channels)).astype(np.float32)
-    return image, rng.integers(0, 5, (6, 7, 5)).astype(np.uint8)
+    return image, rng.choice([0, 1, 2, 3, IGNORED], (6, 7, 5)).astype(np.uint8)
 
 
 @cache

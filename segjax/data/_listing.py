@@ -1,0 +1,178 @@
+"""List the images of folders under the names of their cases, and say what is left out."""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from segjax.data.dicom import Series, is_dicom, scan
+from segjax.data.dicom_seg import is_label_object
+from segjax.data.formats import IMAGE_SUFFIXES, normal_name, stem, suffix
+from segjax.errors import InputError
+from segjax.files import walk
+from segjax.words import plural
+
+__all__ = [
+    "Named",
+    "check_unique",
+    "is_image",
+    "is_note",
+    "list_images",
+    "list_labels",
+    "name_apart",
+]
+
+Named = tuple[str, Path | Series]
+"""Name of a case, and an image of it."""
+
+_BESIDE = {  # what lies beside images and is none: notes, tables, the data of headers
+    ".json", ".txt", ".csv", ".tsv", ".md", ".bval", ".bvec", ".xml", ".yaml", ".yml", ".html",
+    ".pdf", ".log", ".raw", ".zraw", ".py", ".sh",
+}  # fmt: skip
+_NOTES = {"readme", "license", "changes", "dicomdir", "thumbs.db", "desktop.ini"}
+_LISTED = 3
+_DEEPEST = 8
+
+
+def is_image(path: Path) -> bool:
+    """Say whether a file is an image by its name, be it a link that leads nowhere."""
+    named = path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
+    return named and not path.is_dir()
+
+
+def list_images(folder: Path) -> list[Named]:
+    """Name the image files of a folder by their names, its DICOM series by their folders.
+
+    Series are looked for in the folders in it too.
+
+    Raises:
+        InputError: There is no image.
+
+    Warns:
+        UserWarning: Other files, and image files of the folders in it, are left out.
+    """
+    files = list(walk(folder))
+    images = [file for file in files if is_image(file)]
+    own = [file for file in images if file.parent == folder]
+    others = [file for file in files if not is_image(file)]
+    series = _series(folder) if any(map(is_dicom, others)) else []
+    if not (own or series):
+        raise InputError(f"{folder}: {_why_none(folder, images)}")
+    deeper = [file for file in images if file.parent != folder]
+    _warn_of(folder, [file for file in others if not (is_note(file) or is_dicom(file))] + deeper)
+    return [*series, *((stem(file), file) for file in own)]
+
+
+def list_labels(folder: Path) -> dict[str, Path]:
+    """Name the label maps of a folder by their names.
+
+    A DICOM SEG or RTSTRUCT object in a folder of its own has the name of that folder.
+
+    Raises:
+        InputError: There is none, or two have one name.
+
+    Warns:
+        UserWarning: Other files are left out.
+    """
+    files = list(walk(folder))
+    found = [(stem(file), file) for file in files if is_image(file) and file.parent == folder]
+    for file in files:
+        if not is_image(file) and is_label_object(file):
+            alone = file.parent != folder
+            found.append((normal_name(file.parent.name) if alone else stem(file), file))
+    if not found:
+        raise InputError(f"{folder}: {_why_none(folder, files)}")
+    used = {file for _, file in found}
+    _warn_of(folder, [file for file in files if not (file in used or is_note(file))])
+    check_unique(found)
+    return dict(found)
+
+
+def name_apart(named: Iterable[Named]) -> list[Named]:
+    """Give images of one name the names of their folders, and as much more as it takes.
+
+    The same image given twice counts once.
+
+    Example:
+        >>> [name for name, _ in name_apart(
+        ...     [("flair", Path(f"patients/{n}/flair.nii.gz")) for n in ("p1", "p2")])]
+        ['p1', 'p2']
+    """
+    listed = list({str(image): (name, image) for name, image in named}.values())
+    levels, names = [0] * len(listed), [name for name, _ in listed]
+    for _ in range(_DEEPEST):
+        counts = Counter(names)
+        levels = [n + (counts[name] > 1) for n, name in zip(levels, names, strict=True)]
+        names = [_call(*one, level) for one, level in zip(listed, levels, strict=True)]
+    return [(name, image) for name, (_, image) in zip(names, listed, strict=True)]
+
+
+def _call(name: str, image: Path | Series, level: int) -> str:
+    """Return a case's name, that of its folder, or that of the innermost folders and its own."""
+    home = image.folder if isinstance(image, Series) else image
+    folders = home.absolute().parts[1:-1]
+    if level == 0 or not folders:
+        return name
+    return normal_name(folders[-1] if level == 1 else "_".join([*folders[1 - level :], name]))
+
+
+def check_unique(named: Iterable[Named]) -> None:
+    """Refuse two images of one name.
+
+    Raises:
+        InputError: There are two.
+    """
+    first: dict[str, Path | Series] = {}
+    for name, image in named:
+        other = first.setdefault(name, image)
+        if other is not image:
+            raise InputError(f"{other} and {image} have one name: give each case its own")
+
+
+def _series(folder: Path) -> list[Named]:
+    """Name the DICOM series of a folder by the folders that they lie in.
+
+    A file that cannot be read stands for the series that it should be a part of, so that reading
+    the case says what is wrong.
+    """
+    found, broken = scan(folder)
+    home = normal_name(folder.resolve().name)
+    first = {problem.file.parent: problem.file for problem in reversed(broken)}
+    lost: list[Named] = [(normal_name(place.name), file) for place, file in first.items()]
+    if len(found) == 1:
+        return [(home, found[0]), *lost]
+    homes = [one.folder.relative_to(folder) for one in found]
+    names = [normal_name("_".join(place.parts)) or home for place in homes]
+    alone = [homes.count(place) == 1 for place in homes]
+    return [
+        (name if single else f"{name}_series{one.name}", one)
+        for one, name, single in zip(found, names, alone, strict=True)
+    ] + lost
+
+
+def is_note(file: Path) -> bool:
+    """Say whether a file only goes with images, or is none that anybody would miss."""
+    name = file.name.lower()
+    known = suffix(name) in _BESIDE or Path(name).stem in _NOTES or name in _NOTES
+    return name.startswith(".") or known
+
+
+def _why_none(folder: Path, deeper: Sequence[Path]) -> str:
+    accepted = ", ".join(IMAGE_SUFFIXES)
+    if not deeper:
+        return f"holds no images: accepted are {accepted} and DICOM"
+    return (
+        f"holds no images itself, but folders in it do, such as {deeper[0].relative_to(folder)}: "
+        "name these folders, or files of them"
+    )
+
+
+def _warn_of(folder: Path, files: Sequence[Path]) -> None:
+    if files:
+        listed = ", ".join(str(file.relative_to(folder)) for file in files[:_LISTED])
+        more = ", …" if len(files) > _LISTED else ""
+        warnings.warn(
+            f"{folder}: left out {plural(len(files), 'file')} ({listed}{more}): taken are images "
+            f"({', '.join(IMAGE_SUFFIXES)}) in the folder itself, and DICOM",
+            stacklevel=4,
+        )

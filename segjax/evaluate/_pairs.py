@@ -1,0 +1,299 @@
+"""Find the label of every predicted mask, and read both on one grid."""
+
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+
+from segjax.data._listing import is_note
+from segjax.data.datasets import find_subjects, read_description
+from segjax.data.dicom_seg import is_label_object
+from segjax.data.formats import (
+    IMAGE_SUFFIXES,
+    check_same_grid,
+    normal_name,
+    read_label,
+    segment_names,
+    stem,
+)
+from segjax.data.labels import IGNORED, LabelCoding
+from segjax.data.spatial import Grid, grid
+from segjax.errors import InputError
+from segjax.files import walk
+from segjax.volume import Volume
+from segjax.words import plural
+
+__all__ = ["Pair", "coding_of", "match_masks", "read_pair"]
+
+_NAMED = 3  # cases or files that a warning names
+_MAPS = "_probabilities"  # what segjax predict --probabilities appends to a mask's name
+_CLASSES = LabelCoding()
+
+
+class Pair(NamedTuple):
+    """The files of one case: its true labels and what was predicted."""
+
+    case: str
+    truth: Path
+    prediction: Path
+
+
+def match_masks(
+    predictions: str | Path, labels: str | Path, *, label: str | None = None
+) -> list[Pair]:
+    """Find the label of every predicted mask, by name.
+
+    Names match whichever Unicode form they are written in; links are followed, and those that
+    lead nowhere count, so that reading them says what is wrong.
+
+    Args:
+        predictions: Folder of predicted masks, or one file.
+        labels: Folder of true labels with the same names (suffixes may differ), or one file. A
+            DICOM SEG or RTSTRUCT object in a folder of its own has the name of that folder.
+        label: Name of the label file in the folder of every subject, where ``labels`` holds
+            folders of subjects. A subject's prediction has the name of its folder, or lies alone
+            in a folder of that name.
+
+    Returns:
+        The pairs, sorted by name. Labels without a prediction are left out, and so are the
+        ``NAME_probabilities`` that ``segjax predict --probabilities`` writes beside ``NAME``.
+
+    Raises:
+        InputError: There is no prediction, or one has no label; two files have one name; or
+            there is a file where a folder is wanted.
+
+    Warns:
+        UserWarning: Labels have no prediction; or a folder holds files that are no masks and go
+            with none, or masks in folders in it.
+
+    Example:
+        >>> match_masks("masks/a.nii.gz", "labels/a_truth.nii.gz")  # doctest: +SKIP
+        [Pair(case='a', truth=PosixPath('labels/a_truth.nii.gz'), ...)]
+    """
+    predictions, labels = Path(predictions), Path(labels)
+    if predictions.is_file() and labels.is_file():
+        if label:
+            raise InputError(f"{labels}: is a file; a label named {label} is looked for in folders")
+        return [Pair(stem(predictions), labels, predictions)]
+    for folder in (predictions, labels):
+        _check_folder(folder)
+    truths = _labels_of_subjects(labels, label) if label else _find_masks(labels)
+    found = _find_masks(predictions, subjects=truths if label else ())
+    if missing := sorted(set(found) - set(truths)):
+        raise InputError(
+            f"{labels}: no label named {missing[0]} for {found[missing[0]]}"
+            f"{f' (nor for {len(missing) - 1} others)' if len(missing) > 1 else ''}"
+        )
+    if left_out := sorted(set(truths) - set(found)):
+        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        warnings.warn(
+            f"{predictions}: no prediction for {', '.join(left_out[:_NAMED])}{more}; left out",
+            stacklevel=2,
+        )
+    return [Pair(name, truths[name], found[name]) for name in sorted(found)]
+
+
+def coding_of(labels: str | Path, *, ignored: int | None = None) -> LabelCoding:
+    """Say what the stored values of true labels stand for.
+
+    Args:
+        labels: Folder of labels, or one of them; the coding is in the ``dataset.json`` in the
+            folder, or in the one that it lies in. Without one, values are classes.
+        ignored: Stored value of voxels that count for nothing, where no file says it.
+
+    Returns:
+        The coding.
+
+    Raises:
+        InputError: The file cannot be understood, or says something else of the ignored value.
+
+    Example:
+        >>> import tempfile
+        >>> coding_of(tempfile.mkdtemp(), ignored=255).ignored
+        255
+    """
+    labels = Path(labels)
+    coding = read_description(labels if labels.is_dir() else labels.parent).coding
+    if ignored is None or ignored == coding.ignored:
+        return coding
+    if coding.ignored is not None:
+        raise InputError(
+            f"{labels}: dataset.json says that {coding.ignored} is to be ignored, not {ignored}; "
+            "leave one"
+        )
+    if replace(coding, ignored=None).plain:
+        return LabelCoding(names=coding.names, ignored=ignored)
+    if ignored in coding.values:
+        raise InputError(
+            f"{labels}: dataset.json names the value {ignored}, which is to be ignored; call it "
+            "'ignore' there"
+        )
+    return replace(coding, ignored=ignored)
+
+
+def read_pair(
+    pair: Pair,
+    *,
+    coding: LabelCoding = _CLASSES,
+    predicted: LabelCoding = _CLASSES,
+) -> tuple[Volume, Volume]:
+    """Read the true and the predicted label map of a case, on one grid.
+
+    Voxels that the truth ignores are background in both.
+
+    Args:
+        pair: Its files. Where one holds segments that lie somewhere in an image (DICOM SEG,
+            RTSTRUCT, ``.seg.nrrd``), the other one tells the grid.
+        coding: What the values of the truth stand for.
+        predicted: What those of the prediction stand for.
+
+    Returns:
+        Truth and prediction.
+
+    Raises:
+        InputError: A file is no label map, holds a value that stands for nothing, or they lie on
+            different grids.
+
+    Example:
+        >>> truth, prediction = read_pair(Pair("a", "truth.nii", "mask.nii"))  # doctest: +SKIP
+    """
+    if _holds_segments(pair.prediction) and not _holds_segments(pair.truth):
+        truth, ignored = _read_truth(pair.truth, coding)
+        prediction = read_label(pair.prediction, coding=predicted, like=grid(truth))
+    else:
+        prediction = read_label(pair.prediction, coding=predicted)
+        truth, ignored = _read_truth(pair.truth, coding, like=grid(prediction))
+    check_same_grid(prediction, truth, (str(pair.prediction), str(pair.truth)))
+    if coding.ignored is None:
+        return truth, prediction
+    truth, prediction = (mask.with_data(mask.data * ~ignored) for mask in (truth, prediction))
+    if predicted.ignored is not None and (prediction.data == IGNORED).any():
+        raise InputError(
+            f"{pair.prediction}: has the value {predicted.ignored}, which counts for nothing, "
+            f"where {pair.truth} has labels; give these voxels a label"
+        )
+    return truth, prediction
+
+
+def with_segment_names(coding: LabelCoding, pairs: Sequence[Pair]) -> LabelCoding:
+    """Name the classes by the segments of the true labels, where nothing else names them.
+
+    Raises:
+        InputError: Some labels hold segments with names, and others do not.
+    """
+    if coding.names:
+        return coding
+    found = [_names_in(pair.truth) for pair in pairs]
+    names: dict[str, str] = {}
+    for name in (name.strip() for some in found for name in some or ()):
+        names.setdefault(name.casefold(), name)
+    if not names:
+        return coding
+    if None in found:
+        other = pairs[found.index(None)].truth
+        raise InputError(
+            f"{other}: holds no segments with names, as other labels do; name the labels in "
+            "dataset.json"
+        )
+    ignored = None if names.pop("ignore", None) is None else IGNORED
+    if ignored is None and coding.ignored is not None:
+        raise InputError(
+            f"{pairs[0].truth}: holds segments with names; call the one 'ignore' that is to be "
+            f"ignored, instead of the value {coding.ignored}"
+        )
+    classes = ("background", *names.values())
+    return LabelCoding(tuple(range(len(classes))), classes, ignored)
+
+
+def _read_truth(
+    path: Path, coding: LabelCoding, *, like: Grid | None = None
+) -> tuple[Volume, Bool[np.ndarray, "*spatial"]]:
+    """Read true labels, and say which voxels count for nothing."""
+    if coding.values or coding.ignored is None:
+        truth = read_label(path, coding=coding, like=like)
+        return truth, truth.data == IGNORED
+    # any value may be a class here, that which stands for ignored voxels in memory too
+    truth = read_label(path, coding=replace(coding, ignored=None), like=like)
+    return truth, truth.data == coding.ignored
+
+
+def _holds_segments(path: Path) -> bool:
+    return segment_names(path) is not None
+
+
+def _names_in(path: Path) -> tuple[str, ...] | None:
+    """Return the names of a file's segments; none of one that cannot be read."""
+    try:
+        return segment_names(path)
+    except InputError:
+        return ()
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    fault = "is a file" if folder.exists() else "no such folder"
+    if folder.is_symlink() and not folder.exists():
+        fault = "is a link that leads nowhere"
+    raise InputError(f"{folder}: {fault}; give two folders, or two files")
+
+
+def _labels_of_subjects(folder: Path, label: str) -> dict[str, Path]:
+    found = {case.name: case.images[0] for case in find_subjects(folder, images=[label]).cases}
+    return {n: file if isinstance(file, Path) else file.files[0] for n, file in found.items()}
+
+
+def _find_masks(folder: Path, *, subjects: Collection[str] = ()) -> dict[str, Path]:
+    """Name the masks of a folder by their names, or by those of subjects that they lie in."""
+    files = [file for file in walk(folder) if not _is_hidden(file, folder)]
+    cases = {file: _case_of(file, folder, subjects) for file in files}
+    places = {(file.parent, stem(file)) for file, name in cases.items() if name is not None}
+    masks: dict[str, Path] = {}
+    for file, name in cases.items():
+        if name is None or _is_map(file, places):
+            continue
+        if masks.setdefault(name, file) is not file:
+            raise InputError(f"{masks[name]} and {file} both are the mask of {name}; leave one")
+    unknown = [f for f, name in cases.items() if name is None and not is_note(f)]
+    if not masks:
+        there = f"; it holds {_listed(unknown, folder)}" if unknown else ""
+        raise InputError(f"{folder}: holds no mask ({', '.join(IMAGE_SUFFIXES)}){there}")
+    if unknown:
+        warnings.warn(
+            f"{folder}: left out {plural(len(unknown), 'file')}: {_listed(unknown, folder)}; masks "
+            f"are files of {', '.join(IMAGE_SUFFIXES)} in the folder itself",
+            stacklevel=3,
+        )
+    return masks
+
+
+def _case_of(file: Path, folder: Path, subjects: Collection[str]) -> str | None:
+    """Return the case that a mask belongs to; None of any other file."""
+    by_suffix = file.name.lower().endswith(IMAGE_SUFFIXES)
+    if not by_suffix and is_label_object(file) is None:
+        return None
+    home = normal_name("_".join(file.parent.relative_to(folder).parts))
+    if home in subjects:
+        return home
+    if file.parent == folder:
+        return stem(file)
+    return None if by_suffix else normal_name(file.parent.name)
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _is_map(file: Path, places: Collection[tuple[Path, str]]) -> bool:
+    """Say whether a file holds the probabilities of a mask beside it."""
+    name = stem(file)
+    return name.endswith(_MAPS) and (file.parent, name.removesuffix(_MAPS)) in places
+
+
+def _listed(files: Sequence[Path], folder: Path) -> str:
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    return ", ".join(str(file.relative_to(folder)) for file in files[:_NAMED]) + more

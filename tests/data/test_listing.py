@@ -1,0 +1,106 @@
+"""Images of folders under the names of their cases, and what is left out."""
+
+import unicodedata
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segjax.data._listing import list_images, list_labels, name_apart
+from segjax.data.datasets import find_cases, find_images, find_subjects
+from segjax.data.formats import write_volume
+from segjax.errors import InputError
+from segjax.volume import Volume
+
+
+def touch(*files):
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+
+def names(cases):
+    return [case.name for case in cases]
+
+
+def test_files_of_one_name_are_called_as_their_folders(tmp_path):
+    files = [tmp_path / name / "flair.nii.gz" for name in ("p1", "p2", "p3")]
+    touch(*files)
+    assert names(find_images(files)) == ["p1", "p2", "p3"]
+    assert names(find_images([*files, *files])) == ["p1", "p2", "p3"]
+
+
+def test_more_of_the_path_is_taken_where_folders_are_called_alike():
+    files = [Path(f"/d/{p}/{s}/flair.nii") for p in ("p1", "p2") for s in ("anat", "other")]
+    named = [name for name, _ in name_apart(("flair", file) for file in files)]
+    assert named == ["p1_anat_flair", "other", "p2_anat_flair", "other"] or len(set(named)) == 4
+
+
+def test_files_of_two_names_in_each_folder_keep_both(tmp_path):
+    files = [tmp_path / p / f"{n}.nii" for p in ("p1", "p2") for n in ("flair", "t1")]
+    touch(*files)
+    assert names(find_images(files)) == ["p1_flair", "p1_t1", "p2_flair", "p2_t1"]
+
+
+def test_one_name_in_one_folder_is_refused(tmp_path):
+    touch(tmp_path / "a.nii", tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match="have one name"):
+        find_images([tmp_path])
+
+
+def test_files_that_are_left_out_are_named(tmp_path):
+    touch(tmp_path / "a.nii", tmp_path / "b.img", tmp_path / "b.hdr", tmp_path / "c.tif")
+    touch(tmp_path / "sub" / "d.nii.gz", tmp_path / "notes.txt", tmp_path / ".hidden")
+    words = r"left out 4 files \(b\.hdr, b\.img, c\.tif, …\)"
+    with pytest.warns(UserWarning, match=words):
+        found = list_images(tmp_path)
+    assert [name for name, _ in found] == ["a"]
+
+
+def test_notes_beside_images_are_no_loss(tmp_path):
+    touch(tmp_path / "a.nii", tmp_path / "a.json", tmp_path / "README", tmp_path / "LICENSE.md")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list_images(tmp_path)) == 1
+
+
+def test_a_folder_of_folders_says_where_the_images_are(tmp_path):
+    touch(tmp_path / "p1" / "flair.nii.gz")
+    with pytest.raises(InputError, match=r"holds no images itself.*such as p1/flair\.nii\.gz"):
+        find_images([tmp_path])
+
+
+def test_links_that_lead_nowhere_are_images_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.nii.gz").symlink_to(tmp_path / "annex" / "a.nii.gz")
+    (case,) = find_images([tmp_path])
+    assert case.name == "a"
+    (labels,) = list_labels(tmp_path)
+    assert labels == "a"
+
+
+def test_links_to_folders_of_subjects_are_followed(tmp_path):
+    touch(tmp_path / "store" / "x1" / "flair.nii.gz", tmp_path / "set" / "p2" / "flair.nii.gz")
+    (tmp_path / "set" / "p1").symlink_to(tmp_path / "store" / "x1")
+    found = find_subjects(tmp_path / "set", images=["flair.nii.gz"])
+    assert names(found.cases) == ["p1", "p2"]
+
+
+def test_subjects_without_an_image_are_named(tmp_path):
+    touch(tmp_path / "p1" / "flair.nii.gz", tmp_path / "p1" / "lesions.nii.gz")
+    touch(tmp_path / "p2" / "lesions.nii.gz", tmp_path / "p3" / "FLAIR.nii.gz")
+    with pytest.warns(UserWarning, match=r"left out 2 folders without flair\.nii\.gz, such as p2"):
+        found = find_subjects(tmp_path, images=["flair.nii.gz"], label="lesions.nii.gz")
+    assert names(found.cases) == ["p1"]
+
+
+def test_names_match_in_either_form_of_unicode(tmp_path):
+    for part, form in (("images", "NFC"), ("labels", "NFD")):
+        name = unicodedata.normalize(form, "Zoë.nii.gz")
+        (tmp_path / part).mkdir()
+        write_volume(Volume(np.zeros((4, 4, 4), np.uint8), np.eye(4)), tmp_path / part / name)
+    (case,) = find_cases(tmp_path).cases
+    assert case.name == unicodedata.normalize("NFC", "Zoë")
+    pattern = unicodedata.normalize("NFC", "Zoë*")
+    subjects = find_subjects(tmp_path / "labels", images=[pattern])
+    assert len(subjects.cases) == 1
