@@ -101,6 +101,7 @@ class Predictor:
         if patch_size is None:
             check_patches(self._networks)
         self._strict = strict
+        self._named: set[str | Path] = set()
         self._flips = _flips(self.metadata, mirror_axes)
         default_batch = 1 if self.providers[0].startswith("CPU") else self.metadata.batch_size
         self._window = _Window(
@@ -269,17 +270,26 @@ class Predictor:
     def _doubt(self, name: str, network: Network, sight: Sight) -> None:
         """Say in what an image is far from those that a network was trained on."""
         seen = network.metadata.seen
-        if seen is not None:
-            doubts = seen.doubts(sight, axes=self.metadata.spatial_dims)
-        elif len(sight.given.shape) == 3 and not _has_spacing(network):
-            doubts = [f"{network.path} was exported by a version that kept no spacing: nobody "
-                      "knows whether its voxels are like those of the training"]  # fmt: skip
-        else:
-            doubts = []
-        if doubts and self._strict:
-            raise InputError(f"{name}: {'; '.join(doubts)}: refused, as --strict asks")
-        if doubts:
-            warnings.warn(f"{name}: {'; '.join(doubts)}: the mask may be wrong", stacklevel=6)
+        if seen is None:
+            self._doubt_file(network, sight)
+        elif doubts := "; ".join(seen.doubts(sight, axes=self.metadata.spatial_dims)):
+            if self._strict:
+                raise InputError(f"{name}: {doubts}: refused, as --strict asks")
+            warnings.warn(f"{name}: {doubts}: the mask may be wrong", stacklevel=6)
+
+    def _doubt_file(self, network: Network, sight: Sight) -> None:
+        """Name, once, a file that does not tell at what spacing its network was trained."""
+        if len(sight.given.shape) == 2 or _has_spacing(network):
+            return
+        doubt = (
+            f"{network.path}: holds no spacing, as files of earlier versions: see to it yourself "
+            "that voxels have the size of those that it was trained on"
+        )
+        if self._strict:
+            raise InputError(f"{doubt}: refused, as --strict asks")
+        if network.path not in self._named:
+            self._named.add(network.path)
+            warnings.warn(doubt, stacklevel=7)
 
     def _predict_patches(
         self,

@@ -1,10 +1,13 @@
 import dataclasses
 import json
 
+import numpy as np
 import onnx
 import pytest
 
 import segjax_onnx
+from segjax.data.seen import Sight, seen_in
+from segjax.data.spatial import Grid
 from segjax.errors import InputError
 from segjax_onnx.metadata import KEY, ModelMetadata, read_metadata
 
@@ -126,3 +129,15 @@ def test_a_truncated_file_is_refused(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError):
             read_metadata(path)
+
+
+def test_what_the_training_saw_travels_along_and_may_be_missing():
+    head = Grid((20, 20, 20), np.eye(4))
+    seen = seen_in([Sight(head, head, ((0.0, 1.0), (0.0, 2.0)))])
+    metadata = dataclasses.replace(METADATA, seen=seen)
+    assert ModelMetadata.from_json(metadata.to_json()) == metadata
+    older = json.loads(METADATA.to_json())
+    del older["seen"]
+    assert ModelMetadata.from_json(json.dumps(older)) == METADATA
+    with pytest.raises(InputError, match="cannot be understood"):
+        ModelMetadata.from_json(json.dumps({**older, "seen": {"spacing": 3}}))

@@ -15,8 +15,11 @@ from PIL import Image
 
 from segjax.data.brain import extract_brain
 from segjax.data.datasets import Case, find_images
-from segjax.data.formats import read_volume
+from segjax.data.formats import read_volume, segment_names, write_volume
 from segjax.data.pipeline import Pipeline
+from segjax.data.seen import Sight, seen_in
+from segjax.data.spatial import Grid
+from segjax.data.tilt import tilt
 from segjax.errors import InputError
 from segjax.volume import Volume
 from segjax_onnx import Predictor
@@ -559,6 +562,127 @@ for name in ("jax", "flax", "onnx", "jax2onnx"):
 from segjax_onnx import Predictor
 print(Predictor(sys.argv[1]).predict(sys.argv[2]).data.sum())
 """
+
+
+def seen_heads(spacing=(1.0, 1.0, 1.0)):
+    grid = Grid((20, 20, 20), np.diag([*spacing, 1.0]))
+    return seen_in([Sight(grid, grid, ((0.0, 1.0),))])
+
+
+def write_image(path, affine, shape=(20, 33, 9), factor=1.0):
+    data = np.linspace(0, 0.4, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+    data = np.where(lesion_of(shape), np.float32(1), data) * np.float32(factor)
+    nibabel.Nifti1Image(data, affine).to_filename(path)
+    return path
+
+
+def test_images_like_those_of_the_training_go_through_without_a_word(tmp_path, recwarn):
+    model = write_model(tmp_path / "model.onnx", seen=seen_heads())
+    path = write_image(tmp_path / "a.nii.gz", AFFINES["oblique"])
+    Predictor(model, strict=True).predict(path)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("affine", "factor", "words"),
+    [
+        (affine_of(np.eye(3), (0.43, 0.43, 6.5)), 1, r"voxels of 0\.43 × 0\.43 × 6\.5 mm are far"),
+        (affine_of(np.eye(3)), 9, r"intensities after preprocessing, 0.* are far from 0 to 1"),
+    ],
+)
+def test_images_far_from_the_training_are_said_and_refused_if_strict(
+    tmp_path, affine, factor, words
+):
+    model = write_model(tmp_path / "model.onnx", seen=seen_heads())
+    path = write_image(tmp_path / "a.nii.gz", affine, factor=factor)
+    with pytest.warns(UserWarning, match=rf"a\.nii\.gz: its {words}.*the mask may be wrong"):
+        Predictor(model).predict(path)
+    with pytest.raises(InputError, match=rf"a\.nii\.gz: its {words}.*as --strict asks"):
+        Predictor(model, strict=True).predict(path)
+
+
+def test_files_that_hold_no_spacing_are_named(tmp_path, recwarn):
+    older = write_model(tmp_path / "older.onnx")
+    path = write_image(tmp_path / "a.nii.gz", AFFINES["RAS"])
+    predictor = Predictor(older)
+    with pytest.warns(UserWarning, match=r"older\.onnx: holds no spacing"):
+        predictor.predict(path)
+    recwarn.clear()
+    predictor.predict(path)
+    assert not recwarn.list
+    with pytest.raises(InputError, match=r"older\.onnx: holds no .*refused"):
+        Predictor(older, strict=True).predict(path)
+    recwarn.clear()
+    resampling = [{"step": "resample", "spacing": [1, 1, 1]}]
+    Predictor(write_model(tmp_path / "r.onnx", pipeline=resampling), strict=True).predict(path)
+    Image.fromarray(lesion_of((20, 33, 5))[..., 2]).save(tmp_path / "a.png")
+    Predictor(write_model(tmp_path / "2d.onnx", rank=2), strict=True).predict(tmp_path / "a.png")
+    assert not recwarn.list
+
+
+def sheared():
+    affine = affine_of(np.eye(3), (1, 1, 3))
+    affine[1, 2] = 1.5
+    return affine
+
+
+def test_a_tilt_is_said_and_resampling_gives_an_upright_mask(tmp_path):
+    model = write_model(tmp_path / "model.onnx", seen=seen_heads((1, 1, 3)))
+    case = Case("a", (write_image(tmp_path / "a.nii.gz", sheared()),))
+    with pytest.warns(UserWarning, match=r"a\.nii\.gz: slices are tilted, 26\.6°.*--resample"):
+        (mask,) = Predictor(model).predict_files([case], tmp_path / "masks")
+    found = read_volume(mask)
+    assert np.allclose(found.affine, sheared(), atol=1e-5)
+    (mask,) = Predictor(model).predict_files([case], tmp_path / "upright", resample=True)
+    upright = read_volume(mask)
+    assert tilt(upright.affine) < 1e-3
+    assert upright.voxel_size == pytest.approx(3)
+    centres = [
+        volume.affine[:3] @ [*np.argwhere(volume.data).mean(axis=0), 1]
+        for volume in (found, upright)
+    ]
+    assert centres[0] == pytest.approx(centres[1], abs=0.6)
+
+
+def test_a_map_has_the_forms_of_the_header_that_its_mask_has(model, tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((8, 9, 10), np.float32), AFFINES["RAS"])
+    moved = AFFINES["RAS"].copy()
+    moved[:3, 3] += (-10, 5, 3)
+    image.set_qform(moved, 1)
+    image.set_sform(AFFINES["RAS"], 2)
+    image.to_filename(tmp_path / "a.nii.gz")
+    case = Case("a", (tmp_path / "a.nii.gz",))
+    Predictor(model).predict_files([case], tmp_path / "out", probabilities=True)
+    for name in ("a.nii.gz", "a_probabilities.nii.gz"):
+        header = nibabel.load(tmp_path / "out" / name).header
+        assert (int(header["qform_code"]), int(header["sform_code"])) == (1, 2)
+        assert np.allclose(header.get_qform(), moved, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("a.nrrd", "a.seg.nrrd"), ("a.mha", "a.nii.gz"), ("a.nii", "a.nii"), ("a.NII.gz", "a.NII.gz")],
+)
+def test_masks_have_a_format_that_is_written_whatever_the_image_has(model, tmp_path, image, mask):
+    from segjax_onnx.predictor import output_files
+
+    assert output_files(Case("a", (tmp_path / image,)), "out")[0].name == mask
+    assert output_files(Case("a", (tmp_path / image,)), "out", ".nrrd")[0].name == "a.nrrd"
+    with pytest.raises(InputError, match=r"format \.mha: masks are written as \.nii"):
+        output_files(Case("a", (tmp_path / image,)), "out", ".mha")
+
+
+def test_masks_of_nrrd_images_are_segments_with_names(tmp_path):
+    model = write_model(tmp_path / "model.onnx", labels=("background", "MS lesion"))
+    volume = read_volume(write_image(tmp_path / "a.nii.gz", AFFINES["oblique"]))
+    write_volume(volume, tmp_path / "a.nrrd")
+    case = Case("a", (tmp_path / "a.nrrd",))
+    (mask,) = Predictor(model).predict_files([case], tmp_path / "out", probabilities=True)
+    assert mask.name == "a.seg.nrrd"
+    assert segment_names(mask) == ("MS lesion",)
+    assert np.array_equal(read_volume(mask).data, lesion_of((20, 33, 9)))
+    assert np.allclose(read_volume(mask).affine, AFFINES["oblique"], atol=1e-4)
+    assert read_volume(tmp_path / "out" / "a_probabilities.nrrd").spatial_shape == (20, 33, 9)
 
 
 def test_prediction_needs_no_jax(model, tmp_path):
