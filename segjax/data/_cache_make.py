@@ -3,6 +3,7 @@
 import errno
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +77,7 @@ class Outcome:
             the system does not tell.
         error: Why it failed; empty otherwise.
         stops: Whether all others would fail for the same reason: the disk is full.
+        warnings: What was warned of.
     """
 
     case: str
@@ -85,6 +87,7 @@ class Outcome:
     peak_megabytes: float = 0.0
     error: str = ""
     stops: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def kept_steps(pipeline: Pipeline) -> int:
@@ -133,7 +136,15 @@ def early_image(job: Job) -> Volume:
 
 
 def _watched(job: Job, do: Callable[[Job], Outcome]) -> Outcome:
-    """Turn errors into outcomes."""
+    """Turn errors and warnings, which other processes could not show, into outcomes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outcome = _tried(job, do)
+    said = dict.fromkeys(str(one.message) for one in caught if one.category is UserWarning)
+    return replace(outcome, warnings=tuple(said))
+
+
+def _tried(job: Job, do: Callable[[Job], Outcome]) -> Outcome:
     start = time.perf_counter()
     stops = False
     try:

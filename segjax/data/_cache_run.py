@@ -1,6 +1,7 @@
 """Make a whole cache: learn from the set what is to be learned, then make every case."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -119,6 +120,8 @@ class Run:
         with closing(pool.run(do, jobs, self._workers)) as running:
             for outcome in track(running, description, total=len(jobs)):
                 outcomes.append(outcome)
+                for said in outcome.warnings:
+                    warnings.warn(f"case '{outcome.case}': {said}", stacklevel=4)
                 if outcome.stops:
                     raise InputError(
                         f"{outcome.error}; make room and run the same again: what is finished "

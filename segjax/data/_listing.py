@@ -55,11 +55,12 @@ def list_images(folder: Path) -> list[Named]:
     images = [file for file in files if is_image(file)]
     own = [file for file in images if file.parent == folder]
     others = [file for file in files if not is_image(file)]
-    series = _series(folder) if any(map(is_dicom, others)) else []
+    series, said = _series(folder) if any(map(is_dicom, others)) else ([], "")
     if not (own or series):
         raise InputError(f"{folder}: {_why_none(folder, images)}")
     deeper = [file for file in images if file.parent != folder]
-    _warn_of(folder, [file for file in others if not (is_note(file) or is_dicom(file))] + deeper)
+    strange = [file for file in others if not (is_note(file) or is_dicom(file))]
+    _warn_of(folder, [file for file in strange if str(file) not in said] + deeper)
     return [*series, *((stem(file), file) for file in own)]
 
 
@@ -129,25 +130,27 @@ def check_unique(named: Iterable[Named]) -> None:
             raise InputError(f"{other} and {image} have one name: give each case its own")
 
 
-def _series(folder: Path) -> list[Named]:
-    """Name the DICOM series of a folder by the folders that they lie in.
+def _series(folder: Path) -> tuple[list[Named], str]:
+    """Name the DICOM series of a folder by the folders that they lie in; say what is wrong.
 
     A file that cannot be read stands for the series that it should be a part of, so that reading
     the case says what is wrong.
     """
     found, broken = scan(folder)
+    said = "; ".join([*(p for one in found for p in one.problems), *(p.message for p in broken)])
     home = normal_name(folder.resolve().name)
     first = {problem.file.parent: problem.file for problem in reversed(broken)}
     lost: list[Named] = [(normal_name(place.name), file) for place, file in first.items()]
     if len(found) == 1:
-        return [(home, found[0]), *lost]
+        return [(home, found[0]), *lost], said
     homes = [one.folder.relative_to(folder) for one in found]
     names = [normal_name("_".join(place.parts)) or home for place in homes]
     alone = [homes.count(place) == 1 for place in homes]
-    return [
+    named: list[Named] = [
         (name if single else f"{name}_series{one.name}", one)
         for one, name, single in zip(found, names, alone, strict=True)
-    ] + lost
+    ]
+    return named + lost, said
 
 
 def is_note(file: Path) -> bool:

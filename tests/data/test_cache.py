@@ -23,6 +23,7 @@ from segjax.data.cache import CachedCase, is_cache, open_cache, preprocess
 from segjax.data.datasets import Case, Dataset, Split, find_cases, find_images, load_case
 from segjax.data.dicom import series_files
 from segjax.data.formats import read_image, read_label, write_volume
+from segjax.data.lost import Lost
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import (
     BiasFieldCorrection,
@@ -838,3 +839,38 @@ def test_peak_memory_is_told_where_the_system_tells_it(monkeypatch):
     assert _cache_make.peak_megabytes() > 20
     monkeypatch.setattr(_cache_make.sys, "platform", "win32")
     assert _cache_make.peak_megabytes() == 0
+
+
+def test_warnings_of_workers_are_told_with_their_case(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        data = np.full((8, 8, 8), 7, np.float32)
+        data[2:6] += 1e-3
+        write_volume(Volume(data, np.eye(4)), tmp_path / "images" / f"{name}.nii")
+    cases = tuple(find_images([tmp_path / "images"]))
+    with pytest.warns(UserWarning, match="case '") as caught:
+        preprocess(Dataset(cases), Pipeline((BiasFieldCorrection(),)), tmp_path / "c", workers=2)
+    said = sorted(str(one.message) for one in caught)
+    assert [text[:9] for text in said] == ["case 'a':", "case 'b':"]
+    assert "bias field" in said[0]
+
+
+def test_lesions_that_vanish_are_counted_and_told(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    label = np.zeros((21, 21, 21), np.uint8)
+    label[1::4, 1::4, 1::4] = 1
+    for part, data in (("images", label.astype(np.float32)), ("labels", label)):
+        write_volume(Volume(data, np.eye(4)), tmp_path / part / "a.nii")
+    pipeline = Pipeline((Resample((4.0, 4.0, 4.0)),))
+    with pytest.warns(UserWarning, match="makes 125 of 125 lesions vanish, in 1 of 1 cases"):
+        preprocess(find_cases(tmp_path), pipeline, tmp_path / "cache", workers=1)
+    assert open_cache(tmp_path / "cache").cases[0].lost == Lost(125, 125, 0.001)
+
+
+def test_tilted_slices_are_told(tmp_path):
+    affine = np.eye(4)
+    affine[1, 2] = 0.5
+    write_volume(Volume(np.ones((8, 8, 8), np.float32), affine), tmp_path / "a.nii")
+    with pytest.warns(UserWarning, match=r"a: slices are tilted, 26\.6°"):
+        preprocess(Dataset(tuple(find_images([tmp_path]))), Pipeline(), tmp_path / "c", workers=1)

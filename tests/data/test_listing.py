@@ -5,11 +5,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pydicom.data
 import pytest
 
 from segjax.data._listing import list_images, list_labels, name_apart
 from segjax.data.datasets import find_cases, find_images, find_subjects
-from segjax.data.formats import write_volume
+from segjax.data.formats import read_image, write_volume
 from segjax.errors import InputError
 from segjax.volume import Volume
 
@@ -104,3 +105,18 @@ def test_names_match_in_either_form_of_unicode(tmp_path):
     pattern = unicodedata.normalize("NFC", "Zoë*")
     subjects = find_subjects(tmp_path / "labels", images=[pattern])
     assert len(subjects.cases) == 1
+
+
+def test_a_folder_that_holds_one_file_that_cannot_be_read_is_a_case_that_fails(tmp_path):
+    for patient in ("p1", "p2"):
+        (tmp_path / patient).mkdir()
+    whole = Path(pydicom.data.get_testdata_file("MR_small.dcm")).read_bytes()
+    (tmp_path / "p1" / "a.dcm").write_bytes(whole)
+    (tmp_path / "p2" / "a.dcm").symlink_to(tmp_path / "annex")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        good, bad = find_images([tmp_path])
+    assert (good.name, bad.name) == (tmp_path.name, "p2")
+    assert read_image(good.images).spatial_shape == (64, 64, 1)
+    with pytest.raises(InputError, match=r"p2/a\.dcm"):
+        read_image(bad.images)
