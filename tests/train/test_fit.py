@@ -26,7 +26,7 @@ from segjax.data.datasets import Dataset, Split, find_cases, load_case, split_ca
 from segjax.data.formats import read_image, read_label, write_volume
 from segjax.data.loader import Loader, Sampling
 from segjax.data.phantom import write_dataset
-from segjax.data.pipeline import Pipeline, Reorient
+from segjax.data.pipeline import Pipeline, Reorient, Resample
 from segjax.errors import InputError
 from segjax.train import fit as fit_module
 from segjax.train import resident
@@ -684,3 +684,21 @@ def test_two_hosts_train_like_one_also_when_either_is_killed(tmp_path, folder, c
             end(host)
     finish_all(start_hosts(folder, run, cache, epochs))
     assert_same_end(run, whole)
+
+
+def test_a_picture_that_changed_after_the_training_finished_is_noticed(tmp_path, split):
+    write_dataset(tmp_path / "heads", count=4, shape=(20, 18, 16))
+    dataset = find_cases(tmp_path / "heads")
+    fit(tiny.config(epochs=1), dataset, split, tmp_path / "run")
+    path = dataset.cases[0].images[0]
+    image = read_image(path)
+    write_volume(image.with_data(image.data + np.float32(1)), path, overwrite=True)
+    with pytest.raises(InputError, match=rf"{path.name}: case '.*' has changed since the training"):
+        fit(tiny.config(epochs=1), dataset, split, tmp_path / "run")
+
+
+def test_lesions_that_the_network_never_sees_are_told(tmp_path, dataset, split):
+    pipeline = Pipeline((Reorient("RAS"), Resample((7.0, 7.0, 7.0))))
+    config = tiny.config(epochs=1, pipeline=pipeline, patch_size=(4, 4, 4))
+    with pytest.warns(UserWarning, match=r"makes \d+ of \d+ lesions vanish, in \d of 4 cases"):
+        fit(config, dataset, split, tmp_path / "run")
