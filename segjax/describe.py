@@ -28,8 +28,9 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
     """Describe a volume, a data folder, a DICOM folder, a run or an ONNX file.
 
     Args:
-        path: A volume (NIfTI, NRRD, MetaImage, PNG, NPY, DICOM), an ONNX file, a run's folder, a
-            cache, a folder of labelled images or a folder of DICOM files.
+        path: A volume (NIfTI, NRRD, MetaImage, PNG, NPY, DICOM), a DICOM segmentation or structure
+            set, an ONNX file, a run's folder, a cache, a folder of labelled images or a folder of
+            DICOM files.
         series: Name, number or UID of the DICOM series to describe, where there are several.
 
     Returns:
@@ -43,6 +44,7 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
         'background, lesion'
     """
     from segjax.data.dicom import choose_series
+    from segjax.data.dicom_seg import is_label_object
 
     path = Path(path)
     if not path.exists():
@@ -51,6 +53,8 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
         return describe_series(choose_series(path, series))
     if path.is_dir():
         return _describe_folder(path)
+    if is_label_object(path):
+        return describe_segments(path)
     return describe_model(path) if path.suffix == ".onnx" else describe_volume(path)
 
 
@@ -113,36 +117,62 @@ def describe_volume(path: "Path | Series") -> Facts:
     return facts | _position(volume) | {"type": str(volume.data.dtype)} | _values(volume)
 
 
+def describe_segments(path: Path) -> Facts:
+    """Describe a DICOM segmentation or structure set: what it is, and its segments by name."""
+    from segjax.data.dicom_seg import is_label_object, segment_names
+
+    kinds = {"SEG": "DICOM segmentation (SEG)", "RTSTRUCT": "DICOM structure set (RTSTRUCT)"}
+    names = ", ".join(segment_names(path)) or "none"
+    return {"kind": kinds[is_label_object(path) or "SEG"], "segments": names}
+
+
 def describe_dataset(folder: Path) -> Facts:
     """Describe a folder of labelled images: how many, how large, which labels."""
     from segjax.data.datasets import find_cases, read_case_label
+    from segjax.data.formats import read_grid
     from segjax.progress import track
 
     dataset = find_cases(folder)
     counts: Counter[int] = Counter()
-    millilitres: defaultdict[int, list[float]] = defaultdict(list)
-    grids = []
+    sizes: defaultdict[int, list[float]] = defaultdict(list)
+    channels, volumes = [], []
     for case in track(dataset.cases, "Reading labels"):
         volume = read_case_label(case)
         for value, size in _label_volumes(volume, case.coding).items():
             counts[value] += 1
-            millilitres[value].append(size)
-        grids.append((volume.spatial_shape, volume.spacing, _orientation(volume)))
+            sizes[value].append(size)
+        channels.append([sum(read_grid(image)[1] for image in case.images)])
+        volumes.append(volume.with_data(np.broadcast_to(np.uint8(0), volume.spatial_shape)))
     names = dataset.labels or {}
     facts = {
         "kind": "labelled data set",
         "cases": str(len(dataset.cases)),
-        "channels": ", ".join(dataset.channels or ()) or str(len(dataset.cases[0].images)),
-        "shape": _range([shape for shape, _, _ in grids]) + " voxels",
-        "spacing": _range([spacing for _, spacing, _ in grids]) + " mm",
-        "orientation": ", ".join(sorted({orientation for _, _, orientation in grids})),
+        "channels": ", ".join(dataset.channels or ()) or _range(channels),
+        **_places(volumes),
     }
+    unit = _unit(volumes[0])
     for value in sorted(counts):
         facts[f"label {value}"] = (
             f"{names.get(value, '')} in {plural(counts[value], 'case')}, "
-            f"mean {fmean(millilitres[value]):.4g} ml"
+            f"mean {fmean(sizes[value]):.4g} {unit}"
         ).strip()
     return facts
+
+
+def _places(volumes: Sequence[Volume]) -> Facts:
+    """Describe the grids of label maps; pictures have no place, and no size but in pixels."""
+    shape = _range([volume.spatial_shape for volume in volumes])
+    if volumes[0].spatial_dims == 2:
+        return {"shape": f"{shape} pixels"}
+    return {
+        "shape": f"{shape} voxels",
+        "spacing": _range([volume.spacing for volume in volumes]) + " mm",
+        "orientation": ", ".join(sorted({_orientation(volume) for volume in volumes})),
+    }
+
+
+def _unit(volume: Volume) -> str:
+    return "ml" if volume.spatial_dims == 3 else "pixels"
 
 
 def describe_cache(folder: Path) -> Facts:
@@ -310,9 +340,8 @@ def _values(volume: Volume) -> Facts:
     if wrong := data.size - known.size:
         facts["not finite"] = f"{wrong} values are NaN or infinite"
     sizes = _label_volumes(volume) if not wrong else {}
-    unit = "ml" if volume.spatial_dims == 3 else "pixels"
     if sizes:
-        facts["labels"] = ", ".join(f"{v}: {size:.4g} {unit}" for v, size in sizes.items())
+        facts["labels"] = ", ".join(f"{v}: {size:.4g} {_unit(volume)}" for v, size in sizes.items())
     return facts
 
 

@@ -559,6 +559,7 @@ def segment(
         raise InputError("masks that exist can be overwritten or skipped, but not both")
     if skip_existing:
         options["overwrite"] = True  # a mask without the probabilities that are wanted too
+    _refuse_clashes(cases, out, options)
     for case in cases:
         start = time.perf_counter()
         try:
@@ -571,6 +572,21 @@ def segment(
         except Exception as error:  # the other images are worth having all the same
             done = Segmentation(case.name, time.perf_counter() - start, error=_reason(case, error))
         yield done
+
+
+def _refuse_clashes(cases: Sequence[Case], out: str | Path, options: Mapping[str, Any]) -> None:
+    """Refuse, before any work, two cases of which one would be written over the other."""
+    from segjax_onnx.predictor import output_files
+
+    wanted = 2 if options.get("probabilities") else 1
+    owners: dict[Path, str] = {}
+    for case in cases:
+        for path in output_files(case, out, options.get("format"))[:wanted]:
+            other = owners.setdefault(path, case.name)
+            if other != case.name:
+                raise InputError(
+                    f"{path}: would be written for '{other}' and '{case.name}'; rename one"
+                )
 
 
 def _reason(case: Case, error: Exception) -> str:
@@ -611,7 +627,9 @@ def _sizes(mask: Path, classes: int) -> tuple[tuple[float, ...], str]:
     from segjax.data.formats import read_label
     from segjax.evaluate.overlap import volume_ml
 
-    volume = read_label(mask, classes=classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the image's header, which was told of before
+        volume = read_label(mask, classes=classes)
     masks = [volume.data == value for value in range(1, classes)]
     if volume.spatial_dims == 2:
         return tuple(float(np.count_nonzero(mask)) for mask in masks), "pixels"

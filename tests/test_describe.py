@@ -190,3 +190,42 @@ def test_cache_without_names_or_labels_says_so(tmp_path):
 def test_cache_without_a_case_has_no_shape(tmp_path):
     preprocess(Dataset(()), Pipeline(), tmp_path / "cache", workers=1)
     assert set(describe(tmp_path / "cache")) == {"kind", "cases", "preprocessing", "size"}
+
+
+@pytest.mark.parametrize(
+    ("uid", "kind"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.66.4", "DICOM segmentation (SEG)"),
+        ("1.2.840.10008.5.1.4.1.1.481.3", "DICOM structure set (RTSTRUCT)"),
+    ],
+)
+def test_dicom_segments_are_told_by_name(tmp_path, uid, kind):
+    one = pydicom.Dataset()
+    one.file_meta = pydicom.dataset.FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = uid
+    one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = "1.2.3"
+    segment, region = pydicom.Dataset(), pydicom.Dataset()
+    segment.SegmentNumber = region.ROINumber = 1
+    segment.SegmentLabel = region.ROIName = "lesion"
+    one.SegmentSequence, one.StructureSetROISequence = [segment], [region]
+    one.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    assert describe(tmp_path / "a.dcm") == {"kind": kind, "segments": "lesion"}
+
+
+def test_a_data_set_of_pictures_is_told_in_pixels(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, shape in (("a", (4, 5, 3)), ("b", (4, 5))):
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        image = rng.integers(0, 255, shape).astype(np.uint8)
+        write_volume(Volume(image, np.eye(3)), tmp_path / "images" / f"{name}.png")
+        mask = np.pad(np.ones((2, 3), np.uint8), 1)
+        write_volume(Volume(mask, np.eye(3)), tmp_path / "labels" / f"{name}.png")
+    assert describe(tmp_path) == {
+        "kind": "labelled data set",
+        "cases": "2",
+        "channels": "1 to 3",
+        "shape": "4 × 5 pixels",
+        "label 1": "in 2 cases, mean 6 pixels",
+    }

@@ -389,3 +389,20 @@ def test_mask_without_the_wanted_probabilities_is_made_again(tmp_path):
 def test_masks_are_not_both_kept_and_replaced(tmp_path):
     with pytest.raises(InputError, match="not both"):
         list(segment(Counting(), cases("a"), tmp_path, overwrite=True, skip_existing=True))
+
+
+def test_a_map_is_never_written_over_the_mask_of_another_case(tmp_path):
+    with pytest.raises(InputError, match=r"a_probabilities\.nii\.gz: would be written for"):
+        list(segment(Counting(), cases("a", "a_probabilities"), tmp_path, probabilities=True))
+
+
+def test_whatever_fails_stops_no_other_case_and_names_the_file(tmp_path):
+    class Odd(StandInPredictor):
+        def predict_files(self, some, out, **options):
+            if some[0].name == "odd":
+                raise KeyError("no such code")
+            return super().predict_files(some, out, **options)
+
+    odd, good = segment(Odd(), cases("odd", "a"), tmp_path)
+    assert "odd.nii.gz: KeyError" in odd.error
+    assert not good.error

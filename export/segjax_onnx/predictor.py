@@ -17,7 +17,8 @@ from segjax.data.dicom import Series
 from segjax.data.formats import MASK_SUFFIXES, Source, read_image, suffix, write_volume
 from segjax.data.patches import grid_corners, sliding_window
 from segjax.data.pipeline import Resample
-from segjax.data.seen import Sight, intensity_spans
+from segjax.data.seen import Seen, Sight, intensity_spans
+from segjax.data.spatial import orientation
 from segjax.data.tilt import upright, warn_of_tilts
 from segjax.errors import InputError
 from segjax.files import atomic_path
@@ -170,8 +171,8 @@ class Predictor:
         Args:
             cases: What to segment; `segjax.data.datasets.find_images` lists files and folders.
             out: The folder to write to, made if needed. Masks have the format of their images;
-                those of NRRD images are ``.seg.nrrd``, with the names of the labels, and those of
-                DICOM series and MetaImages ``.nii.gz``.
+                those of NRRD images are ``.seg.nrrd``, with the names of the labels, those of
+                MetaImages ``.nrrd``, and those of DICOM series ``.nii.gz``.
             probabilities: Whether to write ``NAME_probabilities`` too, labels last; those of PNG
                 images are NPY files.
             overwrite: Whether to replace files.
@@ -269,7 +270,7 @@ class Predictor:
 
     def _doubt(self, name: str, network: Network, sight: Sight) -> None:
         """Say in what an image is far from those that a network was trained on."""
-        seen = network.metadata.seen
+        seen = network.metadata.seen or _assumed(network, sight)
         if seen is None:
             self._doubt_file(network, sight)
         elif doubts := "; ".join(seen.doubts(sight, axes=self.metadata.spatial_dims)):
@@ -279,7 +280,7 @@ class Predictor:
 
     def _doubt_file(self, network: Network, sight: Sight) -> None:
         """Name, once, a file that does not tell at what spacing its network was trained."""
-        if len(sight.given.shape) == 2 or _has_spacing(network):
+        if len(sight.given.shape) == 2:
             return
         doubt = (
             f"{network.path}: holds no spacing, as files of earlier versions: see to it yourself "
@@ -351,8 +352,13 @@ def output_files(case: Case, out: str | Path, format: str | None = None) -> tupl
     return Path(out) / f"{case.name}{kind}", Path(out) / f"{case.name}_probabilities{map_kind}"
 
 
-def _has_spacing(network: Network) -> bool:
-    return any(isinstance(step, Resample) for step in network.pipeline.steps)
+def _assumed(network: Network, sight: Sight) -> Seen | None:
+    """Return what a file of an earlier version saw at least: the spacing that it resamples to."""
+    steps = [step for step in network.pipeline.steps if isinstance(step, Resample)]
+    if not steps or len(sight.processed.shape) == 2:
+        return None
+    spacing = steps[-1].spacing
+    return Seen(spacing, spacing, spacing, orientation(sight.processed.affine), (), ())
 
 
 def _name(image: Source | Sequence[Source]) -> str:
@@ -422,7 +428,7 @@ def _suffix(case: Case) -> str:
     return masks if masks.lower() in MASK_SUFFIXES else ".nii.gz"
 
 
-_OTHER_MASKS = {".nrrd": ".seg.nrrd", ".nhdr": ".seg.nrrd"}
+_OTHER_MASKS = {".nrrd": ".seg.nrrd", ".nhdr": ".seg.nrrd", ".mha": ".nrrd", ".mhd": ".nrrd"}
 _MAP_SUFFIXES = {".png": ".npy", ".seg.nrrd": ".nrrd"}  # which hold fractions and channels
 
 

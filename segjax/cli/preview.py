@@ -46,12 +46,13 @@ class Preview:
         from segjax.cli.console import print_facts
         from segjax.data.formats import check_same_grid, read_image, read_label
         from segjax.data.intensity import rescale
+        from segjax.data.spatial import grid
         from segjax.evaluate.plots import picture
         from segjax.evaluate.preview import preview_figure, preview_transforms
 
         with picture(self.out, overwrite=self.overwrite) as save:
             image = read_image(self.image)
-            label = read_label(self.label) if self.label else None
+            label = read_label(self.label, like=grid(image)) if self.label else None
             if label:
                 check_same_grid(image, label, (str(self.image), str(self.label)))
             image = image.with_data(rescale(image.data, *self.range))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from segjax.data.formats import *  # noqa: F403
     from segjax.data.histogram import *  # noqa: F403
     from segjax.data.intensity import *  # noqa: F403
+    from segjax.data.labels import *  # noqa: F403
     from segjax.data.loader import *  # noqa: F403
     from segjax.data.nifti import *  # noqa: F403
     from segjax.data.npy import *  # noqa: F403
@@ -73,10 +74,13 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Dataset",
         "LoadedCase",
         "Split",
+        "files_in",
         "find_cases",
         "find_images",
         "find_subjects",
         "load_case",
+        "read_case_label",
+        "read_description",
         "read_split",
         "split_cases",
         "write_split",
@@ -94,11 +98,16 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "formats": (
         "IMAGE_SUFFIXES",
+        "MASK_SUFFIXES",
         "check_same_grid",
+        "normal_name",
+        "read_grid",
         "read_image",
         "read_label",
         "read_volume",
+        "segment_names",
         "stem",
+        "suffix",
         "write_volume",
     ),
     "histogram": (
@@ -118,6 +127,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "rescale",
         "z_score",
     ),
+    "labels": (
+        "IGNORED",
+        "PLAIN",
+        "LabelCoding",
+    ),
     "loader": (
         "Batch",
         "Loader",
@@ -126,10 +140,12 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "prefetch",
     ),
     "nifti": (
+        "nifti_grid",
         "read_nifti",
         "write_nifti",
     ),
     "npy": (
+        "npy_grid",
         "read_npy",
         "write_npy",
     ),
@@ -163,6 +179,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "ZScore",
     ),
     "png": (
+        "png_grid",
         "read_png",
         "write_png",
     ),

@@ -3,13 +3,16 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segjax.data.datasets import Case
 from segjax.data.dicom import Series, is_dicom, series_files
+from segjax.data.dicom_seg import is_label_object
 from segjax.data.labels import PLAIN, LabelCoding
+from segjax.data.metaimage import metaimage_files
+from segjax.data.nrrd import nrrd_files
 from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
 from segjax.files import atomic_path, reading
@@ -209,7 +212,25 @@ def digest_files(source: Path | Series) -> str:
 def _parts(source: Path | Series) -> tuple[Path, ...]:
     if isinstance(source, Series):
         return source.files
-    return series_files(source) if source.is_dir() or is_dicom(source) else (source,)
+    if source.is_dir() or _is_slice(source):
+        return series_files(source)
+    return _FILES.get(source.suffix.lower(), _itself)(source)
+
+
+def _is_slice(source: Path) -> bool:
+    return is_dicom(source) and is_label_object(source) is None
+
+
+def _itself(source: Path) -> tuple[Path, ...]:
+    return (source,)
+
+
+_FILES: dict[str, Callable[[Path], tuple[Path, ...]]] = {
+    ".mha": metaimage_files,
+    ".mhd": metaimage_files,
+    ".nhdr": nrrd_files,
+    ".nrrd": nrrd_files,
+}
 
 
 def _place(source: Path | Series) -> dict[str, Any]:
@@ -240,9 +261,9 @@ def _beside(source: Path | Series) -> Sequence[Path]:
         return source.files
     if source.is_dir():
         return sorted(file for file in source.rglob("*") if file.is_file())
-    if is_dicom(source):
+    if _is_slice(source):
         return sorted(file for file in source.parent.iterdir() if file.is_file())
-    return [source]
+    return _parts(source)
 
 
 def files_of(case: Case) -> tuple[Path | Series, ...]:

@@ -39,11 +39,13 @@ def gather(path: Path, own: Sequence[Frame]) -> Contents:
     mine = [frame for frame in contents.frames if _is_beside(own[0], frame)]
     for folder in _near(path.parent):
         first = read_files(_files(folder), until_image=True)
-        if any(_may_continue(mine, frame) for frame in _placed(first)[:1]):
+        if any(_may_continue(mine, frame) for frame in first.frames[:1]):
             there = read_files(_files(folder))
             if _continues(mine, [frame for frame in there.frames if _is_beside(own[0], frame)]):
                 contents.add(there)
-        elif not first.frames and not first.unfit:
+            continue
+        contents.strays += first.strays
+        if not first.frames:
             contents.problems += first.problems
     return contents
 
@@ -109,10 +111,6 @@ def _follow(frames: Sequence[Frame], others: Sequence[Frame]) -> bool:
     one_step = np.linalg.norm(steps[0] - steps[1]) <= _SAME_STEP * np.linalg.norm(steps[0])
     on_line = np.linalg.norm(way - gap * (line[3] - line[2])) <= _SAME_STEP * np.linalg.norm(way)
     return bool(one_step and on_line)
-
-
-def _placed(contents: Contents) -> list[Frame]:
-    return [frame for frame in contents.frames if frame.position is not None]
 
 
 def _is_beside(frame: Frame, other: Frame) -> bool:

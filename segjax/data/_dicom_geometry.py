@@ -72,6 +72,7 @@ def place(frames: Sequence[Frame], name: str) -> Grid:
     affine[:3, 3] = corners[0]
     if len(frames) > 1:
         _check_places(frames, heights(frames), name)
+        _check_spacing(frames, np.diff(heights(frames)), name)
         step = (corners[-1] - corners[0]) / (len(frames) - 1)
         _check_line(frames, corners, step, name)
         affine[:3, 2] = _without_rounding(step, axes[:, 2], frames)
@@ -159,6 +160,26 @@ def _check_places(frames: Sequence[Frame], along: Float64[np.ndarray, "slice"], 
             f"{along[k]:.2f} and {along[k + 1]:.2f} mm along the normal, between "
             f"{_call(frames[k])} and {_call(frames[k + 1])}: the others lie {usual:.4g} mm apart; "
             "fetch the whole series"
+        )
+
+
+def _check_spacing(frames: Sequence[Frame], steps: Float64[np.ndarray, "step"], name: str) -> None:
+    """Refuse steps that are all twice, three times, … what the headers state: slices are missing.
+
+    A stated distance of less than half the thickness, or less than the thickness that makes the
+    step with it, is the gap, as some scanners state it.
+    """
+    stated = {frame.stated for frame in frames if frame.stated[0] > SAME_PLACE}
+    if len(stated) != 1:
+        return
+    between, thick = stated.pop()
+    times = np.rint(steps / between)
+    twice = times.min() > 1 and np.abs(steps / between - times).max() <= _UNEVEN
+    is_gap = between < thick and np.allclose(steps, thick + between, rtol=_UNEVEN)
+    if twice and not is_gap and between >= thick / 2:
+        raise InputError(
+            f"{name}: slices are missing: they lie {_usual(steps):.4g} mm apart, but their "
+            f"SpacingBetweenSlices is {between:.4g} mm; fetch the whole series"
         )
 
 

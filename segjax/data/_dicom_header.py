@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 __all__ = [
+    "IDENTITY",
     "KIND",
     "TIMING",
     "FaultyFileError",
     "Frame",
     "Identity",
+    "UnfitFileError",
     "quiet",
     "read_dataset",
     "read_frames",
@@ -39,7 +41,7 @@ _NO_SLICES = (  # storage classes of pixels that are no image of a volume
     "1.2.840.10008.5.1.4.1.1.66.7",  # segmentation, one number per pixel
     "1.2.840.10008.5.1.4.1.1.4.2",  # spectroscopy
 )
-_IDENTITY = (
+IDENTITY = (
     "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName", "PatientBirthDate",
     "StudyDate", "AccessionNumber", "SeriesNumber", "FrameOfReferenceUID", "Modality",
 )  # fmt: skip
@@ -62,7 +64,7 @@ _STORAGE = (
     "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation", "ModalityLUTSequence",
 )  # fmt: skip
-_KEYWORDS = tuple(dict.fromkeys((*_STORAGE, *_IDENTITY, *KIND, *TIMING, *_HINTS, *MACROS)))
+_KEYWORDS = tuple(dict.fromkeys((*_STORAGE, *IDENTITY, *KIND, *TIMING, *_HINTS, *MACROS)))
 
 
 class FaultyFileError(InputError):
@@ -75,6 +77,20 @@ class FaultyFileError(InputError):
     def __init__(self, message: str, identity: Identity = ()) -> None:
         super().__init__(message)
         self.identity = identity
+
+
+class UnfitFileError(UnfitImageError):
+    """Says that a file holds a sound image of a kind that is no slice of a volume.
+
+    Attributes:
+        identity: What its header says of whose and which image it is, as in :class:`Frame`.
+        shape: Its rows and columns.
+    """
+
+    def __init__(self, message: str, identity: Identity, shape: tuple[int, int]) -> None:
+        super().__init__(message)
+        self.identity = identity
+        self.shape = shape
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,7 @@ class Frame:
         orientation: Directions along a row and along a column (LPS+), as the header rounds them.
         spacing: Distance between rows and between columns, in mm.
         thickness: Distance to the next slice, or else the slice's thickness, in mm; or None.
+        stated: Distance between slices and their thickness, in mm; 0 where not stated.
         rescale: Slope and intercept.
         identity: Series, study, patient, frame of reference, …: the same all over a volume; empty
             where the header says nothing. The series instance UID comes first.
@@ -109,6 +126,7 @@ class Frame:
     orientation: tuple[float, ...]
     spacing: tuple[float, ...]
     thickness: float | None
+    stated: tuple[float, float]
     rescale: tuple[float, float]
     identity: Identity = field(repr=False)
     kind: tuple[tuple[str, ...], ...] = field(repr=False)
@@ -151,7 +169,7 @@ def read_frames(path: Path) -> tuple[Frame, ...]:
     Raises:
         InputError: The file cannot be opened; :class:`FaultyFileError` where it is no DICOM file,
             its header is corrupt or lies about the size, or its pixels are none that can be read;
-            :class:`UnfitImageError` where only their kind is wrong.
+            :class:`UnfitFileError` where only their kind is wrong.
     """
     try:
         status = path.stat()
@@ -169,8 +187,9 @@ def _read_frames(path: Path, size: int, _changed: int) -> tuple[Frame, ...]:
                 return ()
             pixels = read_pixels(path, dataset, stream, size)
             return tuple(_frame(Facts(dataset, i), pixels) for i in range(pixels.frames))
-        except UnfitImageError:
-            raise
+        except UnfitImageError as error:
+            shape = int(dataset["Rows"].value), int(dataset["Columns"].value)
+            raise UnfitFileError(str(error), _identity(dataset), shape) from error
         except InputError as error:
             raise FaultyFileError(str(error), _identity(dataset)) from error
         except Exception as error:  # pydicom names no closed set of errors
@@ -224,7 +243,7 @@ def _identity(dataset: "Dataset") -> Identity:
     """Return what a header says of whose and which image it is; nothing where it is corrupt."""
     with suppress(Exception):  # pydicom names no closed set of errors
         facts = Facts(dataset)
-        return tuple(facts.words(keyword) for keyword in _IDENTITY)
+        return tuple(facts.words(keyword) for keyword in IDENTITY)
     return ()
 
 
@@ -243,8 +262,9 @@ def _frame(facts: Facts, pixels: Pixels) -> Frame:
         orientation=_orientation(facts),
         spacing=_spacing(facts),
         thickness=_thickness(facts),
+        stated=(facts.number("SpacingBetweenSlices", 0), facts.number("SliceThickness", 0)),
         rescale=(slope, facts.number("RescaleIntercept", 0)),
-        identity=tuple(facts.words(keyword) for keyword in _IDENTITY),
+        identity=tuple(facts.words(keyword) for keyword in IDENTITY),
         kind=tuple(facts.words(keyword) for keyword in KIND),
         timing=tuple(facts.finite(keyword) for keyword in TIMING),
         hints=(image_type, *(facts.words(keyword) for keyword in _HINTS)),

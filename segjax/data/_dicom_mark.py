@@ -28,8 +28,11 @@ _ENCODINGS: tuple[tuple[Literal["little", "big"], bool], ...] = (  # byte order,
 NAMED_DICOM = (".dcm", ".dicom", ".ima")
 _NAMED_OTHERWISE = (
     ".nii", ".gz", ".bz2", ".xz", ".zip", ".tar", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy",
-    ".npz", ".json", ".txt", ".csv", ".tsv", ".md", ".rst", ".log", ".xml", ".yaml", ".yml",
-    ".toml", ".html", ".pdf", ".py", ".onnx", ".bval", ".bvec", ".mha", ".mhd", ".nrrd", ".nhdr",
+    ".npz", ".json", ".onnx", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh",
+)  # fmt: skip
+_NAMED_TEXT = (  # may hold DICOM all the same, if the mark says so
+    ".txt", ".csv", ".tsv", ".md", ".rst", ".log", ".xml", ".yaml", ".yml", ".toml", ".html",
+    ".pdf", ".py", ".bval", ".bvec",
 )  # fmt: skip
 
 
@@ -44,8 +47,8 @@ class _Element:
 def is_dicom(path: str | os.PathLike[str]) -> bool:
     """Say whether an ordinary file holds DICOM, with or without the preamble and the mark.
 
-    Files whose names say that they are something else (``.nii.gz``, ``.png``, ``.json``, …) are
-    not opened.
+    Files whose names say that they are other images or archives (``.nii.gz``, ``.png``, ``.zip``,
+    …) are not opened; those named as texts (``.txt``, ``.log``, …) need the mark.
 
     Args:
         path: The file.
@@ -70,18 +73,25 @@ def has_mark(path: Path) -> bool:
         OSError: The file cannot be opened.
     """
     status = path.stat()
-    if is_named_otherwise(path) or not stat.S_ISREG(status.st_mode) or not status.st_size:
+    if (
+        path.name.lower().endswith(_NAMED_OTHERWISE)
+        or not stat.S_ISREG(status.st_mode)
+        or not status.st_size
+    ):
         return False
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
-    return _has_preamble(head) or any(
-        _begins_dataset(head, status.st_size, order, implicit) for order, implicit in _ENCODINGS
+    return _has_preamble(head) or (
+        not is_named_otherwise(path)
+        and any(
+            _begins_dataset(head, status.st_size, order, implicit) for order, implicit in _ENCODINGS
+        )
     )
 
 
 def is_named_otherwise(path: Path) -> bool:
     """Say whether a name ends in that of a format that is not DICOM."""
-    return path.name.lower().endswith(_NAMED_OTHERWISE)
+    return path.name.lower().endswith((*_NAMED_OTHERWISE, *_NAMED_TEXT))
 
 
 def transfer_syntax(head: bytes) -> str:

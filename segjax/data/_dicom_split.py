@@ -5,18 +5,22 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from segjax.data._dicom_alike import is_parallel, same_time
+from segjax.data._dicom_alike import agree, essence, is_parallel, is_roughly_parallel, same_time
 from segjax.data._dicom_geometry import SAME_PLACE, heights, holes, sort
-from segjax.data._dicom_header import KIND, TIMING, Frame
+from segjax.data._dicom_header import IDENTITY, KIND, TIMING, Frame
 
-__all__ = ["differences", "split"]
+__all__ = ["differences", "distinctions", "split", "torn"]
 
 _FEW_HOLES = 0.1  # of the slices; parts that leave more holes do not belong together
 _LEAST_STACK = 3  # slices whose steps can be even or not
 _MOST_PAIRED = 20  # parts that are tried in pairs
+
+_WHO = IDENTITY.index("StudyDate")  # series, study and patient come before
+_UNSAID = ("StudyInstanceUID", "StudyDate", "AccessionNumber", "Patient")  # no values in messages
 
 Slices = list[Frame]
 Key = tuple[Hashable, ...]
@@ -37,7 +41,9 @@ def split(frames: Sequence[Frame]) -> list[tuple[Frame, ...]]:
     order = {id(frame): number for number, frame in enumerate(frames)}
     mosaics = [[frame] for frame in frames if frame.is_mosaic]
     alike: list[Slices] = []
-    for group in _group([f for f in frames if not f.is_mosaic], lambda frame: frame.identity):
+    for group in _group(
+        [f for f in frames if not f.is_mosaic], lambda frame: essence(frame.identity)
+    ):
         alike += _by_geometry(group)
     volumes = _completed([part for group in alike for part in _sequences(group)])
     told = [part for volume in volumes for part in _told_apart(volume)]
@@ -56,6 +62,59 @@ def differences(frames: Sequence[Frame]) -> list[str]:
         known = _clusters({frame.timing[i] for frame in frames if frame.timing[i]})
         differ += [name] if len(set(known.values())) > 1 else []
     return differ
+
+
+def torn(volumes: Sequence[Sequence[Frame]]) -> list[tuple[int, ...]]:
+    """Return the numbers of volumes of one series that would make one even stack together."""
+    by_uid: dict[Hashable, list[int]] = {}
+    for number, frames in enumerate(volumes):
+        if frames[0].identity[0] and not frames[0].is_mosaic:
+            by_uid.setdefault(frames[0].identity[0], []).append(number)
+    found: list[tuple[int, ...]] = []
+    for numbers in by_uid.values():
+        few = 2 < len(numbers) <= _MOST_PAIRED
+        tried = [tuple(numbers), *(combinations(numbers, 2) if few else ())]
+        whole = [some for some in tried if _would_stack([volumes[number] for number in some])]
+        found += whole[:1] if tuple(numbers) in whole else whole
+    return found
+
+
+def distinctions(volumes: Sequence[Sequence[Frame]]) -> list[str]:
+    """Return the DICOM names under which volumes say different things, and what they say."""
+    said = [[_said(frame) for frame in frames] for frames in volumes]
+    told = []
+    for name in said[0][0]:
+        values = [{one[name] for one in part} for part in said]
+        known = _clusters(set.union(*values)) if name in TIMING else {}
+        if not set.intersection(*({known.get(value, value) for value in part} for part in values)):
+            told.append(name + ("" if name.startswith(_UNSAID) else _listed(values)))
+    return told
+
+
+def _said(frame: Frame) -> dict[str, Any]:
+    """Return by DICOM's names what tells volumes apart."""
+    return {
+        **dict(zip(IDENTITY, essence(frame.identity), strict=True)),
+        **dict(zip(KIND, frame.kind, strict=True)),
+        **dict(zip(TIMING, frame.timing, strict=True)),
+        "PixelSpacing": frame.spacing,
+        "ImageOrientationPatient": frame.orientation,
+    }
+
+
+def _listed(values: Sequence[set[tuple[Any, ...]]]) -> str:
+    """Return the first values of some parts, in brackets."""
+    firsts = dict.fromkeys(sorted(said)[0] for said in values)
+    texts = ("\\".join(f"{x:g}" if isinstance(x, float) else x for x in v) for v in firsts)
+    return f" ({', '.join(text or 'not stated' for text in texts)})"
+
+
+def _would_stack(parts: Sequence[Sequence[Frame]]) -> bool:
+    """Say whether volumes of one patient would make one even stack."""
+    first = parts[0][0]
+    near = all(is_roughly_parallel(first, part[0]) for part in parts)
+    near = near and all(agree(first.identity[:_WHO], part[0].identity[:_WHO]) for part in parts)
+    return len(parts) > 1 and near and _is_stack([frame for part in parts for frame in part])
 
 
 def _group(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> list[Slices]:
@@ -169,9 +228,10 @@ def _marks(volume: Slices) -> set[Hashable]:
 
 def _complete(home: Slices, volume: Slices) -> bool:
     one, other = home[0], volume[0]
-    said = ((*one.identity, *one.kind), (*other.identity, *other.kind))
     times = zip(one.timing, other.timing, strict=True)
-    alike = all(a == b or not a or not b for a, b in zip(*said, strict=True))
+    alike = agree(one.identity, other.identity) and all(
+        a == b or not a or not b for a, b in zip(one.kind, other.kind, strict=True)
+    )
     timed = all(not a or not b or same_time(a, b) for a, b in times)
     return alike and timed and is_parallel(one, other) and _is_stack([*home, *volume])
 

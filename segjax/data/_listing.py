@@ -1,8 +1,9 @@
 """List the images of folders under the names of their cases, and say what is left out."""
 
+import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segjax.data.dicom import Series, is_dicom, scan
@@ -52,16 +53,22 @@ def list_images(folder: Path) -> list[Named]:
         UserWarning: Other files, and image files of the folders in it, are left out.
     """
     files = list(walk(folder))
-    images = [file for file in files if is_image(file)]
+    images = [file for file in files if is_image(file) and not _is_label(file)]
     own = [file for file in images if file.parent == folder]
-    others = [file for file in files if not is_image(file)]
-    series, said = _series(folder) if any(map(is_dicom, others)) else ([], "")
+    others = [file for file in files if file not in images]
+    dicom = any(is_dicom(file) or file.is_symlink() for file in others)
+    series, said = _series(folder) if dicom else ([], "")
     if not (own or series):
         raise InputError(f"{folder}: {_why_none(folder, images)}")
     deeper = [file for file in images if file.parent != folder]
     strange = [file for file in others if not (is_note(file) or is_dicom(file))]
     _warn_of(folder, [file for file in strange if str(file) not in said] + deeper)
     return [*series, *((stem(file), file) for file in own)]
+
+
+def _is_label(file: Path) -> bool:
+    """Say whether a file holds labels by its name."""
+    return file.name.lower().endswith(".seg.nrrd")
 
 
 def list_labels(folder: Path) -> dict[str, Path]:
@@ -99,7 +106,7 @@ def name_apart(named: Iterable[Named]) -> list[Named]:
         ...     [("flair", Path(f"patients/{n}/flair.nii.gz")) for n in ("p1", "p2")])]
         ['p1', 'p2']
     """
-    listed = list({str(image): (name, image) for name, image in named}.values())
+    listed = list({_place(image): (name, image) for name, image in named}.values())
     levels, names = [0] * len(listed), [name for name, _ in listed]
     for _ in range(_DEEPEST):
         counts = Counter(names)
@@ -108,10 +115,19 @@ def name_apart(named: Iterable[Named]) -> list[Named]:
     return [(name, image) for name, (_, image) in zip(names, listed, strict=True)]
 
 
+def _place(image: Path | Series) -> str:
+    return str(image) if isinstance(image, Series) else os.path.abspath(image)
+
+
 def _call(name: str, image: Path | Series, level: int) -> str:
-    """Return a case's name, that of its folder, or that of the innermost folders and its own."""
+    """Return a case's name, that of its folder, or that of the innermost folders and its own.
+
+    A series is called as its folder already.
+    """
     home = image.folder if isinstance(image, Series) else image
-    folders = home.absolute().parts[1:-1]
+    folders = Path(os.path.abspath(home)).parts[1:-1]
+    if isinstance(image, Series) and level:
+        level += 1
     if level == 0 or not folders:
         return name
     return normal_name(folders[-1] if level == 1 else "_".join([*folders[1 - level :], name]))
@@ -140,9 +156,8 @@ def _series(folder: Path) -> tuple[list[Named], str]:
     said = "; ".join([*(p for one in found for p in one.problems), *(p.message for p in broken)])
     home = normal_name(folder.resolve().name)
     first = {problem.file.parent: problem.file for problem in reversed(broken)}
-    lost: list[Named] = [(normal_name(place.name), file) for place, file in first.items()]
     if len(found) == 1:
-        return [(home, found[0]), *lost], said
+        return [(home, found[0]), *_lost(first, {home})], said
     homes = [one.folder.relative_to(folder) for one in found]
     names = [normal_name("_".join(place.parts)) or home for place in homes]
     alone = [homes.count(place) == 1 for place in homes]
@@ -150,7 +165,15 @@ def _series(folder: Path) -> tuple[list[Named], str]:
         (name if single else f"{name}_series{one.name}", one)
         for one, name, single in zip(found, names, alone, strict=True)
     ]
-    return named + lost, said
+    return named + _lost(first, {name for name, _ in named}), said
+
+
+def _lost(first: Mapping[Path, Path], taken: Collection[str]) -> list[Named]:
+    """Name files that cannot be read by their folders, and by their own names if need be."""
+    names = {file: normal_name(place.name) for place, file in first.items()}
+    return [
+        (f"{name}_{stem(file)}" if name in taken else name, file) for file, name in names.items()
+    ]
 
 
 def is_note(file: Path) -> bool:

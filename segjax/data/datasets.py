@@ -24,7 +24,7 @@ from segjax.data.formats import (
     segment_names,
     stem,
 )
-from segjax.data.labels import PLAIN, LabelCoding
+from segjax.data.labels import PLAIN, LabelCoding, check_names, coding_of_segments
 from segjax.data.lost import Lost, lost_lesions
 from segjax.data.pipeline import Pipeline
 from segjax.data.spatial import Grid, grid
@@ -183,8 +183,19 @@ def find_cases(folder: str | Path) -> Dataset[Case]:
             described = _read_description(folder / "dataset.json")
             _check_channels(groups, described.channels)
             cases = (Case(name, _in_order(g.channels), g.label) for name, g in groups.items())
+            _warn_of_second(folder, images)
             return _named_by_segments(replace(described, cases=tuple(cases)))
     raise InputError(f"{folder}: no dataset found: accepted are {LAYOUTS}")
+
+
+def _warn_of_second(folder: Path, taken: str) -> None:
+    for images, labels in _FOLDERS:
+        if images != taken and (folder / images).is_dir() and (folder / labels).is_dir():
+            warnings.warn(
+                f"{folder}: left out {images} and {labels}: {taken} is there too; put them into "
+                "folders of their own",
+                stacklevel=3,
+            )
 
 
 def read_description(labels: str | Path) -> Dataset[Case]:
@@ -216,18 +227,9 @@ def _named_by_segments(dataset: Dataset[Case]) -> Dataset[Case]:
     """Give every case the coding, by the names of the segments where nothing else names them."""
     labels, coding = dataset.labels, dataset.coding
     if labels is None:
-        found = [segment_names(case.label) for case in dataset.cases if case.label]
-        names: dict[str, str] = {}
-        for name in (name for some in found for name in some or ()):
-            names.setdefault(name.strip().casefold(), name.strip())
-        if names and None in found:
-            raise InputError(
-                "some labels are segments with names and others are not: name the labels in "
-                "dataset.json"
-            )
-        if names:
-            labels = dict(enumerate(["background", *names.values()]))
-            coding = LabelCoding(names=tuple(labels.values()))
+        files = [case.label for case in dataset.cases if case.label]
+        coding = coding_of_segments({str(file): segment_names(file) for file in files})
+        labels = dict(enumerate(coding.names)) or None
     cases = tuple(replace(case, coding=coding) for case in dataset.cases)
     return replace(dataset, cases=cases, labels=labels, coding=coding)
 
@@ -275,11 +277,17 @@ def find_images(
         raise InputError("no image given: name at least one image file or folder")
     found = name_apart(found)
     check_unique(found)
-    groups = _group_channels(found)
+    groups, others = _group_channels(found)
     expected = channels or len(next(iter(groups.values()), ()))
-    if groups and all(sorted(group) == list(range(expected)) for group in groups.values()):
+    whole = [name for name, group in groups.items() if sorted(group) == list(range(expected))]
+    apart = [Case(name, (file,)) for name, file in others]
+    if groups and not others and len(whole) == len(groups):
         return [Case(name, _in_order(group)) for name, group in groups.items()]
-    if channels:
+    if whole and channels is not None and channels > 1:
+        for name in set(groups) - set(whole):
+            warnings.warn(_missing_channel(groups[name], name, channels), stacklevel=2)
+        return [*(Case(name, _in_order(group)) for name, group in groups.items()), *apart]
+    if channels and not others:
         _check_wanted_channels(groups, channels)
     return [Case(name, (file,)) for name, file in found]
 
@@ -291,11 +299,8 @@ def _check_wanted_channels(
     wanted = set(range(channels))
     if channels > 1 and all(set(group) <= wanted for group in groups.values()):
         for name, group in groups.items():
-            if missing := sorted(wanted - set(group)):
-                raise InputError(
-                    f"{_beside(group, name)}: channel _{missing[0]:04d} is missing; the network "
-                    f"takes {plural(channels, 'channel')} of every case"
-                )
+            if wanted - set(group):
+                raise InputError(_missing_channel(group, name, channels))
     counts = {len(group) for group in groups.values()}
     whole = all(sorted(group) == list(range(len(group))) for group in groups.values())
     if len(groups) > 1 and whole and counts != {1} and len(counts) == 1:
@@ -304,6 +309,14 @@ def _check_wanted_channels(
             f"{_beside(group, name)}: has files of "
             f"{plural(len(group), 'channel')}, but the network takes {channels}"
         )
+
+
+def _missing_channel(group: Mapping[int, Path | Series], name: str, channels: int) -> str:
+    missing = next((n for n in range(channels) if n not in group), channels)
+    return (
+        f"{_beside(group, name)}: channel _{missing:04d} is missing; the network takes "
+        f"{plural(channels, 'channel')} of every case"
+    )
 
 
 def _beside(group: Mapping[int, Path | Series], name: str) -> Path:
@@ -567,15 +580,19 @@ def _check_channels(groups: Mapping[str, _Group], channels: Sequence[str] | None
         raise InputError(f"channel {max(numbers)} is there, but dataset.json names {expected}")
 
 
-def _group_channels(named: Iterable[Named]) -> dict[str, dict[int, Path | Series]]:
-    """Group files by name and channel suffix; nothing where one has no suffix."""
+def _group_channels(
+    named: Iterable[Named],
+) -> tuple[dict[str, dict[int, Path | Series]], list[Named]]:
+    """Group files by name and channel suffix; return those without a suffix apart."""
     groups: dict[str, dict[int, Path | Series]] = {}
+    others = []
     for name, file in named:
         match = _CHANNEL.fullmatch(name)
-        if not match:
-            return {}
-        groups.setdefault(match[1], {})[int(match[2])] = file
-    return groups
+        if match:
+            groups.setdefault(match[1], {})[int(match[2])] = file
+        else:
+            others.append((name, file))
+    return groups, others
 
 
 def _in_order(channels: Mapping[int, Path | Series]) -> tuple[Path | Series, ...]:
@@ -628,6 +645,7 @@ def _label_names(labels: Any, path: Path) -> tuple[dict[int, str], LabelCoding]:
             f"{path}: labels {labels} cannot be used: give every value one name, that of 0 is the "
             "background's"
         )
+    check_names(values, str(path))
     listed = tuple(names.values())
     coding = LabelCoding(tuple(names), listed, ignored[0] if ignored else None)
     return dict(enumerate(listed)), coding
@@ -742,23 +760,27 @@ def _warn_of_others(
     subjects: Sequence[Path],
     names: Sequence[str],
 ) -> None:
-    """Name the folders that look like subjects, and lack the first image."""
+    """Name the folders that hold images or labels but lack the first image, and broken links."""
+    lost = [entry for entries in tree.values() for entry in entries if _is_broken(entry)]
     others = [
         place
         for place, entries in tree.items()
-        if place not in subjects and any(_matching(entries, name) for name in names[1:])
+        if place not in subjects
+        and not any(subject in place.parents for subject in subjects)
+        and (any(map(is_image, entries)) or any(_matching(entries, name) for name in names[1:]))
     ]
-    for place in (place for place in tree if place.parent == folder and place != folder):
-        inside = [other for other in tree if other == place or place in other.parents]
-        known = any(other in subjects or other in others for other in inside)
-        if not known and any(is_image(entry) for other in inside for entry in tree[other]):
-            others.append(place)
-    if others:
-        warnings.warn(
-            f"{folder}: left out {plural(len(others), 'folder')} without {names[0]}, such as "
-            f"{others[0].relative_to(folder)}",
-            stacklevel=3,
-        )
+    for what, found in ((f"without {names[0]}", others), ("that are links to nowhere", lost)):
+        if found:
+            warnings.warn(
+                f"{folder}: left out {plural(len(found), 'folder')} {what}, such as "
+                f"{found[0].relative_to(folder)}",
+                stacklevel=3,
+            )
+
+
+def _is_broken(entry: Path) -> bool:
+    """Say whether what should be a folder is a link that leads nowhere."""
+    return entry.is_symlink() and not entry.exists() and not entry.suffix
 
 
 def _subject_name(folder: Path, subject: Path) -> str:

@@ -10,14 +10,14 @@ from typing import Any, Literal, NamedTuple
 
 from segjax.data import _dicom_geometry as geometry
 from segjax.data._dcm2niix import find_dcm2niix, read_with_dcm2niix
-from segjax.data._dicom_alike import agree
+from segjax.data._dicom_alike import agree, essence
 from segjax.data._dicom_beside import gather
 from segjax.data._dicom_facts import acquisition_facts, identifying_facts
 from segjax.data._dicom_header import Frame, quiet, read_dataset, read_frames
 from segjax.data._dicom_mark import is_dicom
 from segjax.data._dicom_pixels import read_slices
-from segjax.data._dicom_scan import Contents, Problem, concerns, read_files
-from segjax.data._dicom_split import differences, split
+from segjax.data._dicom_scan import Contents, Problem, Stray, concerns, is_part, read_files
+from segjax.data._dicom_split import differences, distinctions, split, torn
 from segjax.data.nifti import write_nifti
 from segjax.data.spatial import Grid
 from segjax.data.spatial import grid as grid_of
@@ -490,12 +490,12 @@ def _listed(messages: Sequence[str]) -> str:
 
 def _scan(folder: Path) -> Found:
     contents = read_files(walk(folder))
-    placed = _placed(contents, folder)
-    named = _named(split(_without_localisers(placed, folder)))
-    folders = {frame.file.parent for frame in contents.frames}
-    series = [_with_problems(one, contents.problems, folders) for one in named]
-    _warn_of_differences(series)
+    named = _named(split(_without_localisers(contents.frames, folder)))
+    series = [_with_problems(one, contents) for one in named]
     known = {message for one in series for message in one.problems}
+    _warn_of_strays([stray for stray in contents.strays if stray.message not in known], folder)
+    _warn_of_differences(series)
+    _warn_of_parts(series)
     return Found(series, tuple(one for one in contents.problems if one.message not in known))
 
 
@@ -508,6 +508,20 @@ def _warn_of_differences(found: Sequence[Series]) -> None:
             )
 
 
+def _warn_of_parts(found: Sequence[Series]) -> None:
+    """Warn of volumes that may be the parts of one."""
+    for numbers in torn([series.frames for series in found]):
+        parts = [found[number] for number in numbers]
+        count = sum(len(series.frames) for series in parts)
+        names = ", ".join(series.name for series in parts)
+        differ = ", ".join(distinctions([series.frames for series in parts]))
+        _warn(
+            f"{parts[0].folder}: series {names} of one SeriesInstanceUID would make one stack of "
+            f"{count} slices, but their {differ or 'folders'} differ: "
+            f"read as {len(parts)} volumes"
+        )
+
+
 def _series_of(path: Path) -> list[Series]:
     """Return the volumes that hold the frames of a file, from all files that may belong to it."""
     if not path.is_file():
@@ -518,30 +532,34 @@ def _series_of(path: Path) -> list[Series]:
     if own[0].position is None:
         return _named([own])
     contents = gather(path, own)
-    frames = [frame for frame in contents.frames if frame.position is not None]
-    named = _named(split([frame for frame in frames if agree(own[0].identity, frame.identity)]))
-    folders = {frame.file.parent for frame in contents.frames}
-    mine = [series for series in named if path in series.files]
-    return [_with_problems(series, contents.problems, folders) for series in mine]
+    first = own[0].identity
+    named = [frame for frame in contents.frames if first[0] and frame.identity[0] == first[0]]
+    _warn_of_parts(_named(split(named)))
+    frames = [frame for frame in contents.frames if agree(first, frame.identity)]
+    mine = [series for series in _named(split(frames)) if path in series.files]
+    return [_with_problems(series, contents, beside=True) for series in mine]
 
 
-def _with_problems(series: Series, problems: Sequence[Problem], folders: set[Path]) -> Series:
-    """Return a series with the files that may hold parts of it but cannot be read."""
-    mine = (problem for problem in problems if concerns(problem, series.frames, folders))
-    return replace(series, problems=tuple(problem.message for problem in mine))
+def _with_problems(series: Series, contents: Contents, *, beside: bool = False) -> Series:
+    """Return a series with the files that may hold parts of it but cannot be read or placed."""
+    frames, folders = series.frames, {frame.file.parent for frame in contents.frames}
+    problems = contents.problems
+    broken = [p.message for p in problems if concerns(p, frames, folders, beside=beside)]
+    strays = [stray.message for stray in contents.strays if is_part(stray, frames)]
+    return replace(series, problems=(*broken, *strays))
 
 
-def _placed(contents: Contents, folder: Path) -> list[Frame]:
-    """Return the slices; warn of images that are none."""
-    if unfit := contents.unfit:
+def _warn_of_strays(strays: Sequence[Stray], folder: Path) -> None:
+    """Warn of images that are no slices."""
+    unfit = [stray.file for stray in strays if stray.is_unfit]
+    if unfit:
         _warn(f"{folder}: left out {len(unfit)} images in colour or of bits, such as {unfit[0]}")
-    lost = [frame.file for frame in contents.frames if frame.position is None]
+    lost = [stray.file for stray in strays if not stray.is_unfit]
     if lost:
         _warn(
             f"{folder}: left out {len(lost)} images without a position, orientation or spacing, "
             f"such as {lost[0]}"
         )
-    return [frame for frame in contents.frames if frame.position is not None]
 
 
 def _without_localisers(frames: Sequence[Frame], folder: Path) -> list[Frame]:
@@ -563,7 +581,7 @@ def _without_localisers(frames: Sequence[Frame], folder: Path) -> list[Frame]:
 def _sequence(frame: Frame) -> tuple[Any, ...]:
     """Return what images in planes that cross share only in a localiser."""
     home = frame.file.parent if not frame.identity[0] else None
-    return home, frame.identity, frame.kind[:2], frame.timing[:2]
+    return home, essence(frame.identity), frame.kind[:2], frame.timing[:2]
 
 
 def _named(volumes: Sequence[tuple[Frame, ...]]) -> list[Series]:

@@ -284,7 +284,8 @@ def _stored_label(
     """Read a label map as it is stored, and the names of its values where it holds them."""
     name = str(path).lower()
     if name.endswith(_SEGMENTS):
-        return read_segmentation_nrrd(path, like=like)
+        volume, named = read_segmentation_nrrd(path, like=like)
+        return volume, named or None
     if name.endswith(".png"):
         return read_png(path, stored=True), None
     kind = None if name.endswith(IMAGE_SUFFIXES) else is_label_object(path)
@@ -292,13 +293,18 @@ def _stored_label(
         return read_volume(path), None
     if like is None:
         raise InputError(f"{path}: lies on the grid of its image; give the image too")
-    wanted = [name for name in segment_names(path) or () if _class_of(name, coding) is not None]
+    held = dicom_segment_names(path)
+    wanted = [name for name in held if _class_of(name, coding) is not None]
     read = read_dicom_segmentation if kind == "SEG" else read_rtstruct
-    return read(path, like, wanted=wanted if coding.names else None)
+    volume, _ = read(path, like, wanted=wanted if coding.names else None)
+    return volume, dict(enumerate(held, 1))
 
 
 def segment_names(path: PathLike) -> tuple[str, ...] | None:
     """Return the names of the segments that a label file holds; None where it names none.
+
+    A ``.seg.nrrd`` file in which nothing is segmented holds no segments: it is no file whose
+    values lack their names.
 
     Args:
         path: A label map, ``.seg.nrrd`` file, DICOM SEG or RTSTRUCT object.
@@ -312,7 +318,8 @@ def segment_names(path: PathLike) -> tuple[str, ...] | None:
     """
     name = str(path).lower()
     if name.endswith(_SEGMENTS):
-        return tuple(read_segmentation_nrrd(path)[1].values())
+        volume, names = read_segmentation_nrrd(path)
+        return tuple(names.values()) if names or not volume.data.any() else None
     if name.endswith(IMAGE_SUFFIXES) or is_label_object(path) is None:
         return None
     return dicom_segment_names(path)
@@ -336,6 +343,11 @@ def _by_name(
     """Give each segment the class of its name; without names to go by, its number is its class."""
     if not coding.names:
         return stored
+    if odd := sorted(set(np.unique(stored).tolist()) - {0, *names}):
+        raise InputError(
+            f"{path}: has values that no segment has: {_values(np.array(odd))}; name them in the "
+            "file, or clear them"
+        )
     table = {value: _class_of(name, coding) for value, name in names.items()}
     listed = ", ".join(f"'{name}'" for name in names.values())
     if names and all(found is None for found in table.values()):

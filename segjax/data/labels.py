@@ -1,5 +1,6 @@
 """What the stored values of label maps stand for."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,15 @@ from jaxtyping import Bool, Integer
 
 from segjax.errors import InputError
 
-__all__ = ["IGNORED", "PLAIN", "LabelCoding", "classes_of", "foreground"]
+__all__ = [
+    "IGNORED",
+    "PLAIN",
+    "LabelCoding",
+    "check_names",
+    "classes_of",
+    "coding_of_segments",
+    "foreground",
+]
 
 IGNORED = 255
 """Value, in label maps in memory, of voxels that count for nothing, neither loss nor metric."""
@@ -69,7 +78,8 @@ class LabelCoding:
         classes = self.values or tuple(v for v in found.tolist() if v != self.ignored)
         table = dict(zip(classes, range(len(classes)) if self.values else classes, strict=True))
         if self.ignored is not None:
-            table.pop(IGNORED, None)  # a class of that number would count for nothing
+            if not self.values:  # a class of that number would count for nothing
+                table.pop(IGNORED, None)
             table[self.ignored] = IGNORED
         if odd := [value for value in found.tolist() if value not in table]:
             more = ", …" if len(odd) > _LISTED else ""
@@ -95,6 +105,82 @@ class LabelCoding:
 
 PLAIN = LabelCoding()
 """What is stored are the classes."""
+
+
+def check_names(names: Mapping[int, str], name: str) -> None:
+    """Refuse names of label values that do not say what each value is.
+
+    Args:
+        names: Stored value -> its name.
+        name: The file that says so, for messages.
+
+    Raises:
+        InputError: A value is negative, a name is empty or that of two values, or a value other
+            than 0 is called background.
+
+    Example:
+        >>> check_names({0: "background", 255: "lesion", 128: "ignore"}, "dataset.json")
+    """
+    counts = Counter(called.strip().casefold() for called in names.values())
+    for value, called in names.items():
+        plain = called.strip().casefold()
+        if value < 0:
+            raise InputError(f"{name}: the label {called!r} has the value {value}; give one over 0")
+        if not plain:
+            raise InputError(f"{name}: the label of value {value} has no name; give it one")
+        if counts[plain] > 1:
+            raise InputError(f"{name}: two labels are called {called!r}; give each its own name")
+        if value and plain == "background":
+            raise InputError(
+                f"{name}: the value {value} is called {called!r}, which 0 is; give it another "
+                "name, or write the label maps with 0 there"
+            )
+
+
+def coding_of_segments(segments: Mapping[str, Sequence[str] | None]) -> LabelCoding:
+    """Name the classes by the segments of label files, in the order in which they first occur.
+
+    Names are one without regard to case and to space around them. A segment called ``ignore`` is
+    no class: its voxels count for nothing.
+
+    Args:
+        segments: Names of the segments in each file; None for a file whose values have no names.
+
+    Returns:
+        The coding; :data:`PLAIN` where no file names a segment.
+
+    Raises:
+        InputError: Some files name segments and others do not, a segment is called background, or
+            none is called anything but ignore.
+
+    Example:
+        >>> coding_of_segments({"a.dcm": ["Lesion", "ignore"], "b.dcm": ["lesion "]}).names
+        ('background', 'Lesion')
+    """
+    first: dict[str, tuple[str, str]] = {}
+    for file, names in segments.items():
+        for name in names or ():
+            first.setdefault(name.strip().casefold(), (name.strip(), file))
+    if not first:
+        return PLAIN
+    if plain := [file for file, names in segments.items() if names is None]:
+        raise InputError(
+            f"{plain[0]}: holds no segments with names, as other labels do; name the labels in "
+            "dataset.json"
+        )
+    if "background" in first:
+        name, file = first["background"]
+        raise InputError(
+            f"{file}: has a segment called {name!r}, which is what lies in no segment; remove it, "
+            "or name the labels in dataset.json"
+        )
+    ignored = first.pop("ignore", None)
+    if ignored and not first:
+        raise InputError(
+            f"{ignored[1]}: has no segment but {ignored[0]!r}, nor have others; nothing is labelled"
+        )
+    classes = ("background", *(name for name, _ in first.values()))
+    return LabelCoding(tuple(range(len(classes))), classes, IGNORED if ignored else None)
 
 
 def classes_of(label: Integer[np.ndarray, "*spatial"], coding: LabelCoding) -> list[int]:

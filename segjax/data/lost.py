@@ -18,7 +18,8 @@ class Lost(NamedTuple):
     """What became of the lesions of one case.
 
     Attributes:
-        lesions: Number of lesions of the label map as it is on disk: pieces of touching voxels.
+        lesions: Number of lesions of the label map as it is on disk: pieces of touching voxels of
+            one label.
         lost: Number of those of which the processed label map holds no voxel.
         largest: Size of the largest of these, in ml; in pixels of pictures.
     """
@@ -51,8 +52,12 @@ def lost_lesions(label: Volume, pipeline: Pipeline, grids: Sequence[Grid]) -> Lo
     mask = foreground(label.data)
     if not mask.any() or _keeps_voxels(grids):
         return None
-    pieces, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
-    processed = pipeline.apply_label(label.with_data(pieces.astype(np.int32)), grids).data
+    pieces, count = np.zeros(mask.shape, np.int32), 0
+    for value in np.unique(label.data[mask]).tolist():
+        own, found = ndimage.label(label.data == value, np.ones((3,) * mask.ndim))
+        pieces[own > 0] = own[own > 0] + count
+        count += found
+    processed = pipeline.apply_label(label.with_data(pieces), grids).data
     lost = np.setdiff1d(np.arange(1, count + 1), processed)
     if not lost.size:
         return None

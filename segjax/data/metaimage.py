@@ -15,7 +15,7 @@ from segjax.errors import InputError
 from segjax.files import reading
 from segjax.volume import Volume
 
-__all__ = ["metaimage_grid", "read_metaimage"]
+__all__ = ["metaimage_files", "metaimage_grid", "read_metaimage"]
 
 _LONGEST_HEADER = 2**20  # bytes
 _TYPES = {
@@ -78,6 +78,20 @@ def metaimage_grid(path: str | os.PathLike[str]) -> tuple[Grid, int]:
     header = _read_header(Path(path))
     header.stored()
     return header.grid(), header.channels
+
+
+def metaimage_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """Return the files that a MetaImage is read from: its header, and those of its voxels.
+
+    Raises:
+        InputError: As :func:`metaimage_grid`.
+
+    Example:
+        >>> metaimage_files("flair.mhd")  # doctest: +SKIP
+        (PosixPath('flair.mhd'), PosixPath('flair.raw'))
+    """
+    header = _read_header(Path(path))
+    return tuple(dict.fromkeys((header.path, *header.stored().files)))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from segjax.files import atomic_path
 from segjax.volume import Volume
 from segjax.words import plural
 
-__all__ = ["nrrd_grid", "read_nrrd", "read_segmentation_nrrd", "write_nrrd"]
+__all__ = ["nrrd_files", "nrrd_grid", "read_nrrd", "read_segmentation_nrrd", "write_nrrd"]
 
 _GZIP = 31  # zlib's window bits for a gzip header and its checksum
 _SAME_PLACE = 0.1  # voxels; programs differ by so much in where the voxels of one image lie
@@ -85,6 +85,20 @@ def nrrd_grid(path: str | os.PathLike[str]) -> tuple[Grid, int]:
     header = read_header(Path(path))
     axis, _ = channel_axis(header), header.stored
     return header_grid(header), 1 if axis is None else header.sizes[axis]
+
+
+def nrrd_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """Return the files that a NRRD is read from: its header, and those of its voxels.
+
+    Raises:
+        InputError: As :func:`nrrd_grid`.
+
+    Example:
+        >>> nrrd_files("flair.nhdr")  # doctest: +SKIP
+        (PosixPath('flair.nhdr'), PosixPath('flair.raw'))
+    """
+    header = read_header(Path(path))
+    return tuple(dict.fromkeys((header.path, *header.stored.files)))
 
 
 def read_segmentation_nrrd(

@@ -20,14 +20,21 @@ from segjax.data.formats import (
     segment_names,
     stem,
 )
-from segjax.data.labels import IGNORED, LabelCoding
+from segjax.data.labels import IGNORED, LabelCoding, coding_of_segments
 from segjax.data.spatial import Grid, grid
 from segjax.errors import InputError
 from segjax.files import walk
 from segjax.volume import Volume
 from segjax.words import plural
 
-__all__ = ["Pair", "coding_of", "match_masks", "read_pair"]
+__all__ = [
+    "Pair",
+    "coding_of",
+    "match_masks",
+    "names_in",
+    "read_pair",
+    "with_segment_names",
+]
 
 _NAMED = 3  # cases or files that a warning names
 _MAPS = "_probabilities"  # what segjax predict --probabilities appends to a mask's name
@@ -109,7 +116,8 @@ def coding_of(labels: str | Path, *, ignored: int | None = None) -> LabelCoding:
         The coding.
 
     Raises:
-        InputError: The file cannot be understood, or says something else of the ignored value.
+        InputError: The file cannot be understood, or says something else of the ignored value; or
+            this is not over 0.
 
     Example:
         >>> import tempfile
@@ -117,6 +125,9 @@ def coding_of(labels: str | Path, *, ignored: int | None = None) -> LabelCoding:
         255
     """
     labels = Path(labels)
+    if ignored is not None and ignored <= 0:
+        fault = "is the background's" if ignored == 0 else "is no value of a label"
+        raise InputError(f"{labels}: {ignored} cannot be ignored, it {fault}; give one over 0")
     coding = read_description(labels if labels.is_dir() else labels.parent).coding
     if ignored is None or ignored == coding.ignored:
         return coding
@@ -183,30 +194,20 @@ def with_segment_names(coding: LabelCoding, pairs: Sequence[Pair]) -> LabelCodin
     """Name the classes by the segments of the true labels, where nothing else names them.
 
     Raises:
-        InputError: Some labels hold segments with names, and others do not.
+        InputError: Their segments name no classes: see
+            :func:`segjax.data.labels.coding_of_segments`.
     """
     if coding.names:
         return coding
-    found = [_names_in(pair.truth) for pair in pairs]
-    names: dict[str, str] = {}
-    for name in (name.strip() for some in found for name in some or ()):
-        names.setdefault(name.casefold(), name)
-    if not names:
+    found = coding_of_segments({str(pair.truth): names_in(pair.truth) for pair in pairs})
+    if not found.names:
         return coding
-    if None in found:
-        other = pairs[found.index(None)].truth
-        raise InputError(
-            f"{other}: holds no segments with names, as other labels do; name the labels in "
-            "dataset.json"
-        )
-    ignored = None if names.pop("ignore", None) is None else IGNORED
-    if ignored is None and coding.ignored is not None:
+    if found.ignored is None and coding.ignored is not None:
         raise InputError(
             f"{pairs[0].truth}: holds segments with names; call the one 'ignore' that is to be "
             f"ignored, instead of the value {coding.ignored}"
         )
-    classes = ("background", *names.values())
-    return LabelCoding(tuple(range(len(classes))), classes, ignored)
+    return found
 
 
 def _read_truth(
@@ -222,10 +223,10 @@ def _read_truth(
 
 
 def _holds_segments(path: Path) -> bool:
-    return segment_names(path) is not None
+    return path.name.lower().endswith(".seg.nrrd") or segment_names(path) is not None
 
 
-def _names_in(path: Path) -> tuple[str, ...] | None:
+def names_in(path: Path) -> tuple[str, ...] | None:
     """Return the names of a file's segments; none of one that cannot be read."""
     try:
         return segment_names(path)

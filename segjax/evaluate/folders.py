@@ -1,6 +1,7 @@
 """Compare folders of masks, file by file."""
 
 import csv
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,14 @@ import numpy as np
 
 from segjax.data.labels import LabelCoding
 from segjax.errors import InputError
-from segjax.evaluate._pairs import Pair, coding_of, match_masks, read_pair, with_segment_names
+from segjax.evaluate._pairs import (
+    Pair,
+    coding_of,
+    match_masks,
+    names_in,
+    read_pair,
+    with_segment_names,
+)
 from segjax.evaluate.lesions import LesionMatch, LesionRule, match_lesions
 from segjax.evaluate.metrics import COLUMNS
 from segjax.evaluate.overlap import overlap_table
@@ -159,6 +167,7 @@ def compare_cases(
 
     Predictions hold classes 0, 1, 2, … Where one of them holds other values, and these are values
     that the coding has names for, all of them are taken to hold stored values as the truth does.
+    Values that could be either are taken as classes, with a warning.
 
     Args:
         pairs: The files of each case.
@@ -173,6 +182,9 @@ def compare_cases(
     Raises:
         InputError: No case could be measured, or what concerns all of them is wrong: see
             :func:`compare_masks`.
+
+    Warns:
+        UserWarning: Predicted values could be classes, and stored values of other classes.
 
     Example:
         >>> pairs = match_masks("masks", "brains/labels")  # doctest: +SKIP
@@ -321,6 +333,7 @@ def _read_values(
         pairs, partial(_values_of, coding=coding, predicted=classes), "Reading"
     )
     if not any(_are_stored(one.prediction, coding) for one in values.values()):
+        _warn_of_two_readings(values, coding)
         return classes, values, failed
     values, failed = _attempt(
         pairs, partial(_values_of, coding=coding, predicted=coding), "Reading"
@@ -331,6 +344,28 @@ def _read_values(
 def _are_stored(values: Collection[int], coding: LabelCoding) -> bool:
     """Say whether predicted values are no classes, but all stored in true labels."""
     return set(values) <= set(coding.values) and max(values, default=-1) >= len(coding.values)
+
+
+def _warn_of_two_readings(values: Mapping[Pair, _Values], coding: LabelCoding) -> None:
+    """Say so where predicted values may be classes, and may be stored values of others too."""
+    held = {pair: one.prediction for pair, one in values.items() if one.prediction}
+    found = frozenset().union(*held.values())
+    unlike = [value for value in sorted(found) if coding.values[value : value + 1] != (value,)]
+    if not unlike or not found <= set(coding.values):
+        return
+    unnamed = [
+        pair for pair, some in held.items() if unlike[0] in some and not names_in(pair.prediction)
+    ]
+    if not unnamed:
+        return
+    value, stored = unlike[0], coding.values.index(unlike[0])
+    names = coding.names or [str(number) for number in range(len(coding.values))]
+    warnings.warn(
+        f"{unnamed[0].prediction}: its value {value} is taken as class {value}, "
+        f"{names[value]!r}, as segjax predict writes it; but {value} is stored for "
+        f"{names[stored]!r} in the labels: if that is meant, save it as {stored}",
+        stacklevel=4,
+    )
 
 
 def _values_of(pair: Pair, *, coding: LabelCoding, predicted: LabelCoding) -> _Values:

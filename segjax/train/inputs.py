@@ -94,18 +94,23 @@ def _read(run: Path) -> dict[str, Any]:
 def _identify(case: Case | CachedCase, before: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(case, CachedCase):
         return {"cached": case.digest}
-    return {"sources": layout.sources(layout.files_of(case), before)}
+    identity = {"sources": layout.sources(layout.files_of(case), before)}
+    return identity if case.coding.plain else {**identity, "coding": case.coding.to_json()}
 
 
 def _digests(identity: Mapping[str, Any]) -> Any:
-    return identity.get("cached") or [source["digest"] for source in identity["sources"]]
+    if "cached" in identity:
+        return identity["cached"]
+    return [source["digest"] for source in identity["sources"]], identity.get("coding")
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Name the first file that is another one than before."""
     then = {source["digest"] for source in before.get("sources", ())}
     changed = [s["path"] for s in now.get("sources", ()) if s["digest"] not in then]
-    return changed[0] if changed else "the cache"
+    if changed:
+        return changed[0]
+    return "the cache" if "cached" in now else "what dataset.json says of the labels"
 
 
 def _sight(case: TrainingCase, config: TrainConfig) -> Sight:

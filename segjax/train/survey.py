@@ -1,8 +1,10 @@
 """What a dataset looks like, before anything is decided about a training on it."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from segjax.data.spatial import Grid
 from segjax.data.tilt import warn_of_tilts
 from segjax.errors import InputError
 from segjax.progress import track
+from segjax.words import plural
 
 SAME_SPACING = 0.05
 """Fraction by which spacings may differ and still be taken for the same."""
@@ -86,7 +89,14 @@ def survey(dataset: Dataset, pipeline: Pipeline) -> Survey:
             )
     warn_of_tilts({name: look.given.affine for name, look in looks.items()})
     labels = _label_names(dataset, {name: look.values for name, look in looks.items()})
-    return Survey(tuple(look.grid for look in looks.values()), _agreed(looks), labels)
+    channels = _agreed(looks)
+    if dataset.channels is not None and len(dataset.channels) != channels:
+        warnings.warn(
+            f"dataset.json names {plural(len(dataset.channels), 'channel')} "
+            f"({', '.join(dataset.channels)}), but the images have {channels}",
+            stacklevel=2,
+        )
+    return Survey(tuple(look.grid for look in looks.values()), channels, labels)
 
 
 class _Look(NamedTuple):
@@ -141,20 +151,30 @@ def _label_names(dataset: Dataset, found: Mapping[str, set[int]]) -> tuple[str, 
     """Take the names of ``dataset.json``, or make names for values that have no gap."""
     values = set().union(*found.values())
     if dataset.labels is not None:
+        if unnamed := sorted(values - set(dataset.labels)):
+            raise InputError(
+                f"{_file_with(dataset, found, unnamed[-1])}: the labels hold the values "
+                f"{_list(unnamed)}, which dataset.json does not name: name every value there"
+            )
         return tuple(dataset.labels[value] for value in sorted(dataset.labels))
     highest = max(values)
     if missing := sorted(set(range(1, highest + 1)) - values):
-        name = next(name for name, some in found.items() if highest in some)
-        case = next(case for case in dataset.cases if case.name == name)
-        file = case.label if isinstance(case, Case) else case.folder
         raise InputError(
-            f"{file}: the labels hold the values {_list(sorted(values))}, but never "
-            f"{_list(missing)}: number them 0, 1, 2, … without a gap, or name every value in "
-            f'dataset.json, such as {{"labels": {{"background": 0, "lesion": {highest}}}}}'
+            f"{_file_with(dataset, found, highest)}: the labels hold the values "
+            f"{_list(sorted(values))}, but never {_list(missing)}: number them 0, 1, 2, … without "
+            "a gap, or name every value in dataset.json, such as "
+            f'{{"labels": {{"background": 0, "lesion": {highest}}}}}'
         )
     if highest <= 1:
         return ("background", "lesion")
     return ("background", *(f"label {value}" for value in range(1, highest + 1)))
+
+
+def _file_with(dataset: Dataset, found: Mapping[str, set[int]], value: int) -> Path:
+    """Return the first label map that holds a value."""
+    name = next(name for name, some in found.items() if value in some)
+    case = next(case for case in dataset.cases if case.name == name)
+    return case.folder if isinstance(case, CachedCase) else case.label
 
 
 def _list(values: Sequence[int]) -> str:

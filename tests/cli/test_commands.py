@@ -304,6 +304,16 @@ def test_info_tells_of_every_kind_of_thing(data, run, capsys):
             assert word in text
 
 
+def test_preview_puts_segments_where_they_lie_in_the_image(tmp_path):
+    image, label, out = (str(tmp_path / name) for name in ("a.nrrd", "a.seg.nrrd", "a.png"))
+    write_volume(Volume(np.random.default_rng(0).random((9, 8, 7)), np.eye(4)), image)
+    part = np.eye(4)
+    part[:3, 3] = 2
+    write_volume(Volume(np.ones((3, 3, 3), np.uint8), part), label)
+    options = ["--recipe", "ms-7t", "--draws", "1"]
+    assert main(["preview", image, label, "-o", out, *options]) == 0
+
+
 def test_preview_draws_a_case_and_its_label(data, tmp_path, capsys):
     image, label = (str(next((data / kind).iterdir())) for kind in ("images", "labels"))
     out = tmp_path / "preview.png"

@@ -155,3 +155,10 @@ def test_a_lesion_of_a_sheared_grid_is_left_out_by_its_volume(evaluate, folders)
     for least, count in (("5.9", "1"), ("6.1", "0")):
         text = evaluate("--lesion-min", least)[1]
         assert line(text[text.index("Lesions of") :], "a ")[1] == count
+
+
+@pytest.mark.parametrize("value", ["0", "-1"])
+def test_the_background_cannot_be_ignored(evaluate, value):
+    code, text = evaluate("--ignore", value)
+    assert code == 1
+    assert f"{value} cannot be ignored" in text

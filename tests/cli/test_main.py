@@ -20,7 +20,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def describe(path: Path) -> dict[str, str]:
+    def describe(path: Path, *, series: str | None = None) -> dict[str, str]:
         raise error
 
     monkeypatch.setattr(segjax.describe, "describe", describe)
@@ -173,7 +173,7 @@ def test_missing_file_of_the_system_keeps_its_message(monkeypatch, capsys):
 
 
 def test_warning_is_one_line_without_its_place(monkeypatch, capsys):
-    def describe(path: Path) -> dict[str, str]:
+    def describe(path: Path, *, series: str | None = None) -> dict[str, str]:
         warnings.warn("label 2\nnever occurs", stacklevel=1)
         return {}
 

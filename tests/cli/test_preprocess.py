@@ -116,9 +116,9 @@ def test_long_list_of_cases_is_cut(data, steps, tmp_path, capsys, monkeypatch):
         (("--config", "STEPS", "--brain", "hd-bet"), "--brain belongs to --preset"),
         (("--preset", "ms-3t"), "no preset is named 'ms-3t': choose ms-7t"),
         (("--preset", "meningioma-2d", "--brain", "hd-bet"), "extracts no brain"),
-        (("--config", "absent.json"), "absent.json: not readable"),
+        (("--config", "absent.json"), "absent.json: there is no such file"),
         (("--config", "STEPS", "--label", "lesions.nii.gz"), "name the images"),
-        (("--config", "STEPS", "--split", "absent.json"), "absent.json: cannot be read"),
+        (("--config", "STEPS", "--split", "absent.json"), "absent.json: there is no such file"),
     ],
 )
 def test_wrong_options_are_named(words, message, data, steps, tmp_path, capsys):

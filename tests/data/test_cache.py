@@ -813,7 +813,7 @@ def test_error_of_a_series_names_its_folder_alone(series, tmp_path):
     (series / "copy.dcm").write_bytes(second.read_bytes())
     cases = Dataset(tuple(find_images([series])))
     (outcome,) = preprocess(cases, Pipeline((MinMax(),)), tmp_path / "cache", workers=1)
-    assert outcome.error.startswith(f"{series}: two slices lie at")
+    assert outcome.error.startswith(f"{series} (series 36459): two slices lie at")
 
 
 def test_folder_of_a_dicom_series_is_one_source(series):

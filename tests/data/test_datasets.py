@@ -143,7 +143,6 @@ def test_missing_folder_is_named(tmp_path):
     [
         ([], "holds no JSON object"),
         ({"labels": {"background": 0, "whole": [1, 2]}}, "labels .* cannot be used"),
-        ({"labels": {"1": "background", "2": "lesion"}}, "labels .* cannot be used"),
         ({"labels": {"background": 0, "a": 1.5}}, "labels .* cannot be used"),
         ({"labels": {"background": 0, "ignore": 1}}, "labels .* cannot be used"),
         ({"labels": {"background": 0, "a": 1, "b": 1}}, "labels .* cannot be used"),
@@ -461,7 +460,7 @@ def test_meningioma_slices_are_found_and_loaded(data_dir):
 
 def test_a_missing_channel_is_named(make_folder):
     folder = make_folder("a_0000.nii", "a_0001.nii", "b_0000.nii")
-    with pytest.raises(InputError, match=r"b: channel _0001 is missing; the network takes 2"):
+    with pytest.warns(UserWarning, match=r"b: channel _0001 is missing; the network takes 2"):
         find_images([folder], channels=2)
 
 
@@ -599,6 +598,31 @@ def test_named_segments_beside_plain_labels_need_names_for_all(tmp_path):
     segments(tmp_path / "labels" / "b.seg.nrrd", ("lesion", "vessel"))
     with pytest.raises(InputError, match="name the labels in dataset"):
         find_cases(tmp_path)
+
+
+def test_a_segment_named_ignore_counts_for_nothing(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    write_volume(Volume(np.zeros((4, 4, 4)), np.eye(4)), tmp_path / "images" / "a.nrrd")
+    segments(tmp_path / "labels" / "a.seg.nrrd", ("Ignore", "lesion"))
+    dataset = find_cases(tmp_path)
+    assert dataset.labels == {0: "background", 1: "lesion"}
+    assert read_case_label(dataset.cases[0]).data[:3, 0, 0].tolist() == [IGNORED, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"lesion": 0, "background": 1}, "the value 1 is called 'background'"),
+        ({"background": 0, "lesion": 1, "ignore": -1}, "the label 'ignore' has the value -1"),
+        ({"0": "background", "1": "a", "2": "a"}, "two labels are called 'a'"),
+        ({"background": 0, "": 1}, "the label of value 1 has no name"),
+    ],
+)
+def test_names_that_tell_no_labels_apart_are_refused(tmp_path, labels, said):
+    describe(tmp_path, labels)
+    with pytest.raises(InputError, match=rf"dataset\.json: {said}"):
+        read_description(tmp_path)
 
 
 def test_series_are_chosen_by_name_and_number(scan):

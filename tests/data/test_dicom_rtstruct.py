@@ -15,6 +15,8 @@ from scipy.spatial.transform import Rotation
 from segjax.data._polygon import fill
 from segjax.data.dicom_rtstruct import read_rtstruct, roi_names
 from segjax.data.dicom_seg import is_label_object, segment_names
+from segjax.data.formats import read_label
+from segjax.data.labels import LabelCoding
 from segjax.data.spatial import Grid, reorient, reorient_grid
 from segjax.errors import InputError
 from segjax.volume import Volume
@@ -426,3 +428,19 @@ def test_whatever_is_wrong_with_a_file_is_an_input_error(tmp_path_factory, at, b
         read(path)
     except InputError as error:
         assert str(path) in str(error)  # noqa: PT017
+
+
+def test_segments_that_the_coding_does_not_name_are_left_out_with_a_word_or_refused(tmp_path):
+    one = dataset([("GTV", [(BETWEEN, 2)]), ("other", [(SQUARE, 3)])])
+    path = save(one, tmp_path / "structures.dcm")
+    lesion = LabelCoding(names=("background", "gtv"))
+    with pytest.warns(
+        UserWarning, match=r"structures\.dcm: left out segment 'other', no label here"
+    ):
+        labels = read_label(path, coding=lesion, like=LIKE)
+    np.testing.assert_array_equal(labels.data, expected(s2=(2, 7, 3, 6)))
+    tumour = LabelCoding(names=("background", "tumour"))
+    with pytest.raises(
+        InputError, match=r"structures\.dcm: has segments 'GTV', 'other', but none of 'tum"
+    ):
+        read_label(path, coding=tumour, like=LIKE)

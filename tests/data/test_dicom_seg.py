@@ -28,6 +28,8 @@ from scipy.spatial.transform import Rotation
 from segjax.data._dicom_labels import Canvas
 from segjax.data.dicom import find_series, is_dicom
 from segjax.data.dicom_seg import is_label_object, read_dicom_segmentation, segment_names
+from segjax.data.formats import read_label
+from segjax.data.labels import LabelCoding
 from segjax.data.spatial import Grid, reorient, reorient_grid
 from segjax.errors import InputError
 from segjax.volume import Volume
@@ -794,3 +796,17 @@ def test_segmentation_of_a_real_series_lies_on_it_and_on_its_conversion(data_dir
         volume, _ = read_dicom_segmentation(path, reorient_grid(like, turned))
         expected = reorient(Volume(labels, like.affine), turned).data
         np.testing.assert_array_equal(volume.data, expected)
+
+
+def test_segments_that_the_coding_does_not_name_are_left_out_with_a_word_or_refused(tmp_path):
+    labels = random_labels() % 3
+    path = segmentation(tmp_path, binary(labels), names=("Lesion", "other"))
+    lesion = LabelCoding(names=("background", "lesion"))
+    with pytest.warns(UserWarning, match=r"seg\.dcm: left out segment 'other', no label here"):
+        found = read_label(path, coding=lesion, like=LIKE)
+    np.testing.assert_array_equal(found.data, labels == 1)
+    tumour = LabelCoding(names=("background", "tumour"))
+    with pytest.raises(
+        InputError, match=r"seg\.dcm: has segments 'Lesion', 'other', but none of 'tum"
+    ):
+        read_label(path, coding=tumour, like=LIKE)

@@ -17,6 +17,7 @@ from segjax.data.formats import (
     read_image,
     read_label,
     read_volume,
+    segment_names,
     stem,
     suffix,
     write_volume,
@@ -337,3 +338,35 @@ def test_links_that_lead_nowhere_are_said_to_be_such(tmp_path):
 def test_names_in_either_form_of_unicode_are_one():
     assert stem("Zoe\u0308.nii.gz") == stem("Zo\u00eb.nii") == "Zo\u00eb"
     assert suffix("Zoe\u0308.NII.gz") == ".NII.gz"
+
+
+def test_values_that_no_segment_has_are_refused_where_names_count(tmp_path):
+    from segjax.data.nrrd import write_nrrd
+
+    data = np.zeros((4, 4, 4), np.uint8)
+    data[0], data[1] = 1, 2
+    path = tmp_path / "a.seg.nrrd"
+    write_nrrd(Volume(data, np.eye(4)), path, segments={1: "lesion", 2: "other"})
+    content = path.read_bytes()
+    fields = [line for line in content.split(b"\n") if line.startswith(b"Segment1_")]
+    for line in fields:
+        content = content.replace(line + b"\n", b"")
+    path.write_bytes(content)
+    assert segment_names(path) == ("lesion",)
+    with pytest.raises(InputError, match=r"a\.seg\.nrrd: has values that no segment has: 2;"):
+        read_label(path, coding=LabelCoding(names=("background", "lesion")))
+    assert read_label(path).data[:3, 0, 0].tolist() == [1, 2, 0]
+
+
+def test_a_seg_nrrd_without_segments_is_read_as_any_label_map(tmp_path):
+    data = np.zeros((4, 4, 4), np.uint8)
+    data[0] = 255
+    write_volume(Volume(data, np.eye(4)), tmp_path / "a.nrrd")
+    path = (tmp_path / "a.nrrd").rename(tmp_path / "a.seg.nrrd")
+    assert segment_names(path) is None
+    coding = LabelCoding(values=(0, 255), names=("background", "lesion"))
+    assert read_label(path, coding=coding).data[:2, 0, 0].tolist() == [1, 0]
+    with pytest.raises(InputError, match="has labels 255, but the labels are 0, 7"):
+        read_label(path, coding=LabelCoding(values=(0, 7), names=("background", "lesion")))
+    write_volume(Volume(0 * data, np.eye(4)), path, overwrite=True)
+    assert segment_names(path) == ()

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from segjax.data.labels import IGNORED, LabelCoding, classes_of, foreground
+from segjax.data.labels import (
+    IGNORED,
+    PLAIN,
+    LabelCoding,
+    check_names,
+    classes_of,
+    coding_of_segments,
+    foreground,
+)
 from segjax.errors import InputError
 
 
@@ -50,3 +58,37 @@ def test_ignored_voxels_are_neither_a_class_nor_foreground():
     assert classes_of(label, LabelCoding(ignored=2)) == [0, 1]
     assert classes_of(label, LabelCoding()) == [0, 1, 255]
     assert foreground(label).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({0: "background", 1: "a", 2: " A"}, "two labels are called 'a'"),
+        ({0: "background", 1: " "}, "the label of value 1 has no name"),
+        ({0: "lesion", 1: "Background"}, "the value 1 is called 'Background', which 0 is"),
+        ({0: "background", 1: "a", -1: "ignore"}, "the label 'ignore' has the value -1"),
+    ],
+)
+def test_names_that_tell_no_values_apart_are_refused_with_the_file(names, said):
+    with pytest.raises(InputError, match=rf"^dataset\.json: {said}"):
+        check_names(names, "dataset.json")
+
+
+def test_segments_are_classes_in_order_and_ignore_is_none():
+    found = coding_of_segments({"a": ["Lesion ", "IGNORE"], "b": [], "c": ["cyst", "lesion"]})
+    assert found == LabelCoding((0, 1, 2), ("background", "Lesion", "cyst"), IGNORED)
+    assert coding_of_segments({"a": ["lesion"]}).ignored is None
+    assert coding_of_segments({"a": None, "b": []}) == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("segments", "said"),
+    [
+        ({"a": ["lesion"], "b": None}, "b: holds no segments with names"),
+        ({"a": ["lesion"], "b": ["Background"]}, "b: has a segment called 'Background'"),
+        ({"a": [], "b": ["ignore"]}, "b: has no segment but 'ignore'"),
+    ],
+)
+def test_segments_that_name_no_classes_are_refused_with_the_file(segments, said):
+    with pytest.raises(InputError, match=f"^{said}"):
+        coding_of_segments(segments)

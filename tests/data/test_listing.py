@@ -1,5 +1,6 @@
 """Images of folders under the names of their cases, and what is left out."""
 
+import io
 import unicodedata
 import warnings
 from pathlib import Path
@@ -120,3 +121,54 @@ def test_a_folder_that_holds_one_file_that_cannot_be_read_is_a_case_that_fails(t
     assert read_image(good.images).spatial_shape == (64, 64, 1)
     with pytest.raises(InputError, match=r"p2/a\.dcm"):
         read_image(bad.images)
+
+
+def test_a_case_that_cannot_be_read_does_not_take_the_name_of_a_series(tmp_path):
+    whole = Path(pydicom.data.get_testdata_file("MR_small.dcm")).read_bytes()
+    for patient in ("p1", "p2"):
+        touch(tmp_path / patient / "s" / "a.dcm")
+        one = pydicom.dcmread(io.BytesIO(whole))
+        one.PatientID, one.SeriesInstanceUID = patient, f"1.2.{patient[1]}"
+        one.save_as(tmp_path / patient / "s" / "a.dcm")
+    (tmp_path / "p1" / "old").symlink_to(tmp_path / "nowhere")
+    found = names(find_images([tmp_path / "p1", tmp_path / "p2"]))
+    assert {"p1", "p2"} <= set(found)
+    assert len(set(found)) == len(found)
+
+
+def test_segments_among_images_are_left_out_with_a_word(tmp_path):
+    touch(tmp_path / "a.nrrd", tmp_path / "a.seg.nrrd")
+    with pytest.warns(UserWarning, match=r"left out 1 file \(a\.seg\.nrrd\)"):
+        assert names(find_images([tmp_path])) == ["a"]
+
+
+def test_one_path_written_in_two_ways_is_one_image(tmp_path):
+    touch(tmp_path / "p1" / "flair.nii")
+    given = [tmp_path / "p1" / "flair.nii", tmp_path / "p1" / ".." / "p1" / "flair.nii"]
+    assert names(find_images(given)) == ["flair"]
+
+
+def test_links_to_subjects_that_are_gone_and_sessions_without_the_image_are_named(tmp_path):
+    touch(tmp_path / "p1" / "ses1" / "flair.nii", tmp_path / "p1" / "ses2" / "t1.nii")
+    (tmp_path / "p2").symlink_to(tmp_path / "nowhere")
+    with pytest.warns(UserWarning) as caught:  # noqa: PT030
+        found = find_subjects(tmp_path, images=["flair.nii"])
+    assert names(found.cases) == ["p1_ses1"]
+    said = " ".join(str(one.message) for one in caught)
+    assert "left out 1 folder without flair.nii, such as p1/ses2" in said
+    assert "left out 1 folder that are links to nowhere, such as p2" in said
+
+
+def test_a_second_layout_is_left_out_with_a_word(tmp_path):
+    for part in ("images", "labels", "imagesTr", "labelsTr"):
+        (tmp_path / part).mkdir()
+        write_volume(Volume(np.zeros((4, 4, 4), np.uint8), np.eye(4)), tmp_path / part / "a.nii")
+    with pytest.warns(UserWarning, match="left out imagesTr and labelsTr"):
+        assert names(find_cases(tmp_path).cases) == ["a"]
+
+
+def test_whole_cases_are_taken_beside_files_without_a_channel(tmp_path):
+    touch(*(tmp_path / name for name in ("a_0000.nii", "a_0001.nii", "b_0000.nii", "odd.nii")))
+    with pytest.warns(UserWarning, match=r"b: channel _0001 is missing"):
+        found = find_images([tmp_path], channels=2)
+    assert [(case.name, len(case.images)) for case in found] == [("a", 2), ("b", 1), ("odd", 1)]

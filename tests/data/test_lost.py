@@ -55,3 +55,11 @@ def test_the_warning_gives_the_numbers():
     words = r"21 of 25 lesions vanish, in 2 of 9 cases \(most in 'a': 20 of 20; .* has 0\.5 ml\)"
     with pytest.warns(UserWarning, match=words):
         warn_of_lost(found, 9)
+
+
+def test_lesions_of_another_label_that_touch_are_counted_apart():
+    data = np.zeros((21, 21, 21), np.uint8)
+    data[2:5, 2:5, 2:5] = 1
+    data[5, 4, 4] = 2
+    found = lose(Volume(data, np.eye(4)), Resample((4.0, 4.0, 4.0)))
+    assert found == Lost(2, 1, 0.001)

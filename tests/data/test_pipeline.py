@@ -504,7 +504,7 @@ def test_json_round_trip():
 def test_json_is_plain():
     assert ALL.to_json()[:5] == [
         {"step": "reorient", "orientation": "LPI"},
-        {"step": "resample", "spacing": [1.5, 1.0, 2.0]},
+        {"step": "resample", "spacing": [1.5, 1.0, 2.0], "tolerance": 0.0},
         {"step": "crop-or-pad", "shape": [9, 8, 7]},
         {"step": "clip-percentiles", "low": 1.0, "high": 99.0},
         {"step": "z-score", "where": "nonzero"},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import unicodedata
 import warnings
 from pathlib import Path
@@ -260,6 +261,50 @@ def test_predictions_that_hold_stored_values_are_read_as_the_truth_is(tmp_path):
     (pair,) = match_masks(tmp_path / "masks", tmp_path / "labels")
     rows = compare_masks([pair], coding=coding_of(tmp_path / "labels"))
     assert [row["dice"] for row in rows] == [pytest.approx(2 / 3), 1]
+
+
+@pytest.mark.parametrize(("mask", "doubtful"), [([2], True), ([2, 1], False), ([5], False)])
+def test_predictions_that_could_be_read_either_way_are_named(tmp_path, mask, doubtful):
+    write(tmp_path / "labels/a.nii.gz", [[[0, 2, 5]]])
+    write(tmp_path / "masks/a.nii.gz", [[[0, *mask, 0, 0][:3]]])
+    describe(tmp_path, {"background": 0, "a": 2, "b": 5})
+    pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        compare_masks(pairs, coding=coding_of(tmp_path / "labels"))
+    expected = r"masks/a.nii.gz: its value 2 is taken as class 2, 'b', .* 2 is stored for 'a' in"
+    assert [bool(re.search(expected, str(one.message))) for one in said] == [True] * doubtful
+
+
+def test_segments_with_names_are_read_one_way_only(tmp_path):
+    from segjax.data.nrrd import write_nrrd
+
+    write(tmp_path / "labels/a.nii.gz", [[[0, 2, 5]]])
+    (tmp_path / "masks").mkdir()
+    mask = Volume(np.array([[[0, 0, 1]]], np.uint8), np.eye(4))
+    write_nrrd(mask, tmp_path / "masks/a.seg.nrrd", segments={1: "b"})
+    describe(tmp_path, {"background": 0, "a": 2, "b": 5})
+    pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = compare_masks(pairs, coding=coding_of(tmp_path / "labels"))
+    assert [row["dice"] for row in rows] == [0, 1]
+
+
+@pytest.mark.parametrize("value", [0, -3])
+def test_only_values_of_labels_can_be_ignored(tmp_path, value):
+    with pytest.raises(InputError, match=rf"{value} cannot be ignored, .*; give one over 0"):
+        coding_of(tmp_path, ignored=value)
+
+
+def test_a_cropped_seg_nrrd_without_names_lies_on_the_grid_of_the_other_mask(tmp_path):
+    write(tmp_path / "labels/a.nii.gz", np.pad(np.ones((2, 2, 2)), 1))
+    affine = np.eye(4)
+    affine[:3, 3] = 1
+    path = write(tmp_path / "masks/a.nrrd", np.ones((2, 2, 2)), affine)
+    path.rename(path.with_name("a.seg.nrrd"))
+    (row,) = compare_masks(match_masks(tmp_path / "masks", tmp_path / "labels"))
+    assert row["dice"] == 1
 
 
 def test_a_predicted_value_that_counts_for_nothing_is_refused_where_the_truth_has_labels(tmp_path):

@@ -614,7 +614,11 @@ def test_files_that_hold_no_spacing_are_named(tmp_path, recwarn):
         Predictor(older, strict=True).predict(path)
     recwarn.clear()
     resampling = [{"step": "resample", "spacing": [1, 1, 1]}]
-    Predictor(write_model(tmp_path / "r.onnx", pipeline=resampling), strict=True).predict(path)
+    resampled = Predictor(write_model(tmp_path / "r.onnx", pipeline=resampling), strict=True)
+    resampled.predict(path)
+    thick = write_image(tmp_path / "thick.nii.gz", affine_of(np.eye(3), (1, 1, 6.5)))
+    with pytest.raises(InputError, match=r"voxels of 1 × 1 × 6\.5 mm are far from 1 × 1 × 1 mm"):
+        resampled.predict(thick)
     Image.fromarray(lesion_of((20, 33, 5))[..., 2]).save(tmp_path / "a.png")
     Predictor(write_model(tmp_path / "2d.onnx", rank=2), strict=True).predict(tmp_path / "a.png")
     assert not recwarn.list
@@ -661,7 +665,7 @@ def test_a_map_has_the_forms_of_the_header_that_its_mask_has(model, tmp_path):
 
 @pytest.mark.parametrize(
     ("image", "mask"),
-    [("a.nrrd", "a.seg.nrrd"), ("a.mha", "a.nii.gz"), ("a.nii", "a.nii"), ("a.NII.gz", "a.NII.gz")],
+    [("a.nrrd", "a.seg.nrrd"), ("a.mha", "a.nrrd"), ("a.nii", "a.nii"), ("a.NII.gz", "a.NII.gz")],
 )
 def test_masks_have_a_format_that_is_written_whatever_the_image_has(model, tmp_path, image, mask):
     from segjax_onnx.predictor import output_files

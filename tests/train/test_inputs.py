@@ -2,13 +2,18 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
+import pydicom
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
+from segjax.data import _cache_layout as layout
 from segjax.data.cache import open_cache, preprocess
 from segjax.data.datasets import Dataset, split_cases
 from segjax.data.formats import read_volume, write_volume
+from segjax.data.labels import LabelCoding
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import Pipeline, Reorient, ZScore
 from segjax.errors import InputError
@@ -98,3 +103,37 @@ def test_runs_of_earlier_versions_tell_nothing_and_bad_files_are_named(tmp_path,
     (tmp_path / INPUTS_FILE).write_text(json.dumps([]))
     with pytest.raises(InputError, match=r"inputs\.json: holds no JSON object"):
         check_inputs(tmp_path, chosen)
+
+
+def test_voxels_in_a_file_of_their_own_are_watched_too(tmp_path, chosen):
+    case = chosen.train[0]
+    volume = sitk.ReadImage(str(case.images[0]))
+    sitk.WriteImage(volume, str(tmp_path / "a.mhd"))
+    chosen = chosen._replace(train=(replace(case, images=(tmp_path / "a.mhd",)),))
+    begin(tmp_path / "run", chosen)
+    content = bytearray((tmp_path / "a.raw").read_bytes())
+    content[100] ^= 1
+    (tmp_path / "a.raw").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.mhd: case"):
+        check_inputs(tmp_path / "run", chosen)
+
+
+def test_labels_that_stand_for_something_else_now_are_noticed(tmp_path, chosen):
+    begin(tmp_path / "run", chosen)
+    coding = LabelCoding(values=(0, 2), ignored=1)
+    changed = chosen._replace(train=tuple(replace(case, coding=coding) for case in chosen.train))
+    with pytest.raises(InputError, match=r"what dataset\.json says of the labels: case"):
+        check_inputs(tmp_path / "run", changed)
+
+
+def test_a_dicom_segmentation_is_a_source_as_any_file(tmp_path):
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
+    dataset.SOPInstanceUID = "1.2.3"
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    (source,) = layout.sources([tmp_path / "a.dcm"], {})
+    assert source["size"] == (tmp_path / "a.dcm").stat().st_size

@@ -76,3 +76,16 @@ def test_no_cases_and_no_labels_are_refused(tmp_path):
         survey(Dataset(()), Pipeline())
     with pytest.raises(InputError, match="'a' has no label"):
         survey(Dataset((Case("a", (tmp_path / "a.npy",)),)), Pipeline())
+
+
+def test_values_that_dataset_json_does_not_name_are_refused_with_their_file(tmp_path):
+    cases = tuple(case(tmp_path, name, [value]) for name, value in (("a", 1), ("b", 2)))
+    dataset = Dataset(cases, labels={0: "background", 1: "lesion"})
+    with pytest.raises(InputError, match=r"b\.npy: the labels hold the values 2, which dataset"):
+        survey(dataset, Pipeline())
+
+
+def test_other_channels_than_dataset_json_names_are_told(tmp_path):
+    dataset = Dataset((case(tmp_path, "a", [1]),), channels=("FLAIR", "T1"))
+    with pytest.warns(UserWarning, match=r"names 2 channels \(FLAIR, T1\), but the images have 1"):
+        survey(dataset, Pipeline())
