@@ -4,9 +4,12 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from segjax.data.dicom import Series, is_dicom, scan
+from segjax.data._dicom_split import split
+from segjax.data.dicom import Series, choose_series, is_dicom, scan
 from segjax.data.dicom_seg import is_label_object
 from segjax.data.formats import IMAGE_SUFFIXES, normal_name, stem, suffix
 from segjax.errors import InputError
@@ -18,9 +21,11 @@ __all__ = [
     "check_unique",
     "is_image",
     "is_note",
+    "join_parts",
     "list_images",
     "list_labels",
     "name_apart",
+    "warn_of_rest",
 ]
 
 Named = tuple[str, Path | Series]
@@ -33,6 +38,7 @@ _BESIDE = {  # what lies beside images and is none: notes, tables, the data of h
 _NOTES = {"readme", "license", "changes", "dicomdir", "thumbs.db", "desktop.ini"}
 _LISTED = 3
 _DEEPEST = 8
+_LOOKED_BESIDE = 8  # series
 
 
 def is_image(path: Path) -> bool:
@@ -94,6 +100,52 @@ def list_labels(folder: Path) -> dict[str, Path]:
     _warn_of(folder, [file for file in files if not (file in used or is_note(file))])
     check_unique(found)
     return dict(found)
+
+
+def join_parts(named: Sequence[Named]) -> list[Named]:
+    """Join DICOM series that are parts of one volume, as folders named one by one may be.
+
+    A joined series is called as the folder that holds all its files.
+    """
+    series = {n: one for n, (_, one) in enumerate(named) if isinstance(one, Series)}
+    placed = {n: one for n, one in series.items() if all(f.position for f in one.frames)}
+    owner = {(f.file, f.index): n for n, one in placed.items() for f in one.frames}
+    frames = {(f.file, f.index): f for one in placed.values() for f in one.frames}
+    listed: dict[int, Named] = dict(enumerate(named))
+    for volume in split(list(frames.values())) if len(placed) > 1 else ():
+        first, *others = sorted({owner[frame.file, frame.index] for frame in volume})
+        if others and len(volume) == sum(len(placed[n].frames) for n in (first, *others)):
+            problems = (p for n in (first, *others) for p in placed[n].problems)
+            whole = replace(placed[first], frames=volume, problems=tuple(dict.fromkeys(problems)))
+            listed[first] = normal_name(whole.folder.resolve().name), whole
+            for n in others:
+                del listed[n]
+    return list(listed.values())
+
+
+def warn_of_rest(named: Iterable[Named]) -> None:
+    """Warn of DICOM series of which another part lies beside the folder that was named.
+
+    Warns:
+        UserWarning: There is one among the first few.
+    """
+    series = [one for _, one in named if isinstance(one, Series) and one.frames]
+    for one in series[:_LOOKED_BESIDE]:
+        whole = _whole(one)
+        if len(whole.frames) > len(one.frames):
+            more = plural(len(whole.frames) - len(one.frames), "slice")
+            warnings.warn(
+                f"{one}: left out {more} of it that lie beside the folder; give {whole.folder}",
+                stacklevel=3,
+            )
+
+
+def _whole(series: Series) -> Series:
+    """Return the series that a file stands for, from all files that may belong to it."""
+    with suppress(InputError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return choose_series(series.files[0])
+    return series
 
 
 def name_apart(named: Iterable[Named]) -> list[Named]:

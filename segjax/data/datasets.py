@@ -12,7 +12,16 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from segjax.data._listing import Named, check_unique, is_image, list_images, list_labels, name_apart
+from segjax.data._listing import (
+    Named,
+    check_unique,
+    is_image,
+    join_parts,
+    list_images,
+    list_labels,
+    name_apart,
+    warn_of_rest,
+)
 from segjax.data.dicom import Series, choose_series, holds_dicom, is_dicom
 from segjax.data.formats import (
     IMAGE_SUFFIXES,
@@ -275,7 +284,8 @@ def find_images(
     found = [named for path in paths for named in _expand(Path(path), series)]
     if not found:
         raise InputError("no image given: name at least one image file or folder")
-    found = name_apart(found)
+    found = name_apart(join_parts(found))
+    warn_of_rest(found)
     check_unique(found)
     groups, others = _group_channels(found)
     expected = channels or len(next(iter(groups.values()), ()))

@@ -463,6 +463,11 @@ def _suffix(path: PathLike, known: Sequence[str]) -> str:
 def _finite(volume: Volume, path: Source) -> Volume:
     with np.errstate(over="ignore"):
         data = volume.data.astype(np.float32, copy=False)
+    if data.min() == data.max() and volume.data.min() != volume.data.max():
+        raise InputError(
+            f"{path}: its values, {volume.data.min():.17g} to {volume.data.max():.17g}, are one in "
+            "float32; subtract their minimum first"
+        )
     wrong = data.size - int(np.count_nonzero(np.isfinite(data)))
     if wrong:
         raise InputError(

@@ -440,7 +440,5 @@ def test_segments_that_the_coding_does_not_name_are_left_out_with_a_word_or_refu
         labels = read_label(path, coding=lesion, like=LIKE)
     np.testing.assert_array_equal(labels.data, expected(s2=(2, 7, 3, 6)))
     tumour = LabelCoding(names=("background", "tumour"))
-    with pytest.raises(
-        InputError, match=r"structures\.dcm: has segments 'GTV', 'other', but none of 'tum"
-    ):
+    with pytest.raises(InputError, match=r"structures\.dcm: has segments 'GTV', 'other', but none"):
         read_label(path, coding=tumour, like=LIKE)

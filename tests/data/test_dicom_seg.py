@@ -802,11 +802,9 @@ def test_segments_that_the_coding_does_not_name_are_left_out_with_a_word_or_refu
     labels = random_labels() % 3
     path = segmentation(tmp_path, binary(labels), names=("Lesion", "other"))
     lesion = LabelCoding(names=("background", "lesion"))
-    with pytest.warns(UserWarning, match=r"seg\.dcm: left out segment 'other', no label here"):
+    with pytest.warns(UserWarning, match=r"seg\.dcm: left out segment 'other'"):
         found = read_label(path, coding=lesion, like=LIKE)
     np.testing.assert_array_equal(found.data, labels == 1)
     tumour = LabelCoding(names=("background", "tumour"))
-    with pytest.raises(
-        InputError, match=r"seg\.dcm: has segments 'Lesion', 'other', but none of 'tum"
-    ):
+    with pytest.raises(InputError, match=r"seg\.dcm: has segments 'Lesion', 'other', but none"):
         read_label(path, coding=tumour, like=LIKE)

@@ -370,3 +370,11 @@ def test_a_seg_nrrd_without_segments_is_read_as_any_label_map(tmp_path):
         read_label(path, coding=LabelCoding(values=(0, 7), names=("background", "lesion")))
     write_volume(Volume(0 * data, np.eye(4)), path, overwrite=True)
     assert segment_names(path) == ()
+
+
+def test_contrast_that_float32_cannot_hold_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", 1e8 + np.eye(4))
+    with pytest.raises(InputError, match=r"a\.npy: its values, 100000000 to 100000001, are one"):
+        read_image(tmp_path / "a.npy")
+    np.save(tmp_path / "b.npy", 1e6 + np.eye(4))
+    assert len(np.unique(read_image(tmp_path / "b.npy").data)) == 2

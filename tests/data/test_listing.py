@@ -172,3 +172,21 @@ def test_whole_cases_are_taken_beside_files_without_a_channel(tmp_path):
     with pytest.warns(UserWarning, match=r"b: channel _0001 is missing"):
         found = find_images([tmp_path], channels=2)
     assert [(case.name, len(case.images)) for case in found] == [("a", 2), ("b", 1), ("odd", 1)]
+
+
+def test_parts_of_one_series_that_are_named_one_by_one_are_one_case(tmp_path):
+    one = pydicom.dcmread(pydicom.data.get_testdata_file("MR_small.dcm"))
+    for k in range(6):
+        folder = tmp_path / "exam" / f"part{k // 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        one.ImagePositionPatient = [0, 0, 3.0 * k]
+        one.SOPInstanceUID = f"1.2.3.{k}"
+        one.save_as(folder / f"i{k}.dcm")
+    parts = sorted((tmp_path / "exam").iterdir())
+    (case,) = find_images(parts)
+    assert case.name == "exam"
+    assert read_image(case.images).spatial_shape == (64, 64, 6)
+    (case,) = find_images([next(part.iterdir()) for part in parts])
+    assert read_image(case.images).spatial_shape == (64, 64, 6)
+    with pytest.warns(UserWarning, match=r"left out 4 slices of it that lie beside.* give .*exam"):
+        find_images(parts[:1])
