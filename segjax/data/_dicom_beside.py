@@ -16,14 +16,16 @@ from segjax.errors import InputError
 __all__ = ["gather"]
 
 _STEEPEST = 1 / np.cos(np.radians(35))  # way over height; gantries tilt by up to 30°
+_MOST_UNCLES = 1000  # folders beside the one above that are looked into
 _SAME_STEP = 0.1  # of a way; what rounded positions come to is far less
 
 
 def gather(path: Path, own: Sequence[Frame]) -> Contents:
     """Read the files that may belong to the series of a file, wherever they lie.
 
-    Those of its folder, and those of the folders beside, above and in it whose first image is of
-    the series and whose images lie where others of the series may lie.
+    Those of its folder; and those of the folders beside, above and in it, and of its name beside
+    the one above, whose first image is of the series and whose images lie where others of the
+    series may lie.
 
     Args:
         path: The file.
@@ -126,10 +128,15 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _near(folder: Path) -> Iterator[Path]:
-    """Yield the folders beside a folder, the one above it, and those in it; each once."""
+    """Yield the folders beside a folder, the one above it, those in it, and cousins; each once.
+
+    Cousins are folders of its name in the folders beside the one above.
+    """
     here = Path(os.path.abspath(folder))
     seen = {os.path.realpath(here)}
-    for near in (*_folders(here.parent), here.parent, *_folders(folder)):
+    uncles = _folders(here.parent.parent)[:_MOST_UNCLES]
+    cousins = (uncle / here.name for uncle in uncles if (uncle / here.name).is_dir())
+    for near in (*_folders(here.parent), here.parent, *_folders(folder), *cousins):
         real = os.path.realpath(near)
         if real not in seen:
             seen.add(real)

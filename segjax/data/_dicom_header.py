@@ -262,7 +262,7 @@ def _frame(facts: Facts, pixels: Pixels) -> Frame:
         orientation=_orientation(facts),
         spacing=_spacing(facts),
         thickness=_thickness(facts),
-        stated=(facts.number("SpacingBetweenSlices", 0), facts.number("SliceThickness", 0)),
+        stated=(_first(facts, "SpacingBetweenSlices"), _first(facts, "SliceThickness")),
         rescale=(slope, facts.number("RescaleIntercept", 0)),
         identity=tuple(facts.words(keyword) for keyword in IDENTITY),
         kind=tuple(facts.words(keyword) for keyword in KIND),
@@ -304,3 +304,8 @@ def _spacing(facts: Facts) -> tuple[float, ...]:
 def _thickness(facts: Facts) -> float | None:
     numbers = (facts.number(keyword, 0) for keyword in ("SpacingBetweenSlices", "SliceThickness"))
     return next((number for number in numbers if number >= _FINEST), None)
+
+
+def _first(facts: Facts, keyword: str) -> float:
+    """Return the first finite number, or 0 where there is none."""
+    return next(iter(facts.finite(keyword)), 0.0)

@@ -56,9 +56,9 @@ class Series:
         description: What the scanner calls it; may identify the patient.
         modality: Such as ``"MR"``.
         frames: Its slices, in order along their normal.
-        problems: Files beside its slices that should be DICOM but cannot be read, each in a line
-            that says why. While there are any, a part of the series may be missing, and it is not
-            read.
+        problems: Files beside its slices that should be DICOM but cannot be read, and images of the
+            series that cannot be placed, each in a line that says why. While there are any, a part
+            of the series may be missing, and it is not read.
     """
 
     name: str
@@ -198,7 +198,7 @@ def scan(folder: PathLike) -> Found:
 
     Warns:
         UserWarning: Localisers, images in colour, or images without a position in the patient
-            were left out.
+            were left out; or volumes of one series UID would make one stack together.
 
     Example:
         >>> [series.name for series in scan("dicom/flair").series]  # doctest: +SKIP

@@ -64,9 +64,9 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @pytest.fixture
 def tmp_path(tmp_path):
-    """Return a folder with none beside it: the series of all tests have one UID."""
-    (tmp_path / "study").mkdir()
-    return tmp_path / "study"
+    """Return a folder with none beside it or above: the series of all tests have one UID."""
+    (tmp_path / "only" / "study").mkdir(parents=True)
+    return tmp_path / "only" / "study"
 
 
 def values(shape=SHAPE, dtype=np.int16):
@@ -701,6 +701,48 @@ def test_screenshots_in_colour_are_left_out_with_a_word(tmp_path):
         read_dicom(tmp_path / "screenshot")
 
 
+@pytest.mark.parametrize("home", ["", "other"])
+@pytest.mark.parametrize("tag", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
+def test_images_of_a_series_without_a_place_are_named_not_skipped(tmp_path, home, tag):
+    write_each(FAR, lambda k: tmp_path / "a" if k < 10 else tmp_path / "a" / home)
+    for k in (10, 11):
+        path = tmp_path / "a" / home / f"i{k:03d}.dcm"
+        one = pydicom.dcmread(path)
+        del one[tag]
+        save(one, path)
+    for source in (tmp_path, tmp_path / "a" / "i000.dcm"):
+        with pytest.raises(
+            InputError, match=r"i010\.dcm: is an image of this series and says noth"
+        ):
+            read_dicom(source)
+    (series,) = find_series(tmp_path)
+    assert len(series.problems) == 2
+
+
+def test_images_in_colour_among_slices_of_their_series_are_named_not_skipped(tmp_path):
+    write(tmp_path, FAR)
+    save(dataset(values()[0], SamplesPerPixel=3), tmp_path / "z")
+    for source in (tmp_path, tmp_path / "00003.dcm"):
+        with pytest.raises(InputError, match="z: is an image of this series and is in colour"):
+            read_dicom(source)
+
+
+def test_images_of_another_size_or_series_are_no_part_of_a_volume(tmp_path):
+    write(tmp_path, FAR)
+    save(dataset(values((1, 9, 9))[0], None), tmp_path / "larger")
+    save(dataset(values()[0], None, SeriesInstanceUID="1.2.3"), tmp_path / "other")
+    with pytest.warns(UserWarning, match="left out 2 images without a position"):
+        assert read_dicom(tmp_path).data.shape == (5, 6, 12)
+    assert read_dicom(tmp_path / "00003.dcm").data.shape == (5, 6, 12)
+
+
+def test_a_stray_image_does_not_hide_the_slices_after_it(tmp_path):
+    write_each(FAR, LAYOUTS["two folders"](tmp_path))
+    one = dataset(values((1, 9, 9))[0], SamplesPerPixel=3, SeriesInstanceUID="1.2.3")
+    save(one, tmp_path / "part1" / "a.dcm")
+    assert read_dicom(tmp_path / "part0" / "i000.dcm").data.shape == (5, 6, 12)
+
+
 def test_pipes_in_a_folder_do_not_stop_the_search(tmp_path):
     write(tmp_path, values())
     os.mkfifo(tmp_path / "pipe")
@@ -948,6 +990,7 @@ LAYOUTS = {
     "a folder per slice": lambda root: lambda k: root / f"s{k:02d}",
     "a folder in the other": lambda root: lambda k: root / "a" / "b" if k < 6 else root / "a",
     "every other slice": lambda root: lambda k: root / f"part{k % 2}",
+    "folders of one name": lambda root: lambda k: root / f"part{k // 6}" / "images",
 }
 FAR = values((12, 6, 5))
 
@@ -962,6 +1005,115 @@ def test_a_series_is_whole_wherever_its_files_lie(tmp_path, layout, drop):
         np.testing.assert_array_equal(read_dicom(source).data, FAR.T)
     assert tmp_path in (series.folder, series.folder.parent)
     assert str(series) == f"{series.folder} (series 4)"
+
+
+@pytest.mark.parametrize("names", ["i{:03d}.dcm", "IM{:03d}", "1.2.840.{}"])
+def test_a_folder_of_dangling_links_beside_a_file_s_own_counts(tmp_path, names):
+    names = [names.format(k) for k in range(12)]
+    write(tmp_path / "a", FAR[:6], names=names[:6])
+    (tmp_path / "b").mkdir()
+    for name in names[6:]:
+        (tmp_path / "b" / name).symlink_to(tmp_path / "annex" / name)
+    with pytest.raises(InputError, match=r"a link that leads nowhere.* 5 more such files"):
+        read_dicom(tmp_path / "a" / names[0])
+
+
+def test_links_named_otherwise_beside_a_file_s_own_folder_do_not_count(tmp_path):
+    write(tmp_path / "a", FAR)
+    (tmp_path / "old").symlink_to(tmp_path / "annex")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "latest").symlink_to(tmp_path / "annex")
+    assert read_dicom(tmp_path / "a" / "00003.dcm").data.shape == (5, 6, 12)
+
+
+@pytest.mark.parametrize("every", [2, 3])
+@pytest.mark.parametrize("named", ["folder", "file"])
+def test_every_second_slice_alone_is_no_volume(tmp_path, every, named):
+    write(tmp_path, FAR[::every], step=3.0 * every, SpacingBetweenSlices=3.0)
+    message = f"slices are missing: they lie {3 * every} mm apart, but .*BetweenSlices is 3 mm"
+    with pytest.raises(InputError, match=message):
+        read_dicom(tmp_path if named == "folder" else tmp_path / "00003.dcm")
+
+
+@pytest.mark.parametrize(
+    ("step", "tags"),
+    [
+        (3.0, {"SpacingBetweenSlices": 3.0}),
+        (6.0, {"SliceThickness": 3.0}),  # gaps are normal
+        (6.0, {"SliceThickness": 5.0, "SpacingBetweenSlices": 1.0}),  # the gap in its place
+        (6.0, {"SliceThickness": 4.0, "SpacingBetweenSlices": 2.0}),
+        (4.5, {"SpacingBetweenSlices": 3.0}),
+        (6.0, {"SpacingBetweenSlices": 0}),
+    ],
+)
+def test_steps_that_are_no_multiple_of_the_stated_spacing_are_as_they_are(tmp_path, step, tags):
+    write(tmp_path, FAR, step=step, **tags)
+    assert read_dicom(tmp_path).spacing == pytest.approx((0.75, 0.5, step))
+
+
+def test_spacings_that_slices_state_differently_do_not_count(tmp_path):
+    write_each(FAR, lambda k: tmp_path, step=6.0, SpacingBetweenSlices=lambda k: 3.0 - k % 2)
+    assert read_dicom(tmp_path).spacing == pytest.approx((0.75, 0.5, 6.0))
+
+
+def halves(one, other):
+    return lambda k: one if k < 6 else other
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"PatientID": "1", "PatientName": halves("Doe^Jo", "DOE ^JO^^ ")},
+        {"PatientID": "1", "PatientName": halves("Doe^Jo=Doe", "doe^jo^=doe")},
+        {"StudyInstanceUID": "1.2", "StudyDate": halves("20200101", "20200102")},
+        {"StudyInstanceUID": "1.2", "AccessionNumber": halves("7", "8")},
+    ],
+)
+def test_ways_to_write_one_name_and_midnight_do_not_tear_a_volume(tmp_path, tags):
+    write_each(FAR, LAYOUTS["two folders"](tmp_path), **tags)
+    for source in (tmp_path, tmp_path / "part0" / "i000.dcm"):
+        np.testing.assert_array_equal(read_dicom(source).data, FAR.T)
+
+
+@pytest.mark.parametrize(
+    ("tag", "one", "other", "said"),
+    [
+        ("RepetitionTime", 9000, 9100, r"RepetitionTime \(9000, 9100\)"),
+        ("SeriesDescription", "t1", "", r"SeriesDescription \(t1, not stated\)"),
+        ("SeriesNumber", 4, 5, r"SeriesNumber \(4, 5\)"),
+        ("FrameOfReferenceUID", "1.2", "1.3", r"FrameOfReferenceUID \(1.2, 1.3\)"),
+        ("StudyDate", "20200101", "20210101", "StudyDate"),
+        ("PixelSpacing", [0.5, 0.75], [0.502, 0.753], r"PixelSpacing \(0.5.0.75, 0.502.0.753\)"),
+    ],
+)
+def test_a_stack_that_is_read_as_two_volumes_is_told(tmp_path, tag, one, other, said):
+    tags = {tag: halves(one, other)}
+    if other == "":
+        tags["ProtocolName"] = halves("a", "b")
+        said += r", ProtocolName \(a, b\)"
+    write_each(FAR, lambda k: tmp_path, **tags)
+    message = rf"would make one stack of 12 slices, but their {said} differ: read as 2 volumes"
+    with pytest.warns(UserWarning, match=message):
+        assert [len(series.frames) for series in find_series(tmp_path)] == [6, 6]
+    with pytest.warns(UserWarning, match=message):
+        assert len(choose_series(tmp_path / "i000.dcm").frames) == 6
+
+
+def test_two_parts_of_a_stack_beside_another_volume_are_told(tmp_path):
+    write_each(FAR, lambda k: tmp_path / "a", RepetitionTime=halves(500, 600))
+    write_each(FAR, lambda k: tmp_path / "b", RepetitionTime=9000)
+    with pytest.warns(UserWarning, match=r"series 4-1, 4-2 of one SeriesInst.*\(500, 600\)"):
+        assert len(find_series(tmp_path)) == 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_echoes_and_patients_are_no_parts_of_one_stack(tmp_path):
+    write_each(FAR, lambda k: tmp_path / "a", EchoTime=10)
+    write_each(FAR, lambda k: tmp_path / "b", EchoTime=90)
+    write_each(FAR, lambda k: tmp_path / "c", PatientID=halves("1", "2"))
+    assert len(find_series(tmp_path)) == 4
+    write_enhanced(tmp_path / "d", FAR, oblique_positions(6) * 2, echoes=[10.0] * 6 + [90.0] * 6)
+    assert len(find_series(tmp_path)) == 6
 
 
 def test_files_given_by_a_relative_path_find_the_rest(tmp_path, monkeypatch):
@@ -1311,6 +1463,34 @@ def test_other_files_beside_slices_are_none_of_theirs(tmp_path):
     assert read_dicom(tmp_path).data.shape == (5, 6, 4)
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>"])
+def test_a_file_of_no_suffix_among_slices_of_none_is_named(tmp_path, content):
+    names = [f"{7919**k % 2**32:08x}" + "abcdefghijkl"[k] for k in range(12)]
+    write(tmp_path, FAR, names=names)
+    (tmp_path / names[11]).write_bytes(content)
+    (tmp_path / "README").write_text("no image")
+    for source in (tmp_path, tmp_path / names[0]):
+        with pytest.raises(
+            InputError, match=rf"{names[11]}: .*; fetch it again, or move it away: "
+        ):
+            read_dicom(source)
+
+
+def test_files_of_no_suffix_beside_slices_of_a_suffix_are_none_of_theirs(tmp_path):
+    write(tmp_path, FAR)
+    (tmp_path / "notes2").write_text("no image")
+    assert read_dicom(tmp_path).data.shape == (5, 6, 12)
+
+
+@pytest.mark.parametrize("name", [".i011.dcm", ".z.dcm"])
+def test_a_hidden_link_to_nowhere_named_as_dicom_counts(tmp_path, name):
+    write_each(FAR[:11], lambda k: tmp_path)
+    (tmp_path / name).symlink_to(tmp_path / "annex")
+    for source in (tmp_path, tmp_path / "i000.dcm"):
+        with pytest.raises(InputError, match=rf"{re.escape(name)}: is a link that leads nowhere"):
+            read_dicom(source)
+
+
 def test_a_corrupt_file_stops_only_its_own_series(tmp_path):
     write(tmp_path, values(), names=["a", "b", "c", "d"], PatientID="1")
     other = {"SeriesInstanceUID": "1.2.3", "SeriesNumber": 2}
@@ -1528,6 +1708,21 @@ def test_noise_is_no_dicom(tmp_path_factory, begin, content):
     path = tmp_path_factory.getbasetemp() / "noise"
     path.write_bytes(begin + content)
     assert not is_dicom(path)
+
+
+def test_files_named_as_texts_are_known_by_the_mark(tmp_path):
+    suffixes = ("txt", "log", "bak", "raw", "html", "pdf")
+    names = [f"i{k:03d}.{suffixes[k % 6]}" for k in range(12)]
+    write(tmp_path, FAR, names=names)
+    assert is_dicom(tmp_path / names[0])
+    for source in (tmp_path, tmp_path / names[0]):
+        np.testing.assert_array_equal(read_dicom(source).data, FAR.T)
+
+
+def test_files_named_as_texts_without_the_mark_are_none(tmp_path):
+    strip(save(dataset(values()[0]), tmp_path / "a.txt"))
+    assert not is_dicom(tmp_path / "a.txt")
+    assert is_dicom((tmp_path / "a.txt").rename(tmp_path / "a.bin"))
 
 
 @pytest.mark.parametrize("name", ["a.nii", "b.nii.gz", "c.png", "d.npy", "e.json", "f.onnx"])
