@@ -537,14 +537,24 @@ def _series_of(path: Path) -> list[Series]:
     _warn_of_parts(_named(split(named)))
     frames = [frame for frame in contents.frames if agree(first, frame.identity)]
     mine = [series for series in _named(split(frames)) if path in series.files]
-    return [_with_problems(series, contents, beside=True) for series in mine]
+    found = [_with_problems(series, contents) for series in mine]
+    for series in found:
+        _warn_of_doubts(series, contents)
+    return found
 
 
-def _with_problems(series: Series, contents: Contents, *, beside: bool = False) -> Series:
+def _warn_of_doubts(series: Series, contents: Contents) -> None:
+    """Warn of files in folders beside that cannot be read, of whatever series they are."""
+    folders = {frame.file.parent for frame in contents.frames}
+    near = [p for p in contents.problems if concerns(p, series.frames, folders, beside=True)]
+    if doubts := [p.message for p in near if p.message not in series.problems]:
+        _warn(f"{series}: may lack a part: {_listed(doubts)}")
+
+
+def _with_problems(series: Series, contents: Contents) -> Series:
     """Return a series with the files that may hold parts of it but cannot be read or placed."""
     frames, folders = series.frames, {frame.file.parent for frame in contents.frames}
-    problems = contents.problems
-    broken = [p.message for p in problems if concerns(p, frames, folders, beside=beside)]
+    broken = [p.message for p in contents.problems if concerns(p, frames, folders)]
     strays = [stray.message for stray in contents.strays if is_part(stray, frames)]
     return replace(series, problems=(*broken, *strays))
 
