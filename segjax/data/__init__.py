@@ -74,6 +74,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Dataset",
         "LoadedCase",
         "Split",
+        "are_colours",
         "files_in",
         "find_cases",
         "find_images",
@@ -97,6 +98,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "group_neighbours",
     ),
     "formats": (
+        "COLOURS",
         "IMAGE_SUFFIXES",
         "MASK_SUFFIXES",
         "check_same_grid",

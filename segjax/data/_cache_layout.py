@@ -178,6 +178,8 @@ def key(
     found: Iterable[Source],
     classes: int | None = None,
     coding: LabelCoding = PLAIN,
+    *,
+    colours: bool = False,
 ) -> str:
     """Return what stays the same as long as a result does: a digest of the steps and contents."""
     steps = pipeline.to_json()
@@ -190,6 +192,8 @@ def key(
     content = [FORMAT, steps, models, [source["digest"] for source in found], classes]
     if not coding.plain:
         content.append(coding.to_json())
+    if colours:
+        content.append("colours")
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=20).hexdigest()
 
 

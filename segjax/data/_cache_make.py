@@ -14,7 +14,7 @@ import numpy as np
 from segjax.data import _cache_layout as layout
 from segjax.data.datasets import Case, read_case_label
 from segjax.data.dicom import Series
-from segjax.data.formats import read_image
+from segjax.data.formats import COLOURS, read_image
 from segjax.data.labels import classes_of, foreground
 from segjax.data.lost import lost_lesions
 from segjax.data.pipeline import Pipeline
@@ -40,6 +40,7 @@ class Job:
         kept: Number of first steps whose result is kept in ``early/``; 0 keeps nothing.
         out: Folder of the cache.
         classes: Number of label values, background included; any number when None.
+        colours: Whether grey pictures get three channels, as the others of the set have.
     """
 
     case: Case
@@ -47,6 +48,7 @@ class Job:
     kept: int
     out: Path
     classes: int | None = None
+    colours: bool = False
 
     @property
     def folder(self) -> Path:
@@ -167,7 +169,7 @@ def _about(job: Job, problem: InputError) -> str:
 
 
 def _key(job: Job, found: Sequence[layout.Source]) -> str:
-    return layout.key(job.pipeline, found, job.classes, job.case.coding)
+    return layout.key(job.pipeline, found, job.classes, job.case.coding, colours=job.colours)
 
 
 def _first(source: Path | Series) -> Path:
@@ -250,7 +252,8 @@ def _early(job: Job, found: Sequence[layout.Source]) -> _Start:
     if not job.kept:
         return _begin(job)
     folder = job.out / layout.EARLY / job.case.name
-    key, record = layout.key(job.early, found), layout.record(folder)
+    key = layout.key(job.early, found, colours=job.colours)
+    record = layout.record(folder)
     if record.get("key") == key:
         grids = read_grids(record)
         data = np.load(folder / layout.IMAGE, allow_pickle=False)
@@ -271,7 +274,7 @@ def _early(job: Job, found: Sequence[layout.Source]) -> _Start:
 
 
 def _begin(job: Job) -> _Start:
-    image = read_image(job.case.images)
+    image = read_image(job.case.images, channels=COLOURS if job.colours else None)
     return _Start(image, (grid(image),), count_channels(image))
 
 

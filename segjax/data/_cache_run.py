@@ -21,7 +21,7 @@ from segjax.data._cache_make import (
     read_grids,
 )
 from segjax.data._hd_bet import check_installed
-from segjax.data.datasets import Case, Dataset, Split
+from segjax.data.datasets import Case, Dataset, Split, are_colours
 from segjax.data.lost import Lost, warn_of_lost
 from segjax.data.pipeline import Pipeline
 from segjax.data.tilt import warn_of_tilts
@@ -109,7 +109,8 @@ class Run:
 
     def _jobs(self, pipeline: Pipeline, cases: Sequence[Case]) -> list[Job]:
         classes = len(self._dataset.labels) if self._dataset.labels else None
-        return [Job(case, pipeline, self._kept, self._out, classes) for case in cases]
+        colours = are_colours(self._dataset.cases)
+        return [Job(case, pipeline, self._kept, self._out, classes, colours) for case in cases]
 
     def _each(
         self, do: Callable[[Job], Outcome], jobs: Sequence[Job], description: str

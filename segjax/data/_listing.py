@@ -61,7 +61,7 @@ def list_images(folder: Path) -> list[Named]:
     files = list(walk(folder))
     images = [file for file in files if is_image(file) and not _is_label(file)]
     own = [file for file in images if file.parent == folder]
-    others = [file for file in files if file not in images]
+    others = sorted({*files} - {*images})
     dicom = any(is_dicom(file) or file.is_symlink() for file in others)
     series, said = _series(folder) if dicom else ([], "")
     if not (own or series):

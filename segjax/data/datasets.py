@@ -5,6 +5,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,6 +25,7 @@ from segjax.data._listing import (
 )
 from segjax.data.dicom import Series, choose_series, holds_dicom, is_dicom
 from segjax.data.formats import (
+    COLOURS,
     IMAGE_SUFFIXES,
     check_same_grid,
     normal_name,
@@ -48,6 +50,7 @@ __all__ = [
     "Dataset",
     "LoadedCase",
     "Split",
+    "are_colours",
     "files_in",
     "find_cases",
     "find_images",
@@ -419,7 +422,9 @@ def read_split(path: str | Path) -> Split:
     allowed = {"train", "validation", "test"}
     if not isinstance(parts, dict) or not {"train", "validation"} <= set(parts) <= allowed:
         raise InputError(f"{path}: a split is an object of the lists train, validation and test")
-    names = {key: _strings(value, path, key) for key, value in parts.items()}
+    names = {
+        key: tuple(map(normal_name, _strings(value, path, key))) for key, value in parts.items()
+    }
     _refuse_repeated([name for part in names.values() for name in part], str(path))
     return Split(**names)
 
@@ -495,6 +500,28 @@ class _Group:
 
     label: Path
     channels: dict[int, Path | Series]
+
+
+def are_colours(cases: Sequence[Case]) -> bool:
+    """Say whether cases are pictures of which some are in colour and others grey.
+
+    Example:
+        >>> are_colours([])
+        False
+    """
+    pictures = [
+        image
+        for case in cases
+        for image in case.images
+        if isinstance(image, Path) and image.name.lower().endswith(".png") and image.is_file()
+    ]
+    if not cases or len(pictures) < len(cases):
+        return False
+    found = set()
+    for picture in pictures:
+        with suppress(InputError):  # reading the case says what is wrong
+            found.add(read_grid(picture)[1])
+    return found == {1, COLOURS}
 
 
 def files_in(image: Path | Series) -> tuple[Path, ...]:

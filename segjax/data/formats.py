@@ -26,6 +26,7 @@ from segjax.volume import Volume
 from segjax.words import plural
 
 __all__ = [
+    "COLOURS",
     "IMAGE_SUFFIXES",
     "MASK_SUFFIXES",
     "check_same_grid",
@@ -76,6 +77,9 @@ IMAGE_SUFFIXES: tuple[str, ...] = tuple(_READERS)
 """Suffixes of the files that can be read; DICOM is read by its mark, not by name."""
 MASK_SUFFIXES: tuple[str, ...] = tuple(_WRITERS)
 """Suffixes of the files that can be written."""
+
+COLOURS = 3
+"""Channels of a picture in colour."""
 
 _SAME_AFFINE = 1e-3  # mm
 _INTEGRAL = 1e-4  # scaled labels are integers up to the rounding of the scaling
@@ -218,8 +222,8 @@ def read_image(sources: Source | Sequence[Source], *, channels: int | None = Non
     for source, volume in zip(files[1:], volumes[1:], strict=True):
         check_same_grid(volumes[0], volume, (str(files[0]), str(source)))
     data = np.concatenate([volume.channels_last for volume in volumes], axis=-1)
-    if channels == 3 and data.shape[-1] == 1 and str(files[0]).lower().endswith(".png"):
-        data = np.repeat(data, 3, axis=-1)
+    if channels == COLOURS and data.shape[-1] == 1 and str(files[0]).lower().endswith(".png"):
+        data = np.repeat(data, COLOURS, axis=-1)
     if channels is not None and data.shape[-1] != channels:
         names = ", ".join(str(source) for source in files)
         found = plural(data.shape[-1], "channel")

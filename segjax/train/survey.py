@@ -11,7 +11,7 @@ import numpy as np
 
 from segjax.data.cache import CachedCase
 from segjax.data.datasets import Case, Dataset, read_case_label
-from segjax.data.formats import read_grid, read_image
+from segjax.data.formats import COLOURS, read_grid, read_image
 from segjax.data.labels import classes_of
 from segjax.data.pipeline import Pipeline, Step
 from segjax.data.spatial import Grid
@@ -22,8 +22,6 @@ from segjax.words import plural
 
 SAME_SPACING = 0.05
 """Fraction by which spacings may differ and still be taken for the same."""
-
-_COLOURS = 3  # channels of a picture, which grey ones have, too
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def _agreed(looks: Mapping[str, _Look]) -> int:
     for name, look in looks.items():
         channels.setdefault(look.channels, name)
     flat = all(len(look.grid.shape) == 2 for look in looks.values())
-    if len(channels) == 1 or (flat and set(channels) == {1, _COLOURS}):
+    if len(channels) == 1 or (flat and set(channels) == {1, COLOURS}):
         return max(channels)
     found = ", ".join(f"'{name}' has {count}" for count, name in sorted(channels.items()))
     raise InputError(f"cases have different numbers of channels ({found}); no network takes both")

@@ -874,3 +874,16 @@ def test_tilted_slices_are_told(tmp_path):
     write_volume(Volume(np.ones((8, 8, 8), np.float32), affine), tmp_path / "a.nii")
     with pytest.warns(UserWarning, match=r"a: slices are tilted, 26\.6°"):
         preprocess(Dataset(tuple(find_images([tmp_path]))), Pipeline(), tmp_path / "c", workers=1)
+
+
+def test_grey_pictures_among_colours_are_cached_in_colour(tmp_path):
+    (tmp_path / "images").mkdir()
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    colours = np.stack([grey, grey[::-1], grey.T], axis=-1)
+    for name, data in (("a", grey), ("b", colours)):
+        write_volume(Volume(data, np.eye(3)), tmp_path / "images" / f"{name}.png")
+    cases = Dataset(tuple(find_images([tmp_path / "images"])))
+    preprocess(cases, Pipeline(), tmp_path / "cache", workers=1)
+    a, b = open_cache(tmp_path / "cache").cases
+    assert a.image.shape == b.image.shape == (8, 8, 3)
+    assert np.array_equal(a.image[..., 1], grey)
