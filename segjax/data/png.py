@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["png_grid", "read_png", "write_png"]
 
 _MOST_DEFLATED = 1032  # no byte of a PNG stands for more than this many
+_HEADER_BYTES = 33
+_GREY = 0  # of the colour types
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY_16 = ("I;16", "I;16B", "I")
 
@@ -57,7 +59,7 @@ def read_png(path: str | os.PathLike[str], *, stored: bool = False) -> Volume:
     path = Path(path)
     with reading(path) as stream:
         raw = stream.read()
-    _check_header(raw[:33], len(raw), path)
+    _check_header(raw[:_HEADER_BYTES], len(raw), path)
     try:
         data = _decode(raw, path, stored)
     except InputError:
@@ -68,7 +70,7 @@ def read_png(path: str | os.PathLike[str], *, stored: bool = False) -> Volume:
 
 
 def png_grid(path: str | os.PathLike[str]) -> tuple[Grid, int]:
-    """Read the size of a PNG and how many channels it has: as colours may all be grey, by pixels.
+    """Read the size of a PNG and its channels; of colours, which may all be grey, the pixels too.
 
     Args:
         path: File to read.
@@ -77,7 +79,7 @@ def png_grid(path: str | os.PathLike[str]) -> tuple[Grid, int]:
         The grid and the number of channels of what :func:`read_png` returns.
 
     Raises:
-        InputError: As :func:`read_png`.
+        InputError: As :func:`read_png`, of grey as far as the header shows it.
 
     Example:
         >>> import tempfile
@@ -87,6 +89,13 @@ def png_grid(path: str | os.PathLike[str]) -> tuple[Grid, int]:
         >>> place.shape, channels
         ((512, 400), 1)
     """
+    path = Path(path)
+    with reading(path) as stream:
+        head = stream.read(_HEADER_BYTES)
+    _check_header(head, path.stat().st_size, path)
+    columns, rows, _, colour = struct.unpack(">IIBB", head[16:26])
+    if colour == _GREY:
+        return Grid((rows, columns), np.eye(3)), 1
     picture = read_png(path)
     return grid(picture), picture.channels
 
