@@ -301,7 +301,7 @@ def normal(name):
 
 def case_of(path):
     """Return the name of the image that a mask is of; a series has that of its folders."""
-    return normal(re.split(r"\.(?:nii|seg|NII)", path.name)[0]).removesuffix("_a")
+    return normal(re.split(r"\.(?:nii|seg|nrrd|NII)", path.name)[0]).removesuffix("_a")
 
 
 def assert_placed_as_its_image(made, name, mask):

@@ -25,6 +25,11 @@ def _batch(spatial, channels=1):
     return images, random.integers(0, 2, (2, *spatial))
 
 
+@pytest.fixture(autouse=True)
+def _same_weights_in_any_order_of_tests():
+    torch.manual_seed(0)
+
+
 def _perturb(network):
     """Give every weight and running statistic of a fresh network a random value."""
     generator = torch.Generator().manual_seed(0)
