@@ -1,4 +1,8 @@
-"""Fixtures for every test, and the run-time check of all signatures."""
+"""Fixtures for every test, and the run-time check of all signatures.
+
+Most of the time of the tests is XLA's to compile programs that run once: it optimizes less here,
+unless ``XLA_FLAGS`` is set, be it to nothing.
+"""
 
 import os
 import sys
@@ -8,6 +12,8 @@ from pathlib import Path
 import pytest
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 # jaxtyping takes its type checker by name; int is accepted where float is asked for (PEP 484)
 _checker = types.ModuleType("signature_checker")

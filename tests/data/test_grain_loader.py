@@ -227,6 +227,7 @@ def test_no_worker_outlives_its_program(tmp_path, by):
         assert "leaked" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "end"), [("loader", "batches.close()"), ("loader", "pass"), ("grain_loader", "pass")]
 )

@@ -13,6 +13,10 @@ from hypothesis import strategies as st
 from segjax.models import _cpu, ops
 
 
+def _slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def _random(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
@@ -72,6 +76,7 @@ def _check_value_and_gradients(operation, x, kernel, bias, *, stride, splits=1):
     jax.tree.map(lambda ours, theirs: _close(ours, theirs, 1e-5), actual, expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     sizes=st.tuples(*[st.integers(1, 9)] * 3),
@@ -87,7 +92,7 @@ def test_conv_equals_plain_lax_for_any_volume(sizes, batch, channels, kernel, st
     _check_value_and_gradients("conv", x, k, _random(2, o), stride=stride, splits=splits)
 
 
-@pytest.mark.parametrize("kernel", range(1, 10))
+@pytest.mark.parametrize("kernel", [1, 2, 3, *map(_slow, range(4, 10))])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("shape", [(9, 7), (6, 10, 5)], ids=["2D", "3D"])
 def test_conv_equals_plain_lax_for_every_kernel_size(shape, stride, kernel):
@@ -96,7 +101,7 @@ def test_conv_equals_plain_lax_for_every_kernel_size(shape, stride, kernel):
     _check_value_and_gradients("conv", x, k, _random(2, 4), stride=stride, splits=2)
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9])
+@pytest.mark.parametrize("kernel", [1, 3, *map(_slow, (5, 7, 9))])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("classes", [2, 6])
 @pytest.mark.parametrize("shape", [(9, 7), (4, 3, 5)], ids=["2D", "3D"])
@@ -107,7 +112,7 @@ def test_conv_transpose_equals_plain_lax_for_every_kernel_size(shape, classes, s
 
 
 @pytest.mark.parametrize("channels", [(1, 20), (5, 2)])
-@pytest.mark.parametrize("kernel", [3, 9])
+@pytest.mark.parametrize("kernel", [3, _slow(9)])
 @pytest.mark.parametrize("shape", [(2, 4), (8, 10)], ids=["short", "even"])
 @pytest.mark.parametrize("operation", ["conv", "conv_transpose"])
 def test_strided_forms_of_images_equal_plain_lax(operation, shape, kernel, channels):
@@ -116,7 +121,7 @@ def test_strided_forms_of_images_equal_plain_lax(operation, shape, kernel, chann
     _check_value_and_gradients(operation, x, k, _random(2, channels[1]), stride=2)
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 2)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), _slow(3, 2), _slow(5, 2)])
 @pytest.mark.parametrize("operation", ["conv", "conv_transpose"])
 def test_convolutions_of_many_channels_on_few_voxels_equal_plain_lax(operation, stride, kernel):
     x = _random(0, 2, 5, 4, 3, 14)

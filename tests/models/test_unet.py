@@ -17,13 +17,14 @@ def _initialised(model, *spatial):
     return images, jax.jit(model.init)(jax.random.key(0), images)
 
 
-@pytest.mark.parametrize("spatial", [(16, 24), (8, 12, 16)])
+@pytest.mark.parametrize("spatial", [(16, 24), pytest.param((8, 12, 16), marks=pytest.mark.slow)])
 def test_logits_have_the_images_grid(spatial):
     model = UNet(**SMALL, in_channels=3, out_channels=5, spatial_dims=len(spatial))
     images, variables = _initialised(model, *spatial)
     assert jax.jit(model.apply)(variables, images).shape == (2, *spatial, 5)
 
 
+@pytest.mark.slow
 def test_a_level_of_stride_one_keeps_its_size():
     model = UNet(channels=(4, 6, 8), strides=(1, 2))
     images, variables = _initialised(model, 6, 10)

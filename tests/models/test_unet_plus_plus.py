@@ -13,7 +13,7 @@ def _initialised(model, *spatial):
     return images, jax.jit(model.init)(jax.random.key(0), images)
 
 
-@pytest.mark.parametrize("spatial", [(8, 12), (8, 12, 4)])
+@pytest.mark.parametrize("spatial", [pytest.param((8, 12), marks=pytest.mark.slow), (8, 12, 4)])
 def test_logits_have_the_images_grid(spatial):
     model = UNetPlusPlus(2, 3, features=(4, 5, 6), spatial_dims=len(spatial))
     images, variables = _initialised(model, *spatial)
@@ -33,6 +33,7 @@ def test_training_updates_the_running_statistics_and_evaluation_does_not():
     jax.tree.map(np.testing.assert_array_equal, untouched["batch_stats"], variables["batch_stats"])
 
 
+@pytest.mark.slow
 def test_evaluation_with_the_batch_s_own_statistics_equals_training():
     model = UNetPlusPlus(features=(4, 5), dropout=0.0)
     images, variables = _initialised(model, 16, 16, 16)
