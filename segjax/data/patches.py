@@ -3,10 +3,10 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Integer, Shaped
+from jaxtyping import Float, Float32, Integer, Shaped, UInt8
 from numpy.typing import ArrayLike
 
 from segjax.data.labels import foreground as foreground_of
@@ -20,6 +20,7 @@ __all__ = [
     "grid_corners",
     "sample_corner",
     "sliding_window",
+    "to_mask",
     "uniform_corner",
 ]
 
@@ -254,9 +255,10 @@ def sliding_window(
     """Predict a volume patch by patch, and average where patches overlap.
 
     The result at a voxel is Σ w·p / Σ w over the patches that hold it, where p is the prediction
-    and w the window. Every call of ``predict`` gets a full batch (the last one repeats its last
-    patch), so that compiled functions see a single shape. Volumes smaller than the patch are
-    padded with zeros on both sides. Memory is that of the result and one batch.
+    and w the window; sums are float64. Every call of ``predict`` gets a full batch (the last one
+    repeats its last patch), so that compiled functions see a single shape. Volumes smaller than
+    the patch are padded with zeros on both sides. Memory is that of the result, one batch, and
+    the sums over a slab of the volume that is as thick as a patch.
 
     Args:
         image: Volume of any rank.
@@ -287,15 +289,79 @@ def sliding_window(
     corners = grid_corners(shape, patch_size, overlap)
     weights = _window(window, patch_size)
     predictions = _predict_patches(image, predict, corners, patch_size, batch_size)
+    if len(corners) > 1:
+        return _average(shape, corners, predictions, weights)
+    inside, _ = _overlap(shape, corners[0], patch_size)
+    return next(predictions)[inside].astype(np.float32)
+
+
+def to_mask(probabilities: Float[Any, "*spatial class"]) -> UInt8[Any, "*spatial"]:
+    """Choose the label of each voxel.
+
+    Args:
+        probabilities: One per label, or a single one for the foreground; of NumPy or JAX.
+
+    Returns:
+        The most probable label (the lowest of equals); with a single class, 1 where it is over
+        one half.
+
+    Example:
+        >>> to_mask(np.array([[0.4], [0.6]])).tolist()
+        [0, 1]
+        >>> to_mask(np.array([[0.4, 0.5, 0.1]])).tolist()
+        [1]
+    """
+    if (classes := probabilities.shape[-1]) <= 2:  # several times faster than argmax
+        least = 0.5 if classes == 1 else probabilities[..., 0]
+        return (probabilities[..., -1] > least).astype(np.uint8)
+    return probabilities.argmax(axis=-1).astype(np.uint8)
+
+
+class _Slab:
+    """Weighted sums, in float64, over the part of a volume that patches still reach."""
+
+    def __init__(self, shape: Sequence[int], weights: np.ndarray, classes: int):
+        self._shape, self._first = shape, 0
+        self._weights = np.repeat(weights, classes, axis=-1)  # products are faster than broadcast
+        reach = (min(shape[0], len(weights)), *shape[1:])
+        self._values, self._weight_sum = np.zeros((*reach, classes)), np.zeros((*reach, 1))
+
+    def add(self, corner: Sequence[int], prediction: np.ndarray) -> None:
+        """Add a patch."""
+        inside, (rows, *columns) = _overlap(self._shape, corner, self._weights.shape[:-1])
+        outside = (slice(rows.start - self._first, rows.stop - self._first), *columns)
+        self._values[outside] += self._weights[inside] * prediction[inside]
+        self._weight_sum[outside] += self._weights[inside][..., :1]
+
+    def pop(self, stop: int, out: np.ndarray) -> None:
+        """Write the average of all rows before one, and move on to it."""
+        done = stop - self._first
+        rows = out[self._first : stop]
+        np.divide(self._values[:done], self._weight_sum[:done], out=rows, casting="same_kind")
+        for sums in (self._values, self._weight_sum):
+            left = len(sums) - done
+            sums[:left] = sums[done:].copy()
+            sums[left:] = 0
+        self._first = stop
+
+
+def _average(
+    shape: Sequence[int],
+    corners: Sequence[tuple[int, ...]],
+    predictions: Iterator[np.ndarray],
+    weights: np.ndarray,
+) -> np.ndarray:
+    """Average overlapping patches, whose corners rise along the first axis."""
     first = next(predictions)
-    total = np.zeros((*shape, first.shape[-1]), np.float32)
-    weight_sum = np.zeros((*shape, 1), np.float32)
-    for corner, prediction in zip(corners, itertools.chain([first], predictions), strict=True):
-        inside, outside = _overlap(shape, corner, patch_size)
-        total[outside] += weights[inside] * prediction[inside]
-        weight_sum[outside] += weights[inside]
-    total /= weight_sum
-    return total
+    average = np.empty((*shape, first.shape[-1]), np.float32)
+    slab = _Slab(shape, weights, first.shape[-1])
+    placed = zip(corners, itertools.chain([first], predictions), strict=True)
+    stops = [*sorted({corner[0] for corner in corners})[1:], shape[0]]
+    for stop, (_, patches) in zip(stops, itertools.groupby(placed, lambda p: p[0][0]), strict=True):
+        for corner, prediction in patches:
+            slab.add(corner, prediction)
+        slab.pop(stop, average)
+    return average
 
 
 def _predict_patches(

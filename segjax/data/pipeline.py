@@ -120,6 +120,16 @@ class Pipeline:
             done.append(step)
         return Pipeline(tuple(done))
 
+    def unfitted(self) -> "Pipeline":
+        """Return the pipeline without what its steps learned from images.
+
+        Example:
+            >>> learned = HistogramStandardization(landmarks=(tuple(range(13)),))
+            >>> Pipeline((learned, MinMax())).unfitted().steps[0].landmarks
+            ()
+        """
+        return Pipeline(tuple(step.unfitted() for step in self.steps))
+
     def trace(self, image: Volume) -> tuple[Volume, tuple[Grid, ...]]:
         """Process an image, and say where its voxels lie all along.
 
@@ -240,6 +250,54 @@ class Pipeline:
         for step, before in zip(reversed(self.steps), reversed(grids[:-1]), strict=True):
             volume = Volume(step.invert(volume, before, interpolation).data, before.affine)
         return Volume(np.ascontiguousarray(volume.data), like.affine)
+
+    def restore(
+        self, probabilities: Volume, like: Volume, *, grids: Sequence[Grid] | None = None
+    ) -> Volume:
+        """Bring probabilities from the processed grid back to the grid of the original image.
+
+        As :meth:`invert` does it linearly; but of several labels the first, the background, is
+        what the others leave, ``clip(1 - Σ others, 0, 1)``, so that what lies outside the
+        processed field of view is background. Where no step moves a voxel all is left as it is.
+
+        Args:
+            probabilities: ``(*spatial, label)``, float32, on the grid of ``apply(like)``.
+            like: The original image; only its grid counts.
+            grids: As :meth:`invert` takes them.
+
+        Returns:
+            Probabilities with exactly the spatial shape and affine of ``like``, in C order.
+
+        Raises:
+            InputError: As :meth:`invert`.
+
+        Example:
+            >>> cropped = Pipeline((CropOrPad((1, 2)),))
+            >>> sure = Volume(np.array([[[0.0, 1.0], [0.0, 1.0]]], np.float32), np.eye(3))
+            >>> cropped.restore(sure, Volume(np.zeros((1, 3)), np.eye(3))).data[..., 0].tolist()
+            [[1.0, 0.0, 0.0]]
+        """
+        restored = self.invert(probabilities, like, grids=grids, interpolation="linear")
+        if probabilities.channels == 1 or self.keeps_grid(like, grids):
+            return restored
+        shared = np.may_share_memory(restored.data, probabilities.data)
+        data = restored.data.copy() if shared else restored.data
+        np.clip(1 - data[..., 1:].sum(-1), 0, 1, out=data[..., 0])
+        return restored.with_data(data)
+
+    def keeps_grid(self, like: Volume, grids: Sequence[Grid] | None = None) -> bool:
+        """Say whether no step moves a voxel of an image.
+
+        Args:
+            like: The image, or its label map; only its grid counts.
+            grids: What :meth:`trace` returned for the image; needed only where a step's grid
+                depends on the image.
+
+        Raises:
+            InputError: The grids are missing or belong to another image or pipeline.
+        """
+        first, *others = self._checked(grids, like)
+        return all(spatial.same_grid(first, grid) for grid in others)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the steps as plain data.

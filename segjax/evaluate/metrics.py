@@ -4,11 +4,20 @@ import os
 from typing import TYPE_CHECKING
 
 from segjax.errors import InputError
+from segjax.evaluate.scores import DICE, FALSE_POSITIVES, Score
+from segjax.extras import how_to_install
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "best_epoch", "read_metrics", "validation_dice"]
+__all__ = [
+    "COLUMNS",
+    "best_epoch",
+    "counted_epoch",
+    "read_metrics",
+    "validation_dice",
+    "validation_scores",
+]
 
 COLUMNS = {
     "run": str,
@@ -41,7 +50,7 @@ def read_metrics(path: str | os.PathLike[str]) -> "pd.DataFrame":
     try:
         import pandas as pd
     except ImportError as error:
-        raise InputError("reading metrics needs pandas: pip install 'segjax[train]'") from error
+        raise InputError(f"reading metrics needs pandas: {how_to_install('train')}") from error
     try:
         table = pd.read_csv(path, keep_default_na=False, dtype=str)
         return table[list(COLUMNS)].astype(COLUMNS)
@@ -56,13 +65,16 @@ def read_metrics(path: str | os.PathLike[str]) -> "pd.DataFrame":
 def validation_dice(metrics: "pd.DataFrame") -> "pd.DataFrame":
     """Return the rows that hold the Dice of one validation case and label.
 
+    There is one for every case and label whose truth holds the label. (Runs of segjax 0.1.0 hold
+    one for the others too: 1 where nothing was found, else 0.)
+
     Args:
         metrics: Table that ``read_metrics`` gave.
 
     Returns:
         Some of its rows; none before the first validation.
     """
-    wanted = (metrics.split == "validation") & (metrics.metric == "dice") & (metrics.case != "")
+    wanted = (metrics.split == "validation") & (metrics.metric == DICE) & (metrics.case != "")
     return metrics[wanted]
 
 
@@ -73,7 +85,44 @@ def best_epoch(metrics: "pd.DataFrame") -> int | None:
         metrics: Table that ``read_metrics`` gave.
 
     Returns:
-        The epoch; None before the first validation.
+        The epoch; None before the first validation, or where no case holds a label.
     """
     means = validation_dice(metrics).groupby("epoch").value.mean()
     return None if means.empty else int(means.index[int(means.argmax())])
+
+
+def counted_epoch(metrics: "pd.DataFrame") -> int | None:
+    """Return the epoch whose network counts: the best, or the newest where none has a Dice.
+
+    Args:
+        metrics: Table that ``read_metrics`` gave.
+
+    Returns:
+        The epoch; None before the first validation.
+    """
+    best, validated = best_epoch(metrics), _scored(metrics).epoch
+    return int(validated.max()) if best is None and len(validated) else best
+
+
+def validation_scores(metrics: "pd.DataFrame", epoch: int) -> dict[str, dict[str, Score]]:
+    """Return what counts by validation case and label at the end of an epoch.
+
+    Args:
+        metrics: Table that ``read_metrics`` gave.
+        epoch: The epoch.
+
+    Returns:
+        The scores, in the order of the table.
+    """
+    rows = _scored(metrics[metrics.epoch == epoch])
+    scores: dict[str, dict[str, Score]] = {}
+    columns = (rows[name].tolist() for name in ("case", "label", "metric", "value"))
+    for case, label, metric, value in zip(*columns, strict=True):
+        scores.setdefault(case, {})[label] = Score(metric, value)
+    return scores
+
+
+def _scored(metrics: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the rows of one validation case and label each."""
+    wanted = metrics.metric.isin([DICE, *FALSE_POSITIVES.values()])
+    return metrics[wanted & (metrics.split == "validation") & (metrics.case != "")]

@@ -1,9 +1,11 @@
 """How well a predicted mask covers the true one, and how large each of them is.
 
 Every function takes two masks of equal shape, of booleans or of label values, and compares
-where they equal ``label``. No measure is ever NaN: **where both masks are empty it is 1,
+where they equal ``label``. They are given by name: exchanged, sensitivity and positive predictive
+value would turn into one another. No measure is ever NaN: **where both masks are empty it is 1,
 where only one of them is empty it is 0**, so that a missed lesion never looks better than a
-found one, and a healthy case is right when nothing is found in it.
+found one, and a healthy case is right when nothing is found in it. Means of many cases leave the
+healthy ones out: see :mod:`segjax.evaluate.scores`.
 """
 
 from collections.abc import Sequence
@@ -27,7 +29,7 @@ __all__ = [
 Mask = Bool[np.ndarray, "*spatial"] | Integer[np.ndarray, "*spatial"]
 
 
-def dice(truth: Mask, prediction: Mask, label: int = 1) -> float:
+def dice(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
     """Return the Dice coefficient ``2 TP / (2 TP + FN + FP)``.
 
     Args:
@@ -42,7 +44,8 @@ def dice(truth: Mask, prediction: Mask, label: int = 1) -> float:
         InputError: When the shapes differ.
 
     Example:
-        >>> dice(np.array([1, 1, 1, 0]), np.array([1, 1, 0, 1]))  # TP 2, FN 1, FP 1
+        >>> truth, prediction = np.array([1, 1, 1, 0]), np.array([1, 1, 0, 1])
+        >>> dice(truth=truth, prediction=prediction)  # TP 2, FN 1, FP 1
         0.6666666666666666
 
     Source:
@@ -52,7 +55,7 @@ def dice(truth: Mask, prediction: Mask, label: int = 1) -> float:
     return _share(2 * count.hit, 2 * count.hit + count.missed + count.invented)
 
 
-def jaccard(truth: Mask, prediction: Mask, label: int = 1) -> float:
+def jaccard(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
     """Return the Jaccard index, or intersection over union, ``TP / (TP + FN + FP)``.
 
     Args:
@@ -67,14 +70,15 @@ def jaccard(truth: Mask, prediction: Mask, label: int = 1) -> float:
         InputError: When the shapes differ.
 
     Example:
-        >>> jaccard(np.array([1, 1, 1, 0]), np.array([1, 1, 0, 1]))  # TP 2, FN 1, FP 1
+        >>> truth, prediction = np.array([1, 1, 1, 0]), np.array([1, 1, 0, 1])
+        >>> jaccard(truth=truth, prediction=prediction)  # TP 2, FN 1, FP 1
         0.5
     """
     count = _compare(truth, prediction, label)
     return _share(count.hit, count.hit + count.missed + count.invented)
 
 
-def sensitivity(truth: Mask, prediction: Mask, label: int = 1) -> float:
+def sensitivity(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
     """Return the share of the truth that was found, ``TP / (TP + FN)``; also called recall.
 
     Args:
@@ -90,14 +94,15 @@ def sensitivity(truth: Mask, prediction: Mask, label: int = 1) -> float:
         InputError: When the shapes differ.
 
     Example:
-        >>> sensitivity(np.array([1, 1, 1, 0]), np.array([1, 1, 0, 1]))  # TP 2, FN 1
-        0.6666666666666666
+        >>> truth, prediction = np.array([1, 1, 1, 0]), np.array([1, 0, 0, 0])
+        >>> sensitivity(truth=truth, prediction=prediction)  # TP 1, FN 2
+        0.3333333333333333
     """
     count = _compare(truth, prediction, label)
     return _share(count.hit, count.hit + count.missed, otherwise=count.invented == 0)
 
 
-def positive_predictive_value(truth: Mask, prediction: Mask, label: int = 1) -> float:
+def positive_predictive_value(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
     """Return the share of the prediction that is true, ``TP / (TP + FP)``; also precision.
 
     Args:
@@ -113,7 +118,8 @@ def positive_predictive_value(truth: Mask, prediction: Mask, label: int = 1) -> 
         InputError: When the shapes differ.
 
     Example:
-        >>> positive_predictive_value(np.array([1, 0, 0, 0]), np.array([1, 1, 0, 0]))
+        >>> truth, prediction = np.array([1, 0, 0, 0]), np.array([1, 1, 0, 0])
+        >>> positive_predictive_value(truth=truth, prediction=prediction)  # TP 1, FP 1
         0.5
     """
     count = _compare(truth, prediction, label)
@@ -151,6 +157,7 @@ def volume_ml(mask: Mask, spacing: Spacing) -> float:
 
 
 def overlap_table(
+    *,
     truth: Mask,
     prediction: Mask,
     labels: Sequence[str],
@@ -176,8 +183,9 @@ def overlap_table(
 
     Example:
         >>> truth, prediction = np.array([1, 1, 2, 0]), np.array([1, 0, 2, 0])
-        >>> [(row["label"], row["dice"]) for row in overlap_table(
-        ...     truth, prediction, ["background", "anterior", "posterior"])]
+        >>> names = ["background", "anterior", "posterior"]
+        >>> rows = overlap_table(truth=truth, prediction=prediction, labels=names)
+        >>> [(row["label"], row["dice"]) for row in rows]
         [('anterior', 0.6666666666666666), ('posterior', 1.0)]
     """
     in_ml = spacing if spacing is not None and voxel_of(spacing).rank == 3 else None
@@ -186,12 +194,13 @@ def overlap_table(
     def size(mask: np.ndarray) -> float | int:
         return int(np.count_nonzero(mask)) if in_ml is None else volume_ml(mask, in_ml)
 
+    masks = {"truth": truth, "prediction": prediction}
     return [
         {
             "label": name,
-            "dice": dice(truth, prediction, value),
-            "sensitivity": sensitivity(truth, prediction, value),
-            "positive_predictive_value": positive_predictive_value(truth, prediction, value),
+            "dice": dice(**masks, label=value),
+            "sensitivity": sensitivity(**masks, label=value),
+            "positive_predictive_value": positive_predictive_value(**masks, label=value),
             f"truth_{unit}": size(truth == value),
             f"prediction_{unit}": size(prediction == value),
         }

@@ -1,4 +1,4 @@
-"""Dice of many cases at once, for validations that cost more than the training between them."""
+"""Scores of many cases at once, for validations that cost more than the training between them."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -11,10 +11,11 @@ from jaxtyping import Array, Float, Int, Integer, PyTree
 
 from segjax.data.datasets import LoadedCase
 from segjax.data.labels import IGNORED
+from segjax.data.patches import to_mask
+from segjax.evaluate.scores import Score, Scores, score
 from segjax.train.config import TrainConfig
 from segjax.train.step import Predict
-from segjax.train.validate import Scores, validate_cases, window_batch
-from segjax.volume import Volume
+from segjax.train.validate import validate_cases, window_batch
 
 __all__ = ["Scorer", "count_overlaps"]
 
@@ -25,12 +26,13 @@ class _Batch(NamedTuple):
     """Some cases of one shape, filled up to a full batch by the last of them."""
 
     names: tuple[str, ...]
+    affines: tuple[np.ndarray, ...]
     images: Float[Array, "batch *spatial channel"]
     truths: Integer[Array, "batch *spatial"]
 
 
 class Scorer:
-    """Dice by case and label, as :func:`segjax.train.validate.validate_case` measures it.
+    """What counts by case and label, as :func:`segjax.train.validate.validate_case` measures it.
 
     Cases that fill exactly one patch and keep their grid through all steps of the pipeline lie on
     the device; they are predicted in batches and compared there, and nothing but three counts for
@@ -46,7 +48,7 @@ class Scorer:
     Example:
         >>> scorer = Scorer(cases, config, predict)  # doctest: +SKIP
         >>> scorer.scores(state.variables)["case-7"]["lesion"]  # doctest: +SKIP
-        0.8931
+        Score(metric='dice', value=0.8931)
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Scorer:
             variables: Of the network.
 
         Returns:
-            Dice of each label but the background, by case, in the order of the cases.
+            What counts of each label but the background, by case, in the order of the cases.
         """
         return self.start(variables)()
 
@@ -89,7 +91,7 @@ class Scorer:
         def end() -> Scores:
             found = dict(self._one_by_one(variables))
             for batch, count in zip(self._batches, counts, strict=True):
-                found |= _by_case(batch.names, np.asarray(count), self._config.labels[1:])
+                found |= _by_case(batch, np.asarray(count), self._config.labels[1:])
             return {name: found[name] for name in self._names}
 
         return end
@@ -101,7 +103,7 @@ class Scorer:
             self._config,
             batch_size=window_batch(self._others, self._config),
         )
-        return {case.name: dice for case, dice in zip(self._others, found, strict=True)}
+        return {case.name: scores for case, scores in zip(self._others, found, strict=True)}
 
 
 def count_overlaps(
@@ -124,9 +126,7 @@ def count_overlaps(
         >>> count_overlaps(jnp.array([[[0.6], [0.2], [0.1]]]), truths, 2).tolist()
         [[[1, 1, 2]]]
     """
-    single = probabilities.shape[-1] == 1
-    masks = probabilities[..., 0] > 0.5 if single else probabilities.argmax(-1)
-    axes = tuple(range(1, truths.ndim))
+    masks, axes = to_mask(probabilities), tuple(range(1, truths.ndim))
 
     def of(label: int) -> Array:
         found, true = (masks == label) & (truths != IGNORED), truths == label
@@ -141,29 +141,20 @@ def _count(
     return count_overlaps(predict(variables, images), truths, classes)
 
 
-def _by_case(names: Sequence[str], counts: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+def _by_case(
+    batch: _Batch, counts: Int[np.ndarray, "batch label 3"], labels: Sequence[str]
+) -> dict[str, dict[str, Score]]:
     return {
-        name: {label: _dice(*row) for label, row in zip(labels, rows.tolist(), strict=True)}
-        for name, rows in zip(names, counts, strict=False)
+        name: {label: score(*row, affine=affine) for label, row in zip(labels, rows, strict=True)}
+        for name, affine, rows in zip(batch.names, batch.affines, counts.tolist(), strict=False)
     }
 
 
-def _dice(both: int, found: int, true: int) -> float:
-    return 2 * both / (found + true) if found + true else 1.0
-
-
 def _is_whole(case: LoadedCase, config: TrainConfig) -> bool:
-    """Say whether a mask of one patch is a mask of the file, voxel by voxel.
-
-    A mask of noise shows it: no step that turns, crops or resamples leaves it as it is.
-    """
-    shape = case.label.shape
-    if shape != config.patch_size or case.raw_label.data.shape != shape:
+    """Say whether a mask of one patch is a mask of the file, voxel by voxel."""
+    if case.label.shape != config.patch_size:
         return False
-    noise = np.random.default_rng(0).integers(0, 2, shape).astype(np.uint8)
-    mask = Volume(noise, np.eye(len(shape) + 1))
-    back = config.pipeline.invert(mask, case.volume, grids=case.grids or None)
-    return np.array_equal(back.data, noise)
+    return config.pipeline.keeps_grid(case.volume, case.grids or None)
 
 
 def _batches(cases: Sequence[LoadedCase], size: int) -> Any:
@@ -172,4 +163,5 @@ def _batches(cases: Sequence[LoadedCase], size: int) -> Any:
         full = [*some, *[some[-1]] * (size - len(some))]
         images = jnp.asarray(np.stack([case.image for case in full]))
         truths = jnp.asarray(np.stack([case.raw_label.data for case in full]).astype(np.uint8))
-        yield _Batch(tuple(case.name for case in some), images, truths)
+        names, affines = zip(*((case.name, case.raw_label.affine) for case in some), strict=True)
+        yield _Batch(names, affines, images, truths)

@@ -1,33 +1,31 @@
 """How good a network is on whole cases that it was not trained on."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float32, UInt8
 from numpy.typing import ArrayLike
 
 from segjax.data.datasets import LoadedCase
 from segjax.data.labels import IGNORED
 from segjax.data.loader import TrainingCase
-from segjax.data.patches import grid_corners, sliding_window
-from segjax.evaluate.overlap import dice
+from segjax.data.patches import grid_corners, sliding_window, to_mask
+from segjax.evaluate.scores import Score, score
 from segjax.train.config import TrainConfig
 from segjax.volume import Volume
 
 Predict = Callable[[np.ndarray], ArrayLike]
-Scores = Mapping[str, Mapping[str, float]]
-"""Dice by case and label."""
 
 
 def validate_case(
     case: LoadedCase, predict: Predict, config: TrainConfig, *, batch_size: int = 1
-) -> dict[str, float]:
-    """Segment a whole case by sliding window and measure the Dice of each label.
+) -> dict[str, Score]:
+    """Segment a whole case by sliding window and measure each label.
 
-    The mask is brought back to the grid that the image has on disk and compared with the label
-    map as it is on disk: what a user of the exported network would measure. Voxels that the label
-    map ignores (255) count for nothing.
+    The mask is that of the exported network: probabilities go back to the grid that the image has
+    on disk, then the most probable label is taken. It is compared with the label map as it is on
+    disk. Voxels that the label map ignores (255) count for nothing.
 
     Args:
         case: The case.
@@ -36,27 +34,27 @@ def validate_case(
         batch_size: Patches in one call of ``predict``.
 
     Returns:
-        Dice by label, the background left out. Where a label is neither there nor predicted it
-        is 1, where it is only one of both it is 0.
+        By label, the background left out: Dice where the label is there, else the volume of what
+        was found (:func:`segjax.evaluate.scores.score`).
     """
-    return _measure(case, _segment(case, predict, config, batch_size), config)
+    return _measure(case, _predict(case, predict, config, batch_size), config)
 
 
 def validate_cases(
     cases: Iterable[LoadedCase], predict: Predict, config: TrainConfig, *, batch_size: int = 1
-) -> Iterator[dict[str, float]]:
+) -> Iterator[dict[str, Score]]:
     """Validate cases one after another, as :func:`validate_case` does.
 
-    While the network segments a case, a thread measures the mask of the one before.
+    While the network predicts a case, a thread makes and measures the mask of the one before.
 
     Yields:
-        Dice by label, for each case in turn.
+        What counts by label, for each case in turn.
     """
-    before: Future[dict[str, float]] | None = None
+    before: Future[dict[str, Score]] | None = None
     with ThreadPoolExecutor(1) as pool:
         for case in cases:
-            mask = _segment(case, predict, config, batch_size)
-            now = pool.submit(_measure, case, mask, config)
+            probabilities = _predict(case, predict, config, batch_size)
+            now = pool.submit(_measure, case, probabilities, config)
             if before is not None:
                 yield before.result()
             before = now
@@ -72,69 +70,41 @@ def segment_case(
     Returns:
         The mask on the grid that the image has on disk.
     """
-    return _invert(case, _segment(case, predict, config, batch_size), config)
+    return _mask(case, _predict(case, predict, config, batch_size), config)
 
 
-def _segment(
+def _predict(
     case: LoadedCase, predict: Predict, config: TrainConfig, batch_size: int
-) -> UInt8[np.ndarray, "*spatial"]:
-    """Segment a case on the grid of the preprocessed image."""
-    probabilities = sliding_window(
+) -> Float32[np.ndarray, "*spatial class"]:
+    """Predict a case on the grid of the preprocessed image."""
+    return sliding_window(
         case.image,
         predict,
         patch_size=config.patch_size,
         overlap=config.overlap,
         batch_size=batch_size,
     )
-    return to_mask(probabilities)
 
 
-def _invert(
-    case: LoadedCase, mask: UInt8[np.ndarray, "*spatial"], config: TrainConfig
+def _mask(
+    case: LoadedCase, probabilities: Float32[np.ndarray, "*spatial class"], config: TrainConfig
 ) -> UInt8[np.ndarray, "*raw"]:
-    """Bring a mask back to the grid that the image has on disk."""
-    processed = Volume(mask, np.eye(len(config.patch_size) + 1))
-    return config.pipeline.invert(processed, case.volume, grids=case.grids or None).data
+    """Choose the label of each voxel of the grid that the image has on disk."""
+    processed = Volume(probabilities, np.eye(len(config.patch_size) + 1))
+    return to_mask(config.pipeline.restore(processed, case.volume, grids=case.grids or None).data)
 
 
 def _measure(
-    case: LoadedCase, mask: UInt8[np.ndarray, "*spatial"], config: TrainConfig
-) -> dict[str, float]:
-    truth = case.raw_label.data
-    found = np.where(truth == IGNORED, 0, _invert(case, mask, config))
-    names = enumerate(config.labels[1:], start=1)
-    return {name: dice(truth, found, value) for value, name in names}
-
-
-def to_mask(probabilities: Float[np.ndarray, "*spatial class"]) -> UInt8[np.ndarray, "*spatial"]:
-    """Choose the label of each voxel.
-
-    Args:
-        probabilities: One per label, or a single one for the foreground.
-
-    Returns:
-        The most probable label (the lowest of equals); with a single class, 1 where it is over
-        one half.
-
-    Example:
-        >>> to_mask(np.array([[0.4], [0.6]])).tolist()
-        [0, 1]
-        >>> to_mask(np.array([[0.4, 0.5, 0.1]])).tolist()
-        [1]
-    """
-    if probabilities.shape[-1] == 1:
-        return (probabilities[..., 0] > 0.5).astype(np.uint8)
-    return probabilities.argmax(axis=-1).astype(np.uint8)
-
-
-def mean_dice(scores: Scores) -> float:
-    """Average Dice over cases and labels.
-
-    Example:
-        >>> mean_dice({"a": {"lesion": 0.5}, "b": {"lesion": 1.0}})
-        0.75
-    """
-    return float(np.mean([value for labels in scores.values() for value in labels.values()]))
+    case: LoadedCase, probabilities: Float32[np.ndarray, "*spatial class"], config: TrainConfig
+) -> dict[str, Score]:
+    mask, truth = _mask(case, probabilities, config), case.raw_label
+    mask[truth.data == IGNORED] = 0
+    scores = {}
+    for value, name in enumerate(config.labels[1:], start=1):
+        found, there = mask == value, truth.data == value
+        counts = (int(np.count_nonzero(one)) for one in (found & there, found, there))
+        scores[name] = score(*counts, affine=truth.affine)
+    return scores
 
 
 def window_batch(cases: Sequence[TrainingCase], config: TrainConfig) -> int:

@@ -1,7 +1,5 @@
 """Patches: grids, windows, sampling and sliding-window prediction."""
 
-import math
-
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from segjax.data.patches import (
     grid_corners,
     sample_corner,
     sliding_window,
+    to_mask,
     uniform_corner,
 )
 from segjax.errors import InputError
@@ -122,8 +121,23 @@ def test_constant_predictor_gives_the_constant_everywhere(sizes, overlap):
         overlap=overlap,
     )
     assert result.shape == (*shape, 3)
-    covering = (math.ceil(1 / (1 - overlap)) + 1) ** len(shape)  # patches over a voxel, at most
-    np.testing.assert_allclose(result, 0.7, atol=max(1e-6, covering * np.finfo(np.float32).eps))
+    np.testing.assert_allclose(result, 0.7, atol=1e-6)
+
+
+def test_hundreds_of_patches_over_a_voxel_cost_no_precision():
+    result = sliding_window(
+        np.zeros((20, 20, 20, 1), np.float32),
+        lambda patches: np.full((*patches.shape[:-1], 2), [0.7, 0.3], np.float32),
+        patch_size=(8, 8, 8),
+        overlap=0.9,
+        batch_size=64,
+    )
+    np.testing.assert_allclose(result, np.full((20, 20, 20, 2), [0.7, 0.3]), atol=1.2e-7, rtol=0)
+
+
+def test_the_prediction_of_a_single_patch_comes_back_to_the_bit():
+    image = np.random.default_rng(0).random((7, 8, 2), np.float32)
+    assert (sliding_window(image, identity, patch_size=(8, 8)) == image).all()
 
 
 def test_every_call_gets_a_full_float32_batch():
@@ -185,6 +199,18 @@ def test_patch_is_a_copy():
     image = np.zeros((4, 4))
     extract_patch(image, (0, 0), (2, 2))[:] = 1
     assert image.sum() == 0
+
+
+def test_most_probable_label_wins_and_the_lowest_of_equals():
+    probabilities = np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]], np.float32)
+    mask = to_mask(probabilities)
+    assert mask.tolist() == [1, 0]
+    assert mask.dtype == np.uint8
+    assert to_mask(np.array([[0.5, 0.5], [0.4, 0.6], [0.6, 0.4]])).tolist() == [0, 1, 0]
+
+
+def test_a_single_probability_is_foreground_over_one_half():
+    assert to_mask(np.array([[0.5], [0.51]], np.float32)).tolist() == [0, 1]
 
 
 @given(volumes_and_patches(), st.integers(0, 10**6))

@@ -5,7 +5,13 @@ import sys
 import pytest
 
 from segjax.errors import InputError
-from segjax.evaluate.metrics import best_epoch, read_metrics, validation_dice
+from segjax.evaluate.metrics import (
+    best_epoch,
+    counted_epoch,
+    read_metrics,
+    validation_dice,
+    validation_scores,
+)
 
 HEAD = "run,epoch,split,case,label,metric,value\n"
 ROWS = """NA,1,train,,,loss,1.5
@@ -46,6 +52,26 @@ def test_best_epoch_is_the_first_with_the_highest_mean(csv):
 def test_best_epoch_is_none_before_the_first_validation(csv):
     csv.write_text(HEAD + "run,1,train,,,loss,1.5\n")
     assert best_epoch(read_metrics(csv)) is None
+
+
+def test_cases_without_the_label_are_told_apart(csv):
+    row = "NA,{},validation,009,lesion,false_positive_ml,{}\n"
+    csv.write_text(HEAD + ROWS + row.format(2, 4.5) + row.format(3, 0.0))
+    metrics = read_metrics(csv)
+    assert best_epoch(metrics) == counted_epoch(metrics) == 2
+    assert len(validation_dice(metrics)) == 6
+    assert validation_scores(metrics, 2) == {
+        "007": {"lesion": ("dice", 0.9)},
+        "008": {"lesion": ("dice", 0.5)},
+        "009": {"lesion": ("false_positive_ml", 4.5)},
+    }
+
+
+def test_the_newest_network_counts_where_no_case_holds_a_label(csv):
+    rows = "".join(f"NA,{n},validation,9,lesion,false_positive_ml,{n}\n" for n in (1, 3))
+    csv.write_text(HEAD + rows + "NA,4,train,,,loss,1\n")
+    assert best_epoch(read_metrics(csv)) is None
+    assert counted_epoch(read_metrics(csv)) == 3
 
 
 @pytest.mark.parametrize(

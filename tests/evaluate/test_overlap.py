@@ -21,7 +21,18 @@ SHEARED[:3, 2] = (0, 1.5, 3)
 MEASURES = (dice, jaccard, sensitivity, positive_predictive_value)
 TRUTH = np.array([[1, 1, 1], [1, 0, 2], [0, 0, 2]], np.uint8)
 PREDICTION = np.array([[1, 1, 0], [0, 1, 2], [0, 0, 1]], np.uint8)
+MASKS = {"truth": TRUTH, "prediction": PREDICTION}
 # label 1: TP 2, FN 2, FP 2; label 2: TP 1, FN 1, FP 0
+
+
+def measured(measure, truth, prediction, label=1):
+    return measure(truth=truth, prediction=prediction, label=label)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_masks_are_given_by_name_so_that_none_is_taken_for_the_other(measure):
+    with pytest.raises(TypeError):
+        measure(TRUTH, PREDICTION)
 
 
 @pytest.mark.parametrize(
@@ -34,21 +45,21 @@ PREDICTION = np.array([[1, 1, 0], [0, 1, 2], [0, 0, 1]], np.uint8)
     ],
 )
 def test_measures_equal_the_hand_count(measure, first, second):
-    assert measure(TRUTH, PREDICTION) == pytest.approx(first)
-    assert measure(TRUTH, PREDICTION, 2) == pytest.approx(second)
+    assert measured(measure, TRUTH, PREDICTION) == pytest.approx(first)
+    assert measured(measure, TRUTH, PREDICTION, 2) == pytest.approx(second)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_two_empty_masks_are_a_perfect_match(measure):
     nothing = np.zeros((3, 3), bool)
-    assert measure(nothing, nothing) == 1
+    assert measured(measure, nothing, nothing) == 1
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_one_empty_mask_is_no_match(measure):
     nothing, something = np.zeros((3, 3), bool), np.eye(3, dtype=bool)
-    assert measure(nothing, something) == 0
-    assert measure(something, nothing) == 0
+    assert measured(measure, nothing, something) == 0
+    assert measured(measure, something, nothing) == 0
 
 
 masks = st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1)).map(
@@ -66,7 +77,7 @@ def test_dice_equals_surface_distance(pair):
     truth, prediction = pair
     if truth.any() or prediction.any():
         expected = surface_distance.compute_dice_coefficient(truth, prediction)
-        assert dice(truth, prediction) == pytest.approx(expected)
+        assert dice(truth=truth, prediction=prediction) == pytest.approx(expected)
 
 
 @settings(max_examples=15, deadline=None)
@@ -77,24 +88,25 @@ def test_dice_of_each_label_equals_monai(seed):
     truth, prediction = np.random.default_rng(seed).integers(0, 4, (2, 6, 5, 4))
     tensors = [torch.tensor(np.eye(4)[array]).movedim(-1, 0)[None] for array in (prediction, truth)]
     expected = metrics.DiceMetric(include_background=False)(*tensors)
-    ours = [dice(truth, prediction, label) for label in (1, 2, 3)]
+    ours = [measured(dice, truth, prediction, label) for label in (1, 2, 3)]
     np.testing.assert_allclose(ours, expected[0], atol=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
 @given(masks)
 def test_measures_lie_between_zero_and_one_and_agree_with_each_other(pair):
-    values = {measure: measure(*pair) for measure in MEASURES}
+    values = {measure: measured(measure, *pair) for measure in MEASURES}
     assert all(0 <= value <= 1 for value in values.values())
     assert values[dice] == pytest.approx(2 * values[jaccard] / (1 + values[jaccard]))
-    assert sensitivity(*pair) == positive_predictive_value(*reversed(pair))
+    exchanged = measured(positive_predictive_value, *reversed(pair))
+    assert values[sensitivity] == exchanged
     assert (values[dice] == 1) == np.array_equal(*pair)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_masks_of_different_shapes_are_refused(measure):
     with pytest.raises((InputError, TypeError), match=r"\(2, 3\) and prediction \(3, 2\)|spatial"):
-        measure(np.zeros((2, 3), int), np.zeros((3, 2), int))
+        measured(measure, np.zeros((2, 3), int), np.zeros((3, 2), int))
 
 
 def test_volume_is_counted_voxels_times_their_size():
@@ -132,7 +144,7 @@ def test_impossible_spacing_is_refused(spacing):
 
 def test_table_has_one_row_for_each_foreground_label():
     names = ("background", "core", "edge", "absent")
-    rows = overlap_table(TRUTH, PREDICTION, names, (1.0, 1.0, 5.0))
+    rows = overlap_table(**MASKS, labels=names, spacing=(1.0, 1.0, 5.0))
     assert [row["label"] for row in rows] == ["core", "edge", "absent"]
     assert rows[0] == {
         "label": "core",
@@ -147,13 +159,13 @@ def test_table_has_one_row_for_each_foreground_label():
 
 
 def test_table_of_a_sheared_grid_has_its_millilitres():
-    (row,) = overlap_table(TRUTH, PREDICTION, ("background", "core"), SHEARED)
+    (row,) = overlap_table(**MASKS, labels=("background", "core"), spacing=SHEARED)
     assert (row["truth_ml"], row["prediction_ml"]) == pytest.approx((0.012, 0.012))  # 4 voxels
 
 
 @pytest.mark.parametrize("spacing", [None, (0.5, 0.5), np.diag([0.5, 0.5, 1.0])])
 def test_table_without_a_slice_thickness_counts_voxels(spacing):
-    (row,) = overlap_table(TRUTH, PREDICTION, ("background", "core"), spacing)
+    (row,) = overlap_table(**MASKS, labels=("background", "core"), spacing=spacing)
     assert (row["truth_voxels"], row["prediction_voxels"]) == (4, 4)
     assert "truth_ml" not in row
 

@@ -6,6 +6,7 @@ import pytest
 from segjax.data.datasets import LoadedCase
 from segjax.data.labels import IGNORED
 from segjax.data.pipeline import Pipeline, Resample, ZScore
+from segjax.evaluate.scores import Score
 from segjax.train.config import TrainConfig
 from segjax.train.scoring import Scorer, count_overlaps
 from segjax.train.validate import validate_case
@@ -39,6 +40,13 @@ def predict(weights, images):
 WEIGHTS = jnp.array([-1.0, 0.3, 1.0])
 
 
+def near(scores):
+    return {
+        label: Score(one.metric, pytest.approx(one.value, abs=1e-6))
+        for label, one in scores.items()
+    }
+
+
 def one_by_one(cases, config, predict, weights):
     return {c.name: validate_case(c, lambda x: predict(weights, x), config) for c in cases}
 
@@ -50,7 +58,7 @@ def test_whole_images_score_as_they_do_one_by_one():
     found = scorer.scores(WEIGHTS)
     assert list(found) == list(expected)
     for name in expected:
-        assert found[name] == pytest.approx(expected[name], abs=1e-6)
+        assert found[name] == near(expected[name])
 
 
 @pytest.mark.parametrize("resampled", [False, True])
@@ -61,7 +69,7 @@ def test_images_of_all_kinds_score_as_they_do_one_by_one(resampled):
     found = Scorer(cases, settings, predict).scores(WEIGHTS)
     expected = one_by_one(cases, settings, predict, WEIGHTS)
     for name in expected:
-        assert found[name] == pytest.approx(expected[name], abs=1e-6)
+        assert found[name] == near(expected[name])
 
 
 def test_one_output_means_foreground_over_one_half():
@@ -72,13 +80,15 @@ def test_one_output_means_foreground_over_one_half():
     assert found == one_by_one(cases, settings, sigmoid, jnp.float32(1.5))
 
 
-def test_absent_label_that_is_not_predicted_is_perfect_and_a_predicted_one_worth_nothing():
+def test_what_is_found_where_there_is_nothing_is_told_apart():
     probabilities = jnp.array([[[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]]])
     counts = count_overlaps(probabilities, jnp.array([[0, 0]]), 3)
     assert counts.tolist() == [[[0, 1, 0], [0, 0, 0]]]
     empty = case("a", classes=1)
-    scores = Scorer([empty], config(), predict).scores(jnp.array([50.0, -50.0, -60.0]) * 0 + 1)
-    assert scores == {"a": {"core": 1.0, "rim": 1.0}}
+    scores = Scorer([empty], config(), predict).scores(WEIGHTS)
+    assert scores == one_by_one([empty], config(), predict, WEIGHTS)
+    assert {one.metric for one in scores["a"].values()} == {"false_positive_pixels"}
+    assert scores["a"]["core"].value + scores["a"]["rim"].value > 0
 
 
 def test_ignored_voxels_are_neither_found_nor_missed_nor_invented():
@@ -93,7 +103,7 @@ def test_whole_images_with_ignored_voxels_score_as_they_do_one_by_one():
     expected = one_by_one(cases, config(), predict, WEIGHTS)
     found = Scorer(cases, config(), predict).scores(WEIGHTS)
     for name in expected:
-        assert found[name] == pytest.approx(expected[name], abs=1e-6)
+        assert found[name] == near(expected[name])
 
 
 def test_nothing_to_score_gives_no_scores():
