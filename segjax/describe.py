@@ -17,20 +17,22 @@ if TYPE_CHECKING:
     from segjax.data.cache import Cache
     from segjax.data.datasets import Split
     from segjax.data.dicom import Series
+    from segjax.data.spatial import Grid
     from segjax.train.config import TrainConfig
     from segjax.workflow import Plan
 
 Facts = dict[str, str]
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 _MOST_VALUES = 32  # more different values than that, and it is no label map
 
 
 def describe(path: str | Path, *, series: str | None = None) -> Facts:
-    """Describe a volume, a data folder, a DICOM folder, a run or an ONNX file.
+    """Describe a volume, a data folder, a DICOM folder, a run, an ONNX file or weights.
 
     Args:
         path: A volume (NIfTI, NRRD, MetaImage, PNG, NPY, DICOM), a DICOM segmentation or structure
-            set, an ONNX file, a run's folder, a cache, a folder of labelled images or a folder of
-            DICOM files.
+            set, an ONNX file, weights of PyTorch, a run's folder, a cache, a folder of labelled
+            images or a folder of DICOM files.
         series: Name, number or UID of the DICOM series to describe, where there are several.
 
     Returns:
@@ -55,18 +57,21 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
         return _describe_folder(path)
     if is_label_object(path):
         return describe_segments(path)
-    return describe_model(path) if path.suffix == ".onnx" else describe_volume(path)
+    if path.suffix == ".onnx":
+        return describe_model(path)
+    return describe_weights(path) if path.suffix in _WEIGHTS else describe_volume(path)
 
 
 def _describe_folder(path: Path) -> Facts:
     from segjax.data.cache import is_cache
+    from segjax.data.datasets import is_dataset
     from segjax.data.dicom import holds_dicom
 
     if is_cache(path):
         return describe_cache(path)
     if (path / "config.json").is_file():
         return describe_run(path)
-    labelled = any((path / name).is_dir() for name in ("labels", "labelsTr"))
+    labelled = is_dataset(path)
     return describe_dicom(path) if not labelled and holds_dicom(path) else describe_dataset(path)
 
 
@@ -111,7 +116,8 @@ def describe_volume(path: "Path | Series") -> Facts:
     from segjax.data.formats import read_volume
 
     volume = read_volume(path)
-    facts = {"kind": f"{volume.spatial_dims}D volume", "shape": _shape(volume)}
+    kind = "3D volume" if volume.spatial_dims == 3 else "2D image"
+    facts = {"kind": kind, "shape": _shape(volume)}
     if volume.channels > 1:
         facts["channels"] = str(volume.channels)
     return facts | _position(volume) | {"type": str(volume.data.dtype)} | _values(volume)
@@ -160,15 +166,22 @@ def describe_dataset(folder: Path) -> Facts:
 
 
 def _places(volumes: Sequence[Volume]) -> Facts:
-    """Describe the grids of label maps; pictures have no place, and no size but in pixels."""
-    shape = _range([volume.spatial_shape for volume in volumes])
+    """Describe the grids of label maps; pictures have no place."""
+    from segjax.data.spatial import grid
+
+    extent = _extent([grid(volume) for volume in volumes])
     if volumes[0].spatial_dims == 2:
+        return extent
+    return extent | {"orientation": ", ".join(sorted({_orientation(volume) for volume in volumes}))}
+
+
+def _extent(grids: Sequence["Grid"]) -> Facts:
+    """Describe shapes and spacings; pictures have no size but in pixels."""
+    shape = _range([grid.shape for grid in grids])
+    if len(grids[0].shape) == 2:
         return {"shape": f"{shape} pixels"}
-    return {
-        "shape": f"{shape} voxels",
-        "spacing": _range([volume.spacing for volume in volumes]) + " mm",
-        "orientation": ", ".join(sorted({_orientation(volume) for volume in volumes})),
-    }
+    spacing = _range([grid.spacing for grid in grids])
+    return {"shape": f"{shape} voxels", "spacing": f"{spacing} mm"}
 
 
 def _unit(volume: Volume) -> str:
@@ -187,8 +200,7 @@ def describe_cache(folder: Path) -> Facts:
         channels = ", ".join(cache.channels or ()) or str(cache.cases[0].image.shape[-1])
         facts |= {
             "channels": channels,
-            "shape": _range([grid.shape for grid in grids]) + " voxels",
-            "spacing": _range([grid.spacing for grid in grids]) + " mm",
+            **_extent(grids),
             "labels": _cached_labels(cache),
         }
     learned = f" (learned from {plural(len(cache.learned_from), 'case')})"
@@ -213,7 +225,7 @@ def describe_run(run: Path) -> Facts:
     facts = {
         "kind": "run of segjax train",
         "model": config.model,
-        "labels": ", ".join(config.labels),
+        "labels": _labels(config.labels, config.label_values),
         "preprocessing": _steps(config.pipeline.to_json()),
         "patch": f"{_times(config.patch_size)}, {config.batch_size} in a step",
         "cases": _split(split),
@@ -228,8 +240,8 @@ def describe_plan(plan: "Plan") -> Facts:
     config, split = plan.config, plan.split
     steps = -(-len(split.train) * config.patches_per_case // config.batch_size)
     return {
-        "cases": f"{len(plan.dataset.cases)}: {_split(split)} (seed {config.seed})",
-        "labels": ", ".join(config.labels),
+        "cases": f"{len(plan.dataset.cases)}: {_split(split)}{_kept(plan)} (seed {config.seed})",
+        "labels": _labels(config.labels, plan.dataset.coding),
         "network": f"{config.model}, {_count_parameters(config):,} parameters",
         "input": f"{plural(config.in_channels, 'channel')}, {_steps(config.pipeline.to_json())}",
         "patch": f"{_times(config.patch_size)}, {config.batch_size} in a step",
@@ -238,6 +250,13 @@ def describe_plan(plan: "Plan") -> Facts:
         "loss": " + ".join(_term(term) for term in config.loss.to_json()),
         **_start(config),
     }
+
+
+def _labels(names: Sequence[str], coding: LabelCoding | None) -> str:
+    """Name the classes, with the stored values of each where these are others."""
+    if coding is None or coding.plain or not coding.names:
+        return ", ".join(names)
+    return str(coding)
 
 
 def _start(config: "TrainConfig") -> Facts:
@@ -253,6 +272,16 @@ def _split(split: "Split") -> str:
     parts = ("train", "training"), ("validation", "validation"), ("test", "test")
     sizes = [(len(getattr(split, name)), text) for name, text in parts]
     return ", ".join(f"{size} {text}" for size, text in sizes if size or text != "test")
+
+
+def _kept(plan: "Plan") -> str:
+    """Say how many of the test cases the dataset itself keeps for testing."""
+    from segjax.data.datasets import Case
+
+    test = set(plan.split.test)
+    files = [case for case in plan.dataset.cases if isinstance(case, Case) and case.name in test]
+    kept = sum(case.label is not None and case.label.parent.name == "labelsTs" for case in files)
+    return f", {kept} of them in labelsTs" if kept else ""
 
 
 def _term(term: Mapping[str, Any]) -> str:
@@ -292,6 +321,23 @@ def describe_model(path: Path) -> Facts:
         f"{metadata.batch_size} at a time",
         "size": f"{path.stat().st_size / 1e6:.3g} MB",
         "training": _training(metadata.training),
+    }
+
+
+def describe_weights(path: Path) -> Facts:
+    """Describe weights that others trained, where the network is known that they belong to."""
+    from segjax.models import count_parameters
+    from segjax_onnx.foreign import read_network
+
+    name, network, variables = read_network(path)
+    levels = getattr(network, "channels", None) or network.features
+    return {
+        "kind": f"weights of a {network.spatial_dims}D network, as PyTorch has them",
+        "model": f"{name}, {count_parameters(variables):,} parameters",
+        "channels": str(network.in_channels),
+        "outputs": str(network.out_channels),
+        "levels": f"{', '.join(map(str, levels))} channels",
+        "use": "segjax export makes an ONNX file of it",
     }
 
 

@@ -15,6 +15,7 @@ from segjax.errors import InputError
 __all__ = [
     "atomic_folder",
     "atomic_path",
+    "check_new",
     "check_target",
     "locked",
     "read_json",
@@ -145,8 +146,25 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
         raise InputError(f"{path}: there is no folder {path.parent}; create it first")
     if os.path.lexists(path) and not path.is_file():
         raise InputError(f"{path}: exists and is no ordinary file; choose another name")
-    if path.is_file() and not overwrite:
-        raise InputError(f"{path}: exists already; remove it, or ask to overwrite it")
+    if not overwrite:
+        check_new(path)
+
+
+def check_new(path: Path) -> None:
+    """Refuse a path that is there already, and say how it may be replaced.
+
+    Raises:
+        InputError: There is a file or folder.
+
+    Example:
+        >>> import tempfile
+        >>> check_new(Path(tempfile.mkdtemp()) / "mask.nii.gz")
+    """
+    if path.exists():
+        raise InputError(
+            f"{path}: exists already; choose another name, or replace it by --overwrite "
+            "(in Python: overwrite=True)"
+        )
 
 
 @contextmanager
@@ -238,8 +256,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def walk(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield all files of a folder and the folders in it, sorted, through links.
 
-    Links to folders are followed, each real folder once; links that lead nowhere are yielded as
-    the files that they should be.
+    Links to folders are followed after all else, each real folder once, so that a folder is called
+    by its own name where it lies in the tree itself; links that lead nowhere are yielded as the
+    files that they should be.
 
     Args:
         folder: Where to look.
@@ -260,7 +279,10 @@ def walk(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: there is no such folder")
-    yield from _walk(Path(folder), set())
+    seen: set[str] = set()
+    links = [Path(folder)]
+    for link in links:  # which grow
+        yield from _walk(link, seen, links)
 
 
 def _why_missing(path: Path) -> str:
@@ -269,7 +291,8 @@ def _why_missing(path: Path) -> str:
     return f"is a link to {os.readlink(path)}, and there is no such file; fetch it"
 
 
-def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
+def _walk(folder: Path, seen: set[str], links: list[Path]) -> Iterator[Path]:
+    """Yield the files below a folder, but list the links to folders instead of following them."""
     real = os.path.realpath(folder)
     if real in seen:
         return
@@ -281,7 +304,10 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
         raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
     yield from (entry for entry in entries if entry not in inner)
     for entry in inner:
-        yield from _walk(entry, seen)
+        if entry.is_symlink():
+            links.append(entry)
+        else:
+            yield from _walk(entry, seen, links)
 
 
 def _is_free(descriptor: int) -> bool:

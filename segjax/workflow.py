@@ -20,22 +20,26 @@ from segjax.data.datasets import (
     find_cases,
     find_images,
     find_subjects,
+    find_test_cases,
+    is_dataset,
     read_case_label,
     split_cases,
 )
-from segjax.data.folds import Folding
+from segjax.data.folds import Folding, Grouping
 from segjax.data.formats import read_image
-from segjax.data.labels import IGNORED
+from segjax.data.labels import IGNORED, PLAIN, LabelCoding, coding_of_labels
 from segjax.data.pipeline import Pipeline
 from segjax.data.spatial import grid
 from segjax.errors import InputError
 from segjax.files import atomic_path, read_json
 from segjax.volume import Volume
+from segjax.words import plural
 
 if TYPE_CHECKING:
     from segjax.evaluate.report import Example
     from segjax.train.config import TrainConfig
     from segjax.train.fit import FitResult
+    from segjax.train.sweep import SweepResult
     from segjax_onnx.predictor import Predictor
 
 __all__ = [
@@ -47,10 +51,13 @@ __all__ = [
     "check_outcomes",
     "example",
     "find_data",
+    "find_inputs",
     "finish",
+    "finish_sweep",
     "plan",
     "plan_folds",
     "preprocess",
+    "read_coding",
     "read_settings",
     "read_steps",
     "segment",
@@ -67,29 +74,72 @@ def find_data(
     images: Sequence[str] = (),
     label: str | None = None,
     series: Sequence[str] = (),
+    coding: LabelCoding | None = None,
 ) -> Dataset[Case]:
     """Find images, labelled or not, in whatever way they are laid out.
 
     Args:
-        folder: A dataset (``images/`` and ``labels/``, or ``imagesTr/`` and ``labelsTr/``), a
-            folder of images, one image file, or folders of subjects.
+        folder: A dataset (``images/`` and ``labels/``, or ``imagesTr/`` and ``labelsTr/``), an
+            ``nnUNet_raw`` folder of one, a folder of images, one image file, or folders of
+            subjects.
         images: Name of the file of each channel in every subject's folder.
         label: Name of the label map in every subject's folder.
         series: DICOM series to take of unlabelled images, where not all are wanted.
+        coding: What the values of label maps stand for, whatever ``dataset.json`` says.
 
     Raises:
         InputError: Nothing is found, or something does not fit together.
     """
     folder = Path(folder)
     if images:
-        return find_subjects(folder, images=images, label=label)
+        return find_subjects(folder, images=images, label=label, coding=coding)
     if label:
         raise InputError(f"{label}: name the images of a subject too")
-    if any((folder / name).is_dir() for name in ("labels", "labelsTr")):
-        return find_cases(folder)
+    if folder.is_dir() and is_dataset(folder):
+        return find_cases(folder, coding=coding)
     bare = [folder / name for name in ("images", "imagesTr") if (folder / name).is_dir()]
     cases = find_images(bare or [folder], series=series)
     return Dataset(tuple(sorted(cases, key=lambda case: case.name)))
+
+
+def find_inputs(
+    paths: Sequence[str | Path],
+    *,
+    channels: int | None = None,
+    images: Sequence[str] = (),
+    series: Sequence[str] = (),
+) -> list[Case]:
+    """Find images to segment.
+
+    Args:
+        paths: Image files and folders of them, as :func:`segjax.data.datasets.find_images` takes
+            them; with ``images``, folders of subjects.
+        channels: Channels that the network takes.
+        images: Name of the file of each channel in every subject's folder.
+        series: DICOM series to take, where not all are wanted.
+
+    Raises:
+        InputError: Nothing is found, two cases have one name, or the channels are others.
+    """
+    if not images:
+        return find_images(paths, channels=channels, series=series)
+    if not paths:
+        raise InputError(f"{', '.join(images)}: name folders of subjects too, before --images")
+    if series:
+        raise InputError("the images of subjects are found by name: leave out the series")
+    if channels is not None and len(images) not in (1, channels):
+        raise InputError(
+            f"{', '.join(images)}: name the file of each channel; the network takes "
+            f"{plural(channels, 'channel')}"
+        )
+    cases: dict[str, Case] = {}
+    found = (find_subjects(path, images=images, coding=PLAIN).cases for path in paths)
+    for case in (case for some in found for case in some):
+        if case.name in cases:
+            first = cases[case.name].images[0]
+            raise InputError(f"{first} and {case.images[0]}: are both of '{case.name}'; rename one")
+        cases[case.name] = case
+    return list(cases.values())
 
 
 def read_steps(path: str | Path) -> Pipeline:
@@ -108,6 +158,19 @@ def read_steps(path: str | Path) -> Pipeline:
         raise InputError(f"{path}: has no 'pipeline', and is no list of steps") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def read_coding(path: str | Path) -> LabelCoding | None:
+    """Read what label values stand for from a run's ``config.json``; None where it does not say.
+
+    Args:
+        path: As for :func:`read_steps`.
+
+    Raises:
+        InputError: The file is none of these; the message names the file.
+    """
+    values = read_json(path)
+    return _coding(values, f"{path}: label_values") if isinstance(values, dict) else None
 
 
 @dataclass(frozen=True)
@@ -263,6 +326,10 @@ def plan(
     validation: float = 0.2,
     test: float = 0.0,
     split: Split | None = None,
+    grouping: Grouping | None = None,
+    images: Sequence[str] = (),
+    label: str | None = None,
+    keep_fitted: bool = False,
 ) -> Plan:
     """Look at a data folder and decide how to train on it.
 
@@ -273,26 +340,42 @@ def plan(
             the data suggest; later mappings win, and ``optimizer`` is merged field by field.
             Steps of a ``pipeline`` that learn from images do so from the training cases.
         validation: Fraction of the cases to validate on.
-        test: Fraction of the cases to keep away from the training altogether.
+        test: Fraction of the cases to keep away from the training altogether; ``imagesTs/`` and
+            ``labelsTs/`` are kept away besides.
         split: Which cases are for what, instead of these fractions.
+        grouping: Which cases, such as the slices of a patient, are all for one of these.
+        images: Name of the file of each channel, where the data are folders of subjects.
+        label: Name of the label map in every subject's folder.
+        keep_fitted: Whether steps of a ``pipeline`` keep what they learned from images before,
+            as those of another run's ``config.json``, instead of learning it anew.
 
     Raises:
-        InputError: The data cannot be read, a setting is unknown or out of range, or a cache was
-            made with another pipeline.
+        InputError: The data cannot be read, a setting is unknown or out of range, a cache was
+            made with another pipeline, or there are both a split and a grouping.
 
     Example:
         >>> plan("brains", {"model": "unet3d", "epochs": 20}).config.epochs  # doctest: +SKIP
         20
     """
-    draft = _draft(data, settings)
+    draft = _draft(data, settings if keep_fitted else _unfitted(settings), images, label)
     if split is None:
-        names = [case.name for case in draft.dataset.cases]
-        split = split_cases(names, validation=validation, test=test, seed=draft.config.seed)
+        names = draft.names
+        groups = None if grouping is None else grouping.groups(names)
+        sizes = {"validation": validation, "test": test}
+        dealt = split_cases(names, **sizes, seed=draft.config.seed, groups=groups)
+        split = draft.tested(dealt)
+    elif grouping is not None:
+        raise InputError("a split says which cases are for what: leave out the grouping")
     return draft.planned(split)
 
 
 def plan_folds(
-    data: str | Path, *settings: Mapping[str, Any], folding: Folding
+    data: str | Path,
+    *settings: Mapping[str, Any],
+    folding: Folding | Sequence[Split],
+    images: Sequence[str] = (),
+    label: str | None = None,
+    keep_fitted: bool = False,
 ) -> tuple[Plan, ...]:
     """Look at a data folder and decide how to train in a cross-validation.
 
@@ -300,7 +383,10 @@ def plan_folds(
         data: As for :func:`plan`.
         settings: As for :func:`plan`. Steps of a ``pipeline`` that learn from images do so in
             every fold anew; the ``seed`` decides the folds too.
-        folding: How many folds, and which cases stay together.
+        folding: How many folds, and which cases stay together; or the split of every fold.
+        images: As for :func:`plan`.
+        label: As for :func:`plan`.
+        keep_fitted: As for :func:`plan`: steps that learned before are the same in all folds.
 
     Returns:
         A plan for each fold.
@@ -312,39 +398,95 @@ def plan_folds(
         >>> plan_folds("brains", folding=Folding(5))[0].split.validation  # doctest: +SKIP
         ('brain_004', 'brain_011')
     """
-    draft = _draft(data, settings)
-    names = [case.name for case in draft.dataset.cases]
-    splits = folding.splits(names, seed=draft.config.seed)
+    draft = _draft(data, settings if keep_fitted else _unfitted(settings), images, label)
+    if isinstance(folding, Folding):
+        dealt = folding.splits(draft.names, seed=draft.config.seed)
+        splits = [draft.tested(split) for split in dealt]
+    else:
+        splits = list(folding)
     return tuple(draft.planned(split) for split in splits)
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A plan that lacks a split."""
+    """A plan that lacks a split; ``kept`` are cases that the dataset keeps for testing."""
 
     dataset: Dataset
     config: "TrainConfig"
     cache: Cache | None
+    kept: tuple[Case, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [case.name for case in self.dataset.cases]
+
+    def tested(self, split: Split) -> Split:
+        kept = [case.name for case in self.kept]
+        if both := set(kept).intersection(self.names):
+            raise InputError(f"case '{min(both)}' is in imagesTr and in imagesTs; rename one")
+        return replace(split, test=tuple(sorted([*split.test, *kept])))
 
     def planned(self, split: Split) -> Plan:
         if self.cache is not None:
             _warn_of_leak(self.cache, split)
-        cases = cases_named(self.dataset, split.train)
-        return Plan(self.dataset, split, _fitted(self.config, cases))
+        dataset = replace(self.dataset, cases=(*self.dataset.cases, *self.kept))
+        for names in (split.validation, split.test):
+            cases_named(dataset, names)
+        cases = cases_named(dataset, split.train)
+        return Plan(dataset, split, _fitted(self.config, cases))
 
 
-def _draft(data: str | Path, settings: Sequence[Mapping[str, Any]]) -> _Draft:
+def _draft(
+    data: str | Path,
+    settings: Sequence[Mapping[str, Any]],
+    images: Sequence[str] = (),
+    label: str | None = None,
+) -> _Draft:
     from segjax.train.config import TrainConfig, default_config
     from segjax.train.transfer import recorded
 
     wanted = _merged({}, *settings)
     pipeline = Pipeline.from_json(wanted.pop("pipeline")) if "pipeline" in wanted else None
     cache = open_cache(data) if is_cache(data) else None
-    dataset = find_cases(data) if cache is None else _of_cache(cache, pipeline)
+    coding = _coding(wanted)
+    if cache is not None and (images or label):
+        raise InputError(f"{data}: is a cache: leave out the names of images and label")
+    if cache is None:
+        dataset: Dataset = _labelled(data, images, label, coding)
+    else:
+        dataset = _of_cache(cache, pipeline, coding)
     pipeline = pipeline if cache is None else cache.pipeline
     default = default_config(dataset, wanted.get("model", "mpunet++"), pipeline=pipeline)
     config = TrainConfig.from_json(_merged(default.to_json(), wanted))
-    return _Draft(dataset, recorded(config), cache)
+    kept: tuple[Case, ...] = ()
+    if cache is None and not images:
+        kept = find_test_cases(data, coding=dataset.coding).cases
+    return _Draft(dataset, recorded(config), cache, kept)
+
+
+def _coding(settings: Mapping[str, Any], name: str = "label_values") -> LabelCoding | None:
+    values = settings.get("label_values")
+    return None if values is None else coding_of_labels(values, name)
+
+
+def _labelled(
+    data: str | Path, images: Sequence[str], label: str | None, coding: LabelCoding | None
+) -> Dataset[Case]:
+    if images and not label:
+        raise InputError(f"{data}: name the label map of a subject too, as the images")
+    if images or label:
+        return find_data(data, images=images, label=label, coding=coding)
+    return find_cases(data, coding=coding)
+
+
+def _unfitted(settings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Let the steps of the pipelines among settings forget what they learned from images."""
+    return [
+        {**values, "pipeline": Pipeline.from_json(values["pipeline"]).unfitted().to_json()}
+        if "pipeline" in values
+        else values
+        for values in settings
+    ]
 
 
 def _fitted(config: "TrainConfig", cases: Sequence[Any]) -> "TrainConfig":
@@ -354,13 +496,21 @@ def _fitted(config: "TrainConfig", cases: Sequence[Any]) -> "TrainConfig":
     return replace(config, pipeline=config.pipeline.fit(lambda: _Images(cases)))
 
 
-def _of_cache(cache: Cache, pipeline: Pipeline | None) -> Dataset[CachedCase]:
-    if pipeline not in (None, cache.pipeline, cache.requested):
+def _of_cache(
+    cache: Cache, pipeline: Pipeline | None, coding: LabelCoding | None
+) -> Dataset[CachedCase]:
+    if pipeline not in (None, cache.pipeline, cache.requested, cache.pipeline.unfitted()):
         raise InputError(
             f"{cache.folder}: was preprocessed by other steps than the settings ask for; leave "
             "them out, or preprocess again with these"
         )
-    return Dataset(cache.cases, cache.labels, cache.channels)
+    if coding not in (None, cache.coding):
+        held = cache.coding if cache.coding.names else "themselves"
+        raise InputError(
+            f"{cache.folder}: its label values stand for {held}, not for {coding}; leave --labels "
+            "and --names out, or preprocess again with these"
+        )
+    return Dataset(cache.cases, cache.labels, cache.channels, cache.coding)
 
 
 def _warn_of_leak(cache: Cache, split: Split) -> None:
@@ -389,6 +539,8 @@ class _Images:
 def _merged(values: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(values)
     for layer in layers:
+        if layer.get("label_values") is not None:
+            merged.pop("labels", None)  # they name other classes
         optimizer = {**merged.get("optimizer", {}), **layer.get("optimizer", {})}
         merged = {**merged, **layer} | ({"optimizer": optimizer} if optimizer else {})
     return merged
@@ -492,6 +644,29 @@ def finish(run: str | Path, cases: Sequence[Case]) -> dict[str, Path]:
     return {"model": model, "report": write_report(run, examples=examples)}
 
 
+def finish_sweep(result: "SweepResult") -> dict[str, Path]:
+    """Write the report of a sweep and export the network of its best member.
+
+    Args:
+        result: Of :func:`segjax.train.sweep.sweep`; its folder gets ``report.html``, ``figures/``
+            and ``model.onnx``, over those of a smaller grid.
+
+    Returns:
+        What was written, by name; no model where no member has a validation Dice.
+
+    Raises:
+        InputError: All members have failed, or the exported network does not agree with its run.
+    """
+    from segjax.evaluate.sweep_report import write_sweep_report
+    from segjax_onnx.convert import export_onnx
+
+    written = {"report": write_sweep_report(result.folder)}
+    if result.run is not None:
+        model = export_onnx(result.run, result.folder / "model.onnx", overwrite=True)
+        written["model"] = model
+    return written
+
+
 def _is_there(case: Case) -> bool:
     """Say whether the files of a case are there: those of a cached one may have been moved."""
     files = [file for image in case.images for file in files_in(image)]
@@ -553,14 +728,19 @@ def segment(
         One result for each case, in order, as soon as its mask is written.
 
     Raises:
-        InputError: Masks that exist shall be replaced and kept.
+        InputError: Masks that exist shall be replaced and kept; or, before any work, a file
+            would be written twice, over an image, or over one of another kind.
     """
+    from segjax.progress import track
+    from segjax_onnx.outputs import check_outputs
+
     if options.get("overwrite") and skip_existing:
         raise InputError("masks that exist can be overwritten or skipped, but not both")
     if skip_existing:
         options["overwrite"] = True  # a mask without the probabilities that are wanted too
-    _refuse_clashes(cases, out, options)
-    for case in cases:
+    wanted = {name: options[name] for name in ("format", "probabilities") if name in options}
+    check_outputs(cases, out, **wanted, overwrite=True)
+    for case in cases if len(cases) == 1 else track(cases, "Segmenting"):
         start = time.perf_counter()
         try:
             mask = _finished(case, out, options) if skip_existing else None
@@ -572,21 +752,6 @@ def segment(
         except Exception as error:  # the other images are worth having all the same
             done = Segmentation(case.name, time.perf_counter() - start, error=_reason(case, error))
         yield done
-
-
-def _refuse_clashes(cases: Sequence[Case], out: str | Path, options: Mapping[str, Any]) -> None:
-    """Refuse, before any work, two cases of which one would be written over the other."""
-    from segjax_onnx.predictor import output_files
-
-    wanted = 2 if options.get("probabilities") else 1
-    owners: dict[Path, str] = {}
-    for case in cases:
-        for path in output_files(case, out, options.get("format"))[:wanted]:
-            other = owners.setdefault(path, case.name)
-            if other != case.name:
-                raise InputError(
-                    f"{path}: would be written for '{other}' and '{case.name}'; rename one"
-                )
 
 
 def _reason(case: Case, error: Exception) -> str:
@@ -601,12 +766,11 @@ def _reason(case: Case, error: Exception) -> str:
 
 def _finished(case: Case, out: str | Path, options: Mapping[str, Any]) -> Path | None:
     """Return the mask of a case where all that is wanted of it exists."""
-    from segjax_onnx.predictor import output_files
+    from segjax_onnx.outputs import output_files
 
     mask, map_ = output_files(case, out, options.get("format"))
-    images = {file.resolve() for image in case.images for file in files_in(image)}
     done = mask.exists() and (map_.exists() or not options.get("probabilities"))
-    return mask if done and mask.resolve() not in images else None
+    return mask if done else None
 
 
 def check_all(results: Sequence[Segmentation]) -> None:

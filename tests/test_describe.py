@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pydicom
 import pytest
 
 from segjax.data.cache import preprocess
-from segjax.data.datasets import Dataset, Split, write_split
+from segjax.data.datasets import Dataset, Split, find_cases, write_split
 from segjax.data.formats import write_volume
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import HistogramStandardization, Pipeline, Resample
@@ -152,6 +153,17 @@ def test_plan_tells_what_will_be_trained(tmp_path):
     assert facts["loss"] == "tversky (alpha 0.7) + 0.5 × cross-entropy"
 
 
+def test_stored_values_of_classes_are_told_where_they_are_others(run):
+    config = json.loads((run / "config.json").read_text())
+    values = {"core": [1, 4], "ignore": 3}
+    changed = {**config, "labels": ["background", "core"], "label_values": values}
+    (run / "config.json").write_text(json.dumps(changed))
+    assert describe(run)["labels"] == "background (0), core (1, 4), ignore (3)"
+    plain = {**changed, "label_values": {"core": 1}}
+    (run / "config.json").write_text(json.dumps(plain))
+    assert describe(run)["labels"] == "background, core"
+
+
 def test_unknown_paths_and_folders_are_named(tmp_path):
     with pytest.raises(InputError, match=r"absent\.nii: no such file or folder"):
         describe(tmp_path / "absent.nii")
@@ -229,3 +241,15 @@ def test_a_data_set_of_pictures_is_told_in_pixels(tmp_path):
         "shape": "4 × 5 pixels",
         "label 1": "in 2 cases, mean 6 pixels",
     }
+
+
+def test_pictures_have_no_voxels_nor_millimetres_in_a_cache_either(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        picture = Volume(np.eye(6, dtype=np.uint8), np.eye(3))
+        write_volume(picture, tmp_path / "data" / folder / "a.png")
+    assert describe(tmp_path / "data" / "images" / "a.png")["kind"] == "2D image"
+    preprocess(find_cases(tmp_path / "data"), Pipeline(), tmp_path / "cache", workers=1)
+    facts = describe(tmp_path / "cache")
+    assert facts["shape"] == "6 × 6 pixels"
+    assert "spacing" not in facts

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from segjax.errors import InputError
-from segjax.files import atomic_folder, atomic_path, locked, reading
+from segjax.files import atomic_folder, atomic_path, locked, reading, walk
 
 
 def write(path, text, *, overwrite=False, then=lambda: None):
@@ -20,6 +20,20 @@ def write(path, text, *, overwrite=False, then=lambda: None):
 
 def fail(error):
     raise error
+
+
+def test_files_behind_links_come_last_and_once_under_their_own_names(tmp_path):
+    for name in ("a/x", "b/y", "out/z"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("a", "b"):
+        (tmp_path / name).rename(root / name)
+    (root / "a" / "beside").symlink_to(root / "b")
+    (root / "a" / "round").symlink_to(root)
+    (root / "0").symlink_to(tmp_path / "out")
+    assert [str(file.relative_to(root)) for file in walk(root)] == ["a/x", "b/y", "0/z"]
 
 
 def test_file_appears_only_when_the_block_ends(tmp_path):
@@ -51,7 +65,8 @@ def test_permissions_follow_the_umask(tmp_path):
 def test_existing_file_is_refused_before_the_block_runs(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_text("old")
-    with pytest.raises(InputError, match=r"model\.onnx: exists already"), atomic_path(path):
+    wanted = r"model\.onnx: exists already.* --overwrite \(in Python: overwrite=True\)"
+    with pytest.raises(InputError, match=wanted), atomic_path(path):
         pytest.fail("the block ran")
     assert path.read_text() == "old"
 

@@ -88,17 +88,43 @@ def test_unknown_totals_are_left_out(stderr, monkeypatch):
     assert log.getvalue() == "Reading: 1 cases, 0:00:45\n"
 
 
-def test_a_loop_inside_another_one_shows_nothing(stderr, monkeypatch):
+def test_a_loop_inside_another_one_has_a_bar_below_while_it_lasts(stderr, monkeypatch):
     monkeypatch.setattr(progress, "_PATIENCE", 0.0)
     screen = stderr(Terminal())
     inner = []
     for _ in track(range(2), "Outside"):
-        for item in track("ab", "Inside"):
+        for item in track("ab", "Inside", unit="image"):
             time.sleep(0.1)
             inner.append(item)
     assert inner == ["a", "b", "a", "b"]
+    shown = screen.getvalue()
+    assert "Outside" in shown
+    assert "Inside" in shown
+    assert "images" in shown
+    last = shown.rpartition("Outside")[2]
+    assert "2/2" in last
+    assert "Inside" not in last
+
+
+def test_a_short_loop_inside_another_one_shows_nothing(stderr, monkeypatch):
+    screen = stderr(Terminal())
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    outer = track(range(2), "Outside")
+    next(outer)
+    monkeypatch.setattr(progress, "_PATIENCE", 5.0)
+    assert list(track("ab", "Inside")) == ["a", "b"]
+    time.sleep(0.15)
+    outer.close()
     assert "Outside" in screen.getvalue()
     assert "Inside" not in screen.getvalue()
+
+
+def test_log_files_get_no_lines_of_a_loop_inside_another_one(stderr, monkeypatch):
+    log = stderr(io.StringIO())
+    clock(monkeypatch, 0.0, 31.0)
+    for _ in track(range(1), "Outside"):
+        assert list(track("ab", "Inside")) == ["a", "b"]
+    assert log.getvalue() == "Outside: 1/1 cases, 0:00:31, 0:00:00 left\n"
 
 
 def test_the_next_loop_shows_again_after_one_that_failed(stderr, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 from segjax import workflow
 from segjax.data.cache import CachedCase, Outcome, open_cache
 from segjax.data.datasets import Case, Split
-from segjax.data.folds import Folding
+from segjax.data.folds import Folding, Grouping
 from segjax.data.formats import read_image, read_volume, write_volume
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import CropOrPad, HistogramStandardization, Pipeline, Reorient, ZScore
@@ -154,6 +154,21 @@ def test_finished_training_is_not_done_again(data, tmp_path, monkeypatch):
 
 
 PIPELINE = Pipeline((Reorient("LPS"), CropOrPad((16, 12, 16)), ZScore()))
+
+
+def test_network_of_a_sweep_is_that_of_its_best_member(tmp_path, monkeypatch):
+    from segjax.evaluate import sweep_report
+    from segjax_onnx import convert
+
+    calls = []
+    monkeypatch.setattr(sweep_report, "write_sweep_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr(convert, "export_onnx", lambda *a, **o: calls.append((a, o)) or a[1])
+    run = tmp_path / "runs" / "k3-a0.5-s0"
+    written = workflow.finish_sweep(SimpleNamespace(folder=tmp_path, run=run))
+    assert written == {"report": tmp_path / "report.html", "model": tmp_path / "model.onnx"}
+    assert calls == [((run, tmp_path / "model.onnx"), {"overwrite": True})]
+    without = workflow.finish_sweep(SimpleNamespace(folder=tmp_path, run=None))
+    assert list(without) == ["report"]
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +316,26 @@ def test_steps_learn_from_the_training_cases_alone(data):
     assert len(cases) == 3
 
 
+def test_steps_of_another_run_learn_anew_unless_they_are_to_stay(data):
+    learned = plan(data, {"pipeline": NYUL.to_json(), "seed": 3}, validation=0.4).config
+    again = plan(data, learned.to_json(), {"seed": 1}, validation=0.4)
+    cases = workflow.cases_named(again.dataset, again.split.train)
+    expected = NYUL.fit(lambda: [read_image(case.images) for case in cases])
+    assert again.config.pipeline == expected != learned.pipeline
+    kept = plan(data, learned.to_json(), {"seed": 1}, validation=0.4, keep_fitted=True)
+    assert kept.config.pipeline == learned.pipeline
+
+
+def test_cache_is_known_by_its_steps_whatever_they_learned(data, tmp_path):
+    workflow.preprocess(find_data(data), NYUL, tmp_path / "cache", workers=1)
+    other = plan(data, {"pipeline": NYUL.to_json()}, validation=0.4).config.to_json()
+    made = open_cache(tmp_path / "cache").pipeline
+    with pytest.warns(UserWarning, match="learned from"):
+        assert plan(tmp_path / "cache", other).config.pipeline == made
+    with pytest.raises(InputError, match="was preprocessed by other steps"):
+        plan(tmp_path / "cache", other, keep_fitted=True)
+
+
 def test_given_split_is_taken(data):
     split = Split(train=("ms_004", "ms_001"), validation=("ms_000",))
     assert plan(data, split=split).split == split
@@ -330,16 +365,28 @@ def test_unlabelled_cache_cannot_be_trained_on(data, tmp_path):
 
 
 def test_each_fold_has_its_own_split_and_its_own_learned_steps(data):
-    plans = workflow.plan_folds(
-        data, {"pipeline": NYUL.to_json(), "seed": 3}, folding=Folding(2, neighbours=2)
-    )
+    folding = Folding(2, Grouping(neighbours=2))
+    plans = workflow.plan_folds(data, {"pipeline": NYUL.to_json(), "seed": 3}, folding=folding)
     assert [plan.split for plan in plans] == list(
-        Folding(2, neighbours=2).splits([f"ms_{n:03d}" for n in range(5)], seed=3)
+        folding.splits([f"ms_{n:03d}" for n in range(5)], seed=3)
     )
     for plan_of_fold in plans:
         cases = workflow.cases_named(plan_of_fold.dataset, plan_of_fold.split.train)
         expected = NYUL.fit(lambda cases=cases: [read_image(case.images) for case in cases])
         assert plan_of_fold.config.pipeline == expected
+
+
+def test_folds_share_what_was_learned_before_only_where_it_is_to_stay(data):
+    folding, seed = Folding(2), {"seed": 3}
+    learned = plan(data, {"pipeline": NYUL.to_json()}, validation=0.2).config.to_json()
+    anew = workflow.plan_folds(data, {"pipeline": NYUL.to_json()}, seed, folding=folding)
+    own = workflow.plan_folds(data, {"pipeline": learned["pipeline"]}, seed, folding=folding)
+    pipelines = [plan_of_fold.config.pipeline for plan_of_fold in own]
+    assert pipelines == [plan_of_fold.config.pipeline for plan_of_fold in anew]
+    assert pipelines[0] != pipelines[1]
+    options = {"folding": folding, "keep_fitted": True}
+    for shared in workflow.plan_folds(data, {"pipeline": learned["pipeline"]}, seed, **options):
+        assert shared.config.pipeline == Pipeline.from_json(learned["pipeline"])
 
 
 @pytest.mark.parametrize("settings", ['{"epoch": 3}', '{"epochs": -1}', '{"optimizer": {"x": 1}}'])

@@ -13,9 +13,11 @@ from rich.text import Text
 from segjax.words import plural
 
 if TYPE_CHECKING:
+    from segjax.evaluate.scores import Score, Scores
     from segjax.train.folds import FoldScore
     from segjax.workflow import Segmentation
 
+_NONE = "–"  # where there is nothing to measure
 _WIDE = 200  # columns where the output goes into a file or a pipe: nothing to wrap for
 
 
@@ -85,40 +87,63 @@ def _sizes(result: "Segmentation", count: int) -> list[str]:
 def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print what :func:`segjax.evaluate.folders.compare_masks` measured, and the mean Dice.
 
-    Two tables: the mean over the cases for each label, and the Dice of each case.
+    Two tables: the Dice of each case, and the means for each label over the cases that hold it;
+    and what was found in the others.
     """
+    from segjax.evaluate.scores import DICE, mean_dice, scores_of_rows
+
+    scores = scores_of_rows(rows)
     labels = list(dict.fromkeys(row["label"] for row in rows))
     metrics = [name for name in rows[0] if name not in ("case", "label")]
-    by_case: dict[str, list[str]] = {}
-    for row in rows:
-        by_case.setdefault(row["case"], []).append(f"{row['dice']:.4f}")
+    by_case = {
+        case: [f"{one.value:.4f}" if one.metric == DICE else _NONE for one in own.values()]
+        for case, own in scores.items()
+    }
     print_table(["case", *(f"Dice {label}" for label in labels)], _rows(by_case))
+    held = [row for row in rows if scores[row["case"]][row["label"]].metric == DICE]
     means = {
         label: [
-            _mean(metric, [r[metric] for r in rows if r["label"] == label]) for metric in metrics
+            _mean(metric, [r[metric] for r in held if r["label"] == label]) for metric in metrics
         ]
         for label in labels
     }
     print_table(["mean of label", *(_heading(metric) for metric in metrics)], _rows(means))
-    mean = fmean(row["dice"] for row in rows)
-    print_facts({"mean Dice": f"{mean:.4f} of {plural(len(by_case), 'case')}"})
+    mean, cases = mean_dice(scores), plural(len({row["case"] for row in held}), "case")
+    shown = "unknown: no case holds a label" if mean is None else f"{mean:.4f} of {cases}"
+    print_facts({"mean Dice": shown, **_absent(scores)})
 
 
 def print_folds(scores: Sequence["FoldScore"]) -> None:
-    """Print the mean Dice of every label in every fold, its mean and its standard deviation."""
+    """Print the mean Dice of every label in every fold, its mean and its standard deviation.
+
+    Means are over the cases that hold the label; what was found in the others is told after it.
+    """
     from segjax.train.folds import mean_and_deviation, mean_by_label
 
     table = mean_by_label(scores)
-    folds = next(iter(table.values()))
+    folds = sorted({score.fold for score in scores})
     rows = [
         [
             label,
-            *(f"{value:.4f}" for value in values.values()),
-            "{:.4f} ± {:.4f}".format(*mean_and_deviation(values)),
+            *(f"{values[fold]:.4f}" if fold in values else _NONE for fold in folds),
+            "{:.4f} ± {:.4f}".format(*mean_and_deviation(values)) if values else _NONE,
         ]
         for label, values in table.items()
     ]
     print_table(["Dice", *(f"fold {fold}" for fold in folds), "mean ± std"], rows)
+    by_case: dict[str, dict[str, "Score"]] = {}
+    for one in scores:
+        by_case.setdefault(one.case, {})[one.label] = one.score
+    if absent := _absent(by_case):
+        print_facts(absent)
+
+
+def _absent(scores: "Scores") -> dict[str, str]:
+    """Return, for each label that some cases lack, how many, and what was found in them."""
+    from segjax.evaluate.scores import absent_in_words, by_label
+
+    told = {label: absent_in_words(own) for label, own in by_label(scores).items()}
+    return {f"without {label}": words for label, words in told.items() if words}
 
 
 def _rows(cells: Mapping[str, Sequence[str]]) -> list[list[str]]:
@@ -126,6 +151,8 @@ def _rows(cells: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
 
 def _mean(metric: str, values: Sequence[float]) -> str:
+    if not values:
+        return _NONE
     return f"{fmean(values):{'.3f' if metric.endswith(('_ml', '_voxels')) else '.4f'}}"
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from segjax.cli.train import SAID, VALUES
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
+    from segjax.data.labels import LabelCoding
     from segjax.evaluate.folders import Evaluation
     from segjax.evaluate.lesions import LesionRule
 
@@ -28,7 +30,8 @@ class Evaluate:
     cannot be measured stops no other: it is named at the end, and counts in no mean.
 
     A dataset.json in LABELS or beside it says what other stored values than 0, 1, 2, ...
-    stand for: {"labels": {"background": 0, "lesion": 255, "ignore": 128}}. Ignored
+    stand for: {"labels": {"background": 0, "lesion": 255, "ignore": 128}}; --labels says
+    it here, whatever that file says. Predictions hold 0, 1, 2, ... in the same order. Ignored
     voxels count for nothing: they are background in both masks, and of a lesion that
     reaches into them only the rest counts.
 
@@ -45,6 +48,7 @@ class Evaluate:
         segjax evaluate masks brains/labels --lesions --images brains/images --report out
         segjax evaluate masks patients --label lesions.nii.gz --lesions
         segjax evaluate masks brains/labels --ignore 255
+        segjax evaluate masks brats/labelsTr --labels 1,4=core 2=edema
     """
 
     predictions: Annotated[Positional[Path], arg(metavar="PREDICTIONS")]
@@ -59,7 +63,11 @@ class Evaluate:
         tuple[str, ...],
         arg(metavar="NAME...", help_behavior_hint="(default: of dataset.json, or 1, 2, ...)"),
     ] = ()
-    """Names of the label values 1, 2, ..."""
+    """Names of the classes 1, 2, ..."""
+    coding: Annotated[
+        tuple[str, ...], arg(name="labels", metavar=VALUES, help_behavior_hint=SAID)
+    ] = ()
+    """What the values in LABELS stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
     ignore: Annotated[
         int | None, arg(metavar="VALUE", help_behavior_hint="(default: of dataset.json, or none)")
     ] = None
@@ -92,13 +100,13 @@ class Evaluate:
         """Print the measures of every case and label."""
         from segjax.cli.console import print_facts, print_scores
         from segjax.evaluate.folder_report import find_images_of, write_evaluation
-        from segjax.evaluate.folders import coding_of, compare_cases, match_masks, write_metrics
+        from segjax.evaluate.folders import compare_cases, match_masks, write_metrics
 
         pairs = match_masks(self.predictions, self.labels, label=self.label)
         self._check_targets()
         images = find_images_of(pairs, self.images) if self.images else None
-        coding = coding_of(self.labels, ignored=self.ignore)
-        found = compare_cases(pairs, names=self.names, rule=self._rule(), coding=coding)
+        coding, rule = self._coding(), self._rule()
+        found = compare_cases(pairs, names=self.names, rule=rule, coding=coding)
         print_scores([{k: v for k, v in row.items() if "lesion" not in k} for row in found.rows])
         if found.cases[0].rule:
             _print_lesions(found)
@@ -111,6 +119,18 @@ class Evaluate:
         print_facts(written)
         _print_failures(found)
         found.check()
+
+    def _coding(self) -> "LabelCoding":
+        from segjax.data.labels import asked_coding
+        from segjax.evaluate.folders import coding_of
+
+        if not self.coding:
+            return coding_of(self.labels, ignored=self.ignore)
+        if self.ignore is not None:
+            raise InputError(f"--ignore: write {self.ignore}=ignore among the --labels")
+        asked = asked_coding(self.coding, names=self.names)
+        assert asked is not None
+        return asked
 
     def _check_targets(self) -> None:
         """Refuse what could not be written at the end, before the work."""

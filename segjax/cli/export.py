@@ -1,19 +1,25 @@
-"""``segjax export``: a run, or all runs of a cross-validation, become one ONNX file."""
+"""``segjax export``: a run, the runs of a cross-validation, or weights become one ONNX file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from segjax.cli.train import PRESETS
 from segjax.errors import InputError
 
+if TYPE_CHECKING:
+    from segjax.data.pipeline import Pipeline
+
 _OPSET = 18
+_OF_WEIGHTS = ("names", "preset", "pipeline", "patch_size")
+_NONE = "(default: none)"
 
 
 @dataclass(frozen=True)
 class Export:
-    """Write the network of a run as one ONNX file.
+    """Write the network of a run, or one from PyTorch, as one ONNX file.
 
     The file holds the weights, the preprocessing, the label names and the patch size: with
     it alone `segjax predict` makes masks, without JAX. Before it is written, its answers
@@ -21,18 +27,28 @@ class Export:
 
     The networks of a cross-validation become one file whose answer is the mean of theirs.
 
+    Weights that others trained become such a file too: what torch.save wrote of the
+    state dict of MONAI's UNet (without residual units, strides of 2) or of the MPU-Net++
+    of its authors, or the same as .safetensors. They do not say how images were
+    preprocessed, what the labels mean and how large the patches were: you do.
+
     Examples:
         segjax export run                          # writes run/model.onnx
         segjax export run -o flair.onnx
         segjax export run -o last.onnx --which last
         segjax export cv --ensemble -o flair.onnx
+        segjax export unet.pt -o unet.onnx --names meningioma --pipeline run/config.json
     """
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder that segjax train wrote."""
+    run: Annotated[Positional[Path], arg(metavar="RUN_OR_WEIGHTS")]
+    """Folder that segjax train wrote, or weights: .pt, .pth, .ckpt, .bin, .safetensors."""
     out: Annotated[
         Path | None,
-        arg(aliases=["-o"], metavar="FILE", help_behavior_hint="(default: RUN/model.onnx)"),
+        arg(
+            aliases=["-o"],
+            metavar="FILE",
+            help_behavior_hint="(default: RUN/model.onnx, WEIGHTS.onnx)",
+        ),
     ] = None
     """The file to write."""
     ensemble: Annotated[bool, arg(help_behavior_hint="")] = False
@@ -43,19 +59,63 @@ class Export:
     """ONNX operator set."""
     overwrite: Annotated[bool, arg(help_behavior_hint="")] = False
     """Replace the file if it exists."""
+    names: Annotated[
+        tuple[str, ...],
+        arg(metavar="NAME...", help_behavior_hint="(default: label 1, label 2, ...)"),
+    ] = ()
+    """Of weights: the labels after the background, in the order of the outputs."""
+    preset: Annotated[str | None, arg(metavar=PRESETS, help_behavior_hint=_NONE)] = None
+    """Of weights: preprocessing of a study."""
+    pipeline: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
+    """Of weights: preprocessing, as a list of steps or a run's config.json."""
+    patch_size: Annotated[
+        tuple[int, ...] | None,
+        arg(metavar="N [N N]", help_behavior_hint="(default: 512 512, or 64 64 64)"),
+    ] = None
+    """Of weights: voxels that the network saw at a time."""
 
     def __call__(self) -> None:
-        """Export the run and print where the file is."""
+        """Export the network and print where the file is."""
         from segjax.cli.console import print_facts
 
-        out = self.out or self.run / "model.onnx"
-        print_facts({"model": self._merge(out) if self.ensemble else self._convert(out)})
+        if self.run.is_file() or (self.run.suffix and not self.run.exists()):
+            made = self._adopt(self.out or self.run.with_suffix(".onnx"))
+        else:
+            self._refuse("a run keeps its own", *_OF_WEIGHTS)
+            out = self.out or self.run / "model.onnx"
+            made = self._merge(out) if self.ensemble else self._convert(out)
+        print_facts({"model": made})
+
+    def _refuse(self, why: str, *names: str) -> None:
+        """Refuse options that are not at their defaults."""
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in names:
+            if getattr(self, name) != defaults[name]:
+                raise InputError(f"--{name.replace('_', '-')}: {why}; leave it out")
+
+    def _adopt(self, out: Path) -> Path:
+        from segjax_onnx.foreign import Usage, export_weights
+
+        self._refuse("weights are one network, and no training", "ensemble", "which")
+        usage = Usage(self.names, self._steps(), self.patch_size)
+        options: dict[str, Any] = {"usage": usage, "overwrite": self.overwrite, "opset": self.opset}
+        return export_weights(self.run, out, **options)
+
+    def _steps(self) -> "Pipeline":
+        from segjax import workflow
+        from segjax.data.pipeline import Pipeline
+        from segjax.data.presets import preset
+
+        if self.preset and self.pipeline:
+            raise InputError("--preset and --pipeline both give steps: leave one")
+        if self.preset:
+            return preset(self.preset)
+        return workflow.read_steps(self.pipeline) if self.pipeline else Pipeline()
 
     def _merge(self, out: Path) -> Path:
         from segjax_onnx.ensemble import export_ensemble
 
-        if self.which != "best" or self.opset != _OPSET:
-            raise InputError("--which and --opset belong to the export of each fold: leave them")
+        self._refuse("belongs to the export of each fold", "which", "opset")
         return export_ensemble(self.run, out, overwrite=self.overwrite)
 
     def _convert(self, out: Path) -> Path:

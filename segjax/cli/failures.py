@@ -10,10 +10,18 @@ from collections.abc import Iterator, Sequence
 
 from segjax.cli.parsing import COMMANDS, UsageError
 from segjax.errors import InputError
+from segjax.extras import how_to_install
 
 _RUNTIME = ("onnxruntime",)
 _TRAIN = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "jax2onnx", "onnx", "onnxruntime")
 _REPORT = ("pandas", "matplotlib")
+_GO_ON = {
+    "demo": "remove its folder to start again",
+    "train": "the same command again goes on from the last checkpoint",
+    "preprocess": "the same command again goes on where it stopped",
+    "sweep": "the same command again goes on where it stopped",
+    "predict": "the same command with --skip-existing makes the masks that lack",
+}
 _EXIT_USAGE, _EXIT_INTERRUPTED, _EXIT_PIPE = 2, 130, 141
 
 
@@ -57,10 +65,8 @@ def _exit_code(error: BaseException) -> int:
 
 def _line(error: BaseException, arguments: Sequence[str]) -> str:
     if isinstance(error, KeyboardInterrupt):
-        stopped = " where it stopped"
-        again = {"train": " from the last checkpoint", "preprocess": stopped, "sweep": stopped}
-        where = again.get(next(iter(arguments), ""))
-        return "interrupted" + (f"; the same command again goes on{where}" if where else "")
+        command = next((word for word in arguments if not word.startswith("-")), "")
+        return "; ".join(["interrupted", *([_GO_ON[command]] if command in _GO_ON else [])])
     return "error: " + " ".join(_message(error, arguments).split())
 
 
@@ -70,7 +76,7 @@ def _message(error: BaseException, arguments: Sequence[str]) -> str:
         known = [command] if command in COMMANDS else []
         return f"{error}; see {' '.join(['segjax', *known])} --help"
     if isinstance(error, ModuleNotFoundError) and (extra := _extra(error, command)):
-        return f'segjax {command} needs {error.name}: pip install "segjax[{extra}]"'
+        return f"segjax {command} needs {error.name}: {how_to_install(extra)}"
     if isinstance(error, MemoryError):
         return f"out of memory; try a smaller --batch-size or --patch-size ({error})"
     if isinstance(error, InputError | OSError):

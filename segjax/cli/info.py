@@ -18,6 +18,7 @@ class Info:
         segjax info brains             # cases, channels, sizes, labels
         segjax info run                # network, settings, best Dice
         segjax info run/model.onnx     # labels, preprocessing, patch size
+        segjax info weights.pt         # whose network they are
     """
 
     path: Annotated[Positional[Path], arg(metavar="FILE_OR_FOLDER")]

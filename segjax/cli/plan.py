@@ -1,12 +1,12 @@
 """``segjax plan``: a look at the data becomes a configuration, with its reasons."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from segjax.cli.train import MODELS
+from segjax.cli.train import MODELS, SAID, VALUES
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _NONE = "(default: none)"
 _AUTO = "(default: from the data)"
+_OF_DATA = "(default: of dataset.json)"
 _AUTO_MEMORY = "(default: that of the GPU, or half of the computer's)"
 
 
@@ -31,6 +32,7 @@ class Plan:
         segjax plan brains --out plan.json
         segjax train --data brains --config plan.json --out run
         segjax plan patients --images flair.nii.gz t1.nii.gz --label lesions.nii.gz
+        segjax plan brats --labels 1,4=core 2=edema --out plan.json
     """
 
     data: Annotated[Positional[Path], arg(metavar="DATA")]
@@ -43,6 +45,10 @@ class Plan:
     """File of each channel in a subject's folder."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
     """Label map in a subject's folder."""
+    labels: Annotated[tuple[str, ...], arg(metavar=VALUES, help_behavior_hint=SAID)] = ()
+    """What label values stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
+    names: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_OF_DATA)] = ()
+    """Names of the classes 1, 2, ..., where label values are the classes already."""
     model: Annotated[
         str | None, arg(metavar=f"{{{','.join(MODELS)}}}", help_behavior_hint=_AUTO)
     ] = None
@@ -56,6 +62,7 @@ class Plan:
         """Print facts and reasons, and write the configuration."""
         from segjax.cli.console import print_facts, print_words
         from segjax.data.cache import is_cache
+        from segjax.data.labels import asked_coding
         from segjax.train.advice import advise
         from segjax.workflow import find_data
 
@@ -63,13 +70,15 @@ class Plan:
             raise InputError(
                 f"{self.data}: its images are preprocessed already: plan on the ones it was made of"
             )
-        dataset = find_data(self.data, images=self.images, label=self.label)
+        coding = asked_coding(self.labels, names=self.names)
+        dataset = find_data(self.data, images=self.images, label=self.label, coding=coding)
         advice = advise(dataset, model=self.model, memory_gb=self.memory)
         print_facts(advice.facts, title=f"Data {self.data}")
         rows = [(reason.choice, reason.value, reason.why) for reason in advice.reasons]
         print_words(["", "proposed", "because"], rows)
         if self.out is not None:
-            _write(advice.config, self.out, overwrite=self.overwrite)
+            config = replace(advice.config, label_values=coding)
+            _write(config, self.out, overwrite=self.overwrite)
             print_facts({"configuration": self.out})
 
 

@@ -1,11 +1,16 @@
 """``segjax predict``: an ONNX file and images become masks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+if TYPE_CHECKING:
+    from segjax.data.datasets import Case
+
+_NONE = "(default: none)"
 _FROM_MODEL = "(default: as in the model)"
 
 
@@ -15,8 +20,12 @@ class Predict:
 
     Each mask has the name, the shape and the position in space of its image; images
     of one name are called as their folders. A folder stands for all the images in it;
-    a DICOM series is one image, and its mask is NIfTI. A network of several channels
-    reads files that end in _0000, _0001 and so on.
+    a DICOM series is one image, and its mask is NIfTI.
+
+    A network of several channels reads files that end in _0000, _0001 and so on; or the
+    files of one patient, named in the order of the channels, into a mask of the name of
+    the first; or, with --images, the files of these names in every folder of a patient,
+    into masks of the names of the folders.
 
     Several networks answer with the mean of their probabilities: name the folder of a
     cross-validation, or more files after --with.
@@ -24,6 +33,8 @@ class Predict:
     Examples:
         segjax predict run/model.onnx flair.nii.gz -o masks
         segjax predict cv patients/ -o masks --skip-existing
+        segjax predict run/model.onnx flair.nii.gz t1.nii.gz -o masks
+        segjax predict run/model.onnx patients/ --images flair.nii.gz t1.nii.gz -o masks
         segjax predict a.onnx flair.nii.gz -o masks --with b.onnx c.onnx --mirror 0 1
         segjax predict run/model.onnx patients/ -o masks --probabilities
         segjax predict run/model.onnx big.nii.gz -o masks --overlap 0.25 --batch-size 1
@@ -31,12 +42,14 @@ class Predict:
 
     model: Annotated[Positional[Path], arg(metavar="MODEL")]
     """ONNX file that segjax train or segjax export wrote, or the folder of a run."""
-    images: Annotated[
+    sources: Annotated[
         Positional[tuple[Path, ...]], arg(metavar="IMAGE...", help_behavior_hint="(required)")
     ]
     """Images (NIfTI, NRRD, MetaImage, PNG, NPY, DICOM) or folders of them."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="DIR")]
     """Folder for the masks."""
+    images: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_NONE)] = ()
+    """Image file of each channel in every subject's folder; * stands for any letters."""
     probabilities: Annotated[bool, arg(help_behavior_hint="")] = False
     """Write the probability of each class too."""
     series: Annotated[
@@ -79,9 +92,7 @@ class Predict:
     def __call__(self) -> None:
         """Write the masks and print their sizes."""
         from segjax.cli.console import print_facts, print_segmentations, say
-        from segjax.data.datasets import find_images
-        from segjax.progress import track
-        from segjax.workflow import check_all, segment
+        from segjax.workflow import check_all, find_inputs, segment
         from segjax_onnx.predictor import Predictor
 
         predictor = Predictor(
@@ -94,8 +105,9 @@ class Predict:
             strict=self.strict,
         )
         metadata = predictor.metadata
-        channels = metadata.in_channels
-        cases = find_images(self.images, channels=channels, series=self.series)
+        named: dict[str, Any] = {"channels": metadata.in_channels, "images": self.images}
+        cases = find_inputs(self.sources, series=self.series, **named)
+        _print_channels(cases)
         options: dict[str, Any] = {
             "probabilities": self.probabilities,
             "overwrite": self.overwrite,
@@ -103,8 +115,7 @@ class Predict:
             "resample": self.resample,
             "format": self.format,
         }
-        steps = segment(predictor, cases, self.out, **options)
-        results = list(track(steps, "Segmenting", total=len(cases)))
+        results = list(segment(predictor, cases, self.out, **options))
         if not all(result.error for result in results):
             print_segmentations(results, metadata.labels[1:])
             print_facts({"masks": self.out})
@@ -112,3 +123,13 @@ class Predict:
         for result in failed[1:]:  # the first one is the error that the command ends with
             say(f"{result.case}: {result.error}")
         check_all(results)
+
+
+def _print_channels(cases: Sequence["Case"]) -> None:
+    """Print which file is which channel, for the first case of several files."""
+    from segjax.cli.console import print_facts
+
+    case = next((case for case in cases if len(case.images) > 1), None)
+    if case is not None:
+        channels = ", ".join(f"{n}: {image}" for n, image in enumerate(case.images))
+        print_facts({f"channels of {case.name}": channels})

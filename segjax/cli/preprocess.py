@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from segjax.cli.train import PRESETS
+from segjax.cli.train import PRESETS, SAID, VALUES
 from segjax.errors import InputError
 from segjax.words import plural
 
@@ -36,6 +36,7 @@ class Preprocess:
         segjax preprocess meningiomas cache --preset meningioma-2d
         segjax preprocess patients cache --preset ms-7t --images flair.nii.gz --label lesions.nii.gz
         segjax preprocess brains cache --config pipeline.json --workers 4
+        segjax preprocess brats cache --preset ms-7t --labels 1,4=core 2=edema
     """
 
     source: Annotated[Positional[Path], arg(metavar="IN")]
@@ -57,6 +58,12 @@ class Preprocess:
     """Image file of each channel in every subject's folder; * stands for any letters."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
     """Label file in every subject's folder."""
+    labels: Annotated[tuple[str, ...], arg(metavar=VALUES, help_behavior_hint=SAID)] = ()
+    """What label values stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
+    names: Annotated[
+        tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: of dataset.json)")
+    ] = ()
+    """Names of the classes 1, 2, ..., where label values are the classes already."""
     series: Annotated[
         tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: all)")
     ] = ()
@@ -79,10 +86,14 @@ class Preprocess:
         from segjax.cli.console import print_facts
         from segjax.data.cache import open_cache
         from segjax.data.datasets import read_split
+        from segjax.data.labels import asked_coding
 
         pipeline = self._pipeline()
+        coding = asked_coding(self.labels, names=self.names)
+        if coding is None and self.config is not None:
+            coding = workflow.read_coding(self.config)
         found = {"images": self.images, "label": self.label, "series": self.series}
-        dataset = workflow.find_data(self.source, **found)  # type: ignore[arg-type]
+        dataset = workflow.find_data(self.source, **found, coding=coding)  # type: ignore[arg-type]
         split = read_split(self.split) if self.split else None
         options = {"workers": self.workers, "split": split, "refit": self.refit}
         done = workflow.preprocess(dataset, pipeline, self.out, **options)  # type: ignore[arg-type]

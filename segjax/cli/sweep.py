@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from segjax.cli.train import SAID, VALUES, label_values
 from segjax.errors import InputError
+from segjax.words import exact
 
 if TYPE_CHECKING:
+    from segjax.data.folds import Grouping
     from segjax.train.presets import Preset
-    from segjax.train.sweep import SweepResult
+    from segjax.train.sweep import Execution, SweepResult
     from segjax.workflow import Plan
 
 _AUTO = "(default: the preset's, or from the data)"
@@ -24,25 +27,32 @@ class Sweep:
     """Train every combination of kernel size, alpha and seed, and compare them.
 
     The data folder is one for segjax train. The sweep folder gets results.csv (a row
-    for each training), images.csv (Dice of each test image), figures/, and runs/ with
-    the folder of each training, which segjax export, info and train take.
+    for each training), images.csv (Dice of each test image), report.html with figures/,
+    model.onnx (the network of the best validation Dice) and runs/ with the folder of
+    each training, which segjax export, info and train take.
 
     The same command again goes on where it stopped, even after a crash; the grid may
-    have grown. Trainings that are finished cost nothing.
+    have grown, the split stays. Trainings that are finished cost nothing.
 
     Examples:
         segjax sweep --data meningiomas --out sweep --preset meningioma-2d
         segjax sweep --data cache --out sweep --kernel 3 5 --alpha 0.3 0.5 0.7 --seed 0 1
+        segjax sweep --data slices --out sweep --groups patients.csv
         segjax sweep --figures-only sweep
+        segjax predict sweep images/ -o masks
         segjax export sweep/runs/k5-a0.5-s1 -o best.onnx
     """
 
     data: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(required)")] = None
-    """Folder of labelled images, or of preprocessed ones."""
+    """Folder of labelled images, of subjects, or of preprocessed images."""
     out: Annotated[
         Path | None, arg(aliases=["-o"], metavar="SWEEP", help_behavior_hint="(required)")
     ] = None
     """Folder of the sweep, made if absent."""
+    images: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_NONE)] = ()
+    """Image file of each channel in every subject's folder; * stands for any letters."""
+    label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
+    """Label file in every subject's folder."""
     kernel: Annotated[tuple[int, ...], arg(metavar="N [N ...]")] = (3, 5, 7, 9)
     """Kernel sizes of the U-Net."""
     alpha: Annotated[tuple[float, ...], arg(metavar="0..1 [0..1 ...]")] = (
@@ -73,6 +83,18 @@ class Sweep:
     """Fraction of the cases kept away from all trainings, to measure on."""
     split: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
     """Cases for training, validation and testing, as in a run's split.json."""
+    group_by: Annotated[str | None, arg(metavar="REGEX", help_behavior_hint=_NONE)] = None
+    """Cases in whose names it finds the same text, as of a patient, are never parted."""
+    neighbours: Annotated[int | None, arg(metavar="N", help_behavior_hint=_NONE)] = None
+    """So many cases that follow one another by name are never parted."""
+    groups: Annotated[Path | None, arg(metavar="FILE.csv", help_behavior_hint=_NONE)] = None
+    """Table of cases (column case) and patients (column patient), which are never parted."""
+    labels: Annotated[tuple[str, ...], arg(metavar=VALUES, help_behavior_hint=SAID)] = ()
+    """What label values stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
+    names: Annotated[
+        tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: of dataset.json)")
+    ] = ()
+    """Names of the classes 1, 2, ..., where label values are the classes already."""
     config: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
     """Settings as in a run's config.json, or some of them; options here win."""
     together: Annotated[
@@ -81,7 +103,7 @@ class Sweep:
     ] = None
     """How trainings share a program: stacked (vmap) on a GPU, one at a time on a CPU."""
     at_once: Annotated[int | None, arg(metavar="N", help_behavior_hint=_BACKEND)] = None
-    """Trainings under way at a time; more take more memory."""
+    """Trainings under way at a time, where they share a program; more take more memory."""
     data_on_device: Annotated[
         bool | None, arg(metavar="{True,False}", help_behavior_hint=_BACKEND)
     ] = None
@@ -89,12 +111,17 @@ class Sweep:
     tensorboard: Annotated[bool, arg(help_behavior_hint="")] = False
     """Write curves of each training, for tensorboard --logdir SWEEP/runs to show."""
     figures_only: Annotated[Path | None, arg(metavar="SWEEP", help_behavior_hint=_NONE)] = None
-    """Draw the figures of a sweep again, finished or not, and train nothing."""
+    """Write the figures and the report of a sweep again, finished or not; train nothing."""
 
     def __call__(self) -> None:
-        """Train, measure and draw; or only draw."""
+        """Train, measure, report and export; or only report."""
+        from segjax.cli.console import print_facts
+
         if self.figures_only is not None:
-            self._draw(self.figures_only)
+            from segjax.evaluate.sweep_report import write_sweep_report
+
+            report = write_sweep_report(self.figures_only)
+            print_facts(_files(self.figures_only) | {"report": report}, title="Done")
             return
         if self.data is None or self.out is None:
             raise InputError("a sweep needs --data and --out, or --figures-only")
@@ -102,9 +129,19 @@ class Sweep:
 
         keep_freed_memory()
         keep_compiled_programs()
-        result = self._sweep(self._plan(self.data), self.out)
+        from segjax.workflow import finish_sweep
+
+        execution = self._execution()
+        result = self._sweep(self._plan(self.data), self.out, execution)
         self._show(result)
-        self._draw(self.out)
+        print_facts(_files(self.out) | finish_sweep(result), title="Done")
+
+    def _execution(self) -> "Execution":
+        from segjax.train.sweep import Execution
+
+        return Execution(
+            self.together, self.at_once, self.data_on_device, tensorboard=self.tensorboard
+        )
 
     def _plan(self, data: Path) -> "Plan":
         from segjax import workflow
@@ -116,18 +153,28 @@ class Sweep:
         split = read_split(self.split) if self.split else None
         settings = (defaults, config, self._settings())
         return workflow.plan(
-            data, *settings, validation=self.validation, test=self.test, split=split
+            data,
+            *settings,
+            validation=self.validation,
+            test=self.test,
+            split=split,
+            grouping=self._grouping(),
+            images=self.images,
+            label=self.label,
         )
 
-    def _sweep(self, plan: "Plan", out: Path) -> "SweepResult":
+    def _grouping(self) -> "Grouping | None":
+        from segjax.data.folds import Grouping
+
+        asked = (self.group_by, self.neighbours, self.groups)
+        return None if asked == (None, None, None) else Grouping(*asked)
+
+    def _sweep(self, plan: "Plan", out: Path, execution: "Execution") -> "SweepResult":
         from segjax.cli.console import print_facts
         from segjax.describe import describe_plan
-        from segjax.train.sweep import Execution, SweepConfig, sweep
+        from segjax.train.sweep import SweepConfig, sweep
 
         grid = SweepConfig(plan.config, self.kernel, self.alpha, self.seed)
-        execution = Execution(
-            self.together, self.at_once, self.data_on_device, tensorboard=self.tensorboard
-        )
         number = f"{len(grid.members)}, {execution.members_at_once} at a time ({execution.way})"
         if (devices := len(execution.local_devices)) > 1:
             number += f" on each of {devices} devices"
@@ -148,13 +195,14 @@ class Sweep:
         settings = {name: getattr(self, name) for name in fields}
         if self.learning_rate is not None:
             settings["optimizer"] = {"learning_rate": self.learning_rate}
+        settings["label_values"] = label_values(self.labels, self.names)
         return {name: value for name, value in settings.items() if value is not None}
 
     def _show(self, result: "SweepResult") -> None:
         """Print the mean test Dice of each kernel size and alpha."""
-        from segjax.cli.console import print_facts, print_table
+        from segjax.cli.console import print_facts, print_table, say
 
-        columns = ["mean test Dice", *(f"alpha {alpha:g}" for alpha in self.alpha)]
+        columns = ["mean test Dice", *(f"alpha {exact(alpha)}" for alpha in self.alpha)]
         rows = [
             [f"kernel {kernel}", *(_text(result.mean_test_dice(kernel, a)) for a in self.alpha)]
             for kernel in self.kernel
@@ -165,16 +213,16 @@ class Sweep:
             found = result.results[best.name]
             told = f"{best.name}: {_text(found.validation_dice)}, on test {_text(found.test_dice)}"
             print_facts({"best by validation": told, "its run": result.run})
-
-    def _draw(self, sweep: Path) -> None:
-        from segjax.cli.console import print_facts
-        from segjax.evaluate.sweep_plots import draw_sweep
-
-        print_facts({"results": sweep / "results.csv", **draw_sweep(sweep)}, title="Done")
+        for member in result.failed:
+            say(f"{member.name} failed: {result.results[member.name].error}")
 
 
 _VARIED = ("network", "loss")  # of which a plan describes only one
 _DEFAULTS: dict[str, Any] = {"model": _BASE, "loss": [{"name": "tversky"}], "patience": 5}
+
+
+def _files(sweep: Path) -> dict[str, Path]:
+    return {"results": sweep / "results.csv", "figures": sweep / "figures"}
 
 
 def _text(dice: float | None) -> str:

@@ -1,6 +1,7 @@
 """``segjax train``: labelled volumes become a run with an ONNX file and a report."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +11,8 @@ from tyro.conf import arg
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
-    from segjax.data.folds import Folding
+    from segjax.data.datasets import Split
+    from segjax.data.folds import Folding, Grouping
     from segjax.train.fit import FitResult
     from segjax.train.presets import Preset
     from segjax.workflow import Plan
@@ -19,6 +21,8 @@ _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
 _OWN = "(default: the network's)"
 PRESETS = "{ms-7t,ms-7t-released,meningioma-2d}"
+VALUES = "VALUE[,VALUE]=NAME..."
+SAID = "(default: of dataset.json, or 0, 1, 2, ...)"
 RECIPES = "{meningioma-2d,ms-7t,none}"
 OPTIMIZERS = "{adamw,adam,radam,lamb,lion,sgd}"
 SCHEDULES = "{one-cycle,constant,cosine,polynomial,warmup-cosine}"
@@ -34,9 +38,10 @@ class Train:
     """Train a network on labelled volumes and export it.
 
     The data folder holds images/ and labels/ with equal file names, or imagesTr/
-    and labelsTr/ as in the Medical Segmentation Decathlon and nnU-Net; or it is what
-    segjax preprocess made of them. The run folder gets config.json, split.json,
-    metrics.csv, checkpoints/, model.onnx and report.html.
+    and labelsTr/ as in the Medical Segmentation Decathlon and nnU-Net (imagesTs/ and
+    labelsTs/ are test cases then); or folders of subjects, whose files --images and
+    --label name; or it is what segjax preprocess made of them. The run folder gets config.json,
+    split.json, metrics.csv, checkpoints/, model.onnx and report.html.
 
     The same command again goes on where it stopped, even after a crash.
 
@@ -50,16 +55,24 @@ class Train:
         segjax train --data brains --out run --loss tversky --alpha 0.7
         segjax train --data brains --out again --config run/config.json --seed 1
         segjax train --data cache --out run --data-on-device
+        segjax train --data brats --out run --labels 1,4=core 2=edema
         segjax train --data meningiomas --out run --preset meningioma-2d --alpha 0.7
         segjax train --data patients --out run --preset ms-7t --model unet3d
         segjax train --data brains --out tuned --init run --freeze "^X00/" --new-head
         segjax train --data brains --out cv --folds 5 --group-by "^sub-[0-9]+"
+        segjax train --data slices --out run --groups patients.csv --test 0.2
+        segjax train --data patients --out run --images flair.nii.gz --label lesions.nii.gz
+        segjax train --data nnUNet_raw/Dataset004_X --out cv --split splits_final.json
     """
 
     data: Annotated[Path, arg(metavar="DIR")]
-    """Folder of labelled images, or of preprocessed ones."""
+    """Folder of labelled images, of subjects, or of preprocessed images."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="RUN")]
     """Folder of the run, made if absent."""
+    images: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_NONE)] = ()
+    """Image file of each channel in every subject's folder; * stands for any letters."""
+    label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
+    """Label file in every subject's folder."""
     preset: Annotated[str | None, arg(metavar=PRESETS, help_behavior_hint=_NONE)] = None
     """All settings of a study, preprocessing included, where no other option changes them."""
     brain: Annotated[
@@ -89,15 +102,19 @@ class Train:
     test: Annotated[float, arg(metavar="0..1")] = 0.0
     """Fraction of the cases kept away from the training altogether."""
     split: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
-    """Cases for training, validation and testing, as in a run's split.json."""
+    """Cases for training, validation and testing, as in a run's split.json; or those of
+    folds, as in nnU-Net's splits_final.json."""
     folds: Annotated[int | None, arg(metavar="N", help_behavior_hint=_NONE)] = None
     """Cross-validation: trainings into RUN/fold0, RUN/fold1, … that validate every case once."""
     fold: Annotated[int | Literal["all"], arg(metavar="{all}|N")] = "all"
     """The fold to train, from 0 on; all: one after another."""
     group_by: Annotated[str | None, arg(metavar="REGEX", help_behavior_hint=_NONE)] = None
-    """Cases in whose names it finds the same text stay in one fold."""
+    """Cases in whose names it finds the same text, as of a patient, are never parted."""
     neighbours: Annotated[int | None, arg(metavar="N", help_behavior_hint=_NONE)] = None
-    """So many cases that follow one another by name stay in one fold."""
+    """So many cases that follow one another by name are never parted."""
+    groups: Annotated[Path | None, arg(metavar="FILE.csv", help_behavior_hint=_NONE)] = None
+    """Table of cases (column case) and patients (column patient), which are never parted; or
+    of cases and their fold."""
     learning_rate: Annotated[float | None, arg(metavar="X", help_behavior_hint=_AUTO)] = None
     """Peak of the learning-rate schedule; lion wants a third, sgd ten times adamw's."""
     optimizer: Annotated[
@@ -129,8 +146,15 @@ class Train:
     """Stop after so many validations without a better Dice."""
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 0)")] = None
     """Of the split, the first weights and the order of training."""
+    labels: Annotated[tuple[str, ...], arg(metavar=VALUES, help_behavior_hint=SAID)] = ()
+    """What label values stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
+    names: Annotated[
+        tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: of dataset.json)")
+    ] = ()
+    """Names of the classes 1, 2, ..., where label values are the classes already."""
     init: Annotated[Path | None, arg(metavar="FILE_OR_RUN", help_behavior_hint=_NONE)] = None
-    """Weights to start from: a run, a PyTorch state dict (.pt) or an exported .onnx file."""
+    """Weights to start from: a run, an exported .onnx file, or the state dict of MONAI's UNet or of
+    the MPU-Net++ authors that torch.save wrote (.pt), or the same as .safetensors."""
     freeze: Annotated[tuple[str, ...], arg(metavar="REGEX...", help_behavior_hint=_NONE)] = ()
     """Parameters to leave as in --init, such as ^X00/; they have names as X00/first/kernel."""
     new_head: Annotated[bool, arg(help_behavior_hint="")] = False
@@ -143,6 +167,9 @@ class Train:
     """Write curves and pictures to RUN/tensorboard, for tensorboard --logdir RUN to show."""
     config: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
     """Settings as in a run's config.json, or some of them; options here win."""
+    keep_fitted: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Keep what the pipeline of --config learned from images, such as histogram landmarks; else
+    it learns anew from these training cases."""
 
     hosts: Annotated[
         Literal["auto"] | int | None, arg(metavar="{auto}|N", help_behavior_hint="(default: one)")
@@ -160,22 +187,30 @@ class Train:
 
         keep_freed_memory()
         self._connect()
+        self._greet()
         keep_compiled_programs()
         from segjax import workflow
         from segjax.data.datasets import read_split
 
         config = workflow.read_settings(self.config) if self.config else {}
         preset = self._preset(self.model or config.get("model"))
-        settings = ({} if preset is None else preset.settings, config, self._settings(preset))
+        layers = ({} if preset is None else preset.settings, config)
+        settings = (*layers, self._settings(layers))
+        if self.keep_fitted and "pipeline" not in config:
+            raise InputError("--keep-fitted is for the pipeline of a --config: give one with it")
+        found: dict[str, Any] = {"images": self.images, "label": self.label}
+        found["keep_fitted"] = self.keep_fitted
         if (folding := self._folding()) is not None:
-            self._cross_validate(workflow.plan_folds(self.data, *settings, folding=folding))
+            plans = workflow.plan_folds(self.data, *settings, folding=folding, **found)
+            self._cross_validate(plans)
             return
-        split = read_split(self.split) if self.split else None
         validation = self.validation
         if validation is None:
             validation = 0.2 if preset is None else preset.validation
-        options: dict[str, Any] = {"validation": validation, "test": self.test, "split": split}
-        self._train(workflow.plan(self.data, *settings, **options), self.out)
+        options: dict[str, Any] = {"validation": validation, "test": self.test}
+        options |= {"split": read_split(self.split) if self.split else None, **found}
+        plan = workflow.plan(self.data, *settings, grouping=self._grouping(), **options)
+        self._train(plan, self.out)
 
     def _train(self, plan: "Plan", run: Path) -> None:
         from segjax import workflow
@@ -223,6 +258,14 @@ class Train:
         else:
             connect_hosts(self.host_address, hosts=self.hosts, index=self.host_index)
 
+    def _greet(self) -> None:
+        """Say before the data are looked at that a training is there to go on with."""
+        from segjax.train.devices import is_first_host
+        from segjax.train.run import has_checkpoints
+
+        if has_checkpoints(self.out) and is_first_host():
+            print(f"{self.out}: holds a training; checking that it is this one", file=sys.stderr)
+
     def _wanted(self, folds: int) -> Sequence[int]:
         if self.fold == "all":
             return range(folds)
@@ -230,16 +273,30 @@ class Train:
             raise InputError(f"fold {self.fold}: give one from 0 to {folds - 1}, or all")
         return [self.fold]
 
-    def _folding(self) -> "Folding | None":
-        from segjax.data.folds import Folding
+    def _folding(self) -> "Folding | Sequence[Split] | None":
+        from segjax.data.datasets import read_fold_splits
+        from segjax.data.folds import Folding, Grouping
 
+        others = self.validation is not None or self.test
         if self.folds is not None:
-            if self.split is not None or self.validation is not None or self.test:
+            if self.split is not None or others:
                 raise InputError("--folds makes splits: leave out --split, --validation and --test")
-            return Folding(self.folds, self.group_by, self.neighbours)
-        if self.fold != "all" or self.group_by is not None or self.neighbours is not None:
-            raise InputError("--fold, --group-by and --neighbours need the number of --folds")
-        return None
+            return Folding(self.folds, self._grouping() or Grouping())
+        splits = read_fold_splits(self.split) if self.split else None
+        if self.split is not None and (others or self._grouping()):
+            raise InputError(
+                f"{self.split}: says which cases are for what: leave out --validation, --test, "
+                "--group-by, --neighbours and --groups"
+            )
+        if splits is None and self.fold != "all":
+            raise InputError("--fold needs the number of --folds, or the --split of every fold")
+        return splits
+
+    def _grouping(self) -> "Grouping | None":
+        from segjax.data.folds import Grouping
+
+        asked = (self.group_by, self.neighbours, self.groups)
+        return None if asked == (None, None, None) else Grouping(*asked)
 
     def _preset(self, model: str | None) -> "Preset | None":
         if self.preset is not None:
@@ -250,12 +307,12 @@ class Train:
             raise InputError("--brain belongs to --preset; a --config names its own method")
         return None
 
-    def _settings(self, preset: "Preset | None") -> dict[str, Any]:
-        """Return the options that were given, as fields of a configuration."""
+    def _settings(self, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the options that were given, as fields of a configuration, over other settings."""
         settings = {name: getattr(self, name) for name in _FIELDS}
         settings["deep_supervision"] = self.deep_supervision or None
         settings["optimizer"] = self._optimizer() or None
-        settings["loss"] = self._loss(preset)
+        settings["loss"] = self._loss(layers)
         if self.augment is not None:
             from segjax.data.augment import recipes, to_json
 
@@ -263,6 +320,7 @@ class Train:
                 [] if self.augment == "none" else to_json(recipes.recipe(self.augment))
             )
         settings |= self._transfer()
+        settings["label_values"] = label_values(self.labels, self.names)
         return {name: value for name, value in settings.items() if value is not None}
 
     def _optimizer(self) -> dict[str, Any]:
@@ -281,21 +339,34 @@ class Train:
         init = {"source": str(self.init), "new_head": self.new_head}
         return {"init": init, "freeze": self.freeze or None}
 
-    def _loss(self, preset: "Preset | None") -> list[dict[str, Any]] | None:
-        own = [] if preset is None else [term.name for term in preset.config.loss.terms]
-        names = own if self.loss is None else self.loss.split("+")
-        if self.alpha is not None and "tversky" not in names:
-            raise InputError("--alpha belongs to the Tversky loss: add --loss tversky")
+    def _loss(self, layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+        """Return the terms of --loss, or with --alpha those of the settings below."""
         if self.loss is None and self.alpha is None:
             return None
-        return [self._term(name) for name in names]
+        own = next((layer["loss"] for layer in reversed(layers) if "loss" in layer), [])
+        terms = own if self.loss is None else [{"name": name} for name in self.loss.split("+")]
+        if self.alpha is None:
+            return terms
+        if not any(term.get("name") == "tversky" for term in terms):
+            raise InputError("--alpha belongs to the Tversky loss: add --loss tversky")
+        return [self._weighed(term) for term in terms]
 
-    def _term(self, name: str) -> dict[str, Any]:
-        weighs = name == "tversky" and self.alpha is not None
-        return {"name": name} | ({"alpha": self.alpha} if weighs else {})
+    def _weighed(self, term: dict[str, Any]) -> dict[str, Any]:
+        """Return a term with --alpha, and the beta that follows from it, where it is Tversky's."""
+        mine = {"alpha": self.alpha, "beta": None}
+        return term | mine if term.get("name") == "tversky" else term
+
+
+def label_values(labels: Sequence[str], names: Sequence[str]) -> dict[str, Any] | None:
+    """Return the options --labels and --names as a field of a configuration."""
+    from segjax.data.labels import asked_coding
+
+    coding = asked_coding(labels, names=names)
+    return None if coding is None else coding.as_labels()
 
 
 def _best(result: "FitResult") -> str:
     if result.best_dice is None:
-        return "unknown: there were no validation cases"
-    return f"{result.best_dice:.4f} (mean of the validation cases, epoch {result.best_epoch})"
+        return "unknown: no validation case holds a label"
+    where = f"validation cases that hold the label, epoch {result.best_epoch}"
+    return f"{result.best_dice:.4f} (mean of the {where})"

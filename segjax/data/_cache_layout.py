@@ -180,8 +180,12 @@ def key(
     coding: LabelCoding = PLAIN,
     *,
     colours: bool = False,
+    named: bool = False,
 ) -> str:
-    """Return what stays the same as long as a result does: a digest of the steps and contents."""
+    """Return what stays the same as long as a result does: a digest of the steps and contents.
+
+    The names of classes matter where labels are ``named`` segments.
+    """
     steps = pipeline.to_json()
     models = [
         digest_files(Path(value))
@@ -190,7 +194,7 @@ def key(
         if isinstance(value, str) and value.endswith(".onnx")
     ]
     content = [FORMAT, steps, models, [source["digest"] for source in found], classes]
-    if not coding.plain:
+    if not coding.plain or named:
         content.append(coding.to_json())
     if colours:
         content.append("colours")

@@ -14,7 +14,7 @@ import numpy as np
 from segjax.data import _cache_layout as layout
 from segjax.data.datasets import Case, read_case_label
 from segjax.data.dicom import Series
-from segjax.data.formats import COLOURS, read_image
+from segjax.data.formats import COLOURS, may_name_segments, read_image
 from segjax.data.labels import classes_of, foreground
 from segjax.data.lost import lost_lesions
 from segjax.data.pipeline import Pipeline
@@ -112,6 +112,7 @@ def find(job: Job) -> Outcome | None:
         and layout.same_files(files, before)
         and layout.unchanged(files, before)
         and _key(job, before["sources"]) == before["key"]
+        and before.get("coding", job.case.coding.to_json()) == job.case.coding.to_json()
     ):
         return _outcome(job, "unchanged")
     return None
@@ -169,7 +170,11 @@ def _about(job: Job, problem: InputError) -> str:
 
 
 def _key(job: Job, found: Sequence[layout.Source]) -> str:
-    return layout.key(job.pipeline, found, job.classes, job.case.coding, colours=job.colours)
+    case = job.case
+    named = case.label is not None and may_name_segments(case.label)
+    return layout.key(
+        job.pipeline, found, job.classes, case.coding, colours=job.colours, named=named
+    )
 
 
 def _first(source: Path | Series) -> Path:

@@ -26,6 +26,7 @@ from segjax.data.lost import Lost, warn_of_lost
 from segjax.data.pipeline import Pipeline
 from segjax.data.tilt import warn_of_tilts
 from segjax.errors import InputError
+from segjax.interrupt import noted
 from segjax.progress import track
 from segjax.volume import Volume
 
@@ -118,7 +119,10 @@ class Run:
         if jobs and any(getattr(step, "method", "") == "hd-bet" for step in self._requested.steps):
             check_installed()  # now, not after the slow steps before it, for every case
         outcomes = []
-        with closing(pool.run(do, jobs, self._workers)) as running:
+        with (
+            noted("stopping: cases that are finished are kept"),
+            closing(pool.run(do, jobs, self._workers)) as running,
+        ):
             for outcome in track(running, description, total=len(jobs)):
                 outcomes.append(outcome)
                 for said in outcome.warnings:

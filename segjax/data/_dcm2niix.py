@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from segjax.data.nifti import read_nifti
 from segjax.data.spatial import orientation, reorient
 from segjax.errors import InputError
+from segjax.extras import how_to_install
 from segjax.volume import Volume
 
 __all__ = ["find_dcm2niix", "read_with_dcm2niix"]
@@ -72,7 +73,7 @@ def find_dcm2niix() -> str:
         return importlib.import_module("dcm2niix").bin
     program = shutil.which("dcm2niix")
     if program is None:
-        raise InputError('dcm2niix is not installed: pip install "segjax[dicom]"')
+        raise InputError(f"dcm2niix is not installed: {how_to_install('dicom')}")
     return program
 
 

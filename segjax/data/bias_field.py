@@ -259,5 +259,5 @@ def _check_sign(values: Real[np.ndarray, "..."]) -> None:
 
 
 def _counter(total: int) -> Generator[int, None, None]:
-    """Yield once per iteration, with a progress bar."""
-    yield from track(range(total), "Correcting the bias field", unit="iteration")
+    """Yield once per iteration, and show how many there were: mostly far fewer than the total."""
+    yield from track(iter(range(total)), "Correcting the bias field", unit="iteration")

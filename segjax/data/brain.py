@@ -11,6 +11,7 @@ from scipy import ndimage
 from segjax.data._hd_bet import Device, hd_bet_mask
 from segjax.data.spatial import grid, resample
 from segjax.errors import InputError
+from segjax.progress import track
 from segjax.volume import Volume
 
 __all__ = ["METHODS", "Extractor", "extract_brain"]
@@ -122,7 +123,10 @@ def _find(image: Volume, one: Volume, method: Extractor, device: Device | None) 
             f"an image of shape {one.spatial_shape} over {extent.round().tolist()} mm is no whole "
             f"head: {method!r} needs a volume of at least {_SMALLEST:g} mm along every axis"
         )
-    return hd_bet_mask(one, device) if method == "hd-bet" else _classical(one)
+    if method == "hd-bet":
+        return hd_bet_mask(one, device)
+    (mask,) = [_classical(one) for _ in track(range(1), "Extracting the brain", unit="image")]
+    return mask
 
 
 def _classical(image: Volume) -> Volume:

@@ -140,7 +140,13 @@ class CachedCase:
         """The files that the case was made of; they may be gone."""
         record, label = self._record, self._record["label"]
         images = [layout.image_of(one) for one in record["sources"] if one["path"] != label]
-        return Case(self.name, tuple(images), Path(label) if label else None, self._coding)
+        return Case(self.name, tuple(images), Path(label) if label else None, self.coding)
+
+    @property
+    def coding(self) -> LabelCoding:
+        """What the values of the label map on disk stand for."""
+        stored = self._record.get("coding")
+        return PLAIN if stored is None else LabelCoding.from_json(stored)
 
     def volume(self) -> Volume:
         """Return the geometry of the image as it was on disk; its zeros take no memory."""
@@ -162,15 +168,10 @@ class CachedCase:
                 f"{label}: the label of case '{self.name}' is gone; put it back, or run segjax "
                 "preprocess again where the data are now"
             )
-        volume = read_label(label, coding=self._coding, like=self.grids[0])
+        volume = read_label(label, coding=self.coding, like=self.grids[0])
         if volume.spatial_shape != self.grids[0].shape:
             raise InputError(f"{label}: has changed; run segjax preprocess again")
         return volume
-
-    @property
-    def _coding(self) -> LabelCoding:
-        stored = self._record.get("coding")
-        return PLAIN if stored is None else LabelCoding.from_json(stored)
 
     @property
     def _record(self) -> dict[str, Any]:
@@ -217,6 +218,11 @@ class Cache:
     channels: tuple[str, ...] | None = None
     requested: Pipeline = field(default_factory=Pipeline)
     learned_from: tuple[str, ...] = ()
+
+    @property
+    def coding(self) -> LabelCoding:
+        """What the values of the label maps on disk stand for."""
+        return self.cases[0].coding if self.cases else PLAIN
 
 
 def open_cache(folder: str | Path) -> Cache:

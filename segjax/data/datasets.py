@@ -4,7 +4,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from segjax.data._dealing import nearest_share, shuffled_groups
 from segjax.data._listing import (
     Named,
     check_unique,
@@ -23,6 +24,7 @@ from segjax.data._listing import (
     name_apart,
     warn_of_rest,
 )
+from segjax.data._nnunet import dataset_folder, listed_files, of_ending
 from segjax.data.dicom import Series, choose_series, holds_dicom, is_dicom
 from segjax.data.formats import (
     COLOURS,
@@ -35,7 +37,7 @@ from segjax.data.formats import (
     segment_names,
     stem,
 )
-from segjax.data.labels import PLAIN, LabelCoding, check_names, coding_of_segments
+from segjax.data.labels import PLAIN, LabelCoding, coding_of_labels, coding_of_segments
 from segjax.data.lost import Lost, lost_lesions
 from segjax.data.pipeline import Pipeline
 from segjax.data.spatial import Grid, grid
@@ -55,9 +57,12 @@ __all__ = [
     "find_cases",
     "find_images",
     "find_subjects",
+    "find_test_cases",
+    "is_dataset",
     "load_case",
     "read_case_label",
     "read_description",
+    "read_fold_splits",
     "read_split",
     "split_cases",
     "write_split",
@@ -65,9 +70,11 @@ __all__ = [
 
 LAYOUTS = (
     "images/ and labels/ with equal names, or imagesTr/ and labelsTr/ (Medical Segmentation "
-    "Decathlon, nnU-Net); channels in files of their own end in _0000, _0001, …"
+    "Decathlon, nnU-Net); channels in files of their own end in _0000, _0001, …; or folders of "
+    "subjects, whose files --images and --label name"
 )
 _FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
+_TEST_FOLDERS = ("imagesTs", "labelsTs")
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
@@ -149,7 +156,7 @@ class LoadedCase:
             )
 
 
-def find_cases(folder: str | Path) -> Dataset[Case]:
+def find_cases(folder: str | Path, *, coding: LabelCoding | None = None) -> Dataset[Case]:
     """Find the labelled cases of a folder.
 
     Accepted are ``images/`` and ``labels/`` with equal names, and ``imagesTr/`` and ``labelsTr/``
@@ -158,11 +165,15 @@ def find_cases(folder: str | Path) -> Dataset[Case]:
     folder that it lies in, or of the outermost one. A ``dataset.json`` beside the folders gives
     the names of labels and channels, in either project's form; it may name any values, such as
     255, which become the classes 1, 2, … in their order, and voxels of a label called ``ignore``
-    count for nothing. Where it names none, and labels are segments with names, these are the
-    labels.
+    count for nothing. A list of values, as nnU-Net has it for regions, is one class; regions that
+    overlap are refused. Where it names none, and labels are segments with names, these are the
+    labels. nnU-Net's ``dataset.json`` may list the files of every case, wherever they lie, and
+    say what they end in.
 
     Args:
-        folder: The dataset's folder.
+        folder: The dataset's folder, or one such as ``nnUNet_raw`` that holds one dataset
+            ``Dataset004_Hippocampus`` or ``Task04_Hippocampus``.
+        coding: What the values of label maps stand for, whatever ``dataset.json`` says.
 
     Returns:
         The dataset, its cases sorted by name.
@@ -182,22 +193,76 @@ def find_cases(folder: str | Path) -> Dataset[Case]:
         >>> [case.name for case in find_cases(folder).cases]
         ['ms_000', 'ms_001']
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+    folder = dataset_folder(Path(folder))
+    described = _read_description(folder / "dataset.json", coding)
+    if listed := listed_files(folder / "dataset.json"):
+        cases = [Case(name, files.images, files.label) for name, files in sorted(listed.items())]
+        return _named_by_segments(replace(described, cases=tuple(cases)))
     for images, labels in _FOLDERS:
         if (folder / images).is_dir() and (folder / labels).is_dir():
-            named = list_labels(folder / labels)
-            found = [
-                _as_labelled(one, folder / images, named) for one in list_images(folder / images)
-            ]
-            groups = _pair(found, named)
-            described = _read_description(folder / "dataset.json")
-            _check_channels(groups, described.channels)
-            cases = (Case(name, _in_order(g.channels), g.label) for name, g in groups.items())
+            cases = _paired(folder / images, folder / labels, described.channels)
             _warn_of_second(folder, images)
             return _named_by_segments(replace(described, cases=tuple(cases)))
     raise InputError(f"{folder}: no dataset found: accepted are {LAYOUTS}")
+
+
+def is_dataset(folder: str | Path) -> bool:
+    """Say whether a folder holds labelled images in one of :data:`LAYOUTS`.
+
+    Raises:
+        InputError: There is no such folder, or it holds several datasets of nnU-Net.
+
+    Example:
+        >>> import tempfile
+        >>> is_dataset(tempfile.mkdtemp())
+        False
+    """
+    folder = dataset_folder(Path(folder))
+    laid_out = any((folder / labels).is_dir() for _, labels in _FOLDERS)
+    return laid_out or bool(listed_files(folder / "dataset.json"))
+
+
+def find_test_cases(folder: str | Path, *, coding: LabelCoding | None = None) -> Dataset[Case]:
+    """Find the labelled cases that a dataset keeps for testing: ``imagesTs/`` and ``labelsTs/``.
+
+    Args:
+        folder: As for :func:`find_cases`.
+        coding: As for :func:`find_cases`.
+
+    Returns:
+        The dataset, its cases sorted by name; without cases where no test label is there. Images
+        without a label are left out.
+
+    Raises:
+        InputError: As :func:`find_cases`.
+
+    Example:
+        >>> import tempfile
+        >>> find_test_cases(tempfile.mkdtemp()).cases
+        ()
+    """
+    folder = dataset_folder(Path(folder))
+    images, labels = (folder / part for part in _TEST_FOLDERS)
+    if not (images.is_dir() and labels.is_dir() and any(map(is_image, labels.iterdir()))):
+        return Dataset(())
+    described = _read_description(folder / "dataset.json", coding)
+    cases = _paired(images, labels, described.channels, some=True)
+    return _named_by_segments(replace(described, cases=tuple(cases)))
+
+
+def _paired(
+    images: Path, labels: Path, channels: Sequence[str] | None, *, some: bool = False
+) -> list[Case]:
+    """Pair the images and the labels of two folders; some images may have no label."""
+    description = images.parent / "dataset.json"
+    named = dict(of_ending(list_labels(labels).items(), description))
+    listed = of_ending(list_images(images), description)
+    found = [_as_labelled(one, images, named) for one in listed]
+    if some:
+        found = [one for one in found if _label_of(one[0], named)]
+    groups = _pair(found, named)
+    _check_channels(groups, channels)
+    return [Case(name, _in_order(group.channels), group.label) for name, group in groups.items()]
 
 
 def _warn_of_second(folder: Path, taken: str) -> None:
@@ -255,10 +320,13 @@ def find_images(
     """Turn files and folders into cases to predict.
 
     Files are grouped by channel where every name ends in ``_0000``, ``_0001``, … and every case
-    has the same complete set of channels; otherwise each file is a case. Each DICOM series of a
-    folder is a case: a single one with the name of the folder, several with that of the folder
-    in it that they lie in (joined by ``_`` where it lies deeper), and ``_seriesNAME`` where they
-    share one. Files of one name are called as their folders: ``patients/*/flair.nii.gz``.
+    has the same complete set of channels. Where none does, and there are as many files or DICOM
+    folders as channels are wanted, each an image of one channel, these are one case, its channels
+    in the order given, under the name of the first. Otherwise each file is a case. Each DICOM
+    series of a folder is a case: a single one with the name of the folder, several with that of
+    the folder in it that they lie in (joined by ``_`` where it lies deeper), and ``_seriesNAME``
+    where they share one. Files of one name are called as their folders:
+    ``patients/*/flair.nii.gz``.
 
     Args:
         paths: Image files, and folders of image files or, with the folders in them, of DICOM
@@ -271,7 +339,8 @@ def find_images(
 
     Raises:
         InputError: Where a path does not exist or is no image, a folder holds no image, two
-            cases have one name, or there is no such series.
+            cases have one name, there is no such series, or so many files of one channel are
+            given that it is unclear which belong together.
 
     Warns:
         UserWarning: Files of a folder are left out.
@@ -284,13 +353,17 @@ def find_images(
         >>> [(case.name, len(case.images)) for case in find_images([folder])]
         [('a', 2), ('b', 2)]
     """
-    found = [named for path in paths for named in _expand(Path(path), series)]
+    given = list(map(Path, paths))
+    found = [named for path in given for named in _expand(path, series)]
     if not found:
         raise InputError("no image given: name at least one image file or folder")
     found = name_apart(join_parts(found))
     warn_of_rest(found)
     check_unique(found)
     groups, others = _group_channels(found)
+    named = all(isinstance(image, Series) or image in given for _, image in found)
+    if named and len(found) == len(given) and not groups and _are_channels(found, channels):
+        return [Case(found[0][0], tuple(image for _, image in found))]
     expected = channels or len(next(iter(groups.values()), ()))
     whole = [name for name, group in groups.items() if sorted(group) == list(range(expected))]
     apart = [Case(name, (file,)) for name, file in others]
@@ -303,6 +376,32 @@ def find_images(
     if channels and not others:
         _check_wanted_channels(groups, channels)
     return [Case(name, (file,)) for name, file in found]
+
+
+def _are_channels(found: Sequence[Named], channels: int | None) -> bool:
+    """Say whether images are the channels of one case, in order.
+
+    Raises:
+        InputError: They are channels, but of more cases than one, or too few.
+    """
+    if channels is None or channels < 2 or not all(_is_one_channel(i, channels) for _, i in found):
+        return False
+    if len(found) != channels:
+        raise InputError(
+            f"{found[0][1]}: is one channel, but the network takes {channels} of every patient: "
+            f"give the {channels} files of one patient, in order; or name the files of each "
+            "patient …_0000, …_0001; or give folders of patients, and the files in them by --images"
+        )
+    return True
+
+
+def _is_one_channel(image: Path | Series, wanted: int) -> bool:
+    """Say whether an image has one channel and does not stand for all that are wanted."""
+    if wanted == COLOURS and str(image).lower().endswith(".png"):
+        return False
+    with suppress(InputError):  # reading the case says what is wrong
+        return read_grid(image)[1] == 1
+    return False
 
 
 def _check_wanted_channels(
@@ -338,45 +437,58 @@ def _beside(group: Mapping[int, Path | Series], name: str) -> Path:
 
 
 def split_cases(
-    names: Iterable[str], *, validation: float = 0.2, test: float = 0.0, seed: int = 0
+    names: Iterable[str],
+    *,
+    validation: float = 0.2,
+    test: float = 0.0,
+    seed: int = 0,
+    groups: Mapping[str, str] | None = None,
 ) -> Split:
     """Split cases at random, the same way whenever names and seed are the same.
 
-    The sorted names are permuted by ``numpy.random.default_rng(seed)``; the first go to the test
-    set, the next to validation, the rest to training. A fraction over 0 gives at least one case.
+    The sorted groups, every case alone by default, are permuted by
+    ``numpy.random.default_rng(seed)``; the first go to the test set, the next to validation, the
+    rest to training. A fraction over 0 gives at least one group. Where groups differ in size,
+    those are taken that come nearest to the fraction of the cases.
 
     Args:
         names: Names of the cases, in any order.
         validation: Fraction of the cases to validate on, in [0, 1).
         test: Fraction of the cases to test on, in [0, 1).
         seed: Seed of the permutation.
+        groups: Name of a case -> name of its group; cases of one group are never parted.
 
     Returns:
         The split, each part sorted by name.
 
     Raises:
-        InputError: Where a name occurs twice, a fraction is out of range, or no case is left to
-            train on.
+        InputError: Where a name occurs twice or has no group, a fraction is out of range, or no
+            case is left to train on.
 
     Example:
         >>> split_cases(["a", "b", "c", "d"], validation=0.25)
         Split(train=('a', 'b', 'd'), validation=('c',), test=())
+        >>> patients = {"a1": "a", "a2": "a", "b1": "b", "b2": "b", "c1": "c"}
+        >>> split_cases(patients, validation=0.4, groups=patients).validation
+        ('a1', 'a2')
     """
-    ordered = sorted(names)
-    _refuse_repeated(ordered, "split")
-    test_count = _count(test, len(ordered), "test")
-    held_out = test_count + _count(validation, len(ordered), "validation")
-    if held_out >= len(ordered):
+    rest = shuffled_groups(names, groups, seed=seed, where="split")
+    total = sum(map(len, rest))
+    wanted = [_count(test, total, "test"), _count(validation, total, "validation")]
+    there = plural(len(rest), "case" if groups is None else "group")
+    parts = []
+    for count in wanted:
+        chosen = set(nearest_share(rest, count))
+        parts.append(tuple(sorted(name for place in chosen for name in rest[place])))
+        rest = [group for place, group in enumerate(rest) if place not in chosen]
+    lacking = any(count and not part for count, part in zip(wanted, parts, strict=True))
+    if sum(wanted) >= total or lacking or not rest:
         raise InputError(
-            f"{plural(len(ordered), 'case')} with fractions {validation} for validation and {test} "
-            "for testing leave none to train on: give more cases or smaller fractions"
+            f"{there} with fractions {validation} for validation and {test} for testing leave none "
+            "to train on: give more cases or smaller fractions"
         )
-    shuffled = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]
-    return Split(
-        train=tuple(sorted(shuffled[held_out:])),
-        validation=tuple(sorted(shuffled[test_count:held_out])),
-        test=tuple(sorted(shuffled[:test_count])),
-    )
+    train = tuple(sorted(name for group in rest for name in group))
+    return Split(train=train, validation=parts[1], test=parts[0])
 
 
 def write_split(split: Split, path: str | Path, *, overwrite: bool = False) -> None:
@@ -419,14 +531,53 @@ def read_split(path: str | Path) -> Split:
         InputError: Where the file is missing or holds anything else, or names a case twice.
     """
     parts = read_json(path)
-    allowed = {"train", "validation", "test"}
-    if not isinstance(parts, dict) or not {"train", "validation"} <= set(parts) <= allowed:
-        raise InputError(f"{path}: a split is an object of the lists train, validation and test")
+    if isinstance(parts, list) and parts:
+        raise InputError(
+            f"{path}: holds the splits of {plural(len(parts), 'fold')}, which only segjax train "
+            "takes; give one split, an object of the lists train, validation and test"
+        )
+    return _as_split(parts, str(path))
+
+
+def read_fold_splits(path: str | Path) -> tuple[Split, ...] | None:
+    """Read the splits of a cross-validation, such as nnU-Net's ``splits_final.json``.
+
+    Args:
+        path: JSON file: a list of objects with the lists ``train`` and ``val``, one for each fold.
+
+    Returns:
+        The split of every fold; None where the file holds an object, as one split.
+
+    Raises:
+        InputError: Where the file is missing or holds anything else, or a fold names a case twice.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "splits_final.json"
+        >>> _ = path.write_text('[{"train": ["b"], "val": ["a"]}, {"train": ["a"], "val": ["b"]}]')
+        >>> [split.validation for split in read_fold_splits(path)]
+        [('a',), ('b',)]
+    """
+    folds = read_json(path)
+    if isinstance(folds, dict):
+        return None
+    if not isinstance(folds, list) or not folds:
+        raise InputError(f"{path}: holds neither a split nor a list of those of folds")
+    return tuple(
+        _as_split(parts, f"{path}: fold {fold}", validation="val")
+        for fold, parts in enumerate(folds)
+    )
+
+
+def _as_split(parts: Any, where: str, validation: str = "validation") -> Split:
+    allowed = {"train", validation, "test"}
+    if not isinstance(parts, dict) or not {"train", validation} <= set(parts) <= allowed:
+        raise InputError(f"{where}: a split is an object of the lists train, {validation} and test")
     names = {
-        key: tuple(map(normal_name, _strings(value, path, key))) for key, value in parts.items()
+        key: tuple(map(normal_name, _strings(value, where, key))) for key, value in parts.items()
     }
-    _refuse_repeated([name for part in names.values() for name in part], str(path))
-    return Split(**names)
+    _refuse_repeated([name for part in names.values() for name in part], where)
+    return Split(names["train"], names[validation], names.get("test", ()))
 
 
 def load_case(
@@ -585,16 +736,21 @@ def _as_labelled(named: Named, folder: Path, labels: Mapping[str, Path]) -> Name
     return (outer, image) if outer in labels else named
 
 
-def _case_and_channel(named: Named, names: Mapping[str, object]) -> tuple[str, int]:
+def _case_and_channel(named: Named, names: Collection[str]) -> tuple[str, int]:
     """Return the label's name that an image belongs to, and its channel number."""
     name, image = named
-    if name in names:
-        return name, 0
+    if found := _label_of(name, names):
+        return found
     match = _CHANNEL.fullmatch(name)
-    if match and match[1] in names:
-        return match[1], int(match[2])
     wanted = f"'{name}' or '{match[1]}'" if match else f"'{name}'"
     raise InputError(f"{image}: has no label: expected a label named {wanted}")
+
+
+def _label_of(name: str, names: Collection[str]) -> tuple[str, int] | None:
+    match = _CHANNEL.fullmatch(name)
+    if name in names:
+        return name, 0
+    return (match[1], int(match[2])) if match and match[1] in names else None
 
 
 def _check_channels(groups: Mapping[str, _Group], channels: Sequence[str] | None) -> None:
@@ -649,49 +805,47 @@ def _count(fraction: float, total: int, part: str) -> int:
     return max(1, round(fraction * total)) if fraction else 0
 
 
-def _read_description(path: Path) -> Dataset[Case]:
-    """Read the names of labels and channels from ``dataset.json``, where there is one."""
+def _read_description(path: Path, coding: LabelCoding | None = None) -> Dataset[Case]:
+    """Read the names of labels and channels from ``dataset.json``, where there is one.
+
+    A coding that is given stands in for what the file says of the labels.
+    """
     if not path.exists():
-        return Dataset(())
+        return Dataset(()) if coding is None else _named(coding)
     content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no JSON object")
     labels, channels = content.get("labels"), content.get("channel_names", content.get("modality"))
-    named = (None, PLAIN) if labels is None else _label_names(labels, path)
-    return Dataset(
-        (), named[0], None if channels is None else _channel_names(channels, path), named[1]
-    )
+    if coding is None and labels is not None:
+        coding = _label_coding(labels, path)
+    named = Dataset[Case](()) if coding is None else _named(coding)
+    return replace(named, channels=None if channels is None else _channel_names(channels, path))
 
 
-def _label_names(labels: Any, path: Path) -> tuple[dict[int, str], LabelCoding]:
-    """Read ``{"0": "background"}`` (Decathlon) or ``{"background": 0}`` (nnU-Net).
-
-    Values may be any; a label named ``ignore`` is no class.
-    """
-    try:
-        if all(key.isdigit() for key in labels):
-            values = {int(key): str(name) for key, name in labels.items()}
-        else:
-            values = {_whole(value): name for name, value in labels.items()}
-    except (AttributeError, TypeError, ValueError):
-        values = {}
-    ignored = [value for value, name in values.items() if name.strip().lower() == "ignore"]
-    names = {value: values[value] for value in sorted(values) if value not in ignored}
-    if len(values) != len(labels) or len(names) < 2 or 0 not in names or min(names) < 0:
-        raise InputError(
-            f"{path}: labels {labels} cannot be used: give every value one name, that of 0 is the "
-            "background's"
-        )
-    check_names(values, str(path))
-    listed = tuple(names.values())
-    coding = LabelCoding(tuple(names), listed, ignored[0] if ignored else None)
-    return dict(enumerate(listed)), coding
+def _named(coding: LabelCoding) -> Dataset[Case]:
+    return Dataset((), dict(enumerate(coding.names)), coding=coding)
 
 
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != value:
-        raise ValueError(value)
-    return int(value)
+def _label_coding(labels: Any, path: Path) -> LabelCoding:
+    """Read ``{"0": "background"}`` (Decathlon) or ``{"background": 0}`` (nnU-Net)."""
+    if isinstance(labels, Mapping) and labels and all(map(str.isdecimal, labels)):
+        labels = _by_name(labels, path)
+    ordered = sorted(coding_of_labels(labels, f"{path}: labels").as_labels().items(), key=_lowest)
+    return coding_of_labels(dict(ordered))
+
+
+def _lowest(label: tuple[str, Any]) -> int:
+    values = label[1]
+    return min(values) if isinstance(values, list) else values
+
+
+def _by_name(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
+    for called, count in Counter(map(str, labels.values())).items():
+        if count > 1:
+            raise InputError(
+                f"{path}: labels: two labels are called {called!r}; give each its own name"
+            )
+    return {str(called): int(value) for value, called in labels.items()}
 
 
 def _channel_names(channels: Any, path: Path) -> tuple[str, ...]:
@@ -713,7 +867,11 @@ def _strings(value: Any, path: str | Path, key: str) -> tuple[str, ...]:
 
 
 def find_subjects(
-    folder: str | Path, *, images: Sequence[str], label: str | None = None
+    folder: str | Path,
+    *,
+    images: Sequence[str],
+    label: str | None = None,
+    coding: LabelCoding | None = None,
 ) -> Dataset[Case]:
     """Find one case in every folder that holds files of certain names, however deep.
 
@@ -723,6 +881,7 @@ def find_subjects(
             a folder that holds one DICOM series. Stars stand for any letters:
             ``"*_FLAIR.nii.gz"`` in a BIDS tree.
         label: Name of the label map; None where there are none.
+        coding: What its values stand for, whatever ``dataset.json`` says.
 
     Returns:
         The cases, sorted by name: the folders from ``folder`` on, joined by ``_``. Channels are
@@ -764,7 +923,7 @@ def find_subjects(
         for name, files in zip(named, found, strict=True)
     ]
     _refuse_repeated(named, str(folder))
-    described = _read_description(folder / "dataset.json")
+    described = _read_description(folder / "dataset.json", coding)
     channels = tuple(stem(name).strip("*?_.") for name in images)
     told = all(channels) and len(set(channels)) == len(channels)
     ordered = tuple(sorted(cases, key=lambda case: case.name))

@@ -3,14 +3,64 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-
+from segjax.data._dealing import shuffled_groups
+from segjax.data._group_table import read_group_table
 from segjax.data.datasets import Split
 from segjax.errors import InputError
 from segjax.words import plural
 
-__all__ = ["Folding", "fold_splits", "group_by_pattern", "group_neighbours"]
+__all__ = [
+    "Folding",
+    "Grouping",
+    "fold_splits",
+    "group_by_pattern",
+    "group_neighbours",
+]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which cases belong together, such as the slices of one patient; at most one way of three.
+
+    Attributes:
+        pattern: Regular expression on the names of the cases: those in which it finds the same
+            text are a group, as :func:`group_by_pattern` makes them.
+        neighbours: So many cases that follow one another by name are a group.
+        table: CSV file with a heading, a column of cases (``case``, ``name``, ``image``, ``file``
+            or the first one) and one of their groups (``group``, ``patient``, ``subject``,
+            ``fold`` or the second one).
+
+    Raises:
+        InputError: More than one way of grouping is asked for.
+
+    Example:
+        >>> Grouping(pattern="^[a-z]+").groups(["anna_1", "anna_2", "ben_1"])
+        {'anna_1': 'anna', 'anna_2': 'anna', 'ben_1': 'ben'}
+    """
+
+    pattern: str | None = None
+    neighbours: int | None = None
+    table: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if sum(way is not None for way in (self.pattern, self.neighbours, self.table)) > 1:
+            raise InputError("group cases by a pattern, by neighbours or by a table: by one only")
+
+    def groups(self, names: Iterable[str]) -> dict[str, str] | None:
+        """Return the group of every case; None where every case stands alone.
+
+        Raises:
+            InputError: The cases cannot be grouped so, or the table cannot be read or lacks one.
+        """
+        if self.pattern is not None:
+            return group_by_pattern(names, self.pattern)
+        if self.neighbours is not None:
+            return group_neighbours(names, self.neighbours)
+        if self.table is not None:
+            return read_group_table(self.table).of(list(names))
+        return None
 
 
 @dataclass(frozen=True)
@@ -19,28 +69,24 @@ class Folding:
 
     Attributes:
         folds: Number of folds, at least 2.
-        pattern: Regular expression on the names of the cases: those in which it finds the same
-            text stay in one fold; ``None`` asks nothing.
-        neighbours: So many cases that follow one another by name stay in one fold.
+        grouping: Which cases stay in one fold. Where a table has a column ``fold`` of so many
+            values, these are the folds, in order; nothing is dealt then.
 
     Raises:
-        InputError: A number is too small, or both ways of grouping are asked for.
+        InputError: There are too few folds.
 
     Example:
         >>> names = ["anna_1", "anna_2", "ben_1", "ben_2"]
-        >>> Folding(2, pattern="^[a-z]+").splits(names, seed=1)[0].validation
+        >>> Folding(2, Grouping(pattern="^[a-z]+")).splits(names, seed=1)[0].validation
         ('anna_1', 'anna_2')
     """
 
     folds: int
-    pattern: str | None = None
-    neighbours: int | None = None
+    grouping: Grouping = Grouping()
 
     def __post_init__(self) -> None:
         if self.folds < 2:
             raise InputError(f"{plural(self.folds, 'fold')}: give at least 2")
-        if self.pattern is not None and self.neighbours is not None:
-            raise InputError("group cases by a pattern or by neighbours, not by both")
 
     def splits(self, names: Iterable[str], *, seed: int = 0) -> tuple[Split, ...]:
         """Return the split of every fold, as :func:`fold_splits` does.
@@ -49,12 +95,19 @@ class Folding:
             InputError: As :func:`fold_splits` and the way of grouping.
         """
         listed = list(names)
-        groups = None
-        if self.pattern is not None:
-            groups = group_by_pattern(listed, self.pattern)
-        elif self.neighbours is not None:
-            groups = group_neighbours(listed, self.neighbours)
-        return fold_splits(listed, self.folds, seed=seed, groups=groups)
+        ready = self._ready(listed)
+        if len(ready) == self.folds:
+            return _splits(ready)
+        return fold_splits(listed, self.folds, seed=seed, groups=self.grouping.groups(listed))
+
+    def _ready(self, names: Sequence[str]) -> list[list[str]]:
+        """Return the cases of every fold of the table, in the order of the folds."""
+        table = None if self.grouping.table is None else read_group_table(self.grouping.table)
+        if table is None or not table.folds:
+            return []
+        folds = table.of(names, folds=True)
+        values = sorted(set(folds.values()), key=_natural)
+        return [[name for name in names if folds[name] == value] for value in values]
 
 
 def fold_splits(
@@ -82,14 +135,18 @@ def fold_splits(
         >>> [split.validation for split in fold_splits(["a", "b", "c", "d"], 2)]
         [('b', 'c'), ('a', 'd')]
     """
-    members = _members(names, groups)
-    if not 2 <= folds <= len(members):
-        there = plural(len(members), "case" if groups is None else "group")
-        raise InputError(f"{plural(folds, 'fold')} of {there}: {_possible(len(members))}")
-    shuffled = [list(members)[i] for i in np.random.default_rng(seed).permutation(len(members))]
+    shuffled = shuffled_groups(names, groups, seed=seed, where="folds")
+    if not 2 <= folds <= len(shuffled):
+        there = plural(len(shuffled), "case" if groups is None else "group")
+        raise InputError(f"{plural(folds, 'fold')} of {there}: {_possible(len(shuffled))}")
     dealt: list[list[str]] = [[] for _ in range(folds)]
-    for group in sorted(shuffled, key=lambda group: -len(members[group])):
-        min(dealt, key=len).extend(members[group])
+    for group in sorted(shuffled, key=len, reverse=True):
+        min(dealt, key=len).extend(group)
+    return _splits(dealt)
+
+
+def _splits(dealt: Sequence[Sequence[str]]) -> tuple[Split, ...]:
+    """Validate each fold by a network that is trained on the others."""
     everything = {name for fold in dealt for name in fold}
     return tuple(
         Split(train=tuple(sorted(everything - set(fold))), validation=tuple(sorted(fold)))
@@ -159,16 +216,3 @@ def group_neighbours(names: Iterable[str], size: int) -> dict[str, str]:
 def _natural(name: str) -> tuple[list[tuple[str, int]], str]:
     parts = re.findall(r"([^0-9]*)([0-9]*)", name)
     return [(text, int(digits or 0)) for text, digits in parts], name
-
-
-def _members(names: Iterable[str], groups: Mapping[str, str] | None) -> dict[str, Sequence[str]]:
-    """Return the cases of every group, the groups and the cases sorted by name."""
-    ordered = sorted(names)
-    members: dict[str, list[str]] = {}
-    for name, following in zip(ordered, [*ordered[1:], None], strict=True):
-        if name == following:
-            raise InputError(f"folds: case '{name}' occurs more than once")
-        if groups is not None and name not in groups:
-            raise InputError(f"folds: case '{name}' belongs to no group")
-        members.setdefault(name if groups is None else groups[name], []).append(name)
-    return dict(sorted(members.items()))

@@ -30,6 +30,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MASK_SUFFIXES",
     "check_same_grid",
+    "may_name_segments",
     "normal_name",
     "read_grid",
     "read_image",
@@ -304,6 +305,19 @@ def _stored_label(
     return volume, dict(enumerate(held, 1))
 
 
+def may_name_segments(path: PathLike) -> bool:
+    """Say whether a label file is of a format whose segments have names.
+
+    Example:
+        >>> may_name_segments("a.seg.nrrd"), may_name_segments("a.nii.gz")
+        (True, False)
+    """
+    name = str(path).lower()
+    return name.endswith(_SEGMENTS) or (
+        not name.endswith(IMAGE_SUFFIXES) and is_label_object(path) is not None
+    )
+
+
 def segment_names(path: PathLike) -> tuple[str, ...] | None:
     """Return the names of the segments that a label file holds; None where it names none.
 
@@ -377,7 +391,8 @@ def _check_classes(
     if wrong.any():
         raise InputError(
             f"{path}: has labels {_values(data[wrong])}, but with {classes} classes they go from 0 "
-            f"to {classes - 1}; dataset.json can name the values there are, such as "
+            f"to {classes - 1}; say what the values are with --labels, such as 255=lesion or "
+            "2=background to leave it out, or in dataset.json: "
             '{"labels": {"background": 0, "lesion": 255}}'
         )
 

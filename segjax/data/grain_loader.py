@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from segjax.errors import InputError
+from segjax.extras import how_to_install
 
 __all__ = ["prefetch_by_workers"]
 
@@ -111,7 +112,7 @@ def _pipeline(loader: Any, steps: range, workers: int, depth: int) -> Any:
         from absl import flags
     except ImportError as error:
         raise InputError(
-            "workers need the package grain: install segjax[train], or load with 0 workers"
+            f"workers need the package grain ({how_to_install('train')}); or load with 0 workers"
         ) from error
     if not flags.FLAGS.is_parsed():  # grain reads its flags, which only absl's programs parse
         flags.FLAGS.mark_as_parsed()

@@ -14,16 +14,22 @@ __all__ = [
     "IGNORED",
     "PLAIN",
     "LabelCoding",
-    "check_names",
+    "Stored",
+    "asked_coding",
     "classes_of",
+    "coding_of_labels",
     "coding_of_segments",
     "foreground",
 ]
+
+Stored = int | tuple[int, ...]
+"""What files store for a class: a value, or several that are one class."""
 
 IGNORED = 255
 """Value, in label maps in memory, of voxels that count for nothing, neither loss nor metric."""
 
 _LISTED = 8
+_BACKGROUND, _IGNORE = "background", "ignore"
 
 
 @dataclass(frozen=True)
@@ -31,27 +37,27 @@ class LabelCoding:
     """Map what files store to classes, which count from 0.
 
     Attributes:
-        values: Stored value of each class, in the order of the classes; empty where the values
-            are the classes.
+        values: Stored value of each class, or its stored values, in the order of the classes;
+            empty where the values are the classes.
         names: Name of each class, by which the segments of files that name them are found;
             empty where nothing is named.
-        ignored: Stored value of voxels that count for nothing; they become :data:`IGNORED`.
+        ignored: Stored values of voxels that count for nothing; they become :data:`IGNORED`.
 
     Raises:
         InputError: A value occurs twice.
 
     Example:
-        >>> coding = LabelCoding(values=(0, 255), names=("background", "lesion"))
-        >>> coding.decode(np.array([0, 255, 255], np.uint8), "mask.png").tolist()
-        [0, 1, 1]
+        >>> coding = LabelCoding(values=(0, (1, 4)), names=("background", "core"), ignored=2)
+        >>> coding.decode(np.array([0, 1, 2, 4], np.uint8), "mask.png").tolist()
+        [0, 1, 255, 1]
     """
 
-    values: tuple[int, ...] = ()
+    values: tuple[Stored, ...] = ()
     names: tuple[str, ...] = ()
-    ignored: int | None = None
+    ignored: Stored | None = None
 
     def __post_init__(self) -> None:
-        listed = [*self.values, *([] if self.ignored is None else [self.ignored])]
+        listed = [value for stored in (*self.values, self.ignored) for value in _each(stored)]
         if len(set(listed)) < len(listed):
             raise InputError(f"label values {listed}: give each class a value of its own")
 
@@ -59,6 +65,16 @@ class LabelCoding:
     def plain(self) -> bool:
         """Whether stored values are the classes, and none is ignored."""
         return self.ignored is None and self.values in ((), tuple(range(len(self.values))))
+
+    @property
+    def classes(self) -> dict[int, int]:
+        """Class of each stored value that is not ignored; empty where the values are classes."""
+        return {value: number for number, s in enumerate(self.values) for value in _each(s)}
+
+    @property
+    def ignored_values(self) -> tuple[int, ...]:
+        """Stored values of voxels that count for nothing."""
+        return _each(self.ignored)
 
     def decode(
         self, stored: Integer[np.ndarray, "*spatial"], name: str
@@ -75,66 +91,192 @@ class LabelCoding:
         if self.plain:
             return stored
         found, inverse = np.unique(stored, return_inverse=True)
-        classes = self.values or tuple(v for v in found.tolist() if v != self.ignored)
-        table = dict(zip(classes, range(len(classes)) if self.values else classes, strict=True))
-        if self.ignored is not None:
-            if not self.values:  # a class of that number would count for nothing
-                table.pop(IGNORED, None)
-            table[self.ignored] = IGNORED
+        # without values, a class of the number IGNORED would count for nothing
+        table = self.classes or {value: value for value in found.tolist() if value != IGNORED}
+        table |= dict.fromkeys(self.ignored_values, IGNORED)
         if odd := [value for value in found.tolist() if value not in table]:
-            more = ", …" if len(odd) > _LISTED else ""
-            known = ", ".join(map(str, self.values)) or f"0 to {IGNORED - 1}"
-            raise InputError(
-                f"{name}: has labels {', '.join(map(str, odd[:_LISTED]))}{more}, but the labels "
-                f"are {known}; name every value in dataset.json"
-            )
+            raise self._unknown(odd, name)
         kind = np.uint8 if max(table.values()) <= IGNORED else np.int64
         codes = np.array([table[value] for value in found.tolist()], kind)
         return codes[inverse].reshape(stored.shape)
 
+    def _unknown(self, odd: Sequence[int], name: str) -> InputError:
+        more = ", …" if len(odd) > _LISTED else ""
+        known = ", ".join(map(str, self.classes)) or f"0 to {IGNORED - 1}"
+        return InputError(
+            f"{name}: has labels {', '.join(map(str, odd[:_LISTED]))}{more}, but the labels are "
+            f"{known}; name every value in dataset.json or with --labels: {odd[0]}=NAME, or "
+            f"{odd[0]}=background to leave it out"
+        )
+
+    def as_labels(self) -> dict[str, Any]:
+        """Return what :func:`coding_of_labels` reads: names and stored values, as plain data.
+
+        Example:
+            >>> asked_coding(["1,4=core", "2=edema"]).as_labels()
+            {'background': 0, 'core': [1, 4], 'edema': 2}
+        """
+        ignored = {} if self.ignored is None else {_IGNORE: self.ignored}
+        values = self.values or range(len(self.names))
+        labels = dict(zip(self.names, values, strict=True)) | ignored
+        return {called: _plain(stored) for called, stored in labels.items()}
+
     def to_json(self) -> dict[str, Any]:
         """Return the coding as plain data."""
-        return {"values": list(self.values), "names": list(self.names), "ignored": self.ignored}
+        values = [_plain(stored) for stored in self.values]
+        return {"values": values, "names": list(self.names), "ignored": _plain(self.ignored)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "LabelCoding":
         """Return the coding that :meth:`to_json` wrote."""
-        values: Sequence[int] = content["values"]
-        return cls(tuple(values), tuple(content["names"]), content["ignored"])
+        values = tuple(_stored(value) for value in content["values"])
+        return cls(values, tuple(content["names"]), _stored(content["ignored"]))
+
+    def __str__(self) -> str:
+        """Name the classes, each with its stored values: ``background (0), core (1, 4)``."""
+        labels = {called: _each(_stored(s)) for called, s in self.as_labels().items()}
+        return ", ".join(f"{called} ({', '.join(map(str, v))})" for called, v in labels.items())
+
+
+def _each(stored: Stored | None) -> tuple[int, ...]:
+    if stored is None:
+        return ()
+    return stored if isinstance(stored, tuple) else (stored,)
+
+
+def _plain(stored: Stored | None) -> Any:
+    return list(stored) if isinstance(stored, tuple) else stored
+
+
+def _stored(content: Any) -> Any:
+    return tuple(content) if isinstance(content, list) else content
 
 
 PLAIN = LabelCoding()
 """What is stored are the classes."""
 
 
-def check_names(names: Mapping[int, str], name: str) -> None:
-    """Refuse names of label values that do not say what each value is.
+def asked_coding(labels: Sequence[str] = (), *, names: Sequence[str] = ()) -> LabelCoding | None:
+    """Read the options ``--labels`` and ``--names`` of the commands.
 
     Args:
-        names: Stored value -> its name.
-        name: The file that says so, for messages.
+        labels: ``VALUE[,VALUE…]=NAME`` each, in the order of the classes: see
+            :func:`coding_of_labels`. Values of one name are one class.
+        names: Names of the values 1, 2, …, where these are the classes already.
+
+    Returns:
+        The coding; None where both are empty.
 
     Raises:
-        InputError: A value is negative, a name is empty or that of two values, or a value other
-            than 0 is called background.
+        InputError: Both are given, or either cannot be understood.
 
     Example:
-        >>> check_names({0: "background", 255: "lesion", 128: "ignore"}, "dataset.json")
+        >>> asked_coding(["1,4=core", "2=edema", "3=ignore"])
+        LabelCoding(values=(0, (1, 4), 2), names=('background', 'core', 'edema'), ignored=3)
+        >>> asked_coding(names=["lesion"]) == asked_coding(["1=lesion"])
+        True
     """
-    counts = Counter(called.strip().casefold() for called in names.values())
-    for value, called in names.items():
-        plain = called.strip().casefold()
-        if value < 0:
-            raise InputError(f"{name}: the label {called!r} has the value {value}; give one over 0")
-        if not plain:
-            raise InputError(f"{name}: the label of value {value} has no name; give it one")
-        if counts[plain] > 1:
+    if labels and names:
+        raise InputError("--labels names the classes already: leave out --names")
+    if any(name.strip().casefold() == _BACKGROUND for name in names):
+        raise InputError("--names: the background is 0, and has its name; name 1, 2, … alone")
+    values: dict[str, list[int]] = {}
+    for text in [f"{value}={name}" for value, name in enumerate(names, 1)] or labels:
+        stored, name = _read_option(text)
+        values.setdefault(name, []).extend(stored)
+    if len(values) < len(names):
+        raise InputError(f"--names {' '.join(names)}: give each label its own name")
+    return coding_of_labels(values, "--names" if names else "--labels") if values else None
+
+
+def _read_option(text: str) -> tuple[list[int], str]:
+    listed, equals, name = text.partition("=")
+    values = [value.strip() for value in listed.split(",")]
+    if not equals or not all(value.isdecimal() for value in values):
+        raise InputError(
+            f"--labels {text}: write VALUE=NAME, such as 255=lesion, or VALUE,VALUE=NAME"
+        )
+    return [int(value) for value in values], name.strip()
+
+
+def coding_of_labels(labels: object, name: str = "labels") -> LabelCoding:
+    """Read which stored values are of each class, in the order of the classes.
+
+    The label of 0 is the background, unless another one is called ``background``; where none has
+    the 0, the background has it too. Values that are left out are given to the background. A
+    label called ``ignore`` is no class: its voxels count for nothing.
+
+    Args:
+        labels: Mapping of names to a stored value, or a list of some; whole numbers from 0 up.
+        name: Where they were written, for messages.
+
+    Returns:
+        The coding, with names.
+
+    Raises:
+        InputError: A value has two labels, labels have one name or none, or nothing is labelled;
+            or these are no names and values.
+
+    Example:
+        >>> coding_of_labels({"tumour": [1, 4], "background": 2}).values
+        ((0, 2), (1, 4))
+    """
+    if not isinstance(labels, Mapping):
+        raise InputError(f"{name}: must be an object of names and values, not {labels!r}")
+    stored = {called: _read_values(content, called, name) for called, content in labels.items()}
+    _check_apart(stored, name)
+    known = {called.strip().casefold(): called for called in stored}
+    owners = {value: called for called, values in stored.items() for value in values}
+    ignore = known.get(_IGNORE)
+    background = known.get(_BACKGROUND) or owners.get(0, _BACKGROUND)
+    if background == ignore:
+        raise InputError(f"{name}: 0 is ignored; say which value is the background")
+    classes = [called for called in stored if called not in (background, ignore)]
+    if not classes:
+        raise InputError(f"{name}: nothing is labelled but the background; name another value")
+    values = [*stored.get(background, ()), *([] if 0 in owners else [0])]
+    return LabelCoding(
+        (_single(sorted(values)), *(_single(stored[called]) for called in classes)),
+        tuple(called.strip() for called in (background, *classes)),
+        _single(stored[ignore]) if ignore else None,
+    )
+
+
+def _read_values(content: Any, called: str, name: str) -> tuple[int, ...]:
+    values = tuple(content) if isinstance(content, list | tuple) else (content,)
+    if not values or not all(map(_is_value, values)):
+        raise InputError(
+            f"{name}: the label {called!r} has the value {content}; give whole numbers from 0 up"
+        )
+    return tuple(dict.fromkeys(map(int, values)))
+
+
+def _is_value(value: Any) -> bool:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return whole and not isinstance(value, bool) and value >= 0
+
+
+def _check_apart(stored: Mapping[str, tuple[int, ...]], name: str) -> None:
+    """Refuse labels of one name or of none, and values of two labels."""
+    counts = Counter(called.strip().casefold() for called in stored)
+    for called in stored:
+        if not called.strip():
+            raise InputError(f"{name}: a label has no name; give it one")
+        if counts[called.strip().casefold()] > 1:
             raise InputError(f"{name}: two labels are called {called!r}; give each its own name")
-        if value and plain == "background":
+    owners: dict[int, str] = {}
+    for called, values in stored.items():
+        if taken := [value for value in values if value in owners]:
             raise InputError(
-                f"{name}: the value {value} is called {called!r}, which 0 is; give it another "
-                "name, or write the label maps with 0 there"
+                f"{name}: the value {taken[0]} is of {owners[taken[0]]!r} and of {called!r}, but "
+                "classes cannot overlap; give every value one label, as --labels 1,3=core 2=edema "
+                "does"
             )
+        owners |= dict.fromkeys(values, called)
+
+
+def _single(values: Sequence[int]) -> Stored:
+    return values[0] if len(values) == 1 else tuple(values)
 
 
 def coding_of_segments(segments: Mapping[str, Sequence[str] | None]) -> LabelCoding:

@@ -16,6 +16,8 @@ from segjax.data.augment.transform import (
     Transform,
     apply_all,
     draw_all,
+    for_spacing,
+    measures_in_mm,
 )
 from segjax.data.cache import CachedCase
 from segjax.data.datasets import LoadedCase
@@ -88,8 +90,12 @@ class Loader:
     of a patch depend on seed, epoch, case, and how often the case was drawn in the epoch before.
 
     Of cached cases only the pages that a patch lies on are read, and of the list of foreground
-    voxels only one; all that the loader keeps of them is their names, folders and shapes, however
-    many they are. The batch is the same, bit by bit, as from the same cases in memory.
+    voxels only one; all that the loader keeps of them is their names, folders, shapes and spacings,
+    however many they are. The batch is the same, bit by bit, as from the same cases in memory.
+
+    Transforms that measure in mm, and have no spacing of their own, take that of the case: of the
+    last of its ``grids``, or of its ``volume`` where it has no grids and the image has its shape;
+    else 1 mm.
 
     Args:
         cases: The cases to draw from, all of one rank and number of channels.
@@ -125,6 +131,9 @@ class Loader:
         self.seed = seed
         self._places = range(sampling.batch_size)[rows]
         self.shapes, self.channels = _check_cases(cases, sampling)
+        in_mm = any(measures_in_mm(transform) for transform in augment)
+        self.spacings = [_spacing(case) if in_mm else () for case in cases]
+        self._transforms = {s: for_spacing(augment, s) for s in set(self.spacings)}
         self._voxels = {
             index: np.flatnonzero(foreground(case.label))
             for index, case in enumerate(cases)
@@ -192,7 +201,8 @@ class Loader:
             patch_size=size,
             foreground=self.sampling.foreground,
         )
-        parameters = draw_all(rng, (*size, self.channels), self.augment)
+        transforms = self._transforms[self.spacings[index]]
+        parameters = draw_all(rng, (*size, self.channels), transforms)
         return PatchDraw(index, corner, tuple(parameters))
 
     def _foreground(self, index: int) -> np.ndarray:
@@ -287,3 +297,15 @@ def _check_cases(
             )
         shapes.append(tuple(shape))
     return shapes, channels or 0
+
+
+def _spacing(case: TrainingCase) -> tuple[float, ...]:
+    """Return the distance between a case's voxels in mm, without the noise of its affine."""
+    shape, grids = case.image.shape[:-1], case.grids
+    if grids:
+        spacing = grids[-1].spacing
+    elif isinstance(case, LoadedCase) and case.volume.spatial_shape == shape:
+        spacing = case.volume.spacing
+    else:
+        spacing = (1.0,) * len(shape)
+    return tuple(float(f"{size:.6g}") for size in spacing)

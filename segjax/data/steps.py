@@ -35,7 +35,8 @@ class Step:
     """Change an image in one way; this base class changes nothing.
 
     A step of intensities overrides ``apply``; a spatial step overrides ``apply_label``, ``grid``
-    and ``invert`` too; a step that learns from a set of images overrides ``fitted`` and ``fit``.
+    and ``invert`` too; a step that learns from a set of images overrides ``fitted``, ``fit`` and
+    ``unfitted``.
     """
 
     name: ClassVar[str] = ""
@@ -47,6 +48,10 @@ class Step:
 
     def fit(self, images: Iterable[Volume]) -> "Step":
         """Return the step with what it learns from images as they are before it."""
+        return self
+
+    def unfitted(self) -> "Step":
+        """Return the step without what it learned."""
         return self
 
     def apply(self, image: Volume) -> Volume:
@@ -384,6 +389,10 @@ class HistogramStandardization(Step):
         """Return the step with landmarks trained on images as they are before it."""
         marks = histogram.train_landmarks(images, where=self.where, cutoff=self.cutoff).tolist()
         return replace(self, landmarks=tuple(tuple(row) for row in marks))
+
+    def unfitted(self) -> "HistogramStandardization":
+        """Return the step without landmarks."""
+        return replace(self, landmarks=())
 
     def apply(self, image: Volume) -> Volume:
         """Return the standardised image.

@@ -129,16 +129,16 @@ def coding_of(labels: str | Path, *, ignored: int | None = None) -> LabelCoding:
         fault = "is the background's" if ignored == 0 else "is no value of a label"
         raise InputError(f"{labels}: {ignored} cannot be ignored, it {fault}; give one over 0")
     coding = read_description(labels if labels.is_dir() else labels.parent).coding
-    if ignored is None or ignored == coding.ignored:
+    if ignored is None or coding.ignored_values == (ignored,):
         return coding
     if coding.ignored is not None:
         raise InputError(
-            f"{labels}: dataset.json says that {coding.ignored} is to be ignored, not {ignored}; "
+            f"{labels}: dataset.json says that {_values(coding)} is to be ignored, not {ignored}; "
             "leave one"
         )
     if replace(coding, ignored=None).plain:
         return LabelCoding(names=coding.names, ignored=ignored)
-    if ignored in coding.values:
+    if ignored in coding.classes:
         raise InputError(
             f"{labels}: dataset.json names the value {ignored}, which is to be ignored; call it "
             "'ignore' there"
@@ -184,7 +184,7 @@ def read_pair(
     truth, prediction = (mask.with_data(mask.data * ~ignored) for mask in (truth, prediction))
     if predicted.ignored is not None and (prediction.data == IGNORED).any():
         raise InputError(
-            f"{pair.prediction}: has the value {predicted.ignored}, which counts for nothing, "
+            f"{pair.prediction}: has the value {_values(predicted)}, which counts for nothing, "
             f"where {pair.truth} has labels; give these voxels a label"
         )
     return truth, prediction
@@ -205,9 +205,13 @@ def with_segment_names(coding: LabelCoding, pairs: Sequence[Pair]) -> LabelCodin
     if found.ignored is None and coding.ignored is not None:
         raise InputError(
             f"{pairs[0].truth}: holds segments with names; call the one 'ignore' that is to be "
-            f"ignored, instead of the value {coding.ignored}"
+            f"ignored, instead of the value {_values(coding)}"
         )
     return found
+
+
+def _values(coding: LabelCoding) -> str:
+    return " or ".join(map(str, coding.ignored_values))
 
 
 def _read_truth(
@@ -219,7 +223,7 @@ def _read_truth(
         return truth, truth.data == IGNORED
     # any value may be a class here, that which stands for ignored voxels in memory too
     truth = read_label(path, coding=replace(coding, ignored=None), like=like)
-    return truth, truth.data == coding.ignored
+    return truth, np.isin(truth.data, coding.ignored_values)
 
 
 def _holds_segments(path: Path) -> bool:
@@ -244,7 +248,8 @@ def _check_folder(folder: Path) -> None:
 
 
 def _labels_of_subjects(folder: Path, label: str) -> dict[str, Path]:
-    found = {case.name: case.images[0] for case in find_subjects(folder, images=[label]).cases}
+    subjects = find_subjects(folder, images=[label], coding=_CLASSES)  # dataset.json is read later
+    found = {case.name: case.images[0] for case in subjects.cases}
     return {n: file if isinstance(file, Path) else file.files[0] for n, file in found.items()}
 
 

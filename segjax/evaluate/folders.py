@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from segjax.evaluate._pairs import (
 from segjax.evaluate.lesions import LesionMatch, LesionRule, match_lesions
 from segjax.evaluate.metrics import COLUMNS
 from segjax.evaluate.overlap import overlap_table
+from segjax.evaluate.scores import DICE, OVERLAPS, score_of_row
 from segjax.files import atomic_path
 from segjax.progress import track
 
@@ -218,7 +219,10 @@ def write_metrics(
     """Write rows as CSV, one line for each case, label and metric.
 
     The columns are those of a run's ``metrics.csv``, so that
-    :func:`segjax.evaluate.metrics.read_metrics` reads it; run stays empty and epoch is 0.
+    :func:`segjax.evaluate.metrics.read_metrics` reads it; run stays empty and epoch is 0. Where a
+    case lacks a label, ``false_positive_ml`` (``false_positive_pixels`` of 2D images) stands in
+    the place of Dice, sensitivity and predictive value, so that means over the file are those
+    over the cases that hold it.
 
     Args:
         rows: What :func:`compare_masks` returned.
@@ -239,11 +243,20 @@ def write_metrics(
         table = csv.DictWriter(file, COLUMNS, restval="")
         table.writeheader()
         for row in rows:
-            for metric, value in row.items():
-                if metric not in ("case", "label"):
-                    where = {"case": row["case"], "label": row["label"], "split": split}
-                    table.writerow({"epoch": 0, **where, "metric": metric, "value": value})
+            where = {"case": row["case"], "label": row["label"], "split": split}
+            for metric, value in _measures(row).items():
+                table.writerow({"epoch": 0, **where, "metric": metric, "value": value})
     return Path(path)
+
+
+def _measures(row: Row) -> dict[str, str | float]:
+    """Return what a row measures; of a case that lacks the label what means something there."""
+    measures = {name: value for name, value in row.items() if name not in ("case", "label")}
+    score = score_of_row(row)
+    if score.metric == DICE:
+        return measures
+    others = {name: value for name, value in measures.items() if name not in OVERLAPS}
+    return {score.metric: score.value, **others}
 
 
 def write_lesions(
@@ -343,22 +356,22 @@ def _read_values(
 
 def _are_stored(values: Collection[int], coding: LabelCoding) -> bool:
     """Say whether predicted values are no classes, but all stored in true labels."""
-    return set(values) <= set(coding.values) and max(values, default=-1) >= len(coding.values)
+    return set(values) <= set(coding.classes) and max(values, default=-1) >= len(coding.values)
 
 
 def _warn_of_two_readings(values: Mapping[Pair, _Values], coding: LabelCoding) -> None:
     """Say so where predicted values may be classes, and may be stored values of others too."""
     held = {pair: one.prediction for pair, one in values.items() if one.prediction}
     found = frozenset().union(*held.values())
-    unlike = [value for value in sorted(found) if coding.values[value : value + 1] != (value,)]
-    if not unlike or not found <= set(coding.values):
+    unlike = [value for value in sorted(found) if coding.classes.get(value) != value]
+    if not unlike or not found <= set(coding.classes):
         return
     unnamed = [
         pair for pair, some in held.items() if unlike[0] in some and not names_in(pair.prediction)
     ]
     if not unnamed:
         return
-    value, stored = unlike[0], coding.values.index(unlike[0])
+    value, stored = unlike[0], coding.classes[unlike[0]]
     names = coding.names or [str(number) for number in range(len(coding.values))]
     warnings.warn(
         f"{unnamed[0].prediction}: its value {value} is taken as class {value}, "
@@ -428,11 +441,15 @@ def _compare(
     rows: list[Row] = []
     lesions = {}
     for value, name in labels.items():
-        masks = truth.data == value, prediction.data == value
-        (row,) = overlap_table(*masks, ("background", name), truth.affine)
+        compared: dict[str, Any] = {
+            "truth": truth.data == value,
+            "prediction": prediction.data == value,
+            "spacing": truth.affine,
+        }
+        (row,) = overlap_table(**compared, labels=("background", name))
         rows.append({"case": pair.case, **row})
         if rule is not None:
-            lesions[name] = match_lesions(*masks, truth.affine, rule=rule)
+            lesions[name] = match_lesions(**compared, rule=rule)
             rows[-1].update(_counts(lesions[name]))
     return Comparison(pair, rows, labels, truth.affine, rule, lesions, coding, predicted)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from segjax.data.cache import CachedCase, open_cache
 from segjax.data.datasets import Case, Dataset, LoadedCase, Split, load_case
-from segjax.data.labels import IGNORED
+from segjax.data.labels import IGNORED, foreground
 from segjax.data.loader import TrainingCase
 from segjax.data.lost import warn_of_lost
 from segjax.errors import InputError
@@ -70,7 +70,7 @@ def load_cases(config: TrainConfig, cases: Chosen) -> Loaded:
         InputError: A case cannot be used with this configuration.
 
     Warns:
-        UserWarning: No training case has a certain label.
+        UserWarning: No training case has a certain label, or no validation case has any.
     """
 
     def load(some: Sequence[Case | CachedCase], description: str) -> list[TrainingCase]:
@@ -83,6 +83,7 @@ def load_cases(config: TrainConfig, cases: Chosen) -> Loaded:
         load(cases.test, "Reading test"),
     )
     _warn_of_absent_labels(config, loaded.train)
+    _warn_of_nothing_to_find(loaded.validation)
     everything = [case for part in loaded for case in part]
     found = ((case.name, case.lost) for case in everything)
     warn_of_lost({name: lost for name, lost in found if lost}, len(everything))
@@ -95,6 +96,12 @@ def read_case(config: TrainConfig, case: Case | CachedCase) -> TrainingCase:
     Raises:
         InputError: It has other channels or labels than the configuration.
     """
+    if config.label_values is not None and config.label_values != case.coding:
+        held = case.coding if case.coding.names else "themselves"
+        raise InputError(
+            f"case '{case.name}': its label values stand for {held}, but label_values of the "
+            f"configuration are {config.label_values}; find the cases with that coding"
+        )
     if isinstance(case, Case):
         return load_case(case, config.pipeline, classes=config.classes, channels=config.in_channels)
     *shape, channels = case.image.shape
@@ -153,3 +160,21 @@ def _warn_of_absent_labels(config: TrainConfig, cases: Sequence[TrainingCase]) -
             f"no training case has the label {', '.join(absent)}: the network cannot learn it",
             stacklevel=4,
         )
+
+
+def _warn_of_nothing_to_find(cases: Sequence[TrainingCase]) -> None:
+    """Say so where no validation case can tell how good a network is."""
+    if cases and not any(map(_holds_label, cases)):
+        warnings.warn(
+            f"no label is in any of {plural(len(cases), 'validation case')}: they measure false "
+            "positives alone, so that the newest network counts as the best, and patience does "
+            "nothing; validate on cases with lesions",
+            stacklevel=4,
+        )
+
+
+def _holds_label(case: TrainingCase) -> bool:
+    """Say whether a case has any label, where a validation looks for it: on disk."""
+    if isinstance(case, CachedCase):
+        return any(case.values)
+    return bool(foreground(case.raw_label.data).any())

@@ -92,10 +92,10 @@ def _read(run: Path) -> dict[str, Any]:
 
 
 def _identify(case: Case | CachedCase, before: Mapping[str, Any]) -> dict[str, Any]:
+    coding = {} if case.coding.plain else {"coding": case.coding.to_json()}
     if isinstance(case, CachedCase):
-        return {"cached": case.digest}
-    identity = {"sources": layout.sources(layout.files_of(case), before)}
-    return identity if case.coding.plain else {**identity, "coding": case.coding.to_json()}
+        return {"cached": case.digest, **coding}
+    return {"sources": layout.sources(layout.files_of(case), before), **coding}
 
 
 def _digests(identity: Mapping[str, Any]) -> Any:
@@ -110,7 +110,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     changed = [s["path"] for s in now.get("sources", ()) if s["digest"] not in then]
     if changed:
         return changed[0]
-    return "the cache" if "cached" in now else "what dataset.json says of the labels"
+    return "the cache" if "cached" in now else "what the values of the labels stand for"
 
 
 def _sight(case: TrainingCase, config: TrainConfig) -> Sight:

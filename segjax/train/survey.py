@@ -22,6 +22,7 @@ from segjax.words import plural
 
 SAME_SPACING = 0.05
 """Fraction by which spacings may differ and still be taken for the same."""
+_SHOWN = 4  # values in an example
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ def _label_names(dataset: Dataset, found: Mapping[str, set[int]]) -> tuple[str, 
         if unnamed := sorted(values - set(dataset.labels)):
             raise InputError(
                 f"{_file_with(dataset, found, unnamed[-1])}: the labels hold the values "
-                f"{_list(unnamed)}, which dataset.json does not name: name every value there"
+                f"{_list(unnamed)}, which have no name: name every value in dataset.json or with "
+                f"--labels: {unnamed[0]}=NAME, or {unnamed[0]}=background to leave it out"
             )
         return tuple(dataset.labels[value] for value in sorted(dataset.labels))
     highest = max(values)
@@ -160,12 +162,19 @@ def _label_names(dataset: Dataset, found: Mapping[str, set[int]]) -> tuple[str, 
         raise InputError(
             f"{_file_with(dataset, found, highest)}: the labels hold the values "
             f"{_list(sorted(values))}, but never {_list(missing)}: number them 0, 1, 2, … without "
-            "a gap, or name every value in dataset.json, such as "
-            f'{{"labels": {{"background": 0, "lesion": {highest}}}}}'
+            "a gap, or name every value in dataset.json or with --labels, such as "
+            f"{_example(sorted(values - {0}))}"
         )
     if highest <= 1:
         return ("background", "lesion")
     return ("background", *(f"label {value}" for value in range(1, highest + 1)))
+
+
+def _example(values: Sequence[int]) -> str:
+    if len(values) == 1:
+        return f"{values[0]}=lesion"
+    more = " …" if len(values) > _SHOWN else ""
+    return " ".join(f"{value}=NAME" for value in values[:_SHOWN]) + more
 
 
 def _file_with(dataset: Dataset, found: Mapping[str, set[int]], value: int) -> Path:

@@ -244,7 +244,7 @@ def test_export_merges_the_networks_of_folds(run, tmp_path, capsys):
     assert main(["info", str(tmp_path / "model.onnx")]) == 0
     assert "ensemble of 2 networks" in capsys.readouterr().out
     assert main(["export", str(tmp_path), "--ensemble", "--opset", "19"]) == 1
-    assert "belong to the export of each fold" in capsys.readouterr().err
+    assert "--opset: belongs to the export of each fold" in capsys.readouterr().err
 
 
 def test_predict_tells_which_image_failed_and_makes_the_others(data, run, tmp_path, capsys):
@@ -288,6 +288,28 @@ def test_evaluate_prints_a_hand_computed_dice_and_writes_it(tmp_path, capsys):
     with out.open(newline="") as file:
         values = {row["metric"]: float(row["value"]) for row in csv.DictReader(file)}
     assert values["dice"] == pytest.approx(2 / 3)
+
+
+def test_evaluate_means_leave_out_cases_without_the_label_and_tell_of_them(tmp_path, capsys):
+    empty = [0, 0, 0, 0]
+    for folder, cases in (
+        ("masks", {"a": [1, 1, 0, 1], "b": empty, "c": [0, 1, 0, 0]}),
+        ("labels", {"a": [1, 1, 1, 0], "b": empty, "c": empty}),
+    ):
+        (tmp_path / folder).mkdir()
+        for name, voxels in cases.items():
+            data = np.array(voxels, np.uint8).reshape(2, 2, 1)
+            volume = Volume(data, np.diag([10.0, 10, 10, 1]))
+            write_volume(volume, tmp_path / folder / f"{name}.nii.gz")
+    folders = [str(tmp_path / "masks"), str(tmp_path / "labels")]
+    assert main(["evaluate", *folders, "--names", "lesion"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["b", "–"] in lines
+    assert ["c", "–"] in lines
+    assert ["lesion", "0.6667", "0.6667", "0.6667", "3.000", "3.000"] in lines
+    assert ["mean", "Dice", "0.6667", "of", "1", "case"] in lines
+    told = "without lesion 2 of 3 cases, false positives in 1 (0.500 ml on average)"
+    assert told.split() in lines
 
 
 def test_info_tells_of_every_kind_of_thing(data, run, capsys):

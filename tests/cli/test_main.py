@@ -7,7 +7,7 @@ import pytest
 
 import segjax
 import segjax.describe
-from segjax.cli import main
+from segjax.cli import failures, main
 from segjax.errors import InputError
 
 PROGRAM = [sys.executable, "-c", "from segjax.cli import main; raise SystemExit(main())"]
@@ -24,6 +24,12 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         raise error
 
     monkeypatch.setattr(segjax.describe, "describe", describe)
+
+
+def test_python_runs_the_package_as_the_command():
+    command = [sys.executable, "-m", "segjax", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"segjax {segjax.__version__}\n"
 
 
 def test_version_is_that_of_the_package(capsys):
@@ -127,9 +133,9 @@ def test_unexpected_error_says_how_to_see_more(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("package", "install"),
     [
-        ("onnxruntime", 'pip install "segjax[runtime]"'),
-        ("jax.numpy", 'pip install "segjax[train]"'),
-        ("matplotlib", 'pip install "segjax[train]"'),
+        ("onnxruntime", '".[runtime]"'),
+        ("jax.numpy", '".[train]"'),
+        ("matplotlib", '".[train]"'),
     ],
 )
 def test_missing_package_names_the_extra_that_holds_it(package, install, monkeypatch, capsys):
@@ -150,7 +156,7 @@ def test_training_without_its_extra_says_what_to_install(tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    assert 'pip install "segjax[train]"' in done.stderr
+    assert '".[train]"' in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -198,6 +204,20 @@ def test_interrupted_preprocessing_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr("segjax.workflow.find_data", find)
     assert main(["preprocess", "in", "out", "--preset", "meningioma-2d"]) == 130
     assert "the same command again goes on where it stopped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (["predict", "m.onnx", "i.nii"], "the same command with --skip-existing makes the masks"),
+        (["--debug", "sweep"], "the same command again goes on where it stopped"),
+        (["demo"], "remove its folder to start again"),
+        (["info", "x"], "segjax: interrupted\n"),
+    ],
+)
+def test_interrupted_command_says_what_to_do_next(command, line, capsys):
+    assert failures.report(KeyboardInterrupt(), command, debug=False) == 130
+    assert line in capsys.readouterr().err
 
 
 def test_interrupt_prints_one_line_and_exits_with_130(monkeypatch, capsys):

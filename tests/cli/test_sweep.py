@@ -1,23 +1,50 @@
 """The command that sweeps, on networks and images of milliseconds."""
 
 import csv
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
+from flax import linen as nn
 
 from segjax import models
 from segjax.cli import main
+from segjax.data.folds import Grouping
+from segjax.data.labels import asked_coding
 from segjax.data.phantom import write_dataset
-
-SCRIPT = Path(__file__).parents[1] / "train" / "sweep_tiny.py"
-spec = importlib.util.spec_from_file_location("sweep_tiny", SCRIPT)
-tiny = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tiny)
+from segjax.evaluate.scores import Score
+from segjax.train.sweep import MemberResult, SweepResult
+from segjax_onnx.predictor import Predictor
 
 GRID = ["--kernel", "3", "--alpha", "0.3", "0.7", "--seed", "0"]
 FRACTIONS = ["--validation", "0.25", "--test", "0.25"]
+
+
+_create, _names = models.create, models.names
+
+
+class Plain(nn.Module):
+    """One convolution, which any backend and the export know."""
+
+    kernel: int
+    in_channels: int = 1
+    out_channels: int = 2
+    spatial_dims: int = 2
+    size_multiple: int = 4
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        x = models.ops.from_images(images, spatial_dims=2, in_channels=self.in_channels)
+        shape = (self.kernel, self.kernel, self.in_channels, self.out_channels)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, shape[-1:])
+        return models.ops.to_images(models.ops.conv([x], kernel, bias))
+
+
+def create(name, **options):
+    known = name.startswith("plain-k")
+    return (
+        Plain(int(name.removeprefix("plain-k")), **options) if known else _create(name, **options)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +57,15 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     path = tmp_path_factory.mktemp("settings") / "tiny.json"
-    values = tiny.config(epochs=2).to_json()
-    path.write_text(json.dumps({name: values[name] for name in ("model", "patch_size", "epochs")}))
+    values = {"model": "plain-k3", "patch_size": [16, 16], "epochs": 2, "augment": []}
+    path.write_text(json.dumps(values))
     return path
 
 
 @pytest.fixture(autouse=True)
 def _tiny_networks(monkeypatch):
-    monkeypatch.setattr(models, "create", tiny.create)
-    monkeypatch.setattr(models, "names", tiny.names)
+    monkeypatch.setattr(models, "create", create)
+    monkeypatch.setattr(models, "names", lambda: (*_names(), "plain-k3"))
 
 
 def command(data, out, settings, *options):
@@ -46,7 +73,8 @@ def command(data, out, settings, *options):
     return main(["sweep", *grid, *options])
 
 
-def test_command_trains_measures_and_draws(data, settings, tmp_path, capsys):
+@pytest.mark.slow
+def test_command_trains_measures_and_exports(data, settings, tmp_path, capsys):
     assert command(data, tmp_path / "sweep", settings, "--together", "apart") == 0
     text = capsys.readouterr().out
     assert "2, 1 at a time (apart)" in text
@@ -60,12 +88,63 @@ def test_command_trains_measures_and_draws(data, settings, tmp_path, capsys):
     figures = {path.name for path in (tmp_path / "sweep" / "figures").iterdir()}
     assert {"boxes.png", "heat-maps.png", "images.png", "learning-curves-k3.png"} < figures
     assert any(name.startswith("overlay-") for name in figures)
-    (tmp_path / "sweep" / "figures" / "boxes.png").unlink()
+    made = [tmp_path / "sweep" / "figures" / "boxes.png", tmp_path / "sweep" / "report.html"]
+    for path in made:
+        path.unlink()
     assert main(["sweep", "--figures-only", str(tmp_path / "sweep")]) == 0
-    assert (tmp_path / "sweep" / "figures" / "boxes.png").is_file()
+    assert all(path.is_file() for path in made)
     config = json.loads((tmp_path / "sweep" / "runs" / "k3-a0.7-s0" / "config.json").read_text())
     assert config["loss"][0]["alpha"] == 0.7
     assert config["patience"] == 5
+    assert_best_is_exported(tmp_path / "sweep", rows, data, capsys)
+    assert_best_is_replaced(
+        tmp_path / "sweep", rows, lambda: command(data, tmp_path / "sweep", settings)
+    )
+
+
+def assert_best_is_exported(sweep, rows, data, capsys):
+    """The network of the best validation Dice segments, called by the name of the sweep."""
+    best = max(rows, key=lambda row: float(row["validation_dice"]))
+    assert Predictor(sweep).metadata.training["run"] == best["run"]
+    report = (sweep / "report.html").read_text("utf-8")
+    assert f"Test Dice of {best['run']}, the best by validation" in report
+    image = str(next((data / "images").iterdir()))
+    assert main(["predict", str(sweep), image, "-o", str(sweep / "masks")]) == 0
+    assert len(list((sweep / "masks").iterdir())) == 1
+    member = str(sweep / "runs" / rows[0]["run"])
+    assert main(["predict", member, image, "-o", str(sweep / "masks")]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"its training is finished: 'segjax export {member}' makes the file" in told
+
+
+def assert_best_is_replaced(sweep, rows, command):
+    """A better member takes the place of the best one in the file, too."""
+    best = max(rows, key=lambda row: float(row["validation_dice"]))["run"]
+    path = sweep / "runs" / best / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"validation_dice": -1.0}))
+    assert command() == 0
+    (other,) = {row["run"] for row in rows} - {best}
+    assert Predictor(sweep).metadata.training["run"] == other
+
+
+def test_end_tells_means_best_and_what_failed(data, settings, tmp_path, monkeypatch, capsys):
+    def sweep(grid, dataset, split, out, *, execution):
+        scores = {"case": {"lesion": Score("dice", 0.25)}}
+        found = [
+            MemberResult(0.5, 1, 2, 2, 1.0, scores),
+            MemberResult(None, None, 0, 1, 1.0, {}, "the loss became nan at step 1"),
+        ]
+        names = [member.name for member in grid.members]
+        return SweepResult(out, grid.members, dict(zip(names, found, strict=True)))
+
+    monkeypatch.setattr("segjax.train.sweep.sweep", sweep)
+    monkeypatch.setattr("segjax.workflow.finish_sweep", lambda result: {"model": "model.onnx"})
+    assert command(data, tmp_path / "sweep", settings) == 0
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "kernel 3 0.2500 –" in told
+    assert "best by validation k3-a0.3-s0: 0.5000, on test 0.2500" in told
+    assert "k3-a0.7-s0 failed: the loss became nan at step 1" in told
+    assert "model model.onnx" in told
 
 
 def test_options_and_preset_reach_the_sweep(data, tmp_path, monkeypatch):
@@ -77,7 +156,17 @@ def test_options_and_preset_reach_the_sweep(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr("segjax.train.sweep.sweep", stop)
     options = ["--preset", "meningioma-2d", "--patch-size", "32", "32", "--learning-rate", "0.01"]
-    more = ["--at-once", "3", "--data-on-device", "True", "--patience", "2", "--tensorboard"]
+    more = [
+        "--together",
+        "vmap",
+        "--at-once",
+        "3",
+        "--data-on-device",
+        "True",
+        "--patience",
+        "2",
+        "--tensorboard",
+    ]
     base = ["--data", str(data), "--out", str(tmp_path / "sweep"), *FRACTIONS]
     assert main(["sweep", *base, *options, *more]) == 130
     (grid, dataset, split, out), how = seen[0]
@@ -95,6 +184,30 @@ def test_options_and_preset_reach_the_sweep(data, tmp_path, monkeypatch):
     assert how["execution"].tensorboard is True
     assert out == tmp_path / "sweep"
     assert len(dataset.cases) == 8
+
+
+def test_groups_and_label_names_reach_the_plan(monkeypatch, tmp_path):
+    seen = []
+
+    def stop(*arguments, **options):
+        seen.append((arguments, options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segjax.workflow.plan", stop)
+    base = ["sweep", "--data", "d", "--out", "o", "--images", "t1.png", "--label", "mask.png"]
+    assert main([*base, "--group-by", "^p[0-9]+", "--labels", "255=tumour"]) == 130
+    (_, *settings), options = seen[0]
+    assert options["grouping"] == Grouping("^p[0-9]+")
+    assert (options["images"], options["label"]) == (("t1.png",), "mask.png")
+    assert settings[-1]["label_values"] == asked_coding(["255=tumour"]).as_labels()
+    assert main([*base, "--neighbours", "3"]) == 130
+    assert seen[1][1]["grouping"] == Grouping(neighbours=3)
+
+
+def test_several_at_once_apart_are_refused_before_any_data_are_read(capsys):
+    assert main(["sweep", "--data", "absent", "--out", "o", "--at-once", "3"]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "3 members at once (--at-once): members train one after the other apart" in told
 
 
 def test_interrupted_sweep_says_how_to_go_on(monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,8 +68,10 @@ def test_single_folds_add_up_to_the_same(data, tmp_path, trained, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--fold", "1"], "need the number of --folds"),
-        (["--group-by", "a"], "need the number of --folds"),
+        (["--fold", "1"], "--fold needs the number of --folds, or the --split of every fold"),
+        (["--group-by", "a"], "'a' finds nothing"),
+        (["--neighbours", "2", "--groups", "p.csv"], "by one only"),
+        (["--groups", "absent.csv"], "absent.csv: there is no such file"),
         (["--folds", "2", "--fold", "2"], "fold 2: give one from 0 to 1, or all"),
         (["--folds", "9"], "9 folds of 6 cases"),
         (["--folds", "2", "--group-by", "x"], "'x' finds nothing"),
@@ -83,11 +86,132 @@ def test_folds_that_cannot_be_are_refused(data, tmp_path, trained, options, mess
     assert not trained
 
 
+@pytest.mark.parametrize("option", [["--neighbours", "2"], ["--test", "0.2"]])
+def test_a_split_leaves_nothing_to_deal(data, tmp_path, trained, option, capsys):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"train": ["ms_000"], "validation": ["ms_001"]}))
+    assert cross_validate(data, tmp_path / "run", "--split", str(path), *option) == 1
+    assert f"{path}: says which cases are for what: leave out" in capsys.readouterr().err
+    assert not trained
+
+
+def test_patients_of_a_table_are_never_parted(data, tmp_path, trained):
+    table = tmp_path / "patients.csv"
+    table.write_text("case,patient\n" + "".join(f"ms_00{n},p{n % 3}\n" for n in range(6)))
+    options = ["--groups", str(table), "--test", "0.3", "--validation", "0.3"]
+    assert cross_validate(data, tmp_path / "run", *options) == 0
+    split = trained["run"].split
+    for part in (split.train, split.validation, split.test):
+        first, second = (int(name[-1]) for name in part)
+        assert abs(first - second) == 3
+
+
+def test_folds_of_nnunet_are_trained_into_folders_of_their_own(data, tmp_path, trained, capsys):
+    raw = tmp_path / "nnUNet_raw" / "Dataset004_Heads"
+    for part in ("images", "labels"):
+        shutil.copytree(data / part, raw / f"{part}Tr")
+    names, path = [f"ms_00{n}" for n in range(6)], tmp_path / "splits_final.json"
+    folds = [{"train": names[2:], "val": names[:2]}, {"train": names[:4], "val": names[4:]}]
+    path.write_text(json.dumps(folds))
+    assert cross_validate(raw.parent, tmp_path / "cv", "--split", str(path)) == 0
+    assert [(name, *plan.split.validation) for name, plan in trained.items()] == [
+        ("fold0", "ms_000", "ms_001"),
+        ("fold1", "ms_004", "ms_005"),
+    ]
+    assert (tmp_path / "cv" / "folds.csv").is_file()
+    trained.clear()
+    assert cross_validate(raw, tmp_path / "one", "--split", str(path), "--fold", "1") == 0
+    assert list(trained) == ["fold1"]
+    assert cross_validate(raw, tmp_path / "one", "--split", str(path), "--fold", "2") == 1
+    assert "fold 2: give one from 0 to 1" in capsys.readouterr().err
+
+
+def test_folders_of_subjects_are_trained_on(data, tmp_path, trained):
+    for image in (data / "images").iterdir():
+        home = tmp_path / "patients" / image.name.split(".")[0]
+        home.mkdir(parents=True)
+        (home / f"flair_{image.name}").symlink_to(image)
+        (home / f"lesions_{image.name}").symlink_to(data / "labels" / image.name)
+    options = ["--images", "flair_*", "--label", "lesions_*"]
+    assert cross_validate(tmp_path / "patients", tmp_path / "run", *options) == 0
+    assert sorted(case.name for case in trained["run"].dataset.cases) == [
+        f"ms_00{n}" for n in range(6)
+    ]
+
+
 def test_wrong_setting_names_its_file(data, tmp_path, trained, capsys):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"batch_size": 0}))
     assert cross_validate(data, tmp_path / "run", "--config", str(path)) == 1
     assert f"{path}: batch_size must be a whole number from 1 up" in capsys.readouterr().err
+
+
+TERMS = [
+    {"name": "cross-entropy", "weight": 0.3},
+    {"name": "tversky", "weight": 2.0, "alpha": 0.4, "beta": 0.5, "per": "image", "smooth": 0.1},
+]
+
+
+def loss_of(data, folder, trained, *options):
+    assert cross_validate(data, folder / "run", *options) == 0
+    return trained["run"].config.loss.to_json()
+
+
+def test_alpha_changes_the_tversky_term_of_the_settings_and_nothing_else(data, tmp_path, trained):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"loss": TERMS, "epochs": 3}))
+    changed = {**TERMS[1], "alpha": 0.7, "beta": None, "background": False}
+    options = ["--config", str(path), "--alpha", "0.7"]
+    assert loss_of(data, tmp_path, trained, *options) == [TERMS[0], changed]
+    assert trained["run"].config.epochs == 3
+    preset = ["--preset", "meningioma-2d", "--patch-size", "32", "32", *options]
+    assert loss_of(data, tmp_path, trained, *preset) == [TERMS[0], changed]
+
+
+def test_alpha_changes_the_loss_of_a_preset(data, tmp_path, trained):
+    options = ["--preset", "meningioma-2d", "--patch-size", "32", "32", "--alpha", "0.7"]
+    (term,) = loss_of(data, tmp_path, trained, *options)
+    assert (term["name"], term["alpha"], term["beta"]) == ("tversky", 0.7, None)
+
+
+def test_loss_on_the_line_replaces_that_of_the_settings(data, tmp_path, trained):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"loss": TERMS}))
+    options = ["--config", str(path), "--loss", "dice+tversky", "--alpha", "0.7"]
+    first, second = loss_of(data, tmp_path, trained, *options)
+    assert (first["name"], second["name"], second["alpha"]) == ("dice", "tversky", 0.7)
+    assert (second["weight"], second["per"]) == (1.0, "batch")
+
+
+@pytest.mark.parametrize("loss", [None, [{"name": "dice"}], [{"weight": 2.0}]])
+def test_alpha_without_a_tversky_term_says_what_to_add(data, tmp_path, trained, loss, capsys):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({} if loss is None else {"loss": loss}))
+    options = ["--config", str(path), "--alpha", "0.7"]
+    assert cross_validate(data, tmp_path / "run", *options) == 1
+    assert "add --loss tversky" in capsys.readouterr().err
+
+
+def test_pipeline_of_a_configuration_learns_anew_unless_it_is_kept(data, tmp_path, trained, capsys):
+    marks = [float(n) for n in range(13)]
+    steps = [{"step": "histogram-standardization", "landmarks": [marks]}, {"step": "z-score"}]
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"pipeline": steps}))
+    for options, kept in ((["--keep-fitted"], True), ([], False)):
+        for folds in ([], ["--folds", "2"]):
+            trained.clear()
+            given = ["--config", str(path), *options, *folds]
+            assert cross_validate(data, tmp_path / "run", *given) == 0
+            for plan in trained.values():
+                assert (plan.config.pipeline.steps[0].landmarks == (tuple(marks),)) == kept
+    assert cross_validate(data, tmp_path / "run", "--keep-fitted") == 1
+    assert "give one with it" in capsys.readouterr().err
+
+
+def test_folder_that_holds_a_training_is_pointed_out_at_once(data, tmp_path, trained, capsys):
+    (tmp_path / "run" / "checkpoints" / "12").mkdir(parents=True)
+    assert cross_validate(data, tmp_path / "run") == 0
+    assert capsys.readouterr().err.startswith(f"{tmp_path / 'run'}: holds a training; checking")
 
 
 def test_source_of_the_weights_reaches_the_configuration(data, tmp_path, trained, monkeypatch):
@@ -115,7 +239,7 @@ def test_weights_that_cannot_be_taken_are_refused(data, tmp_path, options, messa
 def test_missing_writer_of_tensorboard_logs_is_named(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("segjax.train.tensorboard.find_spec", lambda name: None)
     assert cross_validate(data, tmp_path / "run", "--tensorboard") == 1
-    assert "pip install 'segjax[tensorboard]'" in capsys.readouterr().err
+    assert '".[tensorboard]"' in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -50,6 +50,18 @@ def test_the_brain_of_a_head_is_found(head):
     assert (mask.data[truth] > 0).mean() > 0.93
 
 
+def test_what_takes_a_while_is_said(monkeypatch):
+    said = []
+
+    def track(steps, description, *, unit):
+        said.append(description)
+        return steps
+
+    monkeypatch.setattr("segjax.data.brain.track", track)
+    extract_brain(phantom(0, shape=(40, 50, 48), spacing=4.0)[0])
+    assert said == ["Extracting the brain"]
+
+
 @pytest.mark.parametrize("code", ["LPI", "SAR"])
 def test_orientation_does_not_matter(head, code):
     image, _ = head

@@ -23,6 +23,7 @@ from segjax.data.cache import CachedCase, is_cache, open_cache, preprocess
 from segjax.data.datasets import Case, Dataset, Split, find_cases, find_images, load_case
 from segjax.data.dicom import series_files
 from segjax.data.formats import read_image, read_label, write_volume
+from segjax.data.labels import asked_coding
 from segjax.data.lost import Lost
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import (
@@ -150,6 +151,42 @@ def test_labels_are_checked_again_when_the_dataset_names_fewer(heads, tmp_path):
     outcomes = preprocess(heads, PIPELINE, out, workers=1)
     assert states(outcomes) == ["failed", "made", "made"]
     assert [case.name for case in open_cache(out).cases] == ["ms_001", "ms_002"]
+
+
+def test_values_that_stand_for_other_classes_make_the_labels_again(tmp_path):
+    write_dataset(tmp_path / "heads", count=2, shape=(16, 16))
+    found = [
+        find_cases(tmp_path / "heads", coding=asked_coding([option]))
+        for option in ("1=lesion", "1,2=lesion", "1,2=tumour", "1,2=tumour")
+    ]
+    made = [states(preprocess(one, Pipeline(), tmp_path / "cache", workers=1)) for one in found]
+    assert made == [["made"] * 2] * 3 + [["unchanged"] * 2]
+    cache = open_cache(tmp_path / "cache")
+    assert (cache.labels, cache.coding) == (found[-1].labels, found[-1].coding)
+
+
+def test_other_names_of_the_same_values_are_noted_and_make_nothing_again(tmp_path):
+    write_dataset(tmp_path / "heads", count=1, shape=(16, 16))
+    for name, state in (("lesion", "made"), ("tumour", "unchanged")):
+        found = find_cases(tmp_path / "heads", coding=asked_coding([f"1={name}"]))
+        assert states(preprocess(found, Pipeline(), tmp_path / "cache", workers=1)) == [state]
+        cache = open_cache(tmp_path / "cache")
+        assert cache.coding.names == tuple(cache.labels.values()) == ("background", name)
+
+
+def test_segments_in_another_order_make_the_labels_again(tmp_path):
+    data = np.zeros((4, 4, 4), np.uint8)
+    data[0], data[1] = 1, 2
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    write_volume(Volume(data.astype(np.float32), np.eye(4)), tmp_path / "images" / "a.nrrd")
+    names = {1: "cyst", 2: "lesion"}
+    write_volume(Volume(data, np.eye(4)), tmp_path / "labels" / "a.seg.nrrd", segments=names)
+    for order in (["cyst", "lesion"], ["lesion", "cyst"]):
+        found = find_cases(tmp_path, coding=asked_coding(names=order))
+        assert states(preprocess(found, Pipeline(), tmp_path / "cache", workers=1)) == ["made"]
+        label = open_cache(tmp_path / "cache").cases[0].label[:2, 0, 0].tolist()
+        assert label == [order.index("cyst") + 1, order.index("lesion") + 1]
 
 
 def test_touched_file_of_the_same_content_is_not_made_again(heads, tmp_path):

@@ -19,12 +19,13 @@ from segjax.data.datasets import (
     load_case,
     read_case_label,
     read_description,
+    read_fold_splits,
     read_split,
     split_cases,
     write_split,
 )
 from segjax.data.formats import write_volume
-from segjax.data.labels import IGNORED
+from segjax.data.labels import IGNORED, asked_coding
 from segjax.data.pipeline import CropToForeground, Pipeline, Resample, ZScore
 from segjax.errors import InputError
 from segjax.volume import Volume
@@ -142,12 +143,11 @@ def test_missing_folder_is_named(tmp_path):
     ("description", "message"),
     [
         ([], "holds no JSON object"),
-        ({"labels": {"background": 0, "whole": [1, 2]}}, "labels .* cannot be used"),
-        ({"labels": {"background": 0, "a": 1.5}}, "labels .* cannot be used"),
-        ({"labels": {"background": 0, "ignore": 1}}, "labels .* cannot be used"),
-        ({"labels": {"background": 0, "a": 1, "b": 1}}, "labels .* cannot be used"),
-        ({"labels": ["background", "lesion"]}, "labels .* cannot be used"),
-        ({"labels": {}}, "labels .* cannot be used"),
+        ({"labels": {"background": 0, "a": 1.5}}, "'a' has the value 1.5"),
+        ({"labels": {"background": 0, "ignore": 1}}, "nothing is labelled but"),
+        ({"labels": {"background": 0, "a": 1, "b": 1}}, "the value 1 is of 'a' and of 'b'"),
+        ({"labels": ["background", "lesion"]}, "labels: must be an object of names"),
+        ({"labels": {}}, "nothing is labelled but"),
         ({"channel_names": {"FLAIR": "0"}}, "channels .* cannot be used"),
         ({"channel_names": 3}, "channels .* cannot be used"),
         ({"channel_names": ["FLAIR", "T1"]}, "channel 1 is missing"),
@@ -359,6 +359,119 @@ def test_files_that_are_no_split_are_named(tmp_path, content, message):
         read_split(path)
 
 
+def test_groups_are_split_whole_and_as_near_to_the_fractions_as_they_can_be():
+    sizes = {"a": 10, "b": 4, "c": 3, "d": 2, "e": 1}
+    groups = {f"{group}{n}": group for group, size in sizes.items() for n in range(size)}
+    for seed in range(8):
+        split = split_cases(groups, validation=0.2, test=0.3, seed=seed, groups=groups)
+        parts = [{groups[name] for name in part} for part in (split.train, split.validation)]
+        parts.append({groups[name] for name in split.test})
+        assert sum(map(len, parts)) == 5
+        assert (len(split.validation), len(split.test)) == (4, 6)
+        assert sorted(split.train + split.validation + split.test) == sorted(groups)
+
+
+def test_groups_of_one_case_change_no_split():
+    names = [f"case{i}" for i in range(30)]
+    alone = {name: name for name in names}
+    for seed in range(4):
+        plain = split_cases(names, test=0.1, seed=seed)
+        assert split_cases(names, test=0.1, seed=seed, groups=alone) == plain
+
+
+def test_a_split_without_groups_is_the_one_it_always_was():
+    names = [f"case{i:02d}" for i in range(12)]
+    order = [sorted(names)[i] for i in np.random.default_rng(3).permutation(12)]
+    split = split_cases(names, validation=0.25, test=0.1, seed=3)
+    assert split.test == tuple(order[:1])
+    assert split.validation == tuple(sorted(order[1:4]))
+
+
+def test_one_group_cannot_be_split():
+    with pytest.raises(InputError, match=r"1 group with fractions .* leave none to train on"):
+        split_cases("ab", groups={"a": "x", "b": "x"})
+
+
+def test_splits_of_folds_are_read_as_nnunet_writes_them(tmp_path):
+    path = tmp_path / "splits_final.json"
+    path.write_text('[{"train": ["a", "b"], "val": ["c"]}, {"train": ["c"], "val": ["a", "b"]}]')
+    assert read_fold_splits(path) == (Split(("a", "b"), ("c",)), Split(("c",), ("a", "b")))
+    with pytest.raises(InputError, match=r"splits_final\.json: holds the splits of 2 folds"):
+        read_split(path)
+    write_split(Split(("a",), ("b",)), tmp_path / "split.json")
+    assert read_fold_splits(tmp_path / "split.json") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "neither a split nor a list"),
+        ("3", "neither a split nor a list"),
+        ('[{"train": ["a"], "val": ["b"]}, {"train": ["a"]}]', "fold 1: a split is an object of"),
+        ('[{"train": ["a"], "val": ["a"]}]', "fold 0: case 'a' occurs more than once"),
+        ('[{"train": "a", "val": []}]', "fold 0: 'train' is no list"),
+    ],
+)
+def test_files_that_are_no_splits_of_folds_are_named(tmp_path, content, message):
+    path = tmp_path / "splits_final.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=rf"splits_final\.json.*{message}"):
+        read_fold_splits(path)
+
+
+@pytest.fixture
+def channel_files(tmp_path):
+    """Return a function that writes images of so many channels and returns their files."""
+
+    def written(*names, channels=1):
+        for name in names:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            np.save(tmp_path / name, np.zeros((4, 4, 4, channels), np.float32))
+        return [tmp_path / name for name in names]
+
+    return written
+
+
+def test_files_in_the_order_of_the_channels_are_one_case(channel_files):
+    files = channel_files("p/t1.npy", "p/flair.npy")
+    (case,) = find_images(files[::-1], channels=2)
+    assert (case.name, case.images) == ("flair", (files[1], files[0]))
+    assert len(find_images(files, channels=1)) == len(find_images(files)) == 2
+
+
+def test_files_that_hold_all_channels_are_cases(channel_files):
+    files = channel_files("a.npy", "b.npy", channels=2)
+    assert [case.name for case in find_images(files, channels=2)] == ["a", "b"]
+
+
+def test_channels_of_several_patients_must_be_told_apart(channel_files):
+    files = channel_files("p1/f.npy", "p1/t.npy", "p2/f.npy", "p2/t.npy")
+    with pytest.raises(InputError, match=r"f\.npy: is one channel.* takes 2 .* by --images"):
+        find_images(files, channels=2)
+    with pytest.raises(InputError, match="takes 3 of every patient"):
+        find_images(files[:2], channels=3)
+
+
+def test_images_of_a_folder_are_not_taken_for_channels(channel_files):
+    folder = channel_files("p/t1.npy", "p/flair.npy")[0].parent
+    assert [case.name for case in find_images([folder], channels=2)] == ["flair", "t1"]
+    folders = [file.parent for file in channel_files("p1/f.npy", "p2/f.npy")]
+    assert [case.name for case in find_images(folders, channels=2)] == ["p1", "p2"]
+
+
+def test_dicom_folders_in_the_order_of_the_channels_are_one_case(scan):
+    folders = [scan(f"p/{name}/IM0", number).parent for name, number in (("t1", 1), ("flair", 2))]
+    (case,) = find_images(folders, channels=2)
+    assert (case.name, [series.folder for series in case.images]) == ("t1", folders)
+
+
+def test_grey_pictures_are_no_channels_of_one_in_colour(tmp_path):
+    files = [tmp_path / f"{name}.png" for name in "abc"]
+    for file in files:
+        write_volume(Volume(np.zeros((4, 4), np.uint8), np.eye(3)), file)
+    assert len(find_images(files, channels=3)) == 3
+
+
 @pytest.fixture
 def two_channels(tmp_path):
     """Return a case of two channels and its arrays."""
@@ -567,6 +680,37 @@ def test_a_value_that_dataset_json_does_not_name_is_refused(tmp_path):
         read_case_label(find_cases(tmp_path).cases[0])
 
 
+def test_regions_that_lie_apart_are_merged_classes(tmp_path):
+    write_case(tmp_path, np.array([[[0, 1, 2, 3, 4]]], np.uint8))
+    regions = {"background": 0, "edema": 2, "core": [1, 3], "ignore": 4}
+    description = {"labels": regions, "regions_class_order": [2, 1]}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    dataset = find_cases(tmp_path)
+    assert dataset.labels == {0: "background", 1: "core", 2: "edema"}
+    assert read_case_label(dataset.cases[0]).data.tolist() == [[[0, 1, 2, 1, IGNORED]]]
+
+
+def test_regions_that_overlap_are_refused_until_labels_are_given(tmp_path):
+    write_case(tmp_path, np.array([[[0, 1, 2, 3]]], np.uint8))
+    describe(tmp_path, {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3})
+    with pytest.raises(InputError, match=r"dataset\.json: labels: the value 2 is of .*--labels"):
+        find_cases(tmp_path)
+    coding = asked_coding(["1=edema", "2,3=core"])
+    dataset = find_cases(tmp_path, coding=coding)
+    assert dataset.labels == {0: "background", 1: "edema", 2: "core"}
+    assert read_case_label(dataset.cases[0]).data.tolist() == [[[0, 1, 2, 2]]]
+
+
+def test_labels_of_subjects_are_what_the_coding_says(tmp_path):
+    for name, data in (("flair.nii", [[[0.0, 0, 0]]]), ("tumour.nii", [[[0, 1, 4]]])):
+        (tmp_path / "p1").mkdir(exist_ok=True)
+        write_volume(Volume(np.array(data, np.float32), np.eye(4)), tmp_path / "p1" / name)
+    coding = asked_coding(["1,4=tumour"])
+    found = find_subjects(tmp_path, images=["flair.nii"], label="tumour.nii", coding=coding)
+    assert (found.labels, found.coding) == ({0: "background", 1: "tumour"}, coding)
+    assert read_case_label(found.cases[0]).data.tolist() == [[[0, 1, 1]]]
+
+
 def test_nothing_is_said_of_labels_without_dataset_json(tmp_path):
     assert read_description(tmp_path / "labels") == Dataset(())
 
@@ -613,15 +757,14 @@ def test_a_segment_named_ignore_counts_for_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        ({"lesion": 0, "background": 1}, "the value 1 is called 'background'"),
         ({"background": 0, "lesion": 1, "ignore": -1}, "the label 'ignore' has the value -1"),
         ({"0": "background", "1": "a", "2": "a"}, "two labels are called 'a'"),
-        ({"background": 0, "": 1}, "the label of value 1 has no name"),
+        ({"background": 0, "": 1}, "a label has no name"),
     ],
 )
 def test_names_that_tell_no_labels_apart_are_refused(tmp_path, labels, said):
     describe(tmp_path, labels)
-    with pytest.raises(InputError, match=rf"dataset\.json: {said}"):
+    with pytest.raises(InputError, match=rf"dataset\.json: labels: {said}"):
         read_description(tmp_path)
 
 

@@ -1,3 +1,4 @@
+import csv
 import itertools
 from collections import Counter
 
@@ -5,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segjax.data.folds import Folding, fold_splits, group_by_pattern, group_neighbours
+from segjax.data.folds import (
+    Folding,
+    Grouping,
+    fold_splits,
+    group_by_pattern,
+    group_neighbours,
+)
 from segjax.errors import InputError
 
 names_of_cases = st.lists(
@@ -90,19 +97,53 @@ def test_pattern_takes_its_brackets_or_all_it_finds():
     assert set(group_by_pattern(["a"], "a(x)?").values()) == {""}
 
 
-def test_folding_groups_as_it_was_asked_to():
+def write_table(folder, names, columns, values):
+    path = folder / "patients.csv"
+    rows = zip(names, *values, strict=True)
+    path.write_text("\n".join([columns, *(",".join(row) for row in rows)]))
+    return path
+
+
+def test_folding_groups_as_it_was_asked_to(tmp_path):
     names = [f"{patient}{number}" for patient in "abcd" for number in range(3)]
-    for folding in (Folding(4, pattern="^[a-d]"), Folding(4, neighbours=3)):
-        for split in folding.splits(names):
+    table = write_table(tmp_path, names, "case,patient", [[name[0] for name in names]])
+    ways = Grouping(pattern="^[a-d]"), Grouping(neighbours=3), Grouping(table=table)
+    for grouping in ways:
+        for split in Folding(4, grouping).splits(names):
             assert {name[0] for name in split.train}.isdisjoint({n[0] for n in split.validation})
     assert Folding(4).splits(names, seed=2) == fold_splits(names, 4, seed=2)
+
+
+def test_cases_without_a_way_of_grouping_stand_alone():
+    assert Grouping().groups(["a", "b"]) is None
+
+
+def test_folds_of_a_table_are_taken_as_they_are_where_there_are_so_many(tmp_path):
+    names, folds, patients = "abcdef", ["10", "2", "2", "10", "2", "2"], list("xyzxyy")
+    table = write_table(tmp_path, names, "case,fold,patient", [folds, patients])
+    splits = Folding(2, Grouping(table=table)).splits(names)
+    assert [split.validation for split in splits] == [("b", "c", "e", "f"), ("a", "d")]
+    assert splits == Folding(2, Grouping(table=table)).splits(names, seed=5)
+    three = Folding(3, Grouping(table=table)).splits(names)
+    assert {split.validation for split in three} == {("a", "d"), ("b", "e", "f"), ("c",)}
+
+
+def test_folds_of_the_meningiomas_are_those_of_their_author(data_dir):
+    path = data_dir / "meningioma2d" / "patient_folds.csv"
+    with path.open(newline="") as file:
+        fold_of = {row["case"]: row["fold"] for row in csv.DictReader(file)}
+    splits = Folding(5, Grouping(table=path)).splits(fold_of)
+    for fold, split in enumerate(splits):
+        assert {fold_of[name] for name in split.validation} == {str(fold + 1)}
+        assert str(fold + 1) not in {fold_of[name] for name in split.train}
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Folding(1), "1 fold: give at least 2"),
-        (lambda: Folding(2, "a", 3), "not by both"),
+        (lambda: Grouping("a", 3), "by one only"),
+        (lambda: Grouping(neighbours=3, table="patients.csv"), "by one only"),
         (lambda: fold_splits(["a", "b"], 3), "3 folds of 2 cases: give from 2 to 2"),
         (
             lambda: fold_splits("abc", 3, groups=dict.fromkeys("abc", "x")),

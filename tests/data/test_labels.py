@@ -1,5 +1,7 @@
 """What stored label values stand for."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,9 @@ from segjax.data.labels import (
     IGNORED,
     PLAIN,
     LabelCoding,
-    check_names,
+    asked_coding,
     classes_of,
+    coding_of_labels,
     coding_of_segments,
     foreground,
 )
@@ -61,17 +64,83 @@ def test_ignored_voxels_are_neither_a_class_nor_foreground():
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("options", "values", "names", "ignored"),
     [
-        ({0: "background", 1: "a", 2: " A"}, "two labels are called 'a'"),
-        ({0: "background", 1: " "}, "the label of value 1 has no name"),
-        ({0: "lesion", 1: "Background"}, "the value 1 is called 'Background', which 0 is"),
-        ({0: "background", 1: "a", -1: "ignore"}, "the label 'ignore' has the value -1"),
+        (["255=lesion"], (0, 255), "background lesion", None),
+        (["1,4=core", "2=edema"], (0, (1, 4), 2), "background core edema", None),
+        (["1=core", " 2 , 4 = edema", "4=edema "], (0, 1, (2, 4)), "background core edema", None),
+        (["4=b", "1=a"], (0, 4, 1), "background b a", None),
+        (["1,2,4=tumour"], (0, (1, 2, 4)), "background tumour", None),
+        (["1=core", "3=ignore"], (0, 1), "background core", 3),
+        (["1=core", "3,4=Ignore"], (0, 1), "background core", (3, 4)),
+        (["1=core", "2=background"], ((0, 2), 1), "background core", None),
+        (["0=lesion", "1=background"], (1, 0), "background lesion", None),
+        (["0=healthy", "1=lesion"], (0, 1), "healthy lesion", None),
+        (["0=ignore", "1=lesion", "2=background"], (2, 1), "background lesion", 0),
     ],
 )
-def test_names_that_tell_no_values_apart_are_refused_with_the_file(names, said):
-    with pytest.raises(InputError, match=rf"^dataset\.json: {said}"):
-        check_names(names, "dataset.json")
+def test_options_say_which_values_make_a_class(options, values, names, ignored):
+    assert asked_coding(options) == LabelCoding(values, tuple(names.split()), ignored)
+
+
+def test_names_are_those_of_the_values_1_2_and_so_on():
+    assert asked_coding(names=["a", "b"]) == LabelCoding((0, 1, 2), ("background", "a", "b"))
+    assert asked_coding() is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "said"),
+    [
+        (["lesion=255"], [], "--labels lesion=255: write VALUE=NAME, such as 255=lesion"),
+        (["255"], [], "--labels 255: write VALUE=NAME"),
+        (["1,=a"], [], "--labels 1,=a: write"),
+        (["-1=a"], [], "--labels -1=a: write"),
+        (["1="], [], "--labels: a label has no name"),
+        (["1=a", "2=A"], [], "--labels: two labels are called 'a'"),
+        (["1,2=a", "2=b"], [], "--labels: the value 2 is of 'a' and of 'b'"),
+        (["3=ignore"], [], "--labels: nothing is labelled but the background"),
+        (["0=ignore", "1=a"], [], "--labels: 0 is ignored; say which value is the background"),
+        (["1=a"], ["a"], "--labels names the classes already: leave out --names"),
+        ([], ["background", "a"], "--names: the background is 0"),
+        ([], ["a", "a"], "--names a a: give each label its own name"),
+    ],
+)
+def test_options_that_name_no_classes_are_refused(labels, names, said):
+    with pytest.raises(InputError) as caught:
+        asked_coding(labels, names=names)
+    assert str(caught.value).startswith(said)
+
+
+def test_several_values_become_one_class_and_left_out_ones_background():
+    stored = np.array([0, 1, 2, 3, 4], np.int32)
+    coding = asked_coding(["1,4=core", "2=background", "3=ignore"])
+    assert coding.decode(stored, "a.nii").tolist() == [0, 1, 0, IGNORED, 1]
+
+
+def test_the_remedy_for_a_value_without_a_class_is_said():
+    with pytest.raises(InputError, match=r"a\.nii: has labels 3, .*: 3=NAME, or 3=background to"):
+        LabelCoding((0, (1, 2))).decode(np.array([3]), "a.nii")
+
+
+@pytest.mark.parametrize(
+    "options", [["1,4=core", "2=edema"], ["2=background", "1=a", "3,4=ignore"]]
+)
+def test_a_coding_with_merged_values_survives_json_and_a_settings_file(options):
+    coding = asked_coding(options)
+    assert LabelCoding.from_json(json.loads(json.dumps(coding.to_json()))) == coding
+    written = json.loads(json.dumps(coding.as_labels()))
+    assert coding_of_labels(written, "label_values") == coding
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "1", None, [], [1, None]])
+def test_only_whole_numbers_are_values(value):
+    with pytest.raises(InputError, match=r"^label_values: the label 'a' has the value"):
+        coding_of_labels({"a": value}, "label_values")
+
+
+def test_a_coding_is_told_in_words():
+    coding = asked_coding(["1,4=core", "2=edema", "3=ignore"])
+    assert str(coding) == "background (0), core (1, 4), edema (2), ignore (3)"
 
 
 def test_segments_are_classes_in_order_and_ignore_is_none():

@@ -88,6 +88,36 @@ def test_links_to_folders_of_subjects_are_followed(tmp_path):
     assert names(found.cases) == ["p1", "p2"]
 
 
+def test_links_that_lead_around_do_not_hang_and_rename_no_subject(tmp_path):
+    touch(tmp_path / "p1" / "flair.nii.gz", tmp_path / "p2" / "flair.nii.gz")
+    (tmp_path / "latest").symlink_to(tmp_path / "p2")
+    (tmp_path / "p1" / "beside").symlink_to(tmp_path / "p2")
+    (tmp_path / "p1" / "up").symlink_to(tmp_path)
+    found = find_subjects(tmp_path, images=["flair.nii.gz"])
+    assert names(found.cases) == ["p1", "p2"]
+
+
+def test_links_to_whole_parts_of_a_dataset_are_followed(tmp_path):
+    touch(*(tmp_path / "store" / part / "a.nii" for part in ("images", "labels")))
+    (tmp_path / "set").mkdir()
+    for part in ("images", "labels"):
+        (tmp_path / "set" / part).symlink_to(tmp_path / "store" / part)
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    assert names(find_cases(tmp_path / "link").cases) == ["a"]
+    assert names(find_images([tmp_path / "link" / "images"])) == ["a"]
+
+
+def test_linked_folders_of_dicom_are_cases_of_the_names_of_the_links(tmp_path):
+    one = pydicom.dcmread(pydicom.data.get_testdata_file("MR_small.dcm"))
+    (tmp_path / "set").mkdir()
+    for n in (1, 2):
+        (tmp_path / "store" / f"x{n}").mkdir(parents=True)
+        one.SeriesInstanceUID = f"1.2.{n}"
+        one.save_as(tmp_path / "store" / f"x{n}" / "i")
+        (tmp_path / "set" / f"p{n}").symlink_to(tmp_path / "store" / f"x{n}")
+    assert names(find_images([tmp_path / "set"])) == ["p1", "p2"]
+
+
 def test_subjects_without_an_image_are_named(tmp_path):
     touch(tmp_path / "p1" / "flair.nii.gz", tmp_path / "p1" / "lesions.nii.gz")
     touch(tmp_path / "p2" / "lesions.nii.gz", tmp_path / "p3" / "FLAIR.nii.gz")

@@ -1,5 +1,7 @@
 """Batches: pure functions of seed and step; drawn ahead by a thread."""
 
+import dataclasses
+import json
 import pickle
 import threading
 from pathlib import Path
@@ -12,6 +14,7 @@ from segjax.data.cache import CachedCase
 from segjax.data.datasets import LoadedCase
 from segjax.data.labels import IGNORED
 from segjax.data.loader import Loader, Sampling, prefetch
+from segjax.data.spatial import Grid
 from segjax.errors import InputError
 from segjax.volume import Volume
 
@@ -44,6 +47,9 @@ def cached(case, folder):
     np.save(folder / case.name / "image.npy", case.image)
     np.save(folder / case.name / "label.npy", case.label)
     np.save(folder / case.name / "foreground.npy", np.flatnonzero(case.label))
+    grid = case.grids[-1] if case.grids else Grid(case.label.shape, case.volume.affine)
+    record = {"grids": [{"shape": grid.shape, "affine": grid.affine.tolist()}]}
+    (folder / case.name / "case.json").write_text(json.dumps(record))
     return CachedCase(folder / case.name)
 
 
@@ -143,10 +149,30 @@ def test_slices_of_volumes_have_a_third_axis_of_one_voxel():
     assert loader.batch(0)[0].shape == (2, 6, 6, 1, 1)
 
 
+def with_spacing(case, *spacing):
+    grid = Grid(case.label.shape, np.diag([*spacing, 1.0]))
+    return dataclasses.replace(case, grids=(grid,))
+
+
+def test_transforms_measure_in_the_millimetres_of_each_case(tmp_path):
+    by_grid = with_spacing(make_case(1, (9, 8, 7)), 0.5, 1.0000001, 3.0)
+    by_volume = make_case(2, (9, 8, 7))
+    affine = np.diag([2.0, 2.0, 4.0, 1.0])
+    by_volume = dataclasses.replace(by_volume, volume=Volume(by_volume.label, affine))
+    elsewhere = dataclasses.replace(by_volume, name="c", volume=Volume(np.zeros((9, 9, 9)), affine))
+    cases = [by_grid, by_volume, elsewhere, cached(by_grid, tmp_path)]
+    shift = Affine((1, 1), (0, 0), (6, 6))
+    loader = Loader(cases, Sampling((4, 4, 4), 8), augment=(shift,))
+    drawn = {d.case: d.parameters[0]["matrix"][:, -1].tolist() for d in loader.draw(0)}
+    assert drawn == {0: [-12, -6, -2], 1: [-3, -3, -1.5], 2: [-6, -6, -6], 3: [-12, -6, -2]}
+    own = Loader(cases, loader.sampling, augment=(dataclasses.replace(shift, spacing=(6.0,) * 3),))
+    assert all(d.parameters[0]["matrix"][:, -1].tolist() == [-1] * 3 for d in own.draw(0))
+
+
 @pytest.mark.parametrize("foreground", [0.0, 0.5, 1.0])
 def test_batches_of_a_cache_are_those_of_the_same_cases_in_memory(tmp_path, foreground):
     cases = [random_case(i, shape) for i, shape in enumerate([(9, 14, 8), (20, 5, 8), (8, 8, 8)])]
-    cases.append(make_case(9, (8, 9, 10), channels=2))
+    cases.append(with_spacing(make_case(9, (8, 9, 10), channels=2), 0.7, 1.0, 2.0))
     sampling = Sampling((8, 8, 6), 3, foreground, patches_per_case=3)
     augment = (Flip((0, 2)), Affine(probability=0.5), Noise())
     in_memory = Loader(cases, sampling, augment=augment, seed=4)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segjax.data.formats import write_volume
-from segjax.data.labels import LabelCoding
+from segjax.data.labels import LabelCoding, asked_coding
 from segjax.errors import InputError
 from segjax.evaluate.folders import (
     Pair,
@@ -274,6 +274,49 @@ def test_predictions_that_could_be_read_either_way_are_named(tmp_path, mask, dou
         compare_masks(pairs, coding=coding_of(tmp_path / "labels"))
     expected = r"masks/a.nii.gz: its value 2 is taken as class 2, 'b', .* 2 is stored for 'a' in"
     assert [bool(re.search(expected, str(one.message))) for one in said] == [True] * doubtful
+
+
+@pytest.mark.parametrize(
+    ("mask", "core"),
+    [([1, 1, 1, 2, 0], 1), ([1, 4, 0, 2, 0], 0.8), ([1, 1, 0, 2, 1], 2 / 3)],  # TP 3, 2, 2
+)
+def test_values_that_are_one_class_are_measured_as_one(tmp_path, mask, core):
+    write(tmp_path / "labels/a.nii.gz", [[[1, 4, 4, 2, 0]]])
+    write(tmp_path / "masks/a.nii.gz", [[mask]])
+    pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
+    rows = compare_masks(pairs, coding=asked_coding(["1,4=core", "2=edema"]))
+    assert [(row["label"], row["dice"]) for row in rows] == [
+        ("core", pytest.approx(core)),
+        ("edema", 1),
+    ]
+
+
+def test_subjects_are_matched_whatever_dataset_json_says_of_their_labels(tmp_path):
+    write(tmp_path / "patients/p1/lesions.nii.gz", [[[0, 2, 3]]])
+    write(tmp_path / "masks/p1.nii.gz", [[[0, 1, 1]]])
+    describe(tmp_path / "patients", {"background": 0, "whole": [2, 3], "core": 3})
+    pairs = match_masks(tmp_path / "masks", tmp_path / "patients", label="lesions.nii.gz")
+    with pytest.raises(InputError, match="the value 3 is of 'whole' and of 'core'"):
+        coding_of(tmp_path / "patients")
+    (row,) = compare_masks(pairs, coding=asked_coding(["2,3=tumour"]))
+    assert row["dice"] == 1
+
+
+def test_a_value_that_is_left_out_is_background(tmp_path):
+    write(tmp_path / "labels/a.nii.gz", [[[1, 2, 2, 0]]])
+    write(tmp_path / "masks/a.nii.gz", [[[1, 1, 0, 0]]])
+    pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
+    (row,) = compare_masks(pairs, coding=asked_coding(["1=lesion", "2=background"]))
+    assert row["dice"] == pytest.approx(2 / 3)  # TP 1, FP 1
+
+
+def test_several_values_can_be_ignored(tmp_path):
+    write(tmp_path / "labels/a.nii.gz", [[[1, 1, 7, 8, 0]]])
+    write(tmp_path / "masks/a.nii.gz", [[[1, 0, 1, 1, 0]]])
+    pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
+    for coding in (asked_coding(["1=lesion", "7,8=ignore"]), LabelCoding(ignored=(7, 8))):
+        (row,) = compare_masks(pairs, coding=coding)
+        assert row["dice"] == pytest.approx(2 / 3)  # TP 1, FN 1
 
 
 def test_segments_with_names_are_read_one_way_only(tmp_path):

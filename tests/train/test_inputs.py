@@ -11,13 +11,13 @@ import SimpleITK as sitk  # noqa: N813
 
 from segjax.data import _cache_layout as layout
 from segjax.data.cache import open_cache, preprocess
-from segjax.data.datasets import Dataset, split_cases
+from segjax.data.datasets import Dataset, find_cases, split_cases
 from segjax.data.formats import read_volume, write_volume
-from segjax.data.labels import LabelCoding
+from segjax.data.labels import LabelCoding, asked_coding
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import Pipeline, Reorient, ZScore
 from segjax.errors import InputError
-from segjax.train.cases import choose_cases, load_cases
+from segjax.train.cases import choose_cases, load_cases, read_case
 from segjax.train.config import TrainConfig
 from segjax.train.inputs import INPUTS_FILE, check_inputs, read_seen, write_inputs
 
@@ -122,8 +122,28 @@ def test_labels_that_stand_for_something_else_now_are_noticed(tmp_path, chosen):
     begin(tmp_path / "run", chosen)
     coding = LabelCoding(values=(0, 2), ignored=1)
     changed = chosen._replace(train=tuple(replace(case, coding=coding) for case in chosen.train))
-    with pytest.raises(InputError, match=r"what dataset\.json says of the labels: case"):
+    with pytest.raises(InputError, match="what the values of the labels stand for: case"):
         check_inputs(tmp_path / "run", changed)
+
+
+def test_what_the_values_of_labels_stand_for_is_kept_with_a_run(tmp_path):
+    coding = asked_coding(["1=lesion", "7=ignore"])
+    write_dataset(tmp_path / "heads", count=2, shape=(16, 16, 16))
+    heads = find_cases(tmp_path / "heads", coding=coding)
+    preprocess(heads, PIPELINE, tmp_path / "cache", workers=1)
+    split = split_cases([case.name for case in heads.cases], validation=0.5)
+    for run, dataset in (("a", heads), ("b", open_cache(tmp_path / "cache"))):
+        begin(tmp_path / run, choose_cases(Dataset(dataset.cases), split))
+        kept = json.loads((tmp_path / run / INPUTS_FILE).read_text())["cases"].values()
+        assert [one["coding"] for one in kept] == [coding.to_json()] * 2
+
+
+def test_cases_that_were_found_with_other_label_values_are_refused(chosen):
+    coding = asked_coding(["255=lesion"])
+    config = TrainConfig("mpunet++", (16, 16, 16), pipeline=PIPELINE, label_values=coding)
+    (case, *_) = chosen.train
+    with pytest.raises(InputError, match=rf"{case.name}': its label values .*, but label_values"):
+        read_case(config, case)
 
 
 def test_a_dicom_segmentation_is_a_source_as_any_file(tmp_path):

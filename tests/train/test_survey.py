@@ -63,6 +63,8 @@ def test_names_of_the_dataset_win(tmp_path):
 def test_gaps_between_values_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"values 0, 255, but never 1, 2, .*, 8, …: number them"):
         survey(Dataset((case(tmp_path, "a", [255]),)), Pipeline())
+    with pytest.raises(InputError, match=r"--labels, such as 1=NAME 2=NAME 4=NAME$"):
+        survey(Dataset((case(tmp_path, "b", [1, 2, 4]),)), Pipeline())
 
 
 def test_images_among_volumes_are_refused(tmp_path):
@@ -81,7 +83,8 @@ def test_no_cases_and_no_labels_are_refused(tmp_path):
 def test_values_that_dataset_json_does_not_name_are_refused_with_their_file(tmp_path):
     cases = tuple(case(tmp_path, name, [value]) for name, value in (("a", 1), ("b", 2)))
     dataset = Dataset(cases, labels={0: "background", 1: "lesion"})
-    with pytest.raises(InputError, match=r"b\.npy: the labels hold the values 2, which dataset"):
+    said = r"b\.npy: the labels hold the values 2, which have no name: .*2=NAME, or 2=background"
+    with pytest.raises(InputError, match=said):
         survey(dataset, Pipeline())
 
 

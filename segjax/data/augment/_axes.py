@@ -43,7 +43,7 @@ def check_whole(transform: Any, field: str, *, least: int) -> None:
 
 
 def present_axes(name: str, axes: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return those of some axes that an image has.
+    """Return those of some axes that an image has; an axis of one voxel is none.
 
     Args:
         name: Of the transform, for the message.
@@ -57,31 +57,33 @@ def present_axes(name: str, axes: tuple[int, ...], shape: tuple[int, ...]) -> tu
         >>> present_axes("ghosting", (0, 1, 2), (512, 512, 1))
         (0, 1)
     """
-    present = tuple(axis for axis in axes if axis < len(shape) - 1)
+    long = [axis for axis, size in enumerate(shape[:-1]) if size > 1]
+    present = tuple(axis for axis in axes if axis in long)
     if not present:
         raise InputError(
-            f"{name}: axes {axes} are none of the {len(shape) - 1} spatial axes of an image of "
-            f"shape {shape} (channels last)"
+            f"{name}: axes {axes} are none of the {len(long)} spatial axes over one "
+            f"voxel of an image of shape {shape} (channels last)"
         )
     return present
 
 
-def visited_axes(axis: Any, rank: int, xp: ModuleType) -> tuple[int, ...]:
+def visited_axes(axis: Any, shape: tuple[int, ...], xp: ModuleType) -> tuple[int, ...]:
     """Return the axes that a transform of one drawn axis has to go through.
 
     Args:
         axis: The drawn axis; under ``jax.jit`` a traced value.
-        rank: Number of spatial axes.
+        shape: Spatial shape of the image.
         xp: ``numpy`` or ``jax.numpy``.
 
     Returns:
-        That axis alone for NumPy; for JAX, whose program must serve any axis, all of them.
+        That axis alone for NumPy; for JAX, whose program must serve any axis, all of more than one
+        voxel.
 
     Example:
-        >>> visited_axes(np.int32(2), 3, np)
+        >>> visited_axes(np.int32(2), (8, 8, 8), np)
         (2,)
     """
-    return (int(axis),) if xp is np else tuple(range(rank))
+    return (int(axis),) if xp is np else tuple(i for i, size in enumerate(shape) if size > 1)
 
 
 def along(values: Shaped[Any, " length"], axis: int, rank: int) -> Shaped[Any, "..."]:

@@ -117,16 +117,19 @@ def bspline_weights(size: int, count: int) -> Float32[np.ndarray, "size count"]:
     """Return how much each of the control points along an axis weighs at each voxel.
 
     The points are those of a uniform cubic B-spline with ``count - 3`` spans over the axis, as
-    ITK's ``BSplineTransformInitializer`` places them; each row sums to 1.
+    ITK's ``BSplineTransformInitializer`` places them; each row sums to 1. A point that is alone
+    holds for the whole axis.
 
     Args:
         size: Voxels along the axis.
-        count: Control points along the axis, 4 or more.
+        count: Control points along the axis: 4 or more, or 1.
 
     Example:
-        >>> bspline_weights(1, 5).round(3).tolist()
+        >>> bspline_weights(1, 5).astype(float).round(3).tolist()
         [[0.0, 0.167, 0.667, 0.167, 0.0]]
     """
+    if count == 1:
+        return np.ones((size, 1), np.float32)
     spans = count - 3
     place = (np.arange(size) + _BEYOND) / (size - 1 + 2 * _BEYOND) * spans
     distance = np.abs(place[:, None] + 1 - np.arange(count))

@@ -120,16 +120,17 @@ def _read_slab(
 
 def _linear(image: Any, fill: Fill, xp: ModuleType) -> _Reader:
     spatial, channels = image.shape[:-1], image.shape[-1]
+    axes = _long(spatial)
     image = image.astype(np.float32)
     outside = image.min(axis=tuple(range(len(spatial)))) if fill == "minimum" else np.float32(fill)
-    padded = xp.pad(image, [(0, 1)] * len(spatial) + [(0, 0)], mode="edge")
+    padded = xp.pad(image, [(0, int(size > 1)) for size in spatial] + [(0, 0)], mode="edge")
     strides = _strides(padded.shape[:-1])
     flat = padded.reshape(-1, channels)
 
     def read(displacement: Any, places: list[Any], inside: Any) -> Any:
         start, weights = 0, []
-        for axis, size in enumerate(spatial):
-            moved = xp.clip(displacement[axis], -places[axis], size - 1 - places[axis])
+        for axis in axes:
+            moved = xp.clip(displacement[axis], -places[axis], spatial[axis] - 1 - places[axis])
             whole = xp.floor(moved)
             moved -= whole  # in place in NumPy, as below
             weights.append(moved[..., None])
@@ -138,7 +139,8 @@ def _linear(image: Any, fill: Fill, xp: ModuleType) -> _Reader:
             index *= strides[axis]
             index += start
             start = index
-        return xp.where(inside[..., None], _corners(flat, start, strides, weights, xp), outside)
+        steps = [strides[axis] for axis in axes]
+        return xp.where(inside[..., None], _corners(flat, start, steps, weights, xp), outside)
 
     return read
 
@@ -160,13 +162,19 @@ def _nearest(label: Any, xp: ModuleType) -> _Reader:
 
     def read(displacement: Any, places: list[Any], inside: Any) -> Any:
         start = 0
-        for axis, size in enumerate(spatial):
-            place = xp.clip(xp.floor(displacement[axis] + 0.5) + places[axis], 0, size - 1)
+        for axis in _long(spatial):
+            last = spatial[axis] - 1
+            place = xp.clip(xp.floor(displacement[axis] + 0.5) + places[axis], 0, last)
             start = start + place.astype(_index(xp)) * strides[axis]
         found = xp.take(flat, start, axis=0, mode="clip")
         return xp.where(inside, found, xp.zeros((), label.dtype))
 
     return read
+
+
+def _long(spatial: tuple[int, ...]) -> list[int]:
+    """Return the axes between whose voxels there is something to interpolate."""
+    return [axis for axis, size in enumerate(spatial) if size > 1]
 
 
 def _strides(shape: tuple[int, ...]) -> list[int]:

@@ -15,8 +15,10 @@ from segjax.data.augment.transform import (
     check_pairs,
     check_probability,
     check_spacing,
+    long_axes,
     occurs,
     spacing_of,
+    turning_axes,
     uniform_by_axis,
 )
 
@@ -30,13 +32,15 @@ class Affine(SpatialTransform):
     The voxel at y (mm from the centre) shows what was at ``R⁻¹(S⁻¹ y - t)``, with R = Rz·Rx·Ry in
     3D. Bounds are either ``(low, high)`` for every axis or ``(low, high, low, high, …)``, a pair
     per axis. Axes count as those of the patient: left to right, back to front, bottom to top (RAS).
+    A slice of a volume, one of whose axes has one voxel, stays in its plane.
 
     Args:
         scales: Bounds of the factor by which things grow, along each axis.
         degrees: Bounds of the angle about each axis; in 2D there is one angle.
         translation: Bounds of the shift along each axis, in mm.
         isotropic: Whether one factor serves all axes; the first pair of ``scales`` bounds it.
-        spacing: Distance between voxels along each axis in mm; 1 mm when empty.
+        spacing: Distance between voxels along each axis in mm, in which angles are kept; when
+            empty, that of the image where a loader knows it, else 1 mm.
         fill: Value of voxels that come from outside of the image; "minimum" is that of the channel.
         probability: Of the image being moved, in [0, 1].
 
@@ -47,7 +51,7 @@ class Affine(SpatialTransform):
         >>> turn = Affine(scales=(1.0, 1.0), degrees=(90.0, 90.0))
         >>> parameters = turn.draw(np.random.default_rng(0), (3, 3, 1))
         >>> turn.apply_label(np.array([[1, 2, 3], [0, 0, 0], [0, 0, 0]]), parameters, np).tolist()
-        [[0, 0, 1], [0, 0, 2], [0, 0, 3]]
+        [[3, 0, 0], [2, 0, 0], [1, 0, 0]]
 
     Source:
         ``torchio.RandomAffine`` (1.x), its laws and its order of movements.
@@ -71,24 +75,24 @@ class Affine(SpatialTransform):
         check_spacing(self)
 
     def sample(
-        self, rng: np.random.Generator, rank: int
+        self, rng: np.random.Generator, shape: tuple[int, ...]
     ) -> tuple[
         Float32[np.ndarray, " rank"], Float32[np.ndarray, " angles"], Float32[np.ndarray, " rank"]
     ]:
         """Draw scales, degrees and translation, as :func:`affine_matrix` takes them."""
-        scales = uniform_by_axis(rng, self, "scales", rank)
+        axes = long_axes(shape)
+        scales = uniform_by_axis(rng, self, "scales", axes, otherwise=1.0)
         if self.isotropic:
-            scales = np.repeat(scales[:1], rank)
-        degrees = uniform_by_axis(rng, self, "degrees", 3 if rank == 3 else 1)
-        return scales, degrees, uniform_by_axis(rng, self, "translation", rank)
+            scales[axes] = scales[axes][:1]
+        degrees = uniform_by_axis(rng, self, "degrees", turning_axes(shape))
+        return scales, degrees, uniform_by_axis(rng, self, "translation", axes)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
         """Draw ``matrix``, ``(rank, rank + 1)``: see :func:`affine_matrix`."""
         if not occurs(rng, self.probability):
             return None
-        rank = len(shape) - 1
-        spacing = spacing_of(self, rank)
-        return {"matrix": affine_matrix(*self.sample(rng, rank), spacing=spacing)}
+        spacing = spacing_of(self, len(shape) - 1)
+        return {"matrix": affine_matrix(*self.sample(rng, shape), spacing=spacing)}
 
     def identity(self, shape: tuple[int, ...]) -> Parameters:
         """Return a matrix that moves nothing."""

@@ -22,7 +22,8 @@ class Anisotropy:
     has it: at most m/2 voxels at either end.
 
     Args:
-        axes: Spatial axes of which one is drawn; those that an image lacks are left out.
+        axes: Spatial axes of which one is drawn; those that an image lacks, or that have one voxel,
+            are left out.
         downsampling: Bounds of m, drawn uniformly.
         scalars_only: Leave label maps as they are. Otherwise each voxel gets the label of the
             kept voxel that is nearest.
@@ -77,7 +78,7 @@ class Anisotropy:
     ) -> Float[Any, "*spatial channel"]:
         """Make the image coarse along the axis."""
         image = as_float(image, xp)
-        for axis in visited_axes(parameters["axis"], image.ndim - 1, xp):
+        for axis in visited_axes(parameters["axis"], image.shape[:-1], xp):
             places, weights = _rows(parameters, axis, image.shape[axis], xp)
             weights = [along(w.astype(image.dtype), axis, image.ndim) for w in weights]
             below, above = (xp.take(image, p, axis=axis, mode="clip") for p in places)
@@ -90,7 +91,7 @@ class Anisotropy:
         """Return the label map as it is, or made coarse with the nearest labels."""
         if self.scalars_only:
             return label
-        for axis in visited_axes(parameters["axis"], label.ndim, xp):
+        for axis in visited_axes(parameters["axis"], label.shape, xp):
             places, weights = _rows(parameters, axis, label.shape[axis], xp)
             nearest = xp.where(weights[1] >= 0.5, places[1], places[0])
             label = xp.take(label, nearest, axis=axis, mode="clip")

@@ -26,7 +26,8 @@ class BiasField(IntensityTransform):
     """Multiply the image by a smooth field: the exponential of a random polynomial.
 
     The field is exp(Σ c_ijk·xⁱ·yʲ·zᵏ) over all i + j + k ≤ order; x, y and z run from -1 at the
-    first voxel of their axis to 1 at the last. All channels share the field.
+    first voxel of their axis to 1 at the last. Along an axis of one voxel there are no powers. All
+    channels share the field.
 
     Args:
         coefficients: Bounds of every c, drawn uniformly.
@@ -63,12 +64,12 @@ class BiasField(IntensityTransform):
         """Draw ``coefficients``: every c, sorted by i, then j, then k."""
         if not occurs(rng, self.probability):
             return None
-        terms = _exponents(self.order, len(shape) - 1)
+        terms = _exponents(self.order, shape[:-1])
         return {"coefficients": uniform(rng, self.coefficients, len(terms))}
 
     def identity(self, shape: tuple[int, ...]) -> Parameters:
         """Return coefficients of 0."""
-        return {"coefficients": np.zeros(len(_exponents(self.order, len(shape) - 1)), np.float32)}
+        return {"coefficients": np.zeros(len(_exponents(self.order, shape[:-1])), np.float32)}
 
     def apply(
         self, image: Num[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
@@ -78,17 +79,21 @@ class BiasField(IntensityTransform):
         return image * xp.exp(polynomial)[..., None]
 
 
+def _exponents(order: int, spatial: tuple[int, ...]) -> Int[np.ndarray, "term rank"]:
+    return _exponents_up_to(order, tuple(order if size > 1 else 0 for size in spatial))
+
+
 @cache
-def _exponents(order: int, rank: int) -> Int[np.ndarray, "term rank"]:
-    powers = [p for p in product(range(order + 1), repeat=rank) if sum(p) <= order]
-    return np.array(powers).reshape(-1, rank)
+def _exponents_up_to(order: int, highest: tuple[int, ...]) -> Int[np.ndarray, "term rank"]:
+    powers = [p for p in product(*(range(h + 1) for h in highest)) if sum(p) <= order]
+    return np.array(powers).reshape(-1, len(highest))
 
 
 def _polynomial(
     coefficients: Float[Any, " term"], order: int, spatial: tuple[int, ...], xp: ModuleType
 ) -> Float[Any, "*spatial"]:
     """Contract the tensor of coefficients with the powers of one coordinate after the other."""
-    exponents = _exponents(order, len(spatial))
+    exponents = _exponents(order, spatial)
     places = np.full((order + 1,) * len(spatial), len(exponents))
     places[tuple(exponents.T)] = np.arange(len(exponents))
     values = xp.concatenate([coefficients, xp.zeros(1, dtype=np.float32)])[places]

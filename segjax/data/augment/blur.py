@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Float32, Int, Num
 
 from segjax.data.augment._arrays import as_float
 from segjax.data.augment._axes import multiply_lines
@@ -15,6 +15,7 @@ from segjax.data.augment.transform import (
     check_pairs,
     check_probability,
     check_spacing,
+    long_axes,
     occurs,
     spacing_of,
     uniform_by_axis,
@@ -34,7 +35,8 @@ class Blur(IntensityTransform):
     Args:
         std: Bounds ``(low, high)`` of the standard deviation along every axis in mm, drawn
             uniformly for each; or ``(low, high, low, high, ...)``, a pair per axis.
-        spacing: Distance between voxels along each axis in mm; 1 mm when empty.
+        spacing: Distance between voxels along each axis in mm; when empty, that of the image where
+            a loader knows it, else 1 mm.
         probability: Of the image being blurred, in [0, 1].
 
     Raises:
@@ -64,9 +66,8 @@ class Blur(IntensityTransform):
         """Draw ``std``: the standard deviation along each axis, in voxels."""
         if not occurs(rng, self.probability):
             return None
-        rank = len(shape) - 1
-        std = uniform_by_axis(rng, self, "std", rank)
-        return {"std": std / np.array(spacing_of(self, rank), np.float32)}
+        std = uniform_by_axis(rng, self, "std", long_axes(shape))
+        return {"std": std / np.array(spacing_of(self, len(std)), np.float32)}
 
     def identity(self, shape: tuple[int, ...]) -> Parameters:
         """Return standard deviations of 0."""
@@ -77,15 +78,20 @@ class Blur(IntensityTransform):
     ) -> Float[Any, "*spatial channel"]:
         """Blur the image; JAX cuts kernels at 4 times the greatest std that can be drawn."""
         image = as_float(image, xp)
-        largest = max(self.std[1::2]) / min(self.spacing or (1.0,))
-        for axis in range(image.ndim - 1):
+        largest = self._largest(image.ndim - 1)
+        for axis in np.flatnonzero(long_axes(image.shape)).tolist():
             std = parameters["std"][axis]
-            radius = _radius(std if xp is np else np.float32(largest))
+            radius = _radius(std if xp is np else largest[axis])
             kernel = _kernel(std, int(radius), xp).astype(image.dtype)
             lines = image.reshape(int(np.prod(image.shape[:axis])), image.shape[axis], -1)
             blurred = _multiplied(lines, kernel) if xp is np else _shifted(lines, kernel, xp)
             image = blurred.reshape(image.shape)
         return image
+
+    def _largest(self, rank: int) -> Float32[np.ndarray, " rank"]:
+        """Return the greatest standard deviation along each axis, in voxels."""
+        bounds = np.resize(self.std[1::2], rank)
+        return (bounds / spacing_of(self, rank)).astype(np.float32)
 
 
 def _radius(std: Float[Any, ""]) -> Float[Any, ""]:

@@ -14,6 +14,7 @@ from segjax.data.augment.transform import (
     check_fill,
     check_probability,
     check_spacing,
+    long_axes,
     occurs,
     spacing_of,
 )
@@ -27,14 +28,16 @@ class Elastic(SpatialTransform):
     """Move control points of a cubic B-spline at random, and the image with them.
 
     Each component of the displacement of each control point is uniform in [-D, D]; the points of
-    the outer layers stay. Listed right after :class:`Affine`, both are one interpolation.
+    the outer layers stay. Listed right after :class:`Affine`, both are one interpolation. A slice
+    of a volume, one of whose axes has one voxel, is bent in its plane, by points that lie there.
 
     Args:
         control_points: Number along every axis, 4 or more, those on the borders included.
         max_displacement: D along each axis in mm, or one number for all axes.
         locked_borders: Layers of control points that stay where they are: 0, 1 or 2. The outermost
             layer lies outside of the image, the second one at its border.
-        spacing: Distance between voxels along each axis in mm; 1 mm when empty.
+        spacing: Distance between voxels along each axis in mm; when empty, that of the image where
+            a loader knows it, else 1 mm.
         fill: Value of voxels that come from outside of the image; "minimum" is that of the channel.
         probability: Of the image being bent, in [0, 1].
 
@@ -82,35 +85,44 @@ class Elastic(SpatialTransform):
             )
 
     def sample(
-        self, rng: np.random.Generator, rank: int
+        self, rng: np.random.Generator, shape: tuple[int, ...]
     ) -> Float32[np.ndarray, "rank *control_points"]:
         """Draw the displacement of the control points along each axis, in mm."""
-        largest = _for_axes(self.max_displacement, rank)
-        points = rng.uniform(-1, 1, (rank, *(self.control_points,) * rank)).astype(np.float32)
-        points *= largest.reshape((rank,) + (1,) * rank)
-        moved = np.zeros_like(points)
-        free = (slice(None),) + (slice(self.locked_borders, -self.locked_borders or None),) * rank
-        moved[free] = points[free]
+        moved = self._still(shape)
+        rank, axes = moved.ndim - 1, np.flatnonzero(long_axes(shape))
+        largest = _for_axes(self.max_displacement, rank)[axes]
+        points = rng.uniform(-1, 1, (len(axes), *moved.shape[1:])).astype(np.float32)
+        points *= largest.reshape((-1,) + (1,) * rank)
+        inner = slice(self.locked_borders, -self.locked_borders or None)
+        free = tuple(inner if size > 1 else slice(None) for size in shape[:-1])
+        for axis, component in zip(axes, points, strict=True):
+            moved[axis][free] = component[free]
         return moved
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
-        """Draw ``control_points``, ``(rank, *control_points)``: displacements in voxels."""
+        """Draw ``control_points``, ``(rank, *control_points)``: displacements in voxels.
+
+        Along an axis of one voxel there is one control point.
+        """
         if not occurs(rng, self.probability):
             return None
         rank = len(shape) - 1
         spacing = np.array(spacing_of(self, rank), np.float32).reshape((rank,) + (1,) * rank)
-        return {"control_points": self.sample(rng, rank) / spacing}
+        return {"control_points": self.sample(rng, shape) / spacing}
 
     def identity(self, shape: tuple[int, ...]) -> Parameters:
         """Return control points that stay where they are."""
-        rank = len(shape) - 1
-        return {"control_points": np.zeros((rank, *(self.control_points,) * rank), np.float32)}
+        return {"control_points": self._still(shape)}
 
     def deformation(self, parameters: Parameters) -> Deformation:
         """Return the control points as a deformation."""
         points = parameters["control_points"]
         rank = points.shape[0]
         return Deformation(np.zeros((rank, rank + 1), np.float32), points)
+
+    def _still(self, shape: tuple[int, ...]) -> Float32[np.ndarray, "rank *control_points"]:
+        counts = [self.control_points if size > 1 else 1 for size in shape[:-1]]
+        return np.zeros((len(counts), *counts), np.float32)
 
 
 def _for_axes(values: tuple[float, ...], rank: int) -> Float32[np.ndarray, " rank"]:

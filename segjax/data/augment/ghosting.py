@@ -37,7 +37,8 @@ class Ghosting(IntensityTransform):
 
     Args:
         num_ghosts: Bounds of n, a whole number, both included; 0 changes nothing.
-        axes: Spatial axes of which one is drawn; those that an image lacks are left out.
+        axes: Spatial axes of which one is drawn; those that an image lacks, or that have one voxel,
+            are left out.
         intensity: Bounds of the intensity, drawn uniformly.
         restore: Bounds of the share of the planes, around the centre, that keep their strength,
             drawn uniformly, in [0, 1]; None keeps the central plane only.
@@ -100,7 +101,7 @@ class Ghosting(IntensityTransform):
     ) -> Float[Any, "*spatial channel"]:
         """Weaken the planes."""
         image = as_float(image, xp)
-        for axis in visited_axes(parameters["axis"], image.ndim - 1, xp):
+        for axis in visited_axes(parameters["axis"], image.shape[:-1], xp):
             weakened = _planes(parameters, image.shape[axis], xp) & (parameters["axis"] == axis)
             response = half_response(1 - weakened * xp.asarray(parameters["intensity"], np.float32))
             image = filtered([image], [response], axis, xp)

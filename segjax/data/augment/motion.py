@@ -18,8 +18,10 @@ from segjax.data.augment.transform import (
     check_bounds,
     check_probability,
     check_spacing,
+    long_axes,
     occurs,
     spacing_of,
+    turning_axes,
 )
 from segjax.errors import InputError
 
@@ -35,7 +37,8 @@ class Motion(IntensityTransform):
     is, and the stretch that is read first from the movement whose turn it then was. Each movement
     turns the image about its centre and shifts it, interpolating linearly; from outside comes the
     least value of the channel. The other axes of k-space are read in full, so that their Fourier
-    transforms cancel: one along the last axis gives the same.
+    transforms cancel: one along the last axis gives the same. Axes of one voxel do not count: in a
+    slice of a volume the patient moves in its plane.
 
     Args:
         degrees: Bounds of the angle about each axis, drawn uniformly; in 2D there is one angle.
@@ -43,7 +46,8 @@ class Motion(IntensityTransform):
             ITK's: to the left, to the back and to the top of the patient.
         num_transforms: How often the patient moves. Between the times 0 and 1 the movements are
             evenly spread, but each is shifted by up to 0.3 times the time between them.
-        spacing: Distance between voxels along each axis in mm; 1 mm when empty.
+        spacing: Distance between voxels along each axis in mm, in which angles are kept; when
+            empty, that of the image where a loader knows it, else 1 mm.
         probability: Of the image being changed, in [0, 1].
 
     Raises:
@@ -79,7 +83,7 @@ class Motion(IntensityTransform):
             raise InputError(f"motion: num_transforms {self.num_transforms}: give 1 or more")
 
     def sample(
-        self, rng: np.random.Generator, rank: int
+        self, rng: np.random.Generator, shape: tuple[int, ...]
     ) -> tuple[
         Float32[np.ndarray, "movement angles"],
         Float32[np.ndarray, "movement rank"],
@@ -87,22 +91,17 @@ class Motion(IntensityTransform):
     ]:
         """Draw degrees, translation and times, as :func:`motion_matrices` takes them."""
         count = self.num_transforms
-        degrees = rng.uniform(*self.degrees, (count, 3 if rank == 3 else 1))
-        translation = rng.uniform(*self.translation, (count, rank))
+        degrees = _movements(rng, self.degrees, count, turning_axes(shape))
+        translation = _movements(rng, self.translation, count, long_axes(shape))
         times = _even_times(count) + rng.uniform(-_JITTER, _JITTER, count) / (count + 1)
-        return (
-            degrees.astype(np.float32),
-            translation.astype(np.float32),
-            times.astype(np.float32),
-        )
+        return degrees, translation, times.astype(np.float32)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
         """Draw the ``matrices`` of the movements and their ``times``."""
         if not occurs(rng, self.probability):
             return None
-        rank = len(shape) - 1
-        degrees, translation, times = self.sample(rng, rank)
-        spacing = spacing_of(self, rank)
+        degrees, translation, times = self.sample(rng, shape)
+        spacing = spacing_of(self, len(shape) - 1)
         return {"matrices": motion_matrices(degrees, translation, spacing=spacing), "times": times}
 
     def identity(self, shape: tuple[int, ...]) -> Parameters:
@@ -117,7 +116,7 @@ class Motion(IntensityTransform):
         """Move the image, once per movement, and compose its k-space."""
         image = as_float(image, xp)
         moved = [warp(image, Deformation(matrix), xp) for matrix in parameters["matrices"]]
-        axis = image.ndim - 2
+        axis = int(max(np.flatnonzero(long_axes(image.shape)), default=0))
         shares = _sources(parameters["times"], image.shape[axis], xp)
         responses = [half_response(share.astype(np.float32)) for share in shares]
         return filtered([image, *moved], responses, axis, xp)
@@ -156,6 +155,15 @@ def motion_matrices(
         matrix[:, :-1] = turn * sizes / sizes[:, None] - np.eye(rank)
         matrix[:, -1] = signs * shift / sizes
     return matrices + np.float32(0)
+
+
+def _movements(
+    rng: np.random.Generator, bounds: tuple[float, float], count: int, axes: Bool[np.ndarray, " n"]
+) -> Float32[np.ndarray, "count n"]:
+    """Draw a number for each movement and each of some axes; 0 for the other axes."""
+    numbers = np.zeros((count, len(axes)), np.float32)
+    numbers[:, axes] = rng.uniform(*bounds, (count, axes.sum()))
+    return numbers
 
 
 def _even_times(count: int) -> Float[np.ndarray, " count"]:

@@ -15,6 +15,7 @@ from segjax.data.augment.transform import (
     Parameters,
     check_bounds,
     check_probability,
+    long_axes,
     occurs,
     uniform,
 )
@@ -65,12 +66,14 @@ class Spike(IntensityTransform):
         """
         if not occurs(rng, self.probability):
             return None
-        low, high = self.num_spikes
-        return {
+        (low, high), axes = self.num_spikes, long_axes(shape)
+        drawn = {
             "count": np.int32(rng.integers(low, high + 1)),
             "intensity": uniform(rng, self.intensity, 1)[0],
-            "positions": rng.random((high, len(shape) - 1), dtype=np.float32),
+            "positions": np.zeros((high, len(axes)), np.float32),
         }
+        drawn["positions"][:, axes] = rng.random((high, axes.sum()), dtype=np.float32)
+        return drawn
 
     def identity(self, shape: tuple[int, ...]) -> Parameters:
         """Return an intensity of 0."""

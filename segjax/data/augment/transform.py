@@ -3,12 +3,13 @@
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
+from dataclasses import is_dataclass, replace
+from functools import lru_cache, reduce
 from types import ModuleType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Integer, Num
+from jaxtyping import Bool, Float, Float32, Integer, Num
 
 from segjax.data.augment._arrays import as_float
 from segjax.data.augment._deformation import Deformation, compose
@@ -27,6 +28,10 @@ class Transform(Protocol):
     (``numpy``, ``jax.numpy``), and may run under ``jax.jit`` and ``jax.vmap``. Parameters are
     small arrays whose shapes depend on the shape of the image alone, so that those of a batch can
     be stacked.
+
+    An axis of one voxel is no axis: of a slice of a volume, ``(x, y, 1, channel)``, a transform
+    makes what it makes of an image ``(x, y, channel)``. A dataclass that measures in mm has a field
+    ``spacing``, empty by default: :func:`for_spacing` puts that of the image there.
     """
 
     name: ClassVar[str]
@@ -39,7 +44,8 @@ class Transform(Protocol):
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
         """Draw the parameters for an image of shape ``(*spatial, channel)``.
 
-        Returns None, with probability ``1 - probability``, where nothing is to be applied.
+        Returns None, with probability ``1 - probability``, where nothing is to be applied; no
+        parameters, ``{}``, are applied.
         """
         ...
 
@@ -94,7 +100,11 @@ class SpatialTransform(ABC):
 
 
 def draw_all(
-    rng: np.random.Generator, shape: tuple[int, ...], transforms: Iterable[Transform]
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    transforms: Iterable[Transform],
+    *,
+    spacing: tuple[float, ...] = (),
 ) -> list[Parameters | None]:
     """Draw the parameters of several transforms.
 
@@ -102,6 +112,7 @@ def draw_all(
         rng: Source of randomness.
         shape: Of the image, ``(*spatial, channel)``.
         transforms: Transforms that keep the shape.
+        spacing: Of the image: see :func:`for_spacing`.
 
     Returns:
         Parameters for each transform, None for those that are not to be applied.
@@ -110,7 +121,45 @@ def draw_all(
         >>> draw_all(np.random.default_rng(0), (8, 8, 1), [])
         []
     """
-    return [transform.draw(rng, shape) for transform in transforms]
+    return [transform.draw(rng, shape) for transform in for_spacing(transforms, spacing)]
+
+
+def measures_in_mm(transform: Transform) -> bool:
+    """Return whether a transform needs the spacing of the image: its field ``spacing`` is empty.
+
+    Example:
+        >>> from segjax.data.augment import Affine, Noise
+        >>> [measures_in_mm(t) for t in (Affine(), Affine(spacing=(1.0, 3.0)), Noise())]
+        [True, False, False]
+    """
+    return is_dataclass(transform) and getattr(transform, "spacing", None) == ()
+
+
+def for_spacing(
+    transforms: Iterable[Transform], spacing: tuple[float, ...]
+) -> tuple[Transform, ...]:
+    """Tell transforms that measure in mm the distance between voxels.
+
+    Args:
+        transforms: Any transforms; those with a spacing of their own keep it.
+        spacing: Distance between voxels along each axis of the image in mm; when empty, transforms
+            take voxels for cubes of 1 mm.
+
+    Returns:
+        The transforms, in order.
+
+    Example:
+        >>> from segjax.data.augment import Blur
+        >>> for_spacing([Blur()], (0.5, 0.5, 3.0))[0].spacing
+        (0.5, 0.5, 3.0)
+    """
+    if not spacing:
+        return tuple(transforms)
+    return tuple(_with_spacing(t, spacing) if measures_in_mm(t) else t for t in transforms)
+
+
+def _with_spacing(transform: Any, spacing: tuple[float, ...]) -> Transform:
+    return replace(transform, spacing=spacing)
 
 
 def apply_all(
@@ -142,7 +191,8 @@ def apply_all(
     """
     image = as_float(image, xp)
     for row in rows(transforms):
-        drawn = [(t, p) for t, p in zip(transforms[row], parameters[row], strict=True) if p]
+        pairs = zip(transforms[row], parameters[row], strict=True)
+        drawn = [(t, p) for t, p in pairs if p is not None]
         moves = [t.deformation(p) for t, p in drawn if isinstance(t, SpatialTransform)]
         if moves:
             whole = reduce(lambda first, second: compose(first, second, xp), moves)
@@ -188,6 +238,8 @@ def augment_patch(
     image: Num[np.ndarray, "*spatial channel"],
     label: Integer[np.ndarray, "*spatial"],
     transforms: Sequence[Transform],
+    *,
+    spacing: tuple[float, ...] = (),
 ) -> tuple[Float[np.ndarray, "*spatial channel"], Integer[np.ndarray, "*spatial"]]:
     """Draw the parameters of transforms and apply them, one after the other.
 
@@ -196,6 +248,8 @@ def augment_patch(
         image: The image; whole numbers become float32 first.
         label: Its label map.
         transforms: Applied in order, each with its own probability.
+        spacing: Distance between voxels along each axis in mm, for transforms that have none of
+            their own; 1 mm when empty.
 
     Returns:
         Image and label map, changed alike.
@@ -205,7 +259,8 @@ def augment_patch(
         >>> augment_patch(rng, np.ones((2, 1), np.float32), np.array([0, 1]), [])[1].tolist()
         [0, 1]
     """
-    return apply_all(transforms, draw_all(rng, image.shape, transforms), image, label, np)
+    parameters = draw_all(rng, image.shape, transforms, spacing=spacing)
+    return apply_all(transforms, parameters, image, label, np)
 
 
 def occurs(rng: np.random.Generator, probability: float) -> bool:
@@ -239,8 +294,48 @@ def uniform(
     return rng.uniform(*bounds, size=count).astype(np.float32)
 
 
+@lru_cache(maxsize=64)
+def long_axes(shape: tuple[int, ...]) -> Bool[np.ndarray, " rank"]:
+    """Return which spatial axes have more than one voxel: along others nothing can be moved.
+
+    Args:
+        shape: Of an image, ``(*spatial, channel)``.
+
+    Example:
+        >>> long_axes((64, 64, 1, 2)).tolist()
+        [True, True, False]
+    """
+    return _read_only(np.array(shape[:-1]) > 1)
+
+
+@lru_cache(maxsize=64)
+def turning_axes(shape: tuple[int, ...]) -> Bool[np.ndarray, " angles"]:
+    """Return about which of three axes an image can be turned, or whether a 2D one can.
+
+    Args:
+        shape: Of an image, ``(*spatial, channel)``.
+
+    Example:
+        >>> turning_axes((64, 64, 1, 2)).tolist(), turning_axes((64, 64, 2)).tolist()
+        ([False, False, True], [True])
+    """
+    long = long_axes(shape)
+    planes = [long[1:], long[::2], long[:2]] if len(long) == 3 else [long]
+    return _read_only(np.array([plane.all() for plane in planes]))
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
 def uniform_by_axis(
-    rng: np.random.Generator, transform: Transform, field: str, axes: int
+    rng: np.random.Generator,
+    transform: Transform,
+    field: str,
+    axes: Bool[np.ndarray, " axes"],
+    *,
+    otherwise: float = 0.0,
 ) -> Float32[np.ndarray, " axes"]:
     """Draw one number per axis between the bounds that a field holds.
 
@@ -248,19 +343,22 @@ def uniform_by_axis(
         rng: Source of randomness.
         transform: The transform.
         field: Name of a field ``(low, high)`` for all axes, or with such a pair for each.
-        axes: How many numbers to draw.
+        axes: For which axes to draw.
+        otherwise: Number for the other ones.
 
     Raises:
         InputError: The field has pairs for another number of axes.
     """
-    bounds = getattr(transform, field)
-    if len(bounds) not in (2, 2 * axes):
+    bounds, count = getattr(transform, field), len(axes)
+    if len(bounds) not in (2, 2 * count):
         raise InputError(
-            f"{transform.name}: {field} {bounds}: give (low, high), or {axes} such pairs for this "
+            f"{transform.name}: {field} {bounds}: give (low, high), or {count} such pairs for this "
             "image"
         )
-    pairs = np.resize(np.array(bounds, np.float64), (axes, 2))
-    return rng.uniform(pairs[:, 0], pairs[:, 1]).astype(np.float32)
+    pairs = np.resize(np.array(bounds, np.float64), (count, 2))[axes]
+    numbers = np.full(count, otherwise, np.float32)
+    numbers[axes] = rng.uniform(pairs[:, 0], pairs[:, 1])
+    return numbers
 
 
 def spacing_of(transform: Any, rank: int) -> tuple[float, ...]:

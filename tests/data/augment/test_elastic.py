@@ -9,7 +9,7 @@ from torchio.transforms.augmentation.spatial.random_affine_elastic_deformation i
     AffineElasticDeformation,
 )
 
-from segjax.data.augment import Affine, Elastic, apply_all
+from segjax.data.augment import Affine, Elastic, apply_all, draw_all
 from segjax.data.augment.affine import affine_matrix
 from segjax.data.nifti import read_nifti
 from segjax.errors import InputError
@@ -45,10 +45,27 @@ def test_equal_parameters_give_torchios_image(shape):
     image, label = pair(shape, 0)
     spacing = SPACING[: len(shape)]
     elastic = Elastic(control_points=6, max_displacement=(3.0,), spacing=spacing)
-    points = elastic.sample(np.random.default_rng(1), len(shape))
+    points = elastic.sample(np.random.default_rng(1), image.shape)
     peer = torchio.ElasticDeformation(as_torchio(points), (3.0, 3.0, 3.0))
     expected = from_subject(peer(to_subject(image, label, spacing)), len(shape))
     parameters = {"control_points": in_voxels(points, spacing)}
+    result = elastic.apply(image, parameters, np), elastic.apply_label(label, parameters, np)
+    check(result[0], expected[0], result[1], expected[1])
+
+
+@pytest.mark.parametrize(("shape", "flat"), [((20, 24, 1), 2), ((20, 1, 17), 1), ((1, 24, 17), 0)])
+def test_slices_of_long_voxels_are_bent_in_millimetres_as_by_torchio(shape, flat):
+    image, label = pair(shape, 0)
+    elastic, spacing = Elastic(control_points=6, max_displacement=(3.0,)), (0.8, 1.0, 4.0)
+    (parameters,) = draw_all(np.random.default_rng(1), image.shape, [elastic], spacing=spacing)
+    drawn = np.random.default_rng(1)
+    drawn.random()  # whether it is applied
+    points = elastic.sample(drawn, image.shape)
+    assert points.shape[1 + flat] == 1
+    assert not points[flat].any()
+    mesh = np.repeat(points, 6, axis=1 + flat)
+    peer = torchio.ElasticDeformation(as_torchio(mesh), (3.0, 3.0, 3.0))
+    expected = from_subject(peer(to_subject(image, label, spacing)), 3)
     result = elastic.apply(image, parameters, np), elastic.apply_label(label, parameters, np)
     check(result[0], expected[0], result[1], expected[1])
 
@@ -60,7 +77,8 @@ def test_affine_and_elastic_together_give_torchios_single_interpolation(shape):
     affine = Affine((0.8, 1.2), (-20, 20), (-3, 3), spacing=spacing)
     elastic = Elastic(control_points=6, max_displacement=(3.0,), spacing=spacing)
     rng = np.random.default_rng(1)
-    (scales, degrees, translation), points = affine.sample(rng, rank), elastic.sample(rng, rank)
+    scales, degrees, translation = affine.sample(rng, image.shape)
+    points = elastic.sample(rng, image.shape)
     movement = {
         "scales": [*scales.tolist(), 1.0][:3],
         "degrees": degrees.tolist() if rank == 3 else [0.0, 0.0, float(degrees[0])],
@@ -83,7 +101,7 @@ def test_equal_parameters_give_torchios_image_of_a_head(data_dir):
     image = read_nifti(folder / "flair.nii.gz").channels_last[crop].astype(np.float32)
     label = read_nifti(folder / "lesions.nii.gz").data[crop].astype(np.uint8)
     elastic = Elastic()
-    points = elastic.sample(np.random.default_rng(0), 3)
+    points = elastic.sample(np.random.default_rng(0), image.shape)
     peer = torchio.ElasticDeformation(as_torchio(points), (7.5, 7.5, 7.5))
     expected = from_subject(peer(to_subject(image, label, (1.0, 1.0, 1.0))), 3)
     parameters = {"control_points": points}
@@ -97,10 +115,10 @@ def test_control_points_follow_the_law_of_torchio(locked):
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     shape = peer.num_control_points, peer.max_displacement, locked
-    drawn = np.array([elastic.sample(rng, 3)[:, 3, 2, 4] for _ in range(3334)]).ravel()
+    drawn = np.array([elastic.sample(rng, (9, 9, 9, 1))[:, 3, 2, 4] for _ in range(3334)]).ravel()
     expected = np.array([peer.get_params(*shape)[3, 2, 4] for _ in range(3334)]).ravel()
     assert kstest(drawn, expected).pvalue > 0.01
-    moved = np.any(elastic.sample(rng, 3) != 0, axis=0)
+    moved = np.any(elastic.sample(rng, (9, 9, 9, 1)) != 0, axis=0)
     theirs = np.any(peer.get_params(*shape) != 0, axis=-1)
     middle = (slice(None), slice(None), slice(locked, 7 - locked))  # its third axis is not locked
     np.testing.assert_array_equal(moved[middle], theirs[middle])

@@ -94,6 +94,15 @@ def test_only_axes_that_the_image_has_are_drawn():
         Ghosting(axes=(2,)).draw(rng, (4, 4, 1))
 
 
+def test_axis_of_one_voxel_is_never_drawn():
+    ghosting, rng = Ghosting(probability=1.0), np.random.default_rng(0)
+    assert {int(ghosting.draw(rng, (4, 1, 5, 1))["axis"]) for _ in range(50)} == {0, 2}
+    with pytest.raises(
+        InputError, match=r"axes \(1,\) are none of the 2 spatial axes over one voxel"
+    ):
+        Ghosting(axes=(1,)).draw(rng, (4, 1, 5, 1))
+
+
 @pytest.mark.parametrize(
     "options",
     [

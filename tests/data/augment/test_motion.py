@@ -37,7 +37,7 @@ def test_equal_movements_give_torchios_image(any_image, num_transforms):
     rank = any_image.ndim - 1
     spacing = (1.0, 2.0, 0.5)[:rank]
     motion = Motion(num_transforms=num_transforms)
-    movements = motion.sample(np.random.default_rng(num_transforms), rank)
+    movements = motion.sample(np.random.default_rng(num_transforms), any_image.shape)
     degrees, translation, times = movements
     expected = through_torchio(any_image, *movements, spacing).reshape(any_image.shape)
     matrices = motion_matrices(degrees, translation, spacing=spacing)
@@ -50,7 +50,9 @@ def test_movements_follow_the_law_of_torchio():
     torch.manual_seed(0)
     peer = torchio.RandomMotion()
     ranges = peer.degrees_range, peer.translation_range, 2
-    ours = [np.concatenate([p.ravel() for p in motion.sample(rng, 3)]) for _ in range(10_000)]
+    ours = [
+        np.concatenate([p.ravel() for p in motion.sample(rng, (9, 9, 9, 1))]) for _ in range(10_000)
+    ]
     asked = [peer.get_params(*ranges) for _ in range(10_000)]
     theirs = [np.concatenate([d.ravel(), t.ravel(), times]) for times, d, t in asked]
     assert_same_law(ours, theirs)
@@ -82,6 +84,16 @@ def test_one_early_movement_leaves_all_but_the_first_planes_as_they_were():
     planes[0][:, :2] = planes[1][:, :2]
     expected = np.fft.ifft(np.fft.ifftshift(planes[0], axes=1)).real
     assert_close(result[..., 0], expected)
+
+
+@pytest.mark.parametrize("flat", range(3))
+def test_patient_moves_in_the_plane_of_a_slice(flat):
+    shape = np.insert([6, 7], flat, 1).tolist()
+    parameters = Motion(probability=1.0).draw(np.random.default_rng(0), (*shape, 1))
+    matrices = parameters["matrices"]
+    assert not matrices[:, flat].any()
+    assert not matrices[:, :, flat].any()
+    assert (matrices[:, np.arange(3) != flat, -1] != 0).all()
 
 
 @pytest.mark.parametrize(

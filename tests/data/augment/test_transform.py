@@ -33,6 +33,7 @@ from segjax.data.augment import (
     names,
     to_json,
 )
+from segjax.data.augment.transform import for_spacing
 from segjax.data.labels import IGNORED
 from segjax.errors import InputError
 
@@ -171,6 +172,89 @@ def test_draws_repeat_in_another_process():
     )
     drawn = draw_all(np.random.default_rng(5), (9, 8, 7, 1), TRANSFORMS)
     assert other.stdout.strip() == repr([float(v.sum()) for p in drawn for v in p.values()])
+
+
+def slice_pair():
+    rng = np.random.default_rng(8)
+    image = rng.standard_normal((9, 11, 2)).astype(np.float32)
+    return image, rng.choice([0, 1, IGNORED], (9, 11)).astype(np.uint8)
+
+
+def assert_slice_is_changed_as_image(transform, axis):
+    image, label = slice_pair()
+    volume, map_of_volume = np.expand_dims(image, axis), np.expand_dims(label, axis)
+    (flat, flat_label), (thick, thick_label) = (
+        augment_patch(np.random.default_rng(4), *pair, [transform])
+        for pair in ((image, label), (volume, map_of_volume))
+    )
+    assert not np.array_equal(flat, image)
+    np.testing.assert_allclose(thick.squeeze(axis), flat, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(thick_label.squeeze(axis), flat_label)
+
+
+@each
+def test_slice_of_a_volume_is_changed_as_an_image_of_two_axes(transform):
+    assert_slice_is_changed_as_image(transform, 2)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [t for t in TRANSFORMS if not isinstance(t, Flip | Motion)],  # those count or point the axes
+    ids=lambda t: t.name,
+)
+def test_slice_along_the_first_axis_is_changed_as_an_image_too(transform):
+    assert_slice_is_changed_as_image(transform, 0)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_lesion_of_a_slice_keeps_its_area_and_the_slice_its_tissue(axis):
+    places = np.indices((48, 48)) - 23.5
+    label = np.expand_dims(((places**2).sum(axis=0) < 64).astype(np.uint8), axis)
+    image = np.ones((*label.shape, 1), np.float32)
+    chain = [Affine(fill=-1.0), Elastic(max_displacement=(4.0,), fill=-1.0)]
+    areas, filled = [], []
+    for seed in range(40):
+        result, moved = augment_patch(
+            np.random.default_rng(seed), image, label, chain, spacing=(1.0, 1.0, 1.0)
+        )
+        areas.append(moved.sum() / label.sum())
+        filled.append((result < 0).mean())
+    assert 0.95 < np.mean(areas) < 1.1  # a factor of 0.9 to 1.1 along each axis: 1 on average
+    assert min(areas) > 0.6
+    assert np.mean(filled) < 0.1
+
+
+def test_own_spacing_of_a_transform_stays():
+    own, other = Affine(spacing=(2.0, 2.0)), Elastic()
+    assert for_spacing([own, other], (1.0, 3.0)) == (own, Elastic(spacing=(1.0, 3.0)))
+    assert for_spacing([own, other], ()) == (own, other)
+
+
+class Doubling:
+    """Draw no parameters, and double the image."""
+
+    name = "doubling"
+    probability = 1.0
+
+    def draw(self, rng, shape):
+        return {}
+
+    def identity(self, shape):
+        return {}
+
+    def apply(self, image, parameters, xp):
+        return 2 * image
+
+    def apply_label(self, label, parameters, xp):
+        return label
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_transform_without_parameters_is_applied_unless_it_drew_none(xp):
+    image, label = slice_pair()
+    for parameters, factor in (({}, 2), (None, 1)):
+        result, _ = apply_all([Doubling()], [parameters], image, label, xp)
+        np.testing.assert_array_equal(result, factor * image)
 
 
 def test_consecutive_spatial_transforms_interpolate_once():

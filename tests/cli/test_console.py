@@ -1,0 +1,29 @@
+"""What tables on the terminal say."""
+
+from segjax.cli.console import print_folds
+from segjax.evaluate.scores import Score
+from segjax.train.folds import FoldScore
+
+
+def score(fold, case, label, metric, value):
+    return FoldScore(fold, 1, case, label, Score(metric, value))
+
+
+def test_folds_are_averaged_over_the_cases_that_hold_the_label(capsys):
+    print_folds(
+        [
+            score(0, "a", "core", "dice", 0.5),
+            score(0, "b", "core", "false_positive_ml", 0.25),
+            score(1, "c", "core", "false_positive_ml", 0.0),
+        ]
+    )
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["core", "0.5000", "–", "0.5000", "±", "0.0000"] in lines
+    told = "without core 2 of 3 cases, false positives in 1 (0.125 ml on average)"
+    assert told.split() in lines
+
+
+def test_folds_in_which_no_case_holds_a_label_have_no_mean(capsys):
+    print_folds([score(0, "a", "core", "false_positive_pixels", 3)])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["core", "–", "–"] in lines

@@ -1,0 +1,85 @@
+"""Segmenting images of two channels from the command line."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import onnx
+import pytest
+
+from segjax.cli import main
+from segjax_onnx.metadata import KEY, ModelMetadata
+
+SHAPE = (8, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a network that marks where its first channel exceeds its second one."""
+    weights = np.array([50, -50], np.float32).reshape(1, 2, 1, 1, 1)
+    nodes = [
+        onnx.helper.make_node("Conv", ["image", "weights"], ["logits"]),
+        onnx.helper.make_node("Sigmoid", ["logits"], ["probabilities"]),
+    ]
+    inputs, outputs = (
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size, *"xyz"])]
+        for name, size in (("image", 2), ("probabilities", 1))
+    )
+    weight = onnx.numpy_helper.from_array(weights, "weights")
+    graph = onnx.helper.make_graph(nodes, "order", inputs, outputs, [weight])
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    metadata = ModelMetadata(
+        "order", ("background", "lesion"), "sigmoid", 3, 2, SHAPE, 0.5, 1, 1, [], "0.1.0"
+    )
+    onnx.helper.set_model_props(proto, {KEY: metadata.to_json()})
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    onnx.save(proto, path)
+    return path
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    """Return folders of patients; in p1 FLAIR is brighter than T1 in one half, in p2 nowhere."""
+    for patient in ("p1", "p2"):
+        (tmp_path / patient).mkdir()
+        for name, value in (("flair", 1.0), ("t1", 2.0)):
+            data = np.full(SHAPE, value, np.float32)
+            data[:4] += 2 * (patient == "p1" and name == "flair")
+            nibabel.Nifti1Image(data, np.eye(4)).to_filename(tmp_path / patient / f"{name}.nii.gz")
+    return tmp_path
+
+
+def volume_of(mask: Path) -> int:
+    return int(np.asarray(nibabel.load(mask).dataobj).sum())
+
+
+def test_two_files_are_the_channels_in_the_order_given(model, patients, tmp_path, capsys):
+    flair, t1 = (str(patients / "p1" / f"{name}.nii.gz") for name in ("flair", "t1"))
+    assert main(["predict", str(model), flair, t1, "-o", str(tmp_path / "a")]) == 0
+    assert f"channelsofflair0:{flair},1:{t1}" in "".join(capsys.readouterr().out.split())
+    assert volume_of(tmp_path / "a" / "flair.nii.gz") == 4 * 8 * 8
+    assert main(["predict", str(model), t1, flair, "-o", str(tmp_path / "b")]) == 0
+    assert volume_of(tmp_path / "b" / "t1.nii.gz") == 4 * 8 * 8
+    assert f"0:{t1},1:{flair}" in "".join(capsys.readouterr().out.split())
+
+
+def test_files_of_several_patients_are_found_by_name(model, patients, tmp_path, capsys):
+    names = ["--images", "flair.nii.gz", "t1.nii.gz"]
+    command = ["predict", str(model), str(patients), *names, "-o", str(tmp_path / "masks")]
+    assert main(command) == 0
+    masks = {mask.name: volume_of(mask) for mask in (tmp_path / "masks").iterdir()}
+    assert masks == {"p1.nii.gz": 4 * 8 * 8, "p2.nii.gz": 0}
+    assert "channels of p1" in capsys.readouterr().out
+
+
+def test_files_of_several_patients_in_a_row_are_refused(model, patients, tmp_path, capsys):
+    files = [str(file) for file in sorted(patients.rglob("*.nii.gz"))]
+    assert main(["predict", str(model), *files, "-o", str(tmp_path / "masks")]) == 1
+    assert "flair.nii.gz: is one channel, but the network takes 2" in capsys.readouterr().err
+
+
+def test_folders_that_names_swallowed_are_asked_for(model, patients, tmp_path, capsys):
+    names = ["--images", "flair.nii.gz", "t1.nii.gz", str(patients)]
+    assert main(["predict", str(model), *names, "-o", str(tmp_path / "masks")]) == 1
+    assert "name folders of subjects too, before --images" in capsys.readouterr().err

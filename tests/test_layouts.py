@@ -1,0 +1,167 @@
+"""From folders in any layout to plans and to what is segmented."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segjax import workflow
+from segjax.data.cache import preprocess
+from segjax.data.datasets import Split
+from segjax.data.folds import Folding, Grouping
+from segjax.data.phantom import write_dataset
+from segjax.data.pipeline import Pipeline, ZScore
+from segjax.describe import describe, describe_plan
+from segjax.errors import InputError
+
+QUICK = {"model": "unet2d-k3", "patch_size": [32, 32]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(folder, count=6, shape=(32, 32))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def subjects(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return folders of subjects, each with images of two channels and a label; one is a link."""
+    folder, store = (tmp_path_factory.mktemp(name) for name in ("subjects", "store"))
+    for image in sorted((data / "images").iterdir()):
+        label = data / "labels" / image.name
+        home = (store if image.name.startswith("ms_005") else folder) / image.name.split(".")[0]
+        home.mkdir()
+        for name, source in (("flair", image), ("t1", image), ("lesions", label)):
+            shutil.copy(source, home / f"{name}{''.join(source.suffixes)}")
+    (folder / "ms_005").symlink_to(store / "ms_005")
+    return folder
+
+
+def name_of(folder: Path, kind: str) -> str:
+    return next(file.name for file in folder.rglob(f"{kind}.*"))
+
+
+@pytest.fixture(scope="module")
+def raw(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an ``nnUNet_raw`` folder with four cases to train on and two to test on."""
+    folder = tmp_path_factory.mktemp("nnUNet_raw") / "Dataset004_Heads"
+    for part in ("images", "labels"):
+        for n, file in enumerate(sorted((data / part).iterdir())):
+            home = folder / f"{part}{'Tr' if n < 4 else 'Ts'}"
+            home.mkdir(parents=True, exist_ok=True)
+            channel = "_0000" if part == "images" else ""
+            shutil.copy(file, home / file.name.replace(".", f"{channel}.", 1))
+    description = {
+        "channel_names": {"0": "FLAIR"},
+        "labels": {"background": 0, "lesion": 1},
+        "file_ending": "".join(file.suffixes),
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder.parent
+
+
+def test_patients_are_never_parted_in_a_plain_training(data, tmp_path):
+    table = tmp_path / "patients.csv"
+    table.write_text("case,patient\n" + "".join(f"ms_00{n},p{n // 2}\n" for n in range(6)))
+    for grouping in (Grouping(neighbours=2), Grouping(table=table)):
+        for seed in range(3):
+            plan = workflow.plan(data, QUICK, {"seed": seed}, test=0.3, grouping=grouping)
+            parts = [plan.split.train, plan.split.validation, plan.split.test]
+            patients = [{int(name[-1]) // 2 for name in part} for part in parts]
+            assert list(map(len, parts)) == [2, 2, 2]
+            assert sorted(p for part in patients for p in part) == [0, 1, 2]
+
+
+def test_a_split_and_a_grouping_are_not_both_taken(data):
+    split = Split(("ms_000",), ("ms_001",))
+    with pytest.raises(InputError, match="leave out the grouping"):
+        workflow.plan(data, QUICK, split=split, grouping=Grouping(neighbours=2))
+
+
+@pytest.mark.parametrize("split", [Split(("ms_000",), ("x",)), Split(("ms_000",), (), ("x",))])
+def test_a_split_of_other_data_is_named_before_the_training(data, split):
+    with pytest.raises(InputError, match="the split names case 'x'"):
+        workflow.plan(data, QUICK, split=split)
+
+
+def test_subjects_are_trained_on_through_links(subjects):
+    images = [name_of(subjects, "flair"), name_of(subjects, "t1")]
+    label = name_of(subjects, "lesions")
+    plan = workflow.plan(subjects, QUICK, images=images, label=label)
+    assert [case.name for case in plan.dataset.cases] == [f"ms_00{n}" for n in range(6)]
+    assert plan.config.in_channels == 2
+    folding = Folding(3, Grouping(neighbours=2))
+    plans = workflow.plan_folds(subjects, QUICK, folding=folding, images=images, label=label)
+    assert len(plans) == 3
+    with pytest.raises(InputError, match="name the label map of a subject too"):
+        workflow.plan(subjects, QUICK, images=images)
+
+
+def test_names_of_subjects_do_not_go_with_a_cache(data, tmp_path):
+    preprocess(workflow.find_data(data), Pipeline((ZScore(),)), tmp_path, workers=1)
+    with pytest.raises(InputError, match="is a cache: leave out"):
+        workflow.plan(tmp_path, images=["flair.nii.gz"], label="lesions.nii.gz")
+
+
+def test_test_cases_of_nnunet_are_kept_for_testing(raw):
+    plan = workflow.plan(raw, QUICK)
+    assert plan.split.test == ("ms_004", "ms_005")
+    assert sorted(plan.split.train + plan.split.validation) == [f"ms_00{n}" for n in range(4)]
+    assert "6: 3 training, 1 validation, 2 test, 2 of them in labelsTs" in str(describe_plan(plan))
+    plans = workflow.plan_folds(raw, QUICK, folding=Folding(2))
+    assert {plan.split.test for plan in plans} == {("ms_004", "ms_005")}
+    assert len(workflow.find_data(raw).cases) == 4
+    assert describe(raw)["cases"] == "4"
+
+
+def test_a_case_to_train_on_and_to_test_on_is_refused(raw, tmp_path):
+    folder = shutil.copytree(raw / "Dataset004_Heads", tmp_path / "Dataset004_Heads")
+    for part in ("images", "labels"):
+        (file,) = (folder / f"{part}Ts").glob("ms_004*")
+        file.rename(file.with_name(file.name.replace("004", "000")))
+    with pytest.raises(InputError, match="case 'ms_000' is in imagesTr and in imagesTs"):
+        workflow.plan(folder, QUICK)
+
+
+def test_splits_of_folds_are_taken_as_they_are(raw):
+    splits = [Split(("ms_000",), ("ms_001",)), Split(("ms_002",), ("ms_003",))]
+    plans = workflow.plan_folds(raw, QUICK, folding=splits)
+    assert [plan.split for plan in plans] == splits
+
+
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        np.save(folder / name, np.zeros((4, 4, 4), np.float32))
+    return folder
+
+
+def test_subjects_are_segmented_by_the_names_of_their_files(tmp_path):
+    touch(tmp_path / "p1", "flair.npy", "t1.npy", "t2.npy")
+    touch(tmp_path / "p2", "flair.npy", "t1.npy")
+    cases = workflow.find_inputs([tmp_path], channels=2, images=["t1.npy", "flair.npy"])
+    assert [case.name for case in cases] == ["p1", "p2"]
+    assert cases[0].images == (tmp_path / "p1" / "t1.npy", tmp_path / "p1" / "flair.npy")
+    one = workflow.find_inputs([tmp_path / "p2"], channels=2, images=["t1.npy", "flair.npy"])
+    assert [case.name for case in one] == ["p2"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "options", "message"),
+    [
+        ([], {}, "f.npy, t.npy: name folders of subjects too, before --images"),
+        (["a"], {"series": ["3"]}, "leave out the series"),
+        (["a"], {"channels": 3}, "f.npy, t.npy: name the file of each channel; .* 3 channels"),
+        (["a", "b"], {}, r"a/p/f\.npy and .*b/p/f\.npy: are both of 'p'"),
+        (["absent"], {}, "absent: no such folder"),
+    ],
+)
+def test_subjects_that_cannot_be_segmented_are_named(tmp_path, paths, options, message):
+    for home in ("a", "b"):
+        touch(tmp_path / home / "p", "f.npy", "t.npy")
+    folders = [tmp_path / path for path in paths]
+    with pytest.raises(InputError, match=message):
+        workflow.find_inputs(folders, images=["f.npy", "t.npy"], **options)
