@@ -1,7 +1,6 @@
 """Export segjax networks to ONNX and run them without JAX.
 
-Names load on first use: `Predictor` and `read_metadata` need no JAX, `export_onnx` and `to_onnx`
-do.
+Names load on first use: `Predictor` and `read_metadata` need no JAX, those that export do.
 
 Example:
     >>> import segjax_onnx
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segjax_onnx.convert import export_onnx, to_onnx
     from segjax_onnx.ensemble import export_ensemble
+    from segjax_onnx.foreign import Usage, export_weights
     from segjax_onnx.metadata import ModelMetadata, read_metadata
     from segjax_onnx.predictor import Predictor
     from segjax_onnx.weights import read_variables
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelMetadata",
     "Predictor",
+    "Usage",
     "export_ensemble",
     "export_onnx",
+    "export_weights",
     "read_metadata",
     "read_variables",
     "to_onnx",
@@ -31,8 +33,10 @@ __all__ = [
 _MODULES = {
     "ModelMetadata": "metadata",
     "Predictor": "predictor",
+    "Usage": "foreign",
     "export_ensemble": "ensemble",
     "export_onnx": "convert",
+    "export_weights": "foreign",
     "read_metadata": "metadata",
     "read_variables": "weights",
     "to_onnx": "convert",

@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from segjax.data.pipeline import Pipeline
 from segjax.errors import InputError
 from segjax_onnx import _runtime
+from segjax_onnx._unexported import what_to_do
 from segjax_onnx.metadata import ModelMetadata, metadata_of
 
 MODEL_FILE = "model.onnx"
@@ -87,9 +88,7 @@ def find_files(path: str | Path) -> tuple[str | Path, ...]:
     files = [run / MODEL_FILE for run in folds or [folder]]
     for file in files:
         if not file.is_file():
-            raise InputError(
-                f"{file.parent}: holds no {MODEL_FILE}; train it to the end, or name an ONNX file"
-            )
+            raise InputError(f"{file.parent}: holds no {MODEL_FILE}; {what_to_do(file.parent)}")
     return tuple(files)
 
 

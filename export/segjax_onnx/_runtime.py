@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segjax.errors import InputError
+from segjax.extras import how_to_install
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # TF32 would round what is convolved to 10 bits: masks would differ from those of a CPU.
@@ -71,7 +72,7 @@ def _import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise InputError(
-            'running a network needs onnxruntime: pip install "segjax[runtime]"'
+            f"running a network needs onnxruntime: {how_to_install('runtime')}"
         ) from error
     return onnxruntime
 

@@ -100,19 +100,39 @@ def export_onnx(
         >>> export_onnx("run", "model.onnx")  # doctest: +SKIP
         PosixPath('model.onnx')
     """
-    run, path = Path(run), Path(path)
-    if path.suffix != ".onnx":
-        raise InputError(f"{path}: give the file a name that ends in .onnx")
+    run, path = Path(run), checked_name(path)
     with atomic_path(path, overwrite=overwrite) as temporary:
         config = read_config(run)
         variables = load_variables(run, which)
         model = _create(config)
         metadata = dataclasses.replace(_describe(config, model, which), seen=read_seen(run))
-        proto = to_onnx(model, variables, metadata=metadata, opset=opset)
-        proto = _attach(proto, dataclasses.replace(metadata, local=_is_local(proto)), variables)
-        _check_parity(proto, model, variables, metadata.activation)
-        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+        temporary.write_bytes(checked_bytes(model, variables, metadata=metadata, opset=opset))
     return path
+
+
+def checked_name(path: str | Path) -> Path:
+    """Return the path of an ONNX file.
+
+    Raises:
+        InputError: It does not end in ``.onnx``.
+    """
+    if Path(path).suffix != ".onnx":
+        raise InputError(f"{path}: give the file a name that ends in .onnx")
+    return Path(path)
+
+
+def checked_bytes(
+    model: Any, variables: Variables, *, metadata: ModelMetadata, opset: int
+) -> bytes:
+    """Convert a network as :func:`to_onnx` does, and compare its answers with those of JAX.
+
+    Raises:
+        InputError: As :func:`to_onnx`; or the answers differ by more than `TOLERANCE`.
+    """
+    proto = to_onnx(model, variables, metadata=metadata, opset=opset)
+    proto = _attach(proto, dataclasses.replace(metadata, local=_is_local(proto)), variables)
+    _check_parity(proto, model, variables, metadata.activation)
+    return proto.SerializeToString(deterministic=True)
 
 
 def _create(config: TrainConfig) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from segjax.data.seen import together
 from segjax.errors import InputError
+from segjax.extras import how_to_install
 from segjax.files import atomic_path
 from segjax_onnx import _runtime
 from segjax_onnx.metadata import KEY, ModelMetadata
@@ -115,7 +116,7 @@ def _load(path: str | Path) -> "onnx.ModelProto":
     try:
         import onnx
     except ImportError as error:
-        raise InputError('merging networks needs onnx: pip install "segjax[train]"') from error
+        raise InputError(f"merging networks needs onnx: {how_to_install('train')}") from error
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     try:

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,25 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32
 
-from segjax.data.datasets import Case, files_in
+from segjax.data.datasets import Case
 from segjax.data.dicom import Series
-from segjax.data.formats import MASK_SUFFIXES, Source, read_image, suffix, write_volume
-from segjax.data.patches import grid_corners, sliding_window
+from segjax.data.formats import Source, read_image, write_volume
+from segjax.data.patches import grid_corners, sliding_window, to_mask
 from segjax.data.pipeline import Resample
 from segjax.data.seen import Seen, Sight, intensity_spans
 from segjax.data.spatial import orientation
 from segjax.data.tilt import upright, warn_of_tilts
 from segjax.errors import InputError
-from segjax.files import atomic_path
 from segjax.progress import track
 from segjax.volume import Volume
 from segjax.words import plural
 from segjax_onnx._network import Network, agreed, check_patches, find_files, open_network
 from segjax_onnx.metadata import ModelMetadata
+from segjax_onnx.outputs import check_outputs, make_folder, output_files, write_map
 
-Image = Source | Sequence[Source] | Volume
+Image = Source | Sequence[Source] | Volume | np.ndarray
+Affine = Float[np.ndarray, "_ _"]
 
 _UPRIGHT = "; predict --resample gives an upright mask, which every viewer shows right"
 
@@ -116,11 +117,15 @@ class Predictor:
         """The execution providers in use, the preferred one first."""
         return tuple(self._networks[0].session.get_providers())
 
-    def predict(self, image: Image) -> Volume:
+    def predict(self, image: Image, *, affine: Affine | None = None) -> Volume:
         """Segment one image.
 
         Args:
-            image: A file, one file per channel, or a volume.
+            image: A file, one file per channel, a volume, or an array ``(*spatial)`` or
+                ``(*spatial, channel)``, whose channels go last.
+            affine: Of an array: voxel index -> mm (RAS+), ``(4, 4)``, or ``(3, 3)`` in 2D. By
+                default the identity: voxels of 1 mm, along x to the right, y to the front and z
+                to the head.
 
         Returns:
             The label of every voxel, uint8, on the grid of the image: the most probable one, or
@@ -128,19 +133,22 @@ class Predictor:
             of view of the preprocessing are background.
 
         Raises:
-            InputError: If the image cannot be read, has the wrong number of channels, or holds
-                NaN or infinite values.
+            InputError: If the image cannot be read, has the wrong number of axes or channels, or
+                holds NaN or infinite values; or an affine is given with what has one.
 
         Example:
-            >>> Predictor("model.onnx").predict(["flair.nii.gz", "t1.nii.gz"])  # doctest: +SKIP
+            >>> predictor = Predictor("model.onnx")  # doctest: +SKIP
+            >>> mask = predictor.predict(["flair.nii.gz", "t1.nii.gz"])  # doctest: +SKIP
+            >>> mask = predictor.predict(array, affine=np.diag([1, 1, 3, 1.0]))  # doctest: +SKIP
         """
-        return self._to_mask(self.probabilities(image))
+        return _mask(self.probabilities(image, affine=affine))
 
-    def probabilities(self, image: Image) -> Volume:
+    def probabilities(self, image: Image, *, affine: Affine | None = None) -> Volume:
         """Compute the probability of every label at every voxel of an image.
 
         Args:
-            image: A file, one file per channel, or a volume.
+            image: As for `predict`.
+            affine: As for `predict`.
 
         Returns:
             Probabilities ``(*spatial, label)``, float32, on the grid of the image; they sum to 1.
@@ -153,8 +161,11 @@ class Predictor:
             >>> Predictor("model.onnx").probabilities("flair.nii.gz").channels  # doctest: +SKIP
             2
         """
-        name = "the volume" if isinstance(image, Volume) else _name(image)
-        return self._probabilities(self._read(image), name=name, show_progress=False)
+        if isinstance(image, np.ndarray):
+            image = self._placed(image, affine)
+        elif affine is not None:
+            raise InputError(f"{_name(image)}: has an affine of its own; give one with arrays only")
+        return self._probabilities(self._read(image), name=_name(image))
 
     def predict_files(
         self,
@@ -191,30 +202,48 @@ class Predictor:
             >>> Predictor("model.onnx").predict_files(find_images(["scans"]), "masks")
             ... # doctest: +SKIP
         """
-        folder = _make_folder(out)
+        folder = make_folder(out)
+        check_outputs(
+            cases, folder, format=format, probabilities=probabilities, overwrite=overwrite
+        )
         outputs = [output_files(case, folder, format) for case in cases]
-        masks, maps = [mask for mask, _ in outputs], [map_ for _, map_ in outputs]
-        _check_outputs(cases, [*masks, *maps] if probabilities else masks, overwrite)
-        jobs = list(zip(cases, masks, maps, strict=True))
-        one = len(jobs) == 1
-        for case, mask, map_ in jobs if one else track(jobs, "Predicting"):
+        jobs = list(zip(cases, outputs, strict=True))
+        for case, (mask, map_) in jobs if len(jobs) == 1 else track(jobs, "Segmenting"):
             image = self._read(case.images)
-            name, given = _name(case.images), upright(image) if resample else image
-            probable = self._probabilities(given, name=name, show_progress=one)
+            given = upright(image) if resample else image
+            probable = self._probabilities(given, name=_name(case.images))
             like = case.images[0] if given is image else None
             options: dict[str, Any] = {"like": like, "overwrite": overwrite}
             labels = dict(enumerate(self.metadata.labels[1:], start=1))
-            write_volume(self._to_mask(probable), mask, segments=labels, **options)
+            write_volume(_mask(probable), mask, segments=labels, **options)
             if probabilities:
-                _write_map(probable, map_, **options)
-        return masks
+                write_map(probable, map_, **options)
+        return [mask for mask, _ in outputs]
 
-    def _read(self, image: Image) -> Volume:
+    def _placed(self, array: np.ndarray, affine: Affine | None) -> Volume:
+        """Give an array its place; the last axis holds channels where there are as many."""
         rank, channels = self.metadata.spatial_dims, self.metadata.in_channels
+        if array.dtype.kind not in "biuf":
+            raise InputError(f"the array holds {array.dtype}, but an image has real numbers")
+        if affine is not None:
+            return Volume(array, affine)
+        with_channels = array.ndim > rank and array.shape[-1] == channels
+        axes = array.ndim - with_channels
+        if axes not in (rank, 3):
+            one = " or without that axis" if channels == 1 else ""
+            raise InputError(
+                f"an array of shape {array.shape}: {self.metadata.model} takes {rank} spatial axes "
+                f"and then {plural(channels, 'channel')}{one}"
+            )
+        return Volume(array, np.eye(axes + 1))
+
+    def _read(self, image: Source | Sequence[Source] | Volume) -> Volume:
+        rank, channels = self.metadata.spatial_dims, self.metadata.in_channels
+        name = _name(image)
         if isinstance(image, Volume):
-            volume, name = _finite(image), "the volume"
+            volume = _finite(image)
         else:
-            volume, name = read_image(image, channels=channels), _name(image)
+            volume = read_image(image, channels=channels)
         if volume.channels != channels:
             raise InputError(
                 f"{name}: {plural(volume.channels, 'channel')}; the network takes {channels}"
@@ -226,17 +255,15 @@ class Predictor:
             )
         return volume
 
-    def _probabilities(self, given: Volume, *, name: str, show_progress: bool) -> Volume:
+    def _probabilities(self, given: Volume, *, name: str) -> Volume:
         warn_of_tilts({name: given.affine}, _UPRIGHT)
         first, *others = self._by_pipeline()
-        data = np.require(self._answer(given, name, first, show_progress), np.float32, "W")
+        data = self._answer(given, name, first)
         if others:
             data = data * np.float32(len(first) / len(self._networks))
         for networks in others:
             share = np.float32(len(networks) / len(self._networks))
-            data += share * self._answer(given, name, networks, show_progress)
-        if self.metadata.activation == "softmax":  # what lies outside is background
-            np.clip(1 - data[..., 1:].sum(-1), 0, 1, out=data[..., 0])
+            data += share * self._answer(given, name, networks)
         return given.with_data(data)
 
     def _by_pipeline(self) -> list[list[Network]]:
@@ -252,7 +279,7 @@ class Predictor:
         return groups
 
     def _answer(
-        self, given: Volume, name: str, networks: Sequence[Network], show_progress: bool
+        self, given: Volume, name: str, networks: Sequence[Network]
     ) -> Float32[np.ndarray, "*spatial label"]:
         """Return the mean probabilities of networks of one preprocessing, on the given grid."""
         pipeline = networks[0].pipeline
@@ -263,10 +290,9 @@ class Predictor:
         sight = Sight(grids[0], grids[-1], intensity_spans(processed.data))
         for network in networks:
             self._doubt(name, network, sight)
-        patches = self._predict_patches(processed.data, networks, show_progress)
+        patches = self._predict_patches(processed.data, networks)
         predicted = processed.with_data(patches)
-        restored = pipeline.invert(predicted, given, grids=grids, interpolation="linear")
-        return np.asarray(restored.data, np.float32)
+        return pipeline.restore(predicted, given, grids=grids).data
 
     def _doubt(self, name: str, network: Network, sight: Sight) -> None:
         """Say in what an image is far from those that a network was trained on."""
@@ -296,7 +322,6 @@ class Predictor:
         self,
         image: Float32[np.ndarray, "*spatial channel"],
         networks: Sequence[Network],
-        show_progress: bool,
     ) -> Float32[np.ndarray, "*spatial label"]:
         """Slide over the image; a 2D network sees slices of a volume as patches of depth 1."""
         depth = (1,) * (image.ndim - 1 - self.metadata.spatial_dims)
@@ -304,7 +329,8 @@ class Predictor:
         count = len(grid_corners(image.shape[:-1], patch_size, self._window.overlap))
         batch_size = min(self._window.batch_size, count)
         calls = range(math.ceil(count / batch_size))
-        with closing(_count(calls, show_progress)) as counter:
+        unit = "patch" if batch_size == 1 else "batch"
+        with closing(track(calls, "Predicting", unit=unit)) as counter:
             return sliding_window(
                 image,
                 lambda patches: (next(counter), self._run(networks, patches))[1],
@@ -327,29 +353,9 @@ class Predictor:
             total = total + output
         return total / np.float32(len(networks) * len(self._flips))
 
-    def _to_mask(self, probabilities: Volume) -> Volume:
-        data = probabilities.data
-        labels: UInt8[np.ndarray, "*spatial"]
-        if self.metadata.activation == "sigmoid":
-            labels = (data[..., 0] > 0.5).astype(np.uint8)
-        else:
-            labels = data.argmax(-1).astype(np.uint8)
-        return probabilities.with_data(labels)
 
-
-def output_files(case: Case, out: str | Path, format: str | None = None) -> tuple[Path, Path]:
-    """Return where :meth:`Predictor.predict_files` writes the mask of a case, and its map.
-
-    Example:
-        >>> mask, probabilities = output_files(Case("a", (Path("scans/a.png"),)), "out")
-        >>> mask.name, probabilities.name
-        ('a.png', 'a_probabilities.npy')
-    """
-    kind = _suffix(case) if format is None else format
-    if kind.lower() not in MASK_SUFFIXES:
-        raise InputError(f"format {kind}: masks are written as {', '.join(MASK_SUFFIXES)}")
-    map_kind = _MAP_SUFFIXES.get(kind.lower(), kind)
-    return Path(out) / f"{case.name}{kind}", Path(out) / f"{case.name}_probabilities{map_kind}"
+def _mask(probabilities: Volume) -> Volume:
+    return probabilities.with_data(to_mask(probabilities.data))
 
 
 def _assumed(network: Network, sight: Sight) -> Seen | None:
@@ -361,15 +367,12 @@ def _assumed(network: Network, sight: Sight) -> Seen | None:
     return Seen(spacing, spacing, spacing, orientation(sight.processed.affine), (), ())
 
 
-def _name(image: Source | Sequence[Source]) -> str:
+def _name(image: Source | Sequence[Source] | Volume) -> str:
+    if isinstance(image, Volume):
+        return "the volume"
     if isinstance(image, str | Path | Series):
         return str(image)
     return ", ".join(map(str, image)) if isinstance(image, Sequence) else str(image)
-
-
-def _count(calls: Iterable[int], show: bool) -> Generator[int, None, None]:
-    """Yield before every call of the network, with a progress bar where one is wanted."""
-    yield from track(calls, "Predicting", unit="batch") if show else calls
 
 
 def _files(path: str | Path | Sequence[str | Path]) -> list[str | Path]:
@@ -418,46 +421,3 @@ def _finite(volume: Volume) -> Volume:
     if wrong:
         raise InputError(f"the volume holds {wrong} NaN or infinite values; replace them")
     return volume
-
-
-def _suffix(case: Case) -> str:
-    """Return the suffix of the case's images, that of their masks where it is another one."""
-    image = case.images[0]
-    found = ".nii.gz" if isinstance(image, Series) else suffix(image)
-    masks = _OTHER_MASKS.get(found.lower(), found)
-    return masks if masks.lower() in MASK_SUFFIXES else ".nii.gz"
-
-
-_OTHER_MASKS = {".nrrd": ".seg.nrrd", ".nhdr": ".seg.nrrd", ".mha": ".nrrd", ".mhd": ".nrrd"}
-_MAP_SUFFIXES = {".png": ".npy", ".seg.nrrd": ".nrrd"}  # which hold fractions and channels
-
-
-def _write_map(probabilities: Volume, path: Path, *, like: Source | None, overwrite: bool) -> None:
-    if probabilities.spatial_dims == 3:
-        write_volume(probabilities, path, like=like, overwrite=overwrite)
-        return
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        np.save(temporary, probabilities.data)
-
-
-def _make_folder(path: str | Path) -> Path:
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made a folder ({error.strerror})") from error
-    return folder
-
-
-def _check_outputs(cases: Sequence[Case], outputs: Sequence[Path], overwrite: bool) -> None:
-    """Refuse, before any work, to write a file twice, over an image, or over another file."""
-    images = {file.resolve() for case in cases for image in case.images for file in files_in(image)}
-    seen: set[Path] = set()
-    for path in outputs:
-        if path in seen:
-            raise InputError(f"{path}: two cases would be written there; rename one")
-        if path.resolve() in images:
-            raise InputError(f"{path}: is an image to segment; write to another folder")
-        if path.exists() and not overwrite:
-            raise InputError(f"{path}: exists already; remove it, or ask to overwrite it")
-        seen.add(path)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from segjax.errors import InputError
+from segjax.extras import how_to_install
 from segjax_onnx import _runtime
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _load(path: str | Path) -> "onnx.ModelProto":
         import onnx
     except ImportError as error:
         raise InputError(
-            'reading weights of an ONNX file needs onnx: pip install "segjax[train]"'
+            f"reading weights of an ONNX file needs onnx: {how_to_install('train')}"
         ) from error
     try:
         return onnx.load(path)

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import nan
 from pathlib import Path
 from statistics import fmean, median, pstdev
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from segjax.data.formats import IMAGE_SUFFIXES, check_same_grid, read_image, stem
 from segjax.errors import InputError
@@ -21,8 +23,18 @@ from segjax.evaluate.folders import (
 from segjax.evaluate.lesion_plots import lesion_overlay
 from segjax.evaluate.lesion_table import lesion_table, rule_in_words
 from segjax.evaluate.plots import overlay
-from segjax.evaluate.report import _HEADINGS, _PAGE, _STYLE, _folder, _picture, _table
-from segjax.files import atomic_path
+from segjax.evaluate.report import (
+    _HEADINGS,
+    _PAGE,
+    _STYLE,
+    _absent_note,
+    _folder,
+    _measures,
+    _picture,
+    _table,
+)
+from segjax.evaluate.scores import DICE, Score, by_label, mean_dice, scores_of_rows
+from segjax.files import atomic_path, check_new
 from segjax.progress import track
 from segjax.words import plural
 
@@ -134,10 +146,8 @@ def check_free(folder: str | os.PathLike[str], *, overwrite: bool = False) -> No
     if any((folder / name).exists() for name in ("config.json", "sweep.json", "folds.csv")):
         raise InputError(f"{folder}: is the folder of a run, with results of its own; name another")
     for name in ("report.html", "metrics.csv", "lesions.csv", "figures"):
-        if (folder / name).exists() and not overwrite:
-            raise InputError(
-                f"{folder / name}: exists already; name another folder, or --overwrite"
-            )
+        if not overwrite:
+            check_new(folder / name)
 
 
 def _image_of(pair: Pair, images: Path, named: Mapping[str, Sequence[Path]]) -> Path:
@@ -166,20 +176,27 @@ def _place(new: Path, folder: Path) -> None:
 
 def _overview(evaluation: Evaluation) -> str:
     cases, failed, rows = evaluation.cases, evaluation.failed, evaluation.rows
-    tiles = {"mean Dice": f"{fmean(float(r['dice']) for r in rows):.3f}", "cases": str(len(cases))}
+    scores = scores_of_rows(rows)
+    mean = mean_dice(scores)
+    tiles = {"mean Dice": "–" if mean is None else f"{mean:.3f}", "cases": str(len(cases))}
     if failed:
         tiles["failed, in no mean"] = str(len(failed))
-    summary = []
-    for name in cases[0].labels.values():
-        dice = [float(row["dice"]) for row in rows if row["label"] == name]
-        spread = pstdev(dice), median(dice), min(dice), max(dice)
-        summary.append((name, fmean(dice), *spread, len(dice)))
+    labels = by_label(scores)
+    summary: list[Sequence[str | float]] = [(n, *_spread(own)) for n, own in labels.items()]
     headings = ("label", "mean", "standard deviation", "median", "lowest", "highest", "n")
     shown = "".join(
         f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles.items()
     )
-    tables = f"{_failures(failed)}<h2>Dice</h2>{_table(headings, summary)}"
+    tables = f"{_failures(failed)}<h2>Dice</h2>{_table(headings, summary)}{_absent_note(labels)}"
     return f'<div class="tiles">{shown}</div>{tables}'
+
+
+def _spread(scores: Sequence[Score]) -> tuple[float | int, ...]:
+    """Return mean, standard deviation, median, lowest and highest Dice, and their number."""
+    dice = [one.value for one in scores if one.metric == DICE]
+    if not dice:
+        return (*[nan] * 5, 0)
+    return fmean(dice), pstdev(dice), median(dice), min(dice), max(dice), len(dice)
 
 
 def _failures(failed: Sequence[Failure]) -> str:
@@ -202,7 +219,8 @@ def _lesions(cases: Sequence[Comparison]) -> list[str]:
 
 def _every_case(cases: Sequence[Comparison]) -> str:
     names = [name for name in cases[0].rows[0] if "lesion" not in name]
-    rows = [[row[name] for name in names] for case in _worst_first(cases) for row in case.rows]
+    worst = _worst_first(cases)
+    rows = [_measures({name: row[name] for name in names}) for case in worst for row in case.rows]
     table = _table([_HEADINGS.get(name, name) for name in names], rows)
     return f"<details><summary>Every case, the worst first</summary>{table}</details>"
 
@@ -230,19 +248,20 @@ def _pictures(cases: Sequence[Comparison], images: Mapping[str, Path], folder: P
 def _draw(case: Comparison, path: Path, folder: Path) -> list[Path]:
     """Draw a case: a picture for each label where lesions were counted, else one."""
     image = read_image(path)
-    masks = read_pair(case.pair, coding=case.coding, predicted=case.predicted)
-    check_same_grid(image, masks[0], (str(path), str(case.pair.truth)))
+    truth, prediction = read_pair(case.pair, coding=case.coding, predicted=case.predicted)
+    masks: dict[str, Any] = {"truth": truth, "prediction": prediction}
+    check_same_grid(image, truth, (str(path), str(case.pair.truth)))
     name = case.pair.case
     if case.rule is None:
         labels = [case.labels.get(i, str(i)) for i in range(max(case.labels) + 1)]
-        overlay(image, *masks, path=folder / f"{name}.png", title=name, labels=labels)
+        overlay(image, **masks, path=folder / f"{name}.png", title=name, labels=labels)
         return [folder / f"{name}.png"]
     drawn = []
     several = len(case.labels) > 1
     for value, label in case.labels.items():
         drawn.append(folder / f"{name}{f'_{value}' if several else ''}.png")
         title = f"{name}, {label}" if several else name
-        lesion_overlay(image, *masks, path=drawn[-1], label=value, rule=case.rule, title=title)
+        lesion_overlay(image, **masks, path=drawn[-1], label=value, rule=case.rule, title=title)
     return drawn
 
 

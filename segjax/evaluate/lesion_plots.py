@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -40,9 +41,9 @@ _NAMES = (
 
 def lesion_overlay(
     image: Volume,
+    *,
     truth: Volume,
     prediction: Volume,
-    *,
     path: PathLike,
     label: int = 1,
     rule: LesionRule = RULES["any"],
@@ -74,11 +75,16 @@ def lesion_overlay(
             exists already or the format is unknown.
 
     Example:
-        >>> lesion_overlay(flair, truth, mask, path="case-7.png")  # doctest: +SKIP
+        >>> lesion_overlay(flair, truth=truth, prediction=mask, path="case-7.png")  # doctest: +SKIP
     """
-    masks = truth.data, prediction.data
-    match = match_lesions(*masks, truth.affine, label=label, rule=rule)
-    maps = outcome_maps(*masks, truth.affine, label=label, rule=rule)
+    compared: dict[str, Any] = {
+        "truth": truth.data,
+        "prediction": prediction.data,
+        "spacing": truth.affine,
+        "label": label,
+        "rule": rule,
+    }
+    match, maps = match_lesions(**compared), outcome_maps(**compared)
     outcomes = [image.with_data(outcome) for outcome in maps]
     views = views_at(image, _places(image, outcomes), *outcomes)
     columns = min(_COLUMNS, len(views))

@@ -219,10 +219,10 @@ def rates(true: int, found: int, predicted: int, false: int) -> Rates:
 
 
 def match_lesions(
+    *,
     truth: Mask,
     prediction: Mask,
     spacing: Spacing,
-    *,
     label: int = 1,
     rule: LesionRule = RULES["any"],
 ) -> LesionMatch:
@@ -247,7 +247,8 @@ def match_lesions(
     Example:
         >>> truth = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]])
         >>> prediction = np.array([[0, 1, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]])
-        >>> match = match_lesions(truth, prediction, (1.0, 1.0, 5.0))
+        >>> spacing = (1.0, 1.0, 5.0)
+        >>> match = match_lesions(truth=truth, prediction=prediction, spacing=spacing)
         >>> match.true_lesions, match.found, match.false_positives, match.truth_ml
         (3, 1, 1, 0.02)
 
@@ -265,10 +266,10 @@ def match_lesions(
 
 
 def outcome_maps(
+    *,
     truth: Mask,
     prediction: Mask,
     spacing: Spacing,
-    *,
     label: int = 1,
     rule: LesionRule = RULES["any"],
 ) -> tuple[UInt8[np.ndarray, "*spatial"], UInt8[np.ndarray, "*spatial"]]:
@@ -290,7 +291,7 @@ def outcome_maps(
 
     Example:
         >>> truth, prediction = np.array([[1, 0, 1, 0, 0]]), np.array([[1, 0, 0, 0, 1]])
-        >>> outcome_maps(truth, prediction, (1.0, 1.0))
+        >>> outcome_maps(truth=truth, prediction=prediction, spacing=(1.0, 1.0))
         (array([[1, 0, 2, 0, 0]], dtype=uint8), array([[1, 0, 0, 0, 2]], dtype=uint8))
     """
     pair = _match(truth, prediction, _voxel(truth, prediction, spacing), label, rule)

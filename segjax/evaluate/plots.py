@@ -16,6 +16,7 @@ import numpy as np
 from segjax.errors import InputError
 from segjax.evaluate.metrics import best_epoch, read_metrics, validation_dice
 from segjax.evaluate.views import View, best_view
+from segjax.extras import how_to_install
 from segjax.files import atomic_path
 from segjax.volume import Volume
 
@@ -38,9 +39,9 @@ _LINE = 0.8  # width of an outline in points
 
 def overlay(
     image: Volume,
+    *,
     truth: Volume | None = None,
     prediction: Volume | None = None,
-    *,
     path: PathLike,
     title: str = "",
     labels: Sequence[str] = (),
@@ -67,7 +68,7 @@ def overlay(
             format is unknown.
 
     Example:
-        >>> overlay(flair, truth, mask, path="case-7.png",
+        >>> overlay(flair, truth=truth, prediction=mask, path="case-7.png",
         ...         labels=("background", "lesion"))  # doctest: +SKIP
     """
     view = best_view(image, truth, prediction)
@@ -194,7 +195,7 @@ def _matplotlib() -> tuple[type["FigureCanvasAgg"], type["Figure"]]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("figures need matplotlib: pip install 'segjax[train]'") from error
+        raise InputError(f"figures need matplotlib: {how_to_install('train')}") from error
     return FigureCanvasAgg, Figure
 
 

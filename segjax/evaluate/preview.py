@@ -115,6 +115,7 @@ class _Case:
     index: int  # of the axial slice
     aspect: float  # height of a pixel over its width
     window: tuple[float, float]
+    spacing: tuple[float, ...]
 
     def cut(self, data: np.ndarray) -> np.ndarray:
         """Return the slice, row 0 at the top."""
@@ -141,6 +142,7 @@ def _case(image: Volume, label: Volume | None) -> _Case:
         index=_fullest(label.data),
         aspect=spacing[upright] / spacing[1 - upright],
         window=_window(data[..., 0]),
+        spacing=spacing,
     )
 
 
@@ -168,7 +170,7 @@ def _drawn(
     yield case.cut(image[..., 0]), case.cut(label)
     for column in range(columns):
         rng = np.random.default_rng([*seed, column])
-        parameters = draw_all(rng, image.shape, chain)
+        parameters = draw_all(rng, image.shape, chain, spacing=case.spacing)
         changed, moved = apply_all(chain, parameters, image, label, np)
         yield case.cut(changed[..., 0]), case.cut(moved)
 

@@ -9,15 +9,23 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segjax.data.formats import check_same_grid
 from segjax.data.labels import IGNORED
 from segjax.errors import InputError
-from segjax.evaluate.metrics import best_epoch, read_metrics, validation_dice
+from segjax.evaluate.metrics import (
+    best_epoch,
+    counted_epoch,
+    read_metrics,
+    validation_dice,
+    validation_scores,
+)
 from segjax.evaluate.overlap import overlap_table
 from segjax.evaluate.plots import dice_by_case, learning_curves, overlay
+from segjax.evaluate.scores import DICE, OVERLAPS, Score, absent_in_words, by_label, score_of_row
 from segjax.files import atomic_path
 from segjax.volume import Volume
 
@@ -91,8 +99,11 @@ def write_report(run: str | os.PathLike[str], *, examples: Sequence[Example] = (
         _settings(config),
     ]
     title = f"{config.get('name') or run.resolve().name}: {config.get('model', 'training')}"
+    return _write_page(run / "report.html", title, sections)
+
+
+def _write_page(path: Path, title: str, sections: Sequence[str]) -> Path:
     page = _PAGE.format(title=escape(title), style=_STYLE, sections="\n".join(sections))
-    path = run / "report.html"
     with atomic_path(path, overwrite=True) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
@@ -122,7 +133,11 @@ def _overview(config: Mapping[str, Any], metrics: "pd.DataFrame") -> str:
         rows = validation_dice(metrics)
         best = rows[rows.epoch == epoch]
         facts = {"mean validation Dice": f"{best.value.mean():.3f}", "best epoch": epoch} | facts
-        facts["validation cases"] = best.case.nunique()
+        facts["validation cases"] = len(validation_scores(metrics, epoch))
+    return _tiles(facts)
+
+
+def _tiles(facts: Mapping[str, object]) -> str:
     tiles = (
         f"<div><b>{escape(str(v))}</b><span>{escape(k)}</span></div>" for k, v in facts.items()
     )
@@ -138,9 +153,22 @@ def _training(path: Path, metrics: "pd.DataFrame", figures: Path) -> str:
         best = rows[rows.epoch == epoch]
         parts.append(f"<h2>Validation Dice, epoch {epoch}</h2>")
         parts.append(_label_summary(best))
+        parts.append(_absent_note(by_label(validation_scores(metrics, epoch))))
         parts.append(_picture(figures / "dice_by_case.png", "Dice of each case"))
         parts.append(_case_table(best))
+    elif (epoch := counted_epoch(metrics)) is not None:
+        newest = by_label(validation_scores(metrics, epoch))
+        parts.append(f"<h2>Validation, epoch {epoch}</h2>{_absent_note(newest)}")
     return "<h2>Training</h2>" + "".join(parts)
+
+
+def _absent_note(scores: Mapping[str, Sequence[Score]]) -> str:
+    """Say what was found in cases that lack a label; nothing where all hold all."""
+    told = {label: absent_in_words(own) for label, own in scores.items()}
+    absent = [f"Without {escape(label)}: {words}." for label, words in told.items() if words]
+    if not absent:
+        return ""
+    return f"<p class='note'>Dice is over the cases that hold the label. {' '.join(absent)}</p>"
 
 
 def _label_summary(best: "pd.DataFrame") -> str:
@@ -173,13 +201,23 @@ def _examples(examples: Sequence[Example], config: Mapping[str, Any], figures: P
 
 def _example(example: Example, labels: Sequence[str], path: Path) -> str:
     image, (truth, prediction) = example.image, _masks(example)
-    overlay(image, truth, prediction, path=path, title=example.name, labels=labels, overwrite=True)
+    masks = {"truth": truth, "prediction": prediction}
+    overlay(image, **masks, path=path, title=example.name, labels=labels, overwrite=True)
     parts = [_picture(path, f"{example.name}: image, truth and prediction")]
     if truth is not None:
-        rows = overlap_table(truth.data, prediction.data, labels, image.affine)
+        rows = overlap_table(
+            truth=truth.data, prediction=prediction.data, labels=labels, spacing=image.affine
+        )
         names = [_HEADINGS.get(name, name) for name in rows[0]] if rows else []
-        parts.append(_table(names, [tuple(row.values()) for row in rows]))
+        parts.append(_table(names, [_measures(row) for row in rows]))
     return f"<section>{''.join(parts)}</section>"
+
+
+def _measures(row: Mapping[str, str | float | int]) -> Row:
+    """Return the cells of a row; dashes for what an absent label has not."""
+    if score_of_row(row).metric == DICE:
+        return list(row.values())
+    return [nan if name in OVERLAPS else value for name, value in row.items()]
 
 
 def _masks(example: Example) -> tuple[Volume | None, Volume]:
@@ -234,8 +272,7 @@ def _picture(path: Path, description: str) -> str:
 
 _CONVENTIONS = """The slice with most foreground of each case, in radiological convention: the
 patient's right is on the left (2D images are shown as they are stored). Dice, sensitivity and
-predictive value are of the whole case; they are 1 where truth and prediction are both empty, and
-0 where only one of them is."""
+predictive value are of the whole case; a dash stands where it lacks the label."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2126; --faint: #646d78; --line: #dfe3e8;

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,10 @@ import numpy as np
 from segjax.errors import InputError
 from segjax.evaluate.metrics import best_epoch, read_metrics, validation_dice
 from segjax.evaluate.plots import _FAINT, _INK, _LABELS, _figure, _style, overlay
+from segjax.evaluate.scores import DICE, FALSE_POSITIVES
+from segjax.extras import how_to_install
 from segjax.volume import Volume
+from segjax.words import exact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +33,12 @@ PathLike = str | os.PathLike[str]
 
 _MEMBER = ["kernel", "alpha", "seed"]
 _RESULTS = [*_MEMBER, "run", "validation_dice"]
-_IMAGES = [*_MEMBER, "case", "dice"]
+_IMAGES = [*_MEMBER, "case", "label", "dice"]
+_TEXT = {"run": str, "case": str, "label": str, "error": str}
+_MAY_BE_EMPTY: Mapping[str, Sequence[str]] = {
+    name: [""]
+    for name in ("validation_dice", "test_dice", "epoch", DICE, *FALSE_POSITIVES.values())
+}
 _NAMED = 40  # images that have room for their names
 
 
@@ -79,20 +87,27 @@ def read_sweep(folder: PathLike) -> tuple["pd.DataFrame", "pd.DataFrame"]:
         folder: Of the sweep.
 
     Returns:
-        One row for each finished member, and one for each of its test images, with the mean Dice
-        of its labels.
+        One row for each finished member, and one for each of its test images that hold a label,
+        with the mean Dice of its labels.
 
     Raises:
-        InputError: The folder holds no sweep, or no member of it is finished.
+        InputError: The folder holds no sweep, no member of it is finished, or all have failed.
 
     Example:
         >>> results, images = read_sweep("sweep")  # doctest: +SKIP
     """
-    results, images = (_read(Path(folder) / f"{n}.csv", c) for n, c in _TABLES.items())
-    return results, images.groupby([*_MEMBER, "case"])[["dice"]].mean().reset_index()
+    results = _read(Path(folder) / "results.csv", _RESULTS)
+    if "error" in results and (results.error != "").all() and results.epoch.isna().all():
+        first = f"{results.run.iloc[0]}: {results.error.iloc[0]}"
+        raise InputError(f"{folder}: no member has a network to measure, all failed ({first})")
+    return results, _test_images(Path(folder)).groupby([*_MEMBER, "case"])[
+        ["dice"]
+    ].mean().reset_index()
 
 
-_TABLES = {"results": _RESULTS, "images": _IMAGES}
+def _test_images(folder: Path) -> "pd.DataFrame":
+    """Return one row for each finished member, test image and label that it holds."""
+    return _read(folder / "images.csv", _IMAGES).dropna(subset="dice")
 
 
 def kernel_curves(runs: "pd.DataFrame", path: PathLike, *, title: str = "") -> None:
@@ -110,7 +125,7 @@ def kernel_curves(runs: "pd.DataFrame", path: PathLike, *, title: str = "") -> N
         InputError: The file cannot be written.
     """
     with _figure(path, (9.0, 3.6), overwrite=True) as figure:
-        left, right = figure.subplots(1, 2)
+        left, right = figure.subplots(1, 2, sharex=True)
         colours = _colours(sorted(runs.alpha.unique()))
         for (alpha, _), run in runs.groupby(["alpha", "run"], sort=True):
             loss = run[run.metric == "loss"].groupby("epoch").value.mean()
@@ -122,8 +137,7 @@ def kernel_curves(runs: "pd.DataFrame", path: PathLike, *, title: str = "") -> N
         _style(left, title=f"Loss, {title}", ylabel="training loss", xlabel="epoch")
         _style(right, title="Validation", ylabel="mean Dice", xlabel="epoch")
         _alpha_legend(right, colours)
-        for axes in (left, right):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+        left.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def dice_by_group(images: "pd.DataFrame", path: PathLike) -> None:
@@ -200,7 +214,8 @@ def dice_by_image(
         )
         if best is not None:
             own = images[(images[_MEMBER] == list(best)).all(axis=1)].set_index("case").dice
-            told = "best by validation: kernel {:g}, alpha {:g}, seed {:g}".format(*best)
+            kernel, alpha, seed = best
+            told = f"best by validation: kernel {kernel}, alpha {exact(alpha)}, seed {seed}"
             axes.plot(places, own[spread.index], "x", color=_LABELS[3], ms=5, label=told)
         axes.legend(frameon=False, fontsize=8, loc="lower right")
         names = list(spread.index) if len(spread) <= _NAMED else []
@@ -212,11 +227,17 @@ def _read(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
     try:
         import pandas as pd
     except ImportError as error:
-        raise InputError("figures need pandas: pip install 'segjax[train]'") from error
+        raise InputError(f"figures need pandas: {how_to_install('train')}") from error
     if not path.is_file():
         raise InputError(f"{path.parent}: is no folder of a sweep (it has no {path.name})")
     try:
-        table = pd.read_csv(path, dtype={"run": str, "case": str}, keep_default_na=True)
+        table = pd.read_csv(
+            path,
+            dtype=_TEXT,
+            keep_default_na=False,  # a case may be called NA
+            na_values=_MAY_BE_EMPTY,
+            float_precision="round_trip",
+        )
     except ValueError as error:  # an empty table has no columns at all
         raise InputError(f"{path}: no member of the sweep is finished yet") from error
     if missing := [name for name in columns if name not in table]:
@@ -265,7 +286,9 @@ def _colours(alphas: Sequence[float]) -> dict[Any, Any]:
 def _alpha_legend(axes: "Axes", colours: dict[Any, Any]) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=c, label=f"alpha {alpha:g}") for alpha, c in colours.items()]
+    handles = [
+        Line2D([], [], color=c, label=f"alpha {exact(alpha)}") for alpha, c in colours.items()
+    ]
     axes.legend(handles=handles, frameon=False, fontsize=7, ncols=1 + len(handles) // 6)
 
 
@@ -283,7 +306,7 @@ def _draw_boxes(axes: "Axes", groups: Sequence[tuple[Any, np.ndarray]], colour: 
         meanprops={"marker": "^", "markerfacecolor": "white", "markeredgecolor": _INK},
         flierprops={"marker": ".", "markersize": 2, "markeredgecolor": _FAINT},
     )
-    names = [f"{key:g}\n{values.mean():.3f}" for key, values in groups]
+    names = [f"{exact(float(key))}\n{values.mean():.3f}" for key, values in groups]
     axes.set_xticks(range(1, len(groups) + 1), names)
 
 
@@ -295,7 +318,7 @@ def _draw_cells(axes: "Axes", table: "pd.DataFrame", colours: str) -> None:
         text = f"{value:.3f}" if np.nanmax(values) >= 0.1 else f"{value:.4f}"
         ink = "white" if shade < 0.5 else _INK
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
-    axes.set_xticks(range(len(table.columns)), [f"{alpha:g}" for alpha in table.columns])
+    axes.set_xticks(range(len(table.columns)), [exact(float(alpha)) for alpha in table.columns])
     axes.set_yticks(range(len(table.index)), [f"{kernel:g}" for kernel in table.index])
     axes.set_xlabel("alpha", fontsize=9, color=_INK)
     axes.set_ylabel("kernel", fontsize=9, color=_INK)
@@ -310,4 +333,5 @@ def _draw_example(path: Path, picture: Path, labels: Sequence[str]) -> None:
     with np.load(path) as arrays:
         image = Volume(arrays["image"], arrays["affine"])
         truth, mask = (image.with_data(arrays[name]) for name in ("truth", "mask"))
-    overlay(image, truth, mask, path=picture, title=path.stem, labels=labels, overwrite=True)
+    masks = {"truth": truth, "prediction": mask}
+    overlay(image, **masks, path=picture, title=path.stem, labels=labels, overwrite=True)

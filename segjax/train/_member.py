@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,16 @@ import numpy as np
 
 from segjax.data.datasets import Split
 from segjax.errors import InputError
+from segjax.evaluate.scores import DICE, Score, Scores, mean_dice
 from segjax.files import atomic_path
 from segjax.train.checkpoints import CHECKPOINT_FOLDER, Checkpoints
 from segjax.train.config import TrainConfig
-from segjax.train.fit import Network, Progress, dice_rows
+from segjax.train.fit import Network, Progress, score_rows
 from segjax.train.metrics import METRICS_FILE, MetricsFile, Row
 from segjax.train.run import check_run, write_run
 from segjax.train.step import TrainState
 from segjax.train.tensorboard import Board
 from segjax.train.transfer import warm_start
-from segjax.train.validate import Scores, mean_dice
 
 RESULT_FILE = "result.json"
 
@@ -55,12 +55,13 @@ class MemberResult:
     """What a finished member came to.
 
     Attributes:
-        validation_dice: Highest mean Dice of the validation cases; None where it diverged before.
+        validation_dice: Highest mean Dice of the validation cases that hold a label; None where it
+            diverged before, or no case holds one.
         epoch: Its epoch.
         epochs: Epochs done.
         steps: Steps done.
         seconds: Its share of the time that its program ran.
-        test: Dice by case and label of the best network on the test cases.
+        test: What counts by case and label of the best network on the test cases.
         error: Why it ended before its time; empty where all was well.
     """
 
@@ -74,8 +75,8 @@ class MemberResult:
 
     @property
     def test_dice(self) -> float | None:
-        """Mean Dice over the test cases and labels."""
-        return mean_dice(self.test) if self.test else None
+        """Mean Dice over the pairs of test case and label whose truth holds the label."""
+        return mean_dice(self.test)
 
 
 def read_result(folder: Path) -> MemberResult | None:
@@ -88,8 +89,9 @@ def read_result(folder: Path) -> MemberResult | None:
     if not path.is_file():
         return None
     try:
-        return MemberResult(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return MemberResult(**{**content, "test": _scores(content["test"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: is no result of a sweep ({error}); remove it") from error
 
 
@@ -191,7 +193,7 @@ class MemberRun:
         rows = [Row(epoch, "train", "loss", float(np.mean(losses)))]
         self.progress = dataclasses.replace(self.progress, epoch=epoch, losses=())
         if scores is not None:
-            rows += dice_rows(epoch, scores)
+            rows += score_rows(epoch, scores)
             self.progress = self.progress.validated(mean_dice(scores))
         self._metrics.append([*rows, Row(epoch, "train", "seconds", self.progress.seconds)])
         if self._board:
@@ -212,13 +214,15 @@ class MemberRun:
         """Write the last checkpoint and what the member came to.
 
         Args:
-            measure: Gives the Dice of the test cases for the variables of a network.
+            measure: Gives the scores of the test cases for the variables of a network.
         """
         if not self.error:
             self.save(self.take_state())
         elif self._best is not None:
             self._write(*self._best, best=True)
         found = self._checkpoints.restore_best(self._template)
+        if found is None and not self.error:  # no validation case holds a label
+            found = self._checkpoints.restore_last(self._template)
         progress = self.progress
         result = MemberResult(
             progress.best_dice,
@@ -248,3 +252,14 @@ class MemberRun:
 
 def _progress(meta: dict[str, Any]) -> Progress:
     return Progress(**{**meta, "losses": tuple(meta["losses"])})
+
+
+def _scores(content: Mapping[str, Mapping[str, Any]]) -> Scores:
+    """Read scores from JSON; those of earlier versions are Dice alone."""
+    return {
+        case: {
+            label: Score(*one) if isinstance(one, list) else Score(DICE, float(one))
+            for label, one in labels.items()
+        }
+        for case, labels in content.items()
+    }

@@ -16,6 +16,8 @@ from jaxtyping import PyTree
 from segjax.data.datasets import LoadedCase, Split
 from segjax.data.loader import Loader, Sampling, TrainingCase, prefetch
 from segjax.errors import InputError
+from segjax.evaluate.scores import Scores
+from segjax.interrupt import Stop
 from segjax.train._member import Member, MemberRun
 from segjax.train._sweep_display import SweepDisplay
 from segjax.train.config import TrainConfig
@@ -23,7 +25,6 @@ from segjax.train.fit import Network, steps_per_epoch
 from segjax.train.resident import ResidentLoader
 from segjax.train.scoring import Scorer
 from segjax.train.together import Programs, Seat, Together, deal, powers_of_two
-from segjax.train.validate import Scores
 
 _AHEAD = 2  # rounds that may be under way before the host waits for the oldest of them
 
@@ -184,6 +185,9 @@ class SweepLoop:
         checkpoint_seconds: Time between two checkpoints of all members.
         tensorboard: Whether to write TensorBoard logs of each member.
         display: Where to show how far they are.
+
+    Attributes:
+        stop: Looked at after every step of all members: checkpoints are written then.
     """
 
     def __init__(
@@ -209,6 +213,7 @@ class SweepLoop:
         self._streams = _Streams(data.batches, config.epochs * self._per_epoch)
         self._pending: deque[tuple[jax.Array, list[MemberRun]]] = deque()
         self._marked = self._saved = time.monotonic()
+        self.stop = Stop()
         self._start = functools.partial(
             MemberRun,
             split=data.split,
@@ -274,8 +279,9 @@ class SweepLoop:
         if any(run.epoch_is_over for run in active):
             self._settle(0, active)
             self._end_epochs(lanes)
-        if time.monotonic() - self._saved >= self._between:
+        if self.stop.asked or time.monotonic() - self._saved >= self._between:
             self._save(groups, active)
+        self.stop.check()
 
     def _end_epochs(self, lanes: Sequence[_Lane]) -> None:
         """Validate the members that are at the end of an epoch, one on each device at a time."""

@@ -21,7 +21,9 @@ from segjax.data.datasets import Case, Split, files_in, write_split
 from segjax.data.formats import read_image
 from segjax.data.labels import foreground
 from segjax.errors import InputError
+from segjax.evaluate.scores import DICE, mean_dice
 from segjax.files import atomic_path
+from segjax.interrupt import stoppable
 from segjax.train._member import Member, MemberResult, read_result
 from segjax.train._sweep_display import SweepDisplay, show_sweep
 from segjax.train._sweep_loop import SweepData, SweepLoop, make_batches
@@ -30,10 +32,12 @@ from segjax.train.checkpoints import load_variables
 from segjax.train.config import TrainConfig, differences
 from segjax.train.fit import Network
 from segjax.train.inputs import check_inputs, write_inputs
-from segjax.train.run import SPLIT_FILE, owned
+from segjax.train.run import SPLIT_FILE, check_split, owned
+from segjax.train.storable import check_storable
 from segjax.train.tensorboard import check_tensorboard
 from segjax.train.together import Together, check_together, default_together, with_alpha
 from segjax.train.validate import segment_case
+from segjax.words import exact
 
 __all__ = ["Execution", "Member", "MemberResult", "SweepConfig", "SweepResult", "sweep"]
 
@@ -99,7 +103,7 @@ class SweepConfig:
             model=re.sub(_KERNEL, f"-k{kernel}", self.base.model),
             loss=with_alpha(self.base.loss, alpha),
             seed=seed,
-            name=f"k{kernel}-a{alpha:g}-s{seed}",
+            name=f"k{kernel}-a{exact(alpha)}-s{seed}",
         )
         return Member(kernel, alpha, seed, config)
 
@@ -120,7 +124,8 @@ class Execution:
         together: How members share a program, see :class:`segjax.train.together.Programs`;
             ``None`` takes what is fastest on the backend.
         at_once: Most members under way at a time on each device; ``None`` takes 8, 4 or 1 for
-            "vmap", "unrolled" and "apart". More take more memory.
+            "vmap", "unrolled" and "apart". More take more memory; apart there is never more
+            than one.
         on_device: Whether all training cases are kept on each device, and batches cut and
             augmented there; ``None``: on a GPU, where they fit.
         checkpoint_seconds: Time between two checkpoints of all members under way.
@@ -128,7 +133,7 @@ class Execution:
         devices: How many devices of this machine train members, each its own; ``None``: all.
 
     Raises:
-        InputError: A value is unknown or out of range.
+        InputError: A value is unknown or out of range, or several are wanted at once apart.
 
     Example:
         >>> Execution("apart").members_at_once
@@ -147,6 +152,12 @@ class Execution:
             check_together(self.together)
         if self.at_once is not None and self.at_once < 1:
             raise InputError(f"{self.at_once} members at once: give 1 or more")
+        if self.at_once is not None and self.at_once > 1 and self.way == "apart":
+            raise InputError(
+                f"{self.at_once} members at once (--at-once): members train one after the other "
+                "apart, which is the fastest on a CPU; leave it out, or let them share a program "
+                "(--together unrolled, --together vmap)"
+            )
         if self.devices is not None and self.devices < 1:
             raise InputError(f"{self.devices} devices: give 1 or more")
 
@@ -158,7 +169,7 @@ class Execution:
     @property
     def members_at_once(self) -> int:
         """Most members under way at a time on each device."""
-        return 1 if self.way == "apart" else self.at_once or _AT_ONCE[self.way]
+        return self.at_once or _AT_ONCE[self.way]
 
     @property
     def local_devices(self) -> tuple[jax.Device, ...]:
@@ -170,10 +181,13 @@ class Execution:
 class SweepResult:
     """What a sweep came to.
 
+    A member that failed counts by the best network it had until then, and not at all where it had
+    none.
+
     Attributes:
         folder: Its folder.
         members: All of its members.
-        results: What each came to, by name.
+        results: What each came to, by name; nothing of those that are not finished.
     """
 
     folder: Path
@@ -183,8 +197,13 @@ class SweepResult:
     @property
     def best(self) -> Member | None:
         """The member with the highest validation Dice, the first of equals."""
-        measured = [m for m in self.members if self.results[m.name].validation_dice is not None]
+        measured = [m for m, result in self._ended if result.validation_dice is not None]
         return max(measured, key=self._validation_dice, default=None)
+
+    @property
+    def failed(self) -> tuple[Member, ...]:
+        """The members that ended before their time."""
+        return tuple(member for member, result in self._ended if result.error)
 
     @property
     def run(self) -> Path | None:
@@ -193,10 +212,13 @@ class SweepResult:
 
     def mean_test_dice(self, kernel: int, alpha: float) -> float | None:
         """Average the test Dice of a combination over its seeds; ``None`` where none has any."""
-        own = [m.name for m in self.members if (m.kernel, m.alpha) == (kernel, alpha)]
-        dice = [self.results[name].test_dice for name in own]
-        known = [value for value in dice if value is not None]
+        own = [result for m, result in self._ended if (m.kernel, m.alpha) == (kernel, alpha)]
+        known = [result.test_dice for result in own if result.test_dice is not None]
         return sum(known) / len(known) if known else None
+
+    @property
+    def _ended(self) -> list[tuple[Member, MemberResult]]:
+        return [(m, self.results[m.name]) for m in self.members if m.name in self.results]
 
     def _validation_dice(self, member: Member) -> float:
         dice = self.results[member.name].validation_dice
@@ -219,7 +241,8 @@ def sweep(
     Members of one network train several at a time, as one program on each device; each gets what
     :func:`segjax.train.fit.fit` would have given it, but for rounding. Stopped at any moment,
     even by ``kill -9``, the sweep goes on when it is called again with the same arguments;
-    members that are finished are not touched again. The grid may grow from call to call.
+    members that are finished are not touched again. The grid may grow from call to call; the
+    split stays what it was.
 
     The folder gets ``sweep.json``, ``split.json``, ``results.csv`` (a row for each finished
     member), ``images.csv`` (Dice by member, test case and label), ``examples/`` (test images with
@@ -243,6 +266,7 @@ def sweep(
         'k5-a0.5-s1'
     """
     out = Path(out)
+    check_storable(config.base)
     if jax.process_count() > 1:
         raise InputError(
             "a sweep takes the devices of one machine: give each machine other seeds or kernels, "
@@ -254,7 +278,7 @@ def sweep(
     if execution.tensorboard:
         check_tensorboard()
     with owned(out):
-        _check_folder(out, config)
+        _check_folder(out, config, split)
         identities = check_inputs(out, chosen)
         results = _read_results(out, config.members)
         if len(results) < len(config.members):
@@ -266,8 +290,8 @@ def sweep(
     return result
 
 
-def _check_folder(out: Path, config: SweepConfig) -> None:
-    """Refuse the folder of another sweep."""
+def _check_folder(out: Path, config: SweepConfig, split: Split) -> None:
+    """Refuse the folder of another sweep, or of one on other cases."""
     path = out / SWEEP_FILE
     if not path.exists():
         if (out / RUNS_FOLDER).exists():
@@ -282,6 +306,7 @@ def _check_folder(out: Path, config: SweepConfig) -> None:
             f"{out}: holds a sweep with another configuration: {'; '.join(changed)}; "
             "use that one to go on with it, or give another folder"
         )
+    check_split(out / SPLIT_FILE, split)
 
 
 def _train(
@@ -327,17 +352,18 @@ def _train_kernel(
         display=display,
     )
     queue = deque((member, out / RUNS_FOLDER / member.name) for member in members)
-    for run in loop.run(queue, execution.members_at_once):
-        results = _read_results(out, config.members)
-        _write_tables(out, config.members, results)
-        display.end(run.member, results[run.member.name])
+    with stoppable("stopping: writing checkpoints first") as loop.stop:
+        for run in loop.run(queue, execution.members_at_once):
+            results = _read_results(out, config.members)
+            _write_tables(out, config.members, results)
+            display.end(run.member, results[run.member.name])
 
 
 def _write_plan(out: Path, config: SweepConfig, split: Split) -> None:
+    write_split(split, out / SPLIT_FILE, overwrite=True)  # first: a grid has always its split
     values = {"segjax": segjax.__version__, **config.to_json()}
     with atomic_path(out / SWEEP_FILE, overwrite=True) as path:
         path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    write_split(split, out / SPLIT_FILE, overwrite=True)
 
 
 def _read_results(out: Path, members: Sequence[Member]) -> dict[str, MemberResult]:
@@ -380,9 +406,9 @@ def _row(member: Member, result: MemberResult) -> dict[str, Any]:
 def _image_rows(member: Member, result: MemberResult) -> list[dict[str, Any]]:
     own = {"kernel": member.kernel, "alpha": member.alpha, "seed": member.seed}
     return [
-        {**own, "case": case, "label": label, "dice": dice}
+        {**own, "case": case, "label": label, DICE: None, score.metric: score.value}
         for case, labels in result.test.items()
-        for label, dice in labels.items()
+        for label, score in labels.items()
     ]
 
 
@@ -396,8 +422,10 @@ def _write_examples(result: SweepResult, chosen: Chosen) -> None:
     folder = result.folder / EXAMPLES_FOLDER
     folder.mkdir(exist_ok=True)
     scores = result.results[member.name].test
+    dice = {name: mean_dice({name: labels}) for name, labels in scores.items()}
+    known = {name: value for name, value in dice.items() if value is not None}
     cases = {case.name: case for case in chosen.test}
-    for name in _spread(sorted(scores, key=lambda name: float(np.mean([*scores[name].values()])))):
+    for name in _spread(sorted(known, key=known.__getitem__)):
         path = folder / f"{member.name}-{name}.npz"
         if not path.exists():
             _write_example(path, cases[name], network, variables)

@@ -228,3 +228,31 @@ def test_a_report_goes_into_a_folder_that_has_a_parent(folders):
         check_free(folders / "labels/a.nii.gz", overwrite=True)
     with pytest.raises(InputError, match="there is no folder"):
         check_free(folders / "nowhere/out")
+
+
+def test_means_are_over_the_cases_that_hold_the_label(folders):
+    empty = np.zeros((8, 8, 8), np.uint8)
+    spot = empty.copy()
+    spot[:5, :5, :5] = 1  # 125 voxels of 8 mm³
+    for folder, mask in (("labels", empty), ("masks", spot)):
+        write_volume(Volume(mask, AFFINE), folders / folder / "c.nii.gz")
+    cases = compare_cases(match_masks(folders / "masks", folders / "labels"), names=["lesion"])
+    text = write_evaluation(cases, folders / "out").read_text()
+    dice = 2 * 2 / (2 + 6)  # of case a; that of case b is 0
+    assert f"<b>{dice / 2:.3f}</b><span>mean Dice</span>" in text
+    assert "Without lesion: 1 of 3 cases, false positives in 1 (1.000 ml on average)." in text
+    metrics = read_metrics(folders / "out" / "metrics.csv")
+    assert metrics[metrics.metric == "dice"].value.mean() == pytest.approx(dice / 2)
+    assert metrics[metrics.case == "c"].metric.tolist() == [
+        "false_positive_ml", "truth_ml", "prediction_ml",
+    ]  # fmt: skip
+    assert metrics[metrics.case == "c"].value.tolist() == [1, 0, 1]
+
+
+def test_an_evaluation_of_healthy_cases_alone_has_no_mean(folders):
+    empty = Volume(np.zeros((8, 8, 8), np.uint8), AFFINE)
+    write_volume(empty, folders / "labels" / "b.nii.gz", overwrite=True)
+    _, pair = match_masks(folders / "masks", folders / "labels")
+    text = write_evaluation(compare_cases([pair]), folders / "out").read_text()
+    assert "<b>–</b><span>mean Dice</span>" in text
+    assert "1 of 1 case, no false positives" in text

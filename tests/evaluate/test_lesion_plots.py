@@ -37,8 +37,12 @@ def panels(monkeypatch):
     return drawn
 
 
+def draw(image, truth, prediction, **options):
+    return lesion_overlay(image, truth=truth, prediction=prediction, **options)
+
+
 def test_each_kind_of_lesion_is_shown_on_the_slice_where_it_is(head, panels, tmp_path):
-    match = lesion_overlay(*head, path=tmp_path / "a.png")
+    match = draw(*head, path=tmp_path / "a.png")
     assert panels == [
         ("axial slice 3 of 15", {"found: prediction": 9, "found: true outline": 9}),
         ("axial slice 8 of 15", {"missed": 4}),
@@ -50,7 +54,7 @@ def test_each_kind_of_lesion_is_shown_on_the_slice_where_it_is(head, panels, tmp
 def test_flipped_volumes_show_the_same_lesions(head, panels, tmp_path):
     flipped = np.diag([1.0, 1.0, -1.0, 1.0])
     turned = [Volume(volume.data[..., ::-1], flipped) for volume in head]
-    lesion_overlay(*turned, path=tmp_path / "a.png")
+    draw(*turned, path=tmp_path / "a.png")
     assert [name for name, _ in panels] == [f"axial slice {n} of 15" for n in (13, 8, 3)]
 
 
@@ -58,14 +62,14 @@ def test_the_smallest_lesion_of_a_sheared_grid_is_not_the_product_of_edges(head,
     sheared = np.eye(4)
     sheared[:3, 2] = (0, 1.5, 3)  # 4 voxels have 12 mm³, by their edges 13.4
     tilted = [Volume(volume.data, sheared) for volume in head]
-    match = lesion_overlay(*tilted, path=tmp_path / "a.png", rule=LesionRule(min_volume=13))
+    match = draw(*tilted, path=tmp_path / "a.png", rule=LesionRule(min_volume=13))
     assert match.missed == 0
     assert not any("missed" in layers for _, layers in panels)
 
 
 def test_thick_slices_are_shown_in_their_own_plane(head, panels, tmp_path):
     thick = [Volume(volume.data, np.diag([1.0, 5.0, 1.0, 1.0])) for volume in head]
-    lesion_overlay(*thick, path=tmp_path / "a.png")
+    draw(*thick, path=tmp_path / "a.png")
     assert all(name.startswith("coronal") for name, _ in panels)
 
 
@@ -76,7 +80,7 @@ def test_at_most_six_slices_are_shown_and_the_fullest_of_each_lesion(panels, tmp
         truth[3 * i : 3 * i + 1, 5, top : top + 3] = 1
         truth[3 * i : 3 * i + 2, 5:7, top + 1] = 1
     mask = image.with_data(truth)
-    lesion_overlay(image, mask, image.with_data(0 * truth), path=tmp_path / "a.png")
+    draw(image, mask, image.with_data(0 * truth), path=tmp_path / "a.png")
     assert len(panels) == 6
     assert all(layers == {"missed": 4} for _, layers in panels)
 
@@ -84,9 +88,7 @@ def test_at_most_six_slices_are_shown_and_the_fullest_of_each_lesion(panels, tmp
 def test_lesions_too_small_to_count_are_told_apart(head, panels, tmp_path):
     image, truth, prediction = head
     truth.data[15, 12, 2] = 1
-    match = lesion_overlay(
-        image, truth, prediction, path=tmp_path / "a.png", rule=LesionRule(min_volume=5)
-    )
+    match = draw(image, truth, prediction, path=tmp_path / "a.png", rule=LesionRule(min_volume=5))
     assert (match.true_lesions, match.missed) == (1, 0)
     assert [name for name, _ in panels] == ["axial slice 3 of 15", "axial slice 13 of 15"]
     assert panels[0][1]["too small to count"] == 1
@@ -94,7 +96,7 @@ def test_lesions_too_small_to_count_are_told_apart(head, panels, tmp_path):
 
 def test_masks_without_lesions_show_the_middle(head, panels, tmp_path):
     empty = head[0].with_data(np.zeros(head[0].spatial_shape, np.uint8))
-    lesion_overlay(head[0], empty, empty, path=tmp_path / "a.png")
+    draw(head[0], empty, empty, path=tmp_path / "a.png")
     assert panels == [("axial slice 8 of 15", {})]
 
 
@@ -103,21 +105,21 @@ def test_images_of_rank_two_are_shown_whole(panels, tmp_path):
     truth = np.zeros((8, 9), np.uint8)
     truth[2, 2] = 1
     mask = image.with_data(truth)
-    lesion_overlay(image, mask, mask, path=tmp_path / "a.png")
+    draw(image, mask, mask, path=tmp_path / "a.png")
     assert panels == [("", {"found: prediction": 1, "found: true outline": 1})]
 
 
 def test_the_picture_is_written_and_kept(head, tmp_path):
     path = tmp_path / "a.png"
-    lesion_overlay(*head, path=path, title="case $a$")
+    draw(*head, path=path, title="case $a$")
     assert path.read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(InputError, match=r"a\.png"):
-        lesion_overlay(*head, path=path)
-    lesion_overlay(*head, path=path, overwrite=True)
+        draw(*head, path=path)
+    draw(*head, path=path, overwrite=True)
 
 
 def test_masks_of_another_grid_are_refused(head, tmp_path):
     _, truth, prediction = head
     small = Volume(np.ones((3, 3, 3), np.float32), np.eye(4))
     with pytest.raises(InputError, match="grid"):
-        lesion_overlay(small, truth, prediction, path=tmp_path / "a.png")
+        draw(small, truth, prediction, path=tmp_path / "a.png")

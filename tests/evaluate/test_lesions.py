@@ -89,12 +89,26 @@ rules = st.sampled_from([*RULES.values(), LesionRule(6, 2.5), LesionRule(26, 0, 
 fast = settings(max_examples=40, deadline=None)
 
 
+def matched(truth, prediction, spacing, **options):
+    return match_lesions(truth=truth, prediction=prediction, spacing=spacing, **options)
+
+
+def maps(truth, prediction, spacing, **options):
+    return outcome_maps(truth=truth, prediction=prediction, spacing=spacing, **options)
+
+
+def test_masks_are_given_by_name_so_that_none_is_taken_for_the_other():
+    for measure in (match_lesions, outcome_maps):
+        with pytest.raises(TypeError):
+            measure(TRUTH, PREDICTION, CUBE)
+
+
 def same(first, second):
     return first == second or (math.isnan(first) and math.isnan(second))
 
 
 def test_counts_equal_the_hand_count():
-    match = match_lesions(TRUTH, PREDICTION, (2.0, 0.5, 5.0))
+    match = matched(TRUTH, PREDICTION, (2.0, 0.5, 5.0))
     assert (match.true_lesions, match.found, match.missed) == (4, 2, 2)
     assert (match.predicted_lesions, match.false_positives) == (4, 2)
     assert (match.sensitivity, match.precision, match.f1) == (0.5, 0.5, 0.5)
@@ -103,7 +117,7 @@ def test_counts_equal_the_hand_count():
 
 
 def test_lesions_are_described_and_the_largest_comes_first():
-    match = match_lesions(TRUTH, PREDICTION, (1.0, 1.0))
+    match = matched(TRUTH, PREDICTION, (1.0, 1.0))
     assert match.truth[0] == Lesion(3, 3.0, (1 / 3, 1 / 3), matched=True)
     assert match.truth[1] == Lesion(2, 2.0, (3.5, 2.5), matched=True)
     assert sorted(lesion.centre for lesion in match.truth[2:]) == [(0.0, 5.0), (4.0, 0.0)]
@@ -112,7 +126,7 @@ def test_lesions_are_described_and_the_largest_comes_first():
 
 
 def test_areas_have_no_volume():
-    match = match_lesions(TRUTH, PREDICTION, (2.0, 0.5))
+    match = matched(TRUTH, PREDICTION, (2.0, 0.5))
     assert (match.rank, match.truth_size, match.prediction_size) == (2, 7.0, 6.0)
     assert math.isnan(match.truth_ml)
     assert math.isnan(match.prediction_ml)
@@ -123,13 +137,13 @@ def test_sizes_on_a_sheared_grid_are_not_the_product_of_edges():
     sheared[:3, 2] = (0, 1.5, 3)  # a voxel of 3 mm³ with edges of 1, 1 and 3.354 mm
     mask = np.zeros((4, 4, 6), np.uint8)
     mask[0, 0, :5] = 1
-    match = match_lesions(mask, mask, sheared)
+    match = matched(mask, mask, sheared)
     assert match.truth[0].size == match.truth_size == pytest.approx(15)
     assert match.truth_ml == pytest.approx(0.015)
     large = LesionRule(min_volume=15.5)
-    assert match_lesions(mask, mask, sheared, rule=large).true_lesions == 0
-    assert outcome_maps(mask, mask, sheared, rule=large)[0].max() == 3
-    assert outcome_maps(mask, mask, sheared, rule=LesionRule(min_volume=15))[0].max() == 1
+    assert matched(mask, mask, sheared, rule=large).true_lesions == 0
+    assert maps(mask, mask, sheared, rule=large)[0].max() == 3
+    assert maps(mask, mask, sheared, rule=LesionRule(min_volume=15))[0].max() == 1
 
 
 @pytest.mark.parametrize(
@@ -137,22 +151,22 @@ def test_sizes_on_a_sheared_grid_are_not_the_product_of_edges():
     [(np.diag([2.0, 0.5, 1.0]), 2, 1.0), (np.diag([2.0, 0.5, 5.0, 1.0]), 3, 5.0)],
 )
 def test_slices_have_areas_or_volumes_by_their_affine(affine, rank, size):
-    match = match_lesions(np.eye(1, dtype=bool), np.eye(1, dtype=bool), affine)
+    match = matched(np.eye(1, dtype=bool), np.eye(1, dtype=bool), affine)
     assert (match.rank, match.truth_size) == (rank, pytest.approx(size))
 
 
 def test_connectivity_decides_whether_diagonal_pixels_are_one_lesion():
-    assert match_lesions(TRUTH, PREDICTION, CUBE, rule=LesionRule(8)).true_lesions == 4
-    assert match_lesions(TRUTH, PREDICTION, CUBE, rule=LesionRule(4)).true_lesions == 5
+    assert matched(TRUTH, PREDICTION, CUBE, rule=LesionRule(8)).true_lesions == 4
+    assert matched(TRUTH, PREDICTION, CUBE, rule=LesionRule(4)).true_lesions == 5
 
 
 def test_other_labels_are_left_alone():
-    match = match_lesions(TRUTH, PREDICTION, CUBE, label=2)
+    match = matched(TRUTH, PREDICTION, CUBE, label=2)
     assert (match.true_lesions, match.missed, match.predicted_lesions) == (1, 1, 0)
 
 
 def test_small_lesions_are_taken_out_of_both_masks_but_not_out_of_the_load():
-    match = match_lesions(TRUTH, PREDICTION, CUBE, rule=LesionRule(min_volume=2.0))
+    match = matched(TRUTH, PREDICTION, CUBE, rule=LesionRule(min_volume=2.0))
     assert [lesion.voxels for lesion in match.truth] == [3, 2]
     assert [lesion.voxels for lesion in match.prediction] == [3]
     assert [lesion.matched for lesion in match.truth] == [True, False]  # by a speck, which is none
@@ -163,9 +177,9 @@ def test_a_lesion_of_exactly_the_minimum_counts():
     spacing = (0.1, 0.3, 0.7)  # whose product is no binary fraction
     mask = np.ones((1, 1, 7), bool)
     least = 7 * 0.021
-    assert match_lesions(mask, mask, spacing, rule=LesionRule(min_volume=least)).found == 1
+    assert matched(mask, mask, spacing, rule=LesionRule(min_volume=least)).found == 1
     more = LesionRule(min_volume=least * 1.001)
-    assert match_lesions(mask, mask, spacing, rule=more).true_lesions == 0
+    assert matched(mask, mask, spacing, rule=more).true_lesions == 0
 
 
 def test_a_share_of_a_lesion_must_be_covered():
@@ -173,7 +187,7 @@ def test_a_share_of_a_lesion_must_be_covered():
     truth[0, :10] = True
     prediction[0, :2] = True
     for overlap, found in ((0.0, 1), (0.19, 1), (0.2, 0), (0.5, 0)):
-        match = match_lesions(truth, prediction, CUBE, rule=LesionRule(overlap=overlap))
+        match = matched(truth, prediction, CUBE, rule=LesionRule(overlap=overlap))
         assert (match.found, match.false_positives) == (found, 0)
 
 
@@ -181,9 +195,9 @@ def test_a_prediction_that_floods_everything_finds_nothing_by_the_rule_of_msseg(
     truth, prediction = np.zeros((2, 12, 12, 12), bool)
     truth[2:4, 2:4, 2:4] = truth[8:10, 8:10, 8:10] = True
     prediction[...] = True  # 16 voxels right, 99 % outside
-    flooded = match_lesions(truth, prediction, CUBE, rule=RULES["msseg-2016"])
+    flooded = matched(truth, prediction, CUBE, rule=RULES["msseg-2016"])
     assert (flooded.found, flooded.false_positives, flooded.f1) == (0, 1, 0)
-    assert match_lesions(truth, prediction, CUBE).found == 2
+    assert matched(truth, prediction, CUBE).found == 2
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 6)])
@@ -192,13 +206,13 @@ def test_empty_masks_have_ratios_only_where_there_is_something_to_count(shape, r
     nothing, something = np.zeros(shape, bool), np.zeros(shape, bool)
     something[1:3, 1:3] = True
     rule = LesionRule() if len(shape) == 2 else rule
-    missed = match_lesions(something, nothing, CUBE, rule=rule)
+    missed = matched(something, nothing, CUBE, rule=rule)
     assert (missed.sensitivity, missed.f1, missed.missed) == (0, 0, 1)
     assert math.isnan(missed.precision)
-    invented = match_lesions(nothing, something, CUBE, rule=rule)
+    invented = matched(nothing, something, CUBE, rule=rule)
     assert (invented.precision, invented.f1, invented.false_positives) == (0, 0, 1)
     assert math.isnan(invented.sensitivity)
-    neither = match_lesions(nothing, nothing, CUBE, rule=rule)
+    neither = matched(nothing, nothing, CUBE, rule=rule)
     assert all(math.isnan(v) for v in (neither.sensitivity, neither.precision, neither.f1))
     assert (neither.truth, neither.prediction, neither.truth_ml) == ((), (), 0)
 
@@ -212,7 +226,7 @@ def test_ratios_of_counts():
 @given(pairs, st.sampled_from([6, 18, 26]))
 def test_counts_equal_a_flood_fill(pair, connectivity):
     truth, prediction = (flood_fill(mask, connectivity) for mask in pair)
-    match = match_lesions(*pair, (1.0, 2.0, 3.0), rule=LesionRule(connectivity))
+    match = matched(*pair, (1.0, 2.0, 3.0), rule=LesionRule(connectivity))
     guessed = set().union(*prediction)
     real = set().union(*truth)
     assert [x.voxels for x in match.truth] == sorted(map(len, truth), reverse=True)
@@ -227,7 +241,7 @@ def test_counts_equal_a_flood_fill(pair, connectivity):
 @given(pairs)
 def test_the_rule_of_msseg_equals_its_wording(pair):
     truth, prediction = (flood_fill(mask, 18) for mask in pair)
-    match = match_lesions(*pair, CUBE, rule=RULES["msseg-2016"])
+    match = matched(*pair, CUBE, rule=RULES["msseg-2016"])
     assert match.found == anima(truth, prediction, 0.1, 0.7, 0.65)
     true = match.predicted_lesions - match.false_positives
     assert true == anima(prediction, truth, 0.1, 0.7, 0.65)
@@ -244,7 +258,7 @@ def test_recall_and_f1_equal_those_of_simpleitk_as_in_the_wmh_challenge(pair):
         len(set(sitk.GetArrayFromImage(sitk.Mask(labels, other)).ravel()) - {0})
         for labels, other in zip(connected, images[::-1], strict=True)
     ]
-    match = match_lesions(*pair, CUBE)
+    match = matched(*pair, CUBE)
     assert [match.true_lesions, match.predicted_lesions] == totals
     assert [match.found, match.predicted_lesions - match.false_positives] == touched
 
@@ -252,7 +266,7 @@ def test_recall_and_f1_equal_those_of_simpleitk_as_in_the_wmh_challenge(pair):
 @fast
 @given(pairs, rules)
 def test_a_perfect_prediction_misses_and_invents_nothing(pair, rule):
-    match = match_lesions(pair[0], pair[0], CUBE, rule=rule)
+    match = matched(pair[0], pair[0], CUBE, rule=rule)
     assert match.missed == match.false_positives == 0
     wanted = 1.0 if match.true_lesions else math.nan
     assert all(same(v, wanted) for v in (match.sensitivity, match.precision, match.f1))
@@ -261,8 +275,8 @@ def test_a_perfect_prediction_misses_and_invents_nothing(pair, rule):
 @fast
 @given(pairs, rules)
 def test_swapping_the_masks_swaps_the_roles(pair, rule):
-    one = match_lesions(*pair, CUBE, rule=rule)
-    other = match_lesions(*reversed(pair), CUBE, rule=rule)
+    one = matched(*pair, CUBE, rule=rule)
+    other = matched(*reversed(pair), CUBE, rule=rule)
     assert (one.truth, one.prediction) == (other.prediction, other.truth)
     assert same(one.sensitivity, other.precision)
     assert same(one.f1, other.f1)
@@ -272,7 +286,7 @@ def test_swapping_the_masks_swaps_the_roles(pair, rule):
 @given(pairs, rules, st.sampled_from([(0,), (1, 2), (0, 1, 2)]), st.permutations(range(3)))
 def test_flips_and_turns_change_nothing(pair, rule, axes, order):
     turned = [np.flip(mask, axes).transpose(order) for mask in pair]
-    one, other = match_lesions(*pair, CUBE, rule=rule), match_lesions(*turned, CUBE, rule=rule)
+    one, other = matched(*pair, CUBE, rule=rule), matched(*turned, CUBE, rule=rule)
     for first, second in ((one.truth, other.truth), (one.prediction, other.prediction)):
         facts = [sorted((x.voxels, x.matched) for x in side) for side in (first, second)]
         assert facts[0] == facts[1]
@@ -281,7 +295,7 @@ def test_flips_and_turns_change_nothing(pair, rule, axes, order):
 @fast
 @given(pairs, rules)
 def test_ratios_lie_between_zero_and_one_and_f1_between_the_other_two(pair, rule):
-    match = match_lesions(*pair, CUBE, rule=rule)
+    match = matched(*pair, CUBE, rule=rule)
     known = [v for v in (match.sensitivity, match.precision) if not math.isnan(v)]
     assert all(0 <= v <= 1 for v in known)
     if len(known) == 2:
@@ -293,9 +307,9 @@ def test_ratios_lie_between_zero_and_one_and_f1_between_the_other_two(pair, rule
 @fast
 @given(pairs, rules)
 def test_outcome_maps_mark_the_voxels_of_every_lesion(pair, rule):
-    match = match_lesions(*pair, CUBE, rule=rule)
+    match = matched(*pair, CUBE, rule=rule)
     for mask, outcome, side in zip(
-        pair, outcome_maps(*pair, CUBE, rule=rule), (match.truth, match.prediction), strict=True
+        pair, maps(*pair, CUBE, rule=rule), (match.truth, match.prediction), strict=True
     ):
         np.testing.assert_array_equal(outcome > 0, mask)
         counts = np.bincount(outcome.ravel(), minlength=4)
@@ -309,10 +323,10 @@ def test_a_real_head_is_its_own_perfect_prediction(data_dir):
 
     label = read_label(data_dir / "ms_lesions/patient07/lesions.nii.gz")
     moved = np.roll(label.data, 1, axis=0)
-    match = match_lesions(label.data, label.data, label.spacing)
+    match = matched(label.data, label.data, label.spacing)
     assert match.truth_ml == pytest.approx(1.3)
     assert (match.missed, match.false_positives, match.f1) == (0, 0, 1)
-    assert 0 < match_lesions(label.data, moved, label.spacing).f1 < 1
+    assert 0 < matched(label.data, moved, label.spacing).f1 < 1
 
 
 @pytest.mark.parametrize(
@@ -330,7 +344,7 @@ def test_a_real_head_is_its_own_perfect_prediction(data_dir):
 def test_what_cannot_be_matched_is_refused(arguments, message):
     truth, prediction, spacing, connectivity = arguments
     with pytest.raises((InputError, TypeError), match=message):
-        match_lesions(
+        matched(
             np.ones(truth, bool), np.ones(prediction, bool), spacing, rule=LesionRule(connectivity)
         )
 

@@ -44,10 +44,14 @@ def metrics(path, epochs=3):
     return path
 
 
+def draw(image, truth=None, prediction=None, **options):
+    overlay(image, truth=truth, prediction=prediction, **options)
+
+
 @pytest.mark.parametrize("shape", [(20, 24, 10), (20, 24)])
 def test_a_perfect_prediction_shows_no_error_colour(tmp_path, shape):
     image, truth = case(shape)
-    overlay(image, truth, truth, path=tmp_path / "a.png", labels=("background", "lesion"))
+    draw(image, truth, truth, path=tmp_path / "a.png", labels=("background", "lesion"))
     for colour in (MISSED, FALSE_ALARM, WRONG_LABEL):
         assert share(tmp_path / "a.png", colour) < 0.0005
 
@@ -55,7 +59,7 @@ def test_a_perfect_prediction_shows_no_error_colour(tmp_path, shape):
 def test_misses_and_false_alarms_have_their_own_colours(tmp_path):
     image, truth = case()
     found = np.roll(truth.data, 4, axis=1)
-    overlay(image, truth, image.with_data(found), path=tmp_path / "a.png")
+    draw(image, truth, image.with_data(found), path=tmp_path / "a.png")
     assert share(tmp_path / "a.png", MISSED) > 0.005
     assert share(tmp_path / "a.png", FALSE_ALARM) > 0.005
     assert share(tmp_path / "a.png", WRONG_LABEL) < 0.0005
@@ -63,7 +67,7 @@ def test_misses_and_false_alarms_have_their_own_colours(tmp_path):
 
 def test_wrong_labels_have_their_own_colour(tmp_path):
     image, truth = case()
-    overlay(image, truth, image.with_data(truth.data * 2), path=tmp_path / "a.png")
+    draw(image, truth, image.with_data(truth.data * 2), path=tmp_path / "a.png")
     assert share(tmp_path / "a.png", WRONG_LABEL) > 0.005
     assert share(tmp_path / "a.png", MISSED) < 0.0005
 
@@ -72,8 +76,8 @@ def test_labels_have_different_colours_and_no_more_panels_than_masks(tmp_path):
     image, truth = case()
     both = truth.data.copy()
     both[4:12, 14:20] = 2
-    overlay(image, prediction=image.with_data(both), path=tmp_path / "two.png")
-    overlay(image, truth, image.with_data(both), path=tmp_path / "three.png")
+    draw(image, prediction=image.with_data(both), path=tmp_path / "two.png")
+    draw(image, truth, image.with_data(both), path=tmp_path / "three.png")
     for colour in (BLUE, GREEN):
         assert share(tmp_path / "two.png", colour) > 0.0005  # outlines and legend
     two, three = (pixels(tmp_path / f"{name}.png").shape[1] for name in ("two", "three"))
@@ -83,7 +87,7 @@ def test_labels_have_different_colours_and_no_more_panels_than_masks(tmp_path):
 def test_panels_keep_the_proportions_of_the_patient(tmp_path):
     data = np.random.default_rng(0).uniform(1, 2, (40, 10)).astype(np.float32)
     tall = Volume(data, np.diag([0.5, 4.0, 1.0]))  # 20 mm high, 40 mm wide
-    overlay(tall, path=tmp_path / "a.png")
+    draw(tall, path=tmp_path / "a.png")
     grey = np.ptp(pixels(tmp_path / "a.png"), axis=-1) == 0
     dark = grey & (pixels(tmp_path / "a.png")[..., 0] < 250)
     panel = dark[80:]  # below the headings
@@ -94,14 +98,14 @@ def test_panels_keep_the_proportions_of_the_patient(tmp_path):
 @pytest.mark.parametrize("shape", [(300, 2), (2, 300), (1, 1)])
 def test_extreme_shapes_and_odd_names_are_drawn(tmp_path, shape):
     image = Volume(np.ones(shape, np.float32), np.eye(3))
-    overlay(image, image.with_data(np.ones(shape, bool)), path=tmp_path / "a.png", title="$x_$ %")
+    draw(image, image.with_data(np.ones(shape, bool)), path=tmp_path / "a.png", title="$x_$ %")
     assert share(tmp_path / "a.png", BLUE) > 0.0001
 
 
 @pytest.mark.parametrize("suffix", [".pdf", ".svg"])
 def test_vector_formats_are_written(tmp_path, suffix):
     path = tmp_path / f"figure{suffix}"
-    overlay(*case((8, 8)), path=path, title="a < b")
+    draw(*case((8, 8)), path=path, title="a < b")
     assert path.stat().st_size > 1000
 
 
@@ -129,28 +133,28 @@ def test_files_are_replaced_only_when_asked(tmp_path):
     path = tmp_path / "mine.png"
     path.write_text("precious")
     with pytest.raises(InputError, match=r"mine\.png"):
-        overlay(*case((8, 8)), path=path)
+        draw(*case((8, 8)), path=path)
     assert path.read_text() == "precious"
-    overlay(*case((8, 8)), path=path, overwrite=True)
+    draw(*case((8, 8)), path=path, overwrite=True)
     assert pixels(path).size
 
 
 def test_unknown_formats_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"picture\.docx.*\.png"):
-        overlay(*case((8, 8)), path=tmp_path / "picture.docx")
+        draw(*case((8, 8)), path=tmp_path / "picture.docx")
     assert not list(tmp_path.iterdir())
 
 
 def test_without_matplotlib_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match=r"segjax\[train\]"):
-        overlay(*case((8, 8)), path=tmp_path / "a.png")
+        draw(*case((8, 8)), path=tmp_path / "a.png")
 
 
 def test_no_global_state_of_matplotlib_is_touched(tmp_path):
     import matplotlib.pyplot as plt
 
-    overlay(*case((8, 8)), path=tmp_path / "a.png")
+    draw(*case((8, 8)), path=tmp_path / "a.png")
     assert plt.get_fignums() == []
 
 
@@ -158,5 +162,5 @@ def test_a_real_case_is_drawn(tmp_path, data_dir):
     image = read_image(data_dir / "ms_lesions" / "patient19" / "flair.nii.gz")
     truth = read_label(data_dir / "ms_lesions" / "patient19" / "lesions.nii.gz")
     shifted = image.with_data(np.roll(truth.data, 2, axis=0))
-    overlay(image, truth, shifted, path=tmp_path / "a.png", labels=("background", "lesion"))
+    draw(image, truth, shifted, path=tmp_path / "a.png", labels=("background", "lesion"))
     assert share(tmp_path / "a.png", MISSED) > 0.001

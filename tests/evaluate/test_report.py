@@ -158,3 +158,29 @@ def test_a_file_in_the_place_of_the_figures_is_named(run):
     (run / "figures").write_text("")
     with pytest.raises(InputError, match="figures"):
         write_report(run)
+
+
+def test_cases_without_the_label_are_in_no_mean_and_named(run):
+    rows = "".join(
+        f"r,1,validation,healthy{n},lesion,false_positive_ml,{0.3 * n}\n" for n in (0, 1)
+    )
+    (run / "metrics.csv").write_text(METRICS + rows)
+    words = Page(write_report(run).read_text()).words
+    assert words[words.index("mean validation Dice") - 1] == "0.575"
+    assert words[words.index("validation cases") - 1] == "4"
+    told = "Without lesion: 2 of 4 cases, false positives in 1 (0.150 ml on average)."
+    assert any(told in word for word in words)
+    (run / "metrics.csv").write_text(METRICS.replace("dice", "false_positive_ml"))
+    assert "false positives in 2" in write_report(run).read_text()
+
+
+def test_a_pictured_case_without_the_label_has_dashes(run):
+    image = Volume(np.random.default_rng(0).random((8, 8, 4), np.float32), np.eye(4))
+    nothing = image.with_data(np.zeros((8, 8, 4), np.uint8))
+    found = nothing.data.copy()
+    found[2, 2, 2] = 1
+    example = Example("healthy", image, nothing, image.with_data(found))
+    words = Page(write_report(run, examples=[example]).read_text()).words
+    cells = [word for word in words if word]
+    start = len(cells) - 1 - cells[::-1].index("prediction (ml)")
+    assert cells[start + 1 : start + 7] == ["lesion", "–", "–", "–", "0.000", "0.001"]

@@ -4,10 +4,18 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from segjax.errors import InputError
-from segjax.evaluate.sweep_plots import dice_by_image, draw_sweep, heat_maps, read_sweep
+from segjax.evaluate.metrics import read_metrics
+from segjax.evaluate.sweep_plots import (
+    dice_by_image,
+    draw_sweep,
+    heat_maps,
+    kernel_curves,
+    read_sweep,
+)
 
 ORANGE = (230, 159, 0)
 
@@ -130,3 +138,33 @@ def test_damaged_description_is_named(tmp_path):
     (folder / "sweep.json").write_text("[]")
     with pytest.raises(InputError, match=r"sweep\.json: cannot be read as a sweep"):
         draw_sweep(folder)
+
+
+def test_images_without_the_label_are_in_no_mean(tmp_path):
+    write_sweep(tmp_path, kernels=(3,), alphas=(0.5,), seeds=(0,))
+    rows = (tmp_path / "images.csv").read_text().replace("dice", "dice,false_positive_pixels", 1)
+    healthy = "3,0.5,0,healthy,x,,40\n3,0.5,0,case-1,z,,7\n"
+    (tmp_path / "images.csv").write_text(rows + healthy)
+    _, images = read_sweep(tmp_path)
+    assert images.case.tolist() == ["case-0", "case-1", "case-2"]
+    assert images.dice.tolist() == pytest.approx([0.78] * 3)
+
+
+def test_epochs_are_whole_numbers_where_few_were_validated(tmp_path, monkeypatch):
+    figures = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **o: (figures.append(self), savefig(self, *a, **o))[1]
+    )
+    folder = write_sweep(tmp_path, kernels=(3,), alphas=(0.5,), seeds=(0,))
+    runs = read_metrics(folder / "runs" / "k3-a0.5-s0" / "metrics.csv").assign(alpha=0.5)
+    late = runs[(runs.split == "train") | (runs.epoch == 2)]
+    kernel_curves(late, tmp_path / "late.png")
+    kernel_curves(runs[runs.epoch == 1], tmp_path / "one.png")
+    for figure in figures:
+        for axes in figure.axes:
+            ticks = [tick for tick in axes.get_xticks() if axes.viewLim.intervalx[0] <= tick]
+            assert ticks
+            assert all(tick == round(tick) for tick in ticks)
+    assert len(figures) == 2
+    assert figures[0].axes[0].get_xlim() == figures[0].axes[1].get_xlim()

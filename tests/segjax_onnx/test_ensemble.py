@@ -135,7 +135,7 @@ def test_networks_that_do_not_belong_together_are_refused(folds, tmp_path, chang
 
 def test_folder_without_networks_is_refused(tmp_path):
     (tmp_path / "fold0").mkdir()
-    with pytest.raises(InputError, match=r"fold0: holds no model\.onnx; train it to the end"):
+    with pytest.raises(InputError, match=r"fold0: holds no model\.onnx; name the folder of a run"):
         Predictor(tmp_path)
     with pytest.raises(InputError, match="no network given"):
         Predictor([])

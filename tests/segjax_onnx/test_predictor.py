@@ -1,7 +1,9 @@
 import dataclasses
+import io
 import os
 import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -22,7 +24,9 @@ from segjax.data.spatial import Grid
 from segjax.data.tilt import tilt
 from segjax.errors import InputError
 from segjax.volume import Volume
+from segjax.workflow import segment
 from segjax_onnx import Predictor
+from segjax_onnx._network import Network
 from segjax_onnx.metadata import KEY, ModelMetadata
 
 CLOCKWISE = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -355,6 +359,74 @@ def test_values_that_are_not_finite_are_refused_and_counted(model, tmp_path):
         Predictor(model).predict(tmp_path / "image.nii.gz")
 
 
+def test_an_array_is_segmented_where_its_affine_puts_it(model):
+    mask, affine = lesion_of((20, 33, 9)), AFFINES["flipped and oblique"]
+    predictor = Predictor(model)
+    expected = predictor.predict(Volume(mask.astype(np.float32), affine))
+    for array in (mask, mask.astype(np.float64), mask[..., None] > 0):
+        found = predictor.predict(array, affine=affine)
+        np.testing.assert_array_equal(found.data, expected.data)
+        np.testing.assert_array_equal(found.affine, affine)
+    probabilities = predictor.probabilities(mask, affine=affine)
+    np.testing.assert_allclose(probabilities.data[..., 0], mask, atol=1e-6)
+
+
+def test_an_array_without_affine_has_voxels_of_a_millimetre(model, tmp_path):
+    mask = lesion_of((20, 33, 9))
+    found = Predictor(model).predict(mask)
+    np.testing.assert_array_equal(found.data, mask)
+    np.testing.assert_array_equal(found.affine, np.eye(4))
+    colour = np.repeat(mask[..., :1], 3, axis=-1)
+    flat = write_model(tmp_path / "flat.onnx", rank=2, channels=3)
+    assert Predictor(flat).predict(colour).spatial_shape == (20, 33)
+    grey = write_model(tmp_path / "grey.onnx", rank=2)
+    for array, shape in ((mask[..., 0], (20, 33)), (mask[..., :1], (20, 33)), (mask, mask.shape)):
+        assert Predictor(grey).predict(array).spatial_shape == shape
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((20, 33), {}, r"shape \(20, 33\): threshold takes 3 spatial axes and then 1 channel or"),
+        ((1, 20, 33, 9), {}, r"shape \(1, 20, 33, 9\): threshold takes 3 spatial axes"),
+        ((20, 33, 9, 2), {"affine": np.eye(4)}, "2 channels; the network takes 1"),
+        ((20, 33, 9), {"affine": np.eye(3)[:2]}, r"shape \(3, 3\) or \(4, 4\), not \(2, 3\)"),
+        ((20, 33), {"affine": np.eye(3)}, "the volume: a 2D image"),
+        ((20, 33), {"affine": np.eye(4)}, "does not fit an affine"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(model, shape, options, message):
+    with pytest.raises(InputError, match=message):
+        Predictor(model).predict(np.zeros(shape), **options)
+
+
+def test_what_has_an_affine_takes_no_other_and_numbers_are_real(model, tmp_path):
+    predictor, volume = Predictor(model), Volume(np.zeros((8, 8, 8)), np.eye(4))
+    for image in (volume, tmp_path / "a.nii.gz"):
+        with pytest.raises(InputError, match="has an affine of its own"):
+            predictor.predict(image, affine=np.eye(4))
+    with pytest.raises(InputError, match="complex128"):
+        predictor.predict(np.zeros((8, 8, 8), complex))
+
+
+@pytest.mark.parametrize(("names", "shown"), [(("a",), False), (("a", "b"), True)])
+def test_the_patches_of_a_volume_have_a_bar(model, tmp_path, monkeypatch, names, shown):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("segjax.progress._PATIENCE", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    run = Network.run
+    monkeypatch.setattr(Network, "run", lambda *some: (time.sleep(0.03), run(*some))[1])
+    some = write_images(tmp_path / "images", names)
+    assert not any(one.error for one in segment(Predictor(model), some, tmp_path / "masks"))
+    assert "Predicting" in terminal.getvalue()
+    assert "patches · " in terminal.getvalue()
+    assert "left" in terminal.getvalue()
+    assert ("Segmenting" in terminal.getvalue()) == shown
+
+
 def test_a_3d_network_refuses_an_image(model):
     with pytest.raises(InputError, match=r"shape \(8, 8\), but the network takes volumes"):
         Predictor(model).predict(Volume(np.zeros((8, 8)), np.eye(3)))
@@ -377,7 +449,7 @@ def test_a_failure_of_onnxruntime_is_said_in_one_line(model):
 
 def test_a_missing_onnxruntime_is_said_with_what_to_do(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r'pip install "segjax\[runtime\]"'):
+    with pytest.raises(InputError, match=r'pip install .*"\.\[runtime\]"'):
         Predictor(model)
 
 
@@ -520,7 +592,7 @@ def test_existing_masks_stay_unless_asked_and_no_work_is_done(model, tmp_path):
     out.mkdir()
     (out / "b.nii.gz").write_text("mine")
     predictor = Predictor(model)
-    with pytest.raises(InputError, match=r"b\.nii\.gz: exists already"):
+    with pytest.raises(InputError, match=r"b\.nii\.gz: exists already.*--overwrite"):
         predictor.predict_files(cases, out)
     assert [path.name for path in out.iterdir()] == ["b.nii.gz"]
     assert (out / "b.nii.gz").read_text() == "mine"
@@ -541,7 +613,7 @@ def test_images_are_never_overwritten_by_their_masks(model, tmp_path):
 def test_two_cases_of_one_name_and_a_file_for_a_folder_are_refused(model, tmp_path):
     (case, _) = write_images(tmp_path / "images")
     other = Case(case.name, (tmp_path / "images" / "b.nii.gz",), None)
-    with pytest.raises(InputError, match="two cases would be written there"):
+    with pytest.raises(InputError, match=r"a\.nii\.gz: would be written for 'a' and 'a'"):
         Predictor(model).predict_files([case, other], tmp_path / "masks")
     with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be made a folder"):
         Predictor(model).predict_files([case], case.images[0])
@@ -668,7 +740,7 @@ def test_a_map_has_the_forms_of_the_header_that_its_mask_has(model, tmp_path):
     [("a.nrrd", "a.seg.nrrd"), ("a.mha", "a.nrrd"), ("a.nii", "a.nii"), ("a.NII.gz", "a.NII.gz")],
 )
 def test_masks_have_a_format_that_is_written_whatever_the_image_has(model, tmp_path, image, mask):
-    from segjax_onnx.predictor import output_files
+    from segjax_onnx.outputs import output_files
 
     assert output_files(Case("a", (tmp_path / image,)), "out")[0].name == mask
     assert output_files(Case("a", (tmp_path / image,)), "out", ".nrrd")[0].name == "a.nrrd"

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from segjax.data.datasets import Split, find_cases
 from segjax.data.loader import Loader
 from segjax.data.phantom import write_dataset
 from segjax.errors import InputError
+from segjax.evaluate.scores import Score
 from segjax.train import _member, _sweep_loop, resident
 from segjax.train._sweep_display import SweepDisplay, show_sweep
 from segjax.train._sweep_loop import make_batches
@@ -148,7 +150,7 @@ def test_impossible_execution_is_refused():
     assert Execution("unrolled").members_at_once == 4
     assert Execution("vmap", at_once=3).members_at_once == 3
     assert Execution().way == "apart"
-    assert Execution("apart", at_once=3).members_at_once == 1
+    assert Execution("apart", at_once=1).members_at_once == 1
     with pytest.raises(InputError, match="0 devices: give 1 or more"):
         Execution(devices=0)
     assert len(Execution(devices=9).local_devices) == len(jax.local_devices())
@@ -241,7 +243,7 @@ def test_best_member_is_chosen_by_validation_and_shown_on_test_images(done, spli
             both = (arrays["mask"] == 1) & (arrays["truth"] == 1)
             total = arrays["mask"].sum() + arrays["truth"].sum()
             found = 2 * both.sum() / total if total else 1.0
-            assert found == pytest.approx(best.test[name]["lesion"], abs=1e-6)
+            assert found == pytest.approx(best.test[name]["lesion"].value, abs=1e-6)
             assert arrays["image"].shape == (16, 16, 1)
 
 
@@ -293,6 +295,26 @@ def test_sweep_stopped_at_any_checkpoint_ends_as_if_undisturbed(
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def test_interrupted_sweep_has_written_what_every_member_learned(
+    tmp_path, dataset, split, monkeypatch, capsys
+):
+    pressed = []
+
+    def press(self, run, loss):
+        if not pressed:
+            pressed.append(run)
+            signal.raise_signal(signal.SIGINT)
+
+    grid = SweepConfig(tiny.config(epochs=6), (3,), (0.5,), (0, 1))
+    monkeypatch.setattr(SweepDisplay, "epoch", press)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(grid, dataset, split, tmp_path, execution=PAIRS)
+    assert "stopping: writing checkpoints first" in capsys.readouterr().err
+    for member in grid.members:
+        (step,) = (tmp_path / "runs" / member.name / "checkpoints").iterdir()
+        assert int(step.name) == pressed[0].step > 0
+
+
 def test_grid_may_grow(tired, dataset, split, tmp_path):
     base = tired.members[0].config
     small, large = (SweepConfig(base, (3,), (0.5,), seeds) for seeds in ((0,), (0, 1)))
@@ -328,6 +350,63 @@ def test_folder_of_another_sweep_is_refused(done, dataset, split):
         sweep(grid, dataset, split, done.folder)
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("alphas", [(0.3, 0.7), (0.3, 0.7, 0.9)])
+def test_sweep_on_other_cases_is_refused_and_nothing_is_touched(done, dataset, split, alphas):
+    before = contents(done.folder)
+    swapped = dataclasses.replace(
+        split,
+        train=(*split.train[1:], split.validation[0]),
+        validation=(split.train[0], *split.validation[1:]),
+    )
+    grid = SweepConfig(tiny.config(), **GRID | {"alphas": alphas})
+    with pytest.raises(InputError, match=r"split\.json: .* has other train cases"):
+        sweep(grid, dataset, swapped, done.folder)
+    assert contents(done.folder) == before
+
+
+def test_order_of_names_in_a_split_means_nothing(done, dataset, split):
+    turned = dataclasses.replace(split, train=split.train[::-1])
+    again = sweep(SweepConfig(tiny.config(), **GRID), dataset, turned, done.folder)
+    assert again.results == done.results
+
+
+def test_alphas_that_differ_late_have_folders_of_their_own():
+    grid = SweepConfig(tiny.config(), (3,), (0.5, 0.5000001, 0.1 + 0.2, 1), (0,))
+    assert [member.name for member in grid.members] == [
+        "k3-a0.5-s0",
+        "k3-a0.5000001-s0",
+        "k3-a0.30000000000000004-s0",
+        "k3-a1-s0",
+    ]
+    assert [m.config.loss.terms[0].alpha for m in grid.members][:2] == [0.5, 0.5000001]
+
+
+@pytest.mark.parametrize("together", ["apart", None])
+def test_several_at_once_apart_are_refused(together):
+    with pytest.raises(InputError, match=r"3 members at once .*--together unrolled"):
+        Execution(together, at_once=3)
+
+
+def test_members_that_failed_count_by_the_network_they_had(done):
+    members = SweepConfig(tiny.config(), (3,), (0.5,), (0, 1, 2, 3)).members
+    names = [member.name for member in members]
+    found = {"case": {"lesion": Score("dice", 0.5)}}
+    lost = {"case": {"lesion": Score("dice", 0.75)}}
+    results = {
+        names[0]: MemberResult(0.6, 2, 3, 9, 1.0, found),
+        names[1]: MemberResult(0.8, 1, 1, 4, 1.0, lost, "the loss became nan at step 4"),
+        names[2]: MemberResult(None, None, 0, 1, 1.0, {}, "the loss became nan at step 1"),
+    }  # the fourth has not ended
+    result = SweepResult(done.folder, members, results)
+    assert result.best == members[1]
+    assert result.failed == members[1:3]
+    assert result.mean_test_dice(3, 0.5) == pytest.approx(0.625)
+
+
 def test_folders_that_are_no_sweep_are_refused(dataset, split, tmp_path):
     grid = SweepConfig(tiny.config(), **GRID)
     (tmp_path / "a" / "runs").mkdir(parents=True)
@@ -352,6 +431,17 @@ def test_sweep_over_several_machines_is_refused(dataset, split, tmp_path, monkey
     with pytest.raises(InputError, match="takes the devices of one machine"):
         sweep(SweepConfig(tiny.config(), **GRID), dataset, split, tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
+
+
+def test_results_keep_scores_and_those_of_earlier_versions_are_dice(tmp_path):
+    test = {"a": {"x": Score("dice", 0.5)}, "b": {"x": Score("false_positive_ml", 0.1)}}
+    result = MemberResult(0.5, 2, 3, 9, 1.0, test)
+    (tmp_path / "result.json").write_text(json.dumps(dataclasses.asdict(result)))
+    assert _member.read_result(tmp_path) == result
+    assert result.test_dice == 0.5
+    old = dataclasses.asdict(result) | {"test": {"a": {"x": 0.5}, "b": {"x": 1}}}
+    (tmp_path / "result.json").write_text(json.dumps(old))
+    assert _member.read_result(tmp_path).test_dice == 0.75
 
 
 def test_damaged_result_is_named(done, tmp_path):
