@@ -64,6 +64,8 @@ def make_cases(folder, count):
         np.save(case / "image.npy", image[..., None].astype(np.float32))
         np.save(case / "label.npy", moved)
         np.save(case / "foreground.npy", np.flatnonzero(moved))
+        grid = {"shape": label.shape, "affine": np.eye(4).tolist()}
+        (case / "case.json").write_text(json.dumps({"grids": [grid]}))
 
 
 def segjax_batches(folders, form, augmented):

@@ -11,7 +11,7 @@ from typing import Any
 from segjax import workflow
 from segjax.data.datasets import Case
 from segjax.errors import InputError
-from segjax.evaluate.folders import Row, compare_masks, match_masks, write_metrics
+from segjax.evaluate.folders import Pair, Row, compare_masks, write_metrics
 
 __all__ = ["DemoResult", "run_demo"]
 
@@ -90,7 +90,7 @@ def run_demo(
     written = workflow.finish(out / "run", unseen)
     say(f"4/4  segmenting {len(unseen)} unseen heads with onnxruntime alone")
     Predictor(written["model"]).predict_files(unseen, out / "masks")
-    rows = compare_masks(match_masks(out / "masks", out / "data" / "labels"), names=["lesion"])
+    rows = compare_masks([_pair(case, out / "masks") for case in unseen], names=["lesion"])
     paths = {
         "picture": _overview(out, unseen, rows),
         **written,
@@ -98,6 +98,12 @@ def run_demo(
         "measures": write_metrics(rows, out / "test_metrics.csv", split="test"),
     }
     return DemoResult(tuple(rows), paths, time.perf_counter() - start)
+
+
+def _pair(case: Case, masks: Path) -> Pair:
+    """Return the files of a head and of its mask."""
+    assert case.label is not None
+    return Pair(case.name, case.label, masks / case.images[0].name)
 
 
 def _refuse_files(out: Path) -> None:
@@ -116,8 +122,8 @@ def _overview(out: Path, cases: Sequence[Case], rows: Sequence[Row]) -> Path:
     path = out / "overview.png"
     overlay(
         read_image(case.images),
-        read_label(case.label),
-        read_label(out / "masks" / case.images[0].name),
+        truth=read_label(case.label),
+        prediction=read_label(out / "masks" / case.images[0].name),
         path=path,
         title=f"{case.name}, unseen in training: Dice {row['dice']:.2f}",
         labels=("background", "lesion"),

@@ -1,5 +1,6 @@
 import csv
 import functools
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +62,12 @@ def test_demo_measures_the_masks_of_its_test_heads(quick, tmp_path):
     assert result.paths["picture"].read_bytes().startswith(b"\x89PNG")
     assert result.paths["masks"].is_dir()
     assert result.seconds > 0
+
+
+def test_demo_warns_of_nothing_that_it_does_on_purpose(quick, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run_demo(tmp_path / "demo")
 
 
 def test_demo_command_prints_dice_and_paths(quick, tmp_path, capsys):

@@ -232,18 +232,19 @@ def _rows_times(rows: Array, x: Array) -> Array:
     """Multiply (row, k) with every voxel of (batch, k, *space): (batch, row, *space).
 
     The rows are broadcast to the batch by hand: only then does XLA hand the product to its
-    fast library.
+    fast library. What is returned is to be added, and thus of float32 at least.
     """
     n, k, *space = x.shape
     spread = jnp.broadcast_to(rows, (n, *rows.shape))
     y = lax.dot_general(spread, x.reshape(n, k, -1), (((2,), (1,)), ((0,), (0,))))
-    return _materialise(y).reshape(n, -1, *space)
+    return _materialise(y.astype(_cpu_wide.sums(y))).reshape(n, -1, *space)
 
 
 def _sum_of_outer(larger: Array, smaller: Array) -> Array:
-    """Sum over batch and voxels: (batch, i, *space), (batch, j, *space) -> (i, j)."""
+    """Sum over batch and voxels: (batch, i, *space), (batch, j, *space) -> (i, j), float32."""
     a, b = (x.reshape(*x.shape[:2], -1) for x in (larger, smaller))
-    return lax.dot_general(a, b, (((2,), (2,)), ((0,), (0,)))).sum(0)
+    products = lax.dot_general(a, b, (((2,), (2,)), ((0,), (0,))))
+    return products.astype(_cpu_wide.sums(products)).sum(0)
 
 
 def _shifted(x: Array, *shifts: int) -> Array:
@@ -266,12 +267,13 @@ def _stacked(pieces: Sequence[Array]) -> Array:
 
 @jax.custom_vjp
 def _conv_pointwise(x: Array, kernel: Array) -> Array:
-    return _rows_times(kernel.T, x)
+    return _rows_times(kernel.T, x).astype(x.dtype)
 
 
 def _conv_pointwise_backward(saved: Arrays, cotangent: Array) -> Arrays:
     x, kernel = saved
-    return _rows_times(kernel, cotangent), _sum_of_outer(x, cotangent)
+    dx, d_kernel = _rows_times(kernel, cotangent), _sum_of_outer(x, cotangent)
+    return dx.astype(x.dtype), d_kernel.astype(kernel.dtype)
 
 
 _conv_pointwise.defvjp(
@@ -288,8 +290,8 @@ _LARGE = 16_000_000  # numbers in the copies of one image, 64 MB; a loop costs s
 @jax.custom_vjp
 def _conv_3x3x3(xs: Arrays, kernel: Array) -> Array:
     """Convolve the channels of all `xs`, which are never concatenated on their own."""
-    few_inputs = kernel.shape[3] <= 2
-    return _conv_by_input_shifts(xs, kernel) if few_inputs else _conv_by_row_sums(xs, kernel)
+    form = _conv_by_input_shifts if kernel.shape[3] <= 2 else _conv_by_row_sums
+    return form(xs, kernel).astype(kernel.dtype)
 
 
 def _plane_shifts(xs: Sequence[Array]) -> Array:
@@ -328,15 +330,17 @@ def _conv_3x3x3_backward(saved: tuple[Arrays, Array], cotangent: Array) -> tuple
     (c, o), voxels = kernel.shape[3:], math.prod(cotangent.shape[2:])
     small = (9 * o + 6 * c) * voxels < _LARGE
     if small or len(cotangent) == 1 or jax.device_count() > 1:
-        return _gradients_3x3x3(xs, kernel, cotangent)
+        dx, d_kernel = _gradients_3x3x3(xs, kernel, cotangent)
+        return dx, d_kernel.astype(kernel.dtype)
 
     def next_image(total: Array, image: tuple[Arrays, Array]) -> tuple[Array, Arrays]:
         x, given = jax.tree.map(lambda values: values[None], image)
         dx, d_kernel = _gradients_3x3x3(x, kernel, given)
         return total + d_kernel, tuple(values[0] for values in dx)
 
-    d_kernel, dx = lax.scan(next_image, jnp.zeros_like(kernel), (xs, cotangent))
-    return dx, d_kernel
+    zeros = jnp.zeros(kernel.shape, _cpu_wide.sums(kernel))
+    d_kernel, dx = lax.scan(next_image, zeros, (xs, cotangent))
+    return dx, d_kernel.astype(kernel.dtype)
 
 
 def _gradients_3x3x3(xs: Arrays, kernel: Array, cotangent: Array) -> tuple[Arrays, Array]:
@@ -348,7 +352,7 @@ def _gradients_3x3x3(xs: Arrays, kernel: Array, cotangent: Array) -> tuple[Array
     d_kernel = outer.transpose(3, 0, 1, 4, 2)[:, ::-1, ::-1]
     shifts, d_kernel = _materialise((shifts, d_kernel))
     rows = kernel[::-1, ::-1, ::-1].transpose(0, 3, 1, 2, 4).reshape(3 * c, 9 * o)
-    dx = _sum_of_depths(_rows_times(rows, shifts))
+    dx = _sum_of_depths(_rows_times(rows, shifts)).astype(kernel.dtype)
     ends = np.cumsum([x.shape[1] for x in xs])
     return tuple(jnp.split(dx, ends[:-1], 1)), d_kernel
 
@@ -398,14 +402,14 @@ def _transposed_product(x: Array, kernel: Array) -> Array:
     parts: dict[tuple[int, ...], Any] = {}
     for tap, (shift, parity) in enumerate(_taps(sizes)):
         parts[parity] = parts.get(parity, 0) + _shifted(y[:, tap], *(-q for q in shift))
-    zero = jnp.zeros((n, o, *space), x.dtype)
-    whole = [parts.get(parity, zero) for parity in product(range(2), repeat=3)]
-    return _from_parities(jnp.stack(whole).reshape(2, 2, 2, n, o, *space))
+    zero = jnp.zeros((n, o, *space), y.dtype)
+    whole = jnp.stack([parts.get(parity, zero) for parity in product(range(2), repeat=3)])
+    return _from_parities(whole.reshape(2, 2, 2, n, o, *space).astype(x.dtype))
 
 
 def _kernel_gradient(low: Array, high: Array, sizes: Sequence[int]) -> Array:
     """Correlate a half-resolution map with a full-resolution one: (*k, high, low)."""
-    outer = _sum_of_outer(_strided_patches(high, sizes), low)
+    outer = _sum_of_outer(_strided_patches(high, sizes), low).astype(low.dtype)
     return outer.reshape(*sizes, high.shape[1], low.shape[1])
 
 
@@ -413,7 +417,7 @@ def _kernel_gradient(low: Array, high: Array, sizes: Sequence[int]) -> Array:
 def _conv_strided(x: Array, kernel: Array) -> Array:
     """Convolve at stride 2: y[i] = Σ_t k[t]·x[2i + t - p]; output length ⌈n/2⌉."""
     rows = kernel.reshape(-1, kernel.shape[4]).T
-    return _rows_times(rows, _strided_patches(x, kernel.shape[:3]))
+    return _rows_times(rows, _strided_patches(x, kernel.shape[:3])).astype(x.dtype)
 
 
 def _conv_strided_backward(saved: Arrays, cotangent: Array) -> Arrays:

@@ -27,7 +27,7 @@ def _product(a: Array, b: Array, contracted: tuple[int, int], dtype: Any = None)
     return lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=dtype)
 
 
-def _sums(*arrays: Array) -> Any:
+def sums(*arrays: Array) -> Any:
     """Return the type in which what taps write is added: float32 for bfloat16."""
     return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
 
@@ -88,7 +88,7 @@ def _conv_backward(stride: int, saved: tuple[Array, Array], cotangent: Array) ->
     sizes, cotangent = kernel.shape[:-2], _materialise(cotangent)
     patches = _gather(x, sizes, stride)
     d_kernel = _product(patches, _by_voxel(cotangent), (0, 0)).reshape(kernel.shape)
-    spread = _product(_by_voxel(cotangent), _by_voxel(kernel), (1, 1), _sums(cotangent, kernel))
+    spread = _product(_by_voxel(cotangent), _by_voxel(kernel), (1, 1), sums(cotangent, kernel))
     dx = _scatter(spread.reshape(*cotangent.shape[:-1], -1, x.shape[-1]), sizes, stride)
     return dx[tuple(map(slice, x.shape))].astype(x.dtype), d_kernel
 
@@ -105,7 +105,7 @@ def _from_each_input(kernel: Array) -> Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv_transpose(x: Array, kernel: Array, stride: int) -> Array:
     """Transpose a strided convolution: y[stride·i + t - k//2] += kernel[t]·x[i]."""
-    y = _product(_by_voxel(x), _from_each_input(kernel), (1, 0), _sums(x, kernel))
+    y = _product(_by_voxel(x), _from_each_input(kernel), (1, 0), sums(x, kernel))
     y = y.reshape(*x.shape[:-1], -1, kernel.shape[-1])
     return _scatter(y, kernel.shape[:-2], stride).astype(x.dtype)
 

@@ -48,7 +48,10 @@ class LaxForms:
         return jnp.asarray(values).reshape((-1,) + (1,) * (self.rank + 1 - self.channel_axis))
 
     def add_bias(self, features: Array, bias: Weights | None) -> Array:
-        return features if bias is None else features + self.per_channel(bias)
+        """Add one value per channel; the sum, and that of its gradient, in the bias's type."""
+        if bias is None:
+            return features
+        return (features + self.per_channel(bias)).astype(features.dtype)
 
     def concatenate(self, xs: Sequence[Array]) -> Array:
         return xs[0] if len(xs) == 1 else jnp.concatenate(xs, self.channel_axis)

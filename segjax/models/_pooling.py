@@ -74,9 +74,10 @@ def upsample(x: Array, axes: Axes) -> Array:
 
 
 def _upsample_backward(axes: Axes, _: None, cotangent: Array) -> tuple[Array]:
+    total = cotangent.astype(jnp.promote_types(cotangent.dtype, jnp.float32))
     for axis in axes:
-        cotangent = jnp.add(*_pair(cotangent, axis))
-    return (cotangent,)
+        total = jnp.add(*_pair(total, axis))
+    return (total.astype(cotangent.dtype),)
 
 
 upsample.defvjp(lambda x, axes: (upsample(x, axes), None), _upsample_backward)

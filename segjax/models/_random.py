@@ -11,10 +11,11 @@ def dropout_mask(key: Array, rate: float, shape: tuple[int, ...]) -> tuple[Array
     """Draw which elements dropout keeps, and the factor that keeps the mean.
 
     One random byte decides one element, so that a 32-bit word serves four of them:
-    the rate is rounded to 1/256, and the factor 1 / (1 - rate) uses the rounded rate.
+    the rate is rounded to 1/256, at most 255/256, and the factor 1 / (1 - rate) uses the rounded
+    rate.
     """
     size = math.prod(shape)
-    dropped = round(256 * rate)
+    dropped = min(round(256 * rate), 255)
     words = jax.random.bits(key, (-(-size // 4),), jnp.uint32)
     octets = lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:size]
     return octets.reshape(shape) >= dropped, 256 / (256 - dropped)

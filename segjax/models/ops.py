@@ -6,12 +6,13 @@ Images enter with `from_images` and leave with `to_images`; between the two, an 
 features has its batch on the first axis and the rest where its form wants it.
 
 Features have the type of the images, and convolutions compute in it: bfloat16 images make a
-network compute in bfloat16, with the same float32 parameters, rounded where they are used.
-Norms compute in float32 all the same, and what leaves is float32.
+network compute in bfloat16, with the same float32 parameters, of which kernels are rounded where
+they are used. Norms and sums compute in float32 all the same, and what leaves is float32.
 """
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from segjax.models._normalization import EPSILON
 __all__ = [
     "EPSILON",
     "Weights",
+    "add",
     "batch_norm_leaky_relu",
     "channel_dropout",
     "channels",
@@ -80,11 +82,13 @@ def _is_half(x: Array) -> bool:
     return x.dtype in (jnp.bfloat16, jnp.float16)
 
 
-def _rounded(x: Array, *weights: Weights | None) -> tuple[Any, ...]:
-    """Round weights to the type of half-precision features."""
-    if not _is_half(x):
-        return weights
-    return tuple(w if w is None else jnp.asarray(w, x.dtype) for w in weights)
+def _widened(x: Array) -> Array:
+    return x.astype(jnp.float32) if _is_half(x) else x
+
+
+def _rounded(x: Array, kernel: Weights) -> Weights:
+    """Round a kernel to the type of half-precision features."""
+    return jnp.asarray(kernel, x.dtype) if _is_half(x) else kernel
 
 
 def from_images(
@@ -116,8 +120,7 @@ def _check(images: Array, spatial_dims: int, in_channels: int, size_multiple: in
 
 def to_images(features: Array) -> Array:
     """Turn features into images (batch, *spatial, channel), of float32 at least."""
-    images = _forms(features).to_images(features)
-    return images.astype(jnp.float32) if _is_half(images) else images
+    return _widened(_forms(features).to_images(features))
 
 
 def channels(features: Array) -> int:
@@ -138,7 +141,7 @@ def conv(
         bias: (output channels,) or none.
         stride: 1 or 2, on every axis.
     """
-    return _forms(xs[0]).conv(xs, *_rounded(xs[0], kernel, bias), stride)
+    return _forms(xs[0]).conv(xs, _rounded(xs[0], kernel), bias, stride)
 
 
 def conv_transpose(
@@ -155,7 +158,7 @@ def conv_transpose(
         bias: (output channels,) or none.
         stride: 1 or 2, on every axis.
     """
-    return _forms(xs[0]).conv_transpose(xs, *_rounded(xs[0], kernel, bias), stride)
+    return _forms(xs[0]).conv_transpose(xs, _rounded(xs[0], kernel), bias, stride)
 
 
 def batch_norm_leaky_relu(
@@ -198,6 +201,11 @@ def channel_dropout(x: Array, *, rate: float, key: Array) -> Array:
 def max_pool(x: Array) -> Array:
     """Take the maximum of windows of 2, at stride 2."""
     return _forms(x).max_pool(x)
+
+
+def add(xs: Sequence[Array]) -> Array:
+    """Add features, such as logits, in float32 at least."""
+    return functools.reduce(jnp.add, [_widened(x) for x in xs])
 
 
 def upsample(x: Array) -> Array:

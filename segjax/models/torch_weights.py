@@ -12,13 +12,17 @@ from segjax.models.unet import UNet
 
 Place = tuple[str, ...]  # collection, layers …, leaf
 
+_UNET_ENDS = ("model.0.conv.weight", "model.2.conv.bias")  # the first and the last layer
+_UNET_PLUS_PLUS_ENDS = ("conv000.weight", "conv_seg0.bias")
+
 
 def from_torch(model: Any, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a PyTorch state dict into variables of our network.
 
     `UNet` takes the names of `monai.networks.nets.UNet` (num_res_units=0), `UNetPlusPlus`
     those of the MPU-Net++ authors' release (`conv000 …, bn000 …, conv_seg0 …`, in the PyPI
-    package pydactim). The prefix "module." of DataParallel is dropped.
+    package pydactim). A prefix of all these names is dropped, such as "module." of DataParallel;
+    what lies outside of it belongs to something else.
 
     Args:
         model: A network, or the name of one; by name, the numbers of input and output
@@ -36,11 +40,7 @@ def from_torch(model: Any, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         >>> state = torch.load("weights.pth")  # doctest: +SKIP
         >>> variables = segjax.models.from_torch("unet2d-k5", state)  # doctest: +SKIP
     """
-    state = {
-        name.removeprefix("module."): np.asarray(value, np.float32)
-        for name, value in state_dict.items()
-        if not name.endswith("num_batches_tracked")
-    }
+    state = _of_network(state_dict)
     network = _sized(model, state) if isinstance(model, str) else model
     places = dict(_places(network))
     _check_names(state, places)
@@ -51,17 +51,93 @@ def from_torch(model: Any, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     return variables
 
 
+def recognize(state_dict: Mapping[str, Any]) -> tuple[str, Any]:
+    """Tell which network a PyTorch state dict belongs to, by its names and shapes.
+
+    Rank, kernel size, levels and channels are read off the weights. Strides cannot be: those of a
+    U-Net are taken to be 2, as in all of the zoo.
+
+    Args:
+        state_dict: As for `from_torch`.
+
+    Returns:
+        The name of the network in the zoo, or "monai-unet" for a U-Net of other levels; and the
+        network.
+
+    Raises:
+        ValueError: If it is none of these networks; the first names are named.
+
+    Example:
+        >>> recognize(torch.load("weights.pth"))[0]  # doctest: +SKIP
+        'unet2d-k5'
+    """
+    state = _of_network(state_dict)
+    if _UNET_ENDS[0] in state and _UNET_ENDS[1] in state:
+        network: Any = _unet_of(state)
+    elif all(end in state for end in _UNET_PLUS_PLUS_ENDS):
+        network = zoo.create("mpunet++", **_channels(state, _UNET_PLUS_PLUS_ENDS))
+    else:
+        raise ValueError(
+            f"the weights of another network ({_listed(list(state_dict))}): known are those of "
+            "MONAI's UNet with num_res_units=0 and of the MPU-Net++ authors' release"
+        )
+    _check_names(state, dict(_places(network)))
+    return _name_of(network), network
+
+
+def _unet_of(state: Mapping[str, np.ndarray]) -> UNet:
+    """Read the levels of a U-Net: down to the bottom, which is no nested module's first part."""
+    prefix, levels = "model.", []
+    while f"{prefix}0.conv.weight" in state:
+        levels.append(state[f"{prefix}0.conv.weight"])
+        prefix += "1.submodule."
+    bottom = state.get(f"{prefix}conv.weight")
+    if bottom is None:
+        raise ValueError(f"the weights of a U-Net without its bottom: {prefix}conv.weight")
+    return UNet(
+        **_channels(state, _UNET_ENDS),
+        channels=tuple(len(weight) for weight in (*levels, bottom)),
+        strides=(2,) * len(levels),
+        kernel_size=bottom.shape[2],
+        spatial_dims=bottom.ndim - 2,
+    )
+
+
+def _name_of(network: Any) -> str:
+    def trained(model: Any) -> Any:
+        return type(model), model.clone(dropout=0.0, parent=None)
+
+    channels = {"in_channels": network.in_channels, "out_channels": network.out_channels}
+    for name in zoo.names():
+        if trained(zoo.create(name, **channels)) == trained(network):
+            return name
+    return "monai-unet"
+
+
+def _of_network(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the weights of the network alone, without the prefix of all their names."""
+    firsts = (_UNET_ENDS[0], _UNET_PLUS_PLUS_ENDS[0])
+    found = ((name, first) for first in firsts for name in state_dict if name.endswith(first))
+    before = (name.removesuffix(first) for name, first in found)
+    prefix = next((some for some in before if not some or some.endswith(".")), "")
+    return {
+        name.removeprefix(prefix): np.asarray(value, np.float32)
+        for name, value in state_dict.items()
+        if name.startswith(prefix) and not name.endswith("num_batches_tracked")
+    }
+
+
+def _channels(state: Mapping[str, np.ndarray], ends: tuple[str, str]) -> dict[str, Any]:
+    return {"in_channels": state[ends[0]].shape[1], "out_channels": state[ends[1]].shape[0]}
+
+
 def _sized(name: str, state: Mapping[str, np.ndarray]) -> Any:
     """Create the named network with the channels that the weights have."""
-    ends = ("model.0.conv.weight", "model.2.conv.bias")
-    if not isinstance(zoo.create(name), UNet):
-        ends = ("conv000.weight", "conv_seg0.bias")
+    ends = _UNET_ENDS if isinstance(zoo.create(name), UNet) else _UNET_PLUS_PLUS_ENDS
     missing = [end for end in ends if end not in state]
     if missing:
         raise ValueError(f"these are no weights of {name}: {', '.join(missing)} not found")
-    return zoo.create(
-        name, in_channels=state[ends[0]].shape[1], out_channels=state[ends[1]].shape[0]
-    )
+    return zoo.create(name, **_channels(state, ends))
 
 
 def _shapes(network: Any) -> dict[Place, tuple[int, ...]]:

@@ -1,8 +1,5 @@
 """U-Net++ (Zhou et al. 2018, arXiv:1807.10165) as MPU-Net++ uses it."""
 
-import functools
-
-import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
@@ -104,7 +101,7 @@ class UNetPlusPlus(nn.Module):
             head = Conv(self.out_channels, kernel_size=1, name=f"head{column}")
             logits.append(head(nodes[0, column]))
         self._sow(logits)
-        return ops.to_images(functools.reduce(jnp.add, logits))
+        return ops.to_images(ops.add(logits))
 
     def _sow(self, logits: list[Array]) -> None:
         if self.is_mutable_collection("intermediates"):

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from segjax.data.datasets import Case, Dataset
 from segjax.data.pipeline import ClipPercentiles, Pipeline, Reorient, Step, ZScore
 from segjax.errors import InputError
 from segjax.train._examine import Look, examine, fixed_sides, hit_rate, read_labels
+from segjax.train._memory import available_bytes
 from segjax.train.config import TrainConfig, create_model, default_config, resampling
 from segjax.train.survey import SAME_SPACING, Survey, spacing_spread, survey
 from segjax.words import plural
@@ -73,8 +73,8 @@ def advise(
     Args:
         dataset: Labelled cases.
         model: The network, if it is decided already.
-        memory_gb: Memory that a training may take; by default that of the GPU, or half of the
-            computer's.
+        memory_gb: Memory that a training may take; by default that of the GPU, or half of what
+            the computer has or this container may have of it; no limit where neither is known.
 
     Raises:
         InputError: The dataset cannot be used, the network does not fit it, or not even a single
@@ -193,7 +193,8 @@ def _fit_memory(
     usual = config
     while training_bytes(config) / 1e9 > limit:
         config = _smaller(config, limit)
-    needs = f"takes about {training_bytes(config) / 1e9:.2g} of {limit:.3g} GB {whose}"
+    there = f"of {limit:.3g} GB {whose}" if math.isfinite(limit) else f"GB; {whose}"
+    needs = f"takes about {training_bytes(config) / 1e9:.2g} {there}"
     cut = "" if config == usual else "; a usual one would not fit"
     patch = Reason(
         "patch", _times(config.patch_size), "most of a case, at most 64³ voxels or 256² pixels"
@@ -270,8 +271,10 @@ def _device_memory() -> tuple[float, str]:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] / 1e9, "of the GPU"
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return pages / 2e9, "half of the memory"
+    if (found := available_bytes()) is None:
+        return math.inf, "how much there is cannot be told here: say it (--memory)"
+    size, whose = found
+    return size / 2e9, f"half of the {whose}'s memory"
 
 
 def _choose_foreground(config: TrainConfig, hits: float) -> tuple[TrainConfig, Reason]:

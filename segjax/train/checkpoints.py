@@ -65,20 +65,33 @@ class Checkpoints:
                 preservation_policy=self._policy,
             )
 
-    def save(self, step: int, state: Any, meta: dict[str, Any], *, best: bool = False) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        meta: dict[str, Any],
+        *,
+        best: bool = False,
+        keep_former: bool = False,
+    ) -> None:
         """Write a checkpoint, then remove the ones that are no longer needed.
 
         Args:
-            step: Number of steps that the state has seen; not one that is already saved.
+            step: Number of steps that the state has seen; one that is already saved is replaced.
             state: Pytree of arrays.
             meta: JSON values to keep beside it.
             best: Whether this is the best state so far.
+            keep_former: Keep the best state before this one too, so that
+                :meth:`restore_last` can go back behind it.
 
         Raises:
             InputError: The disk is full or not writable.
         """
         from orbax.checkpoint import args
 
+        if step in self._manager.all_steps():
+            self._forget([step])
+        self._policy.former = self._policy.best if keep_former else None
         self._policy.best = step if best else self._policy.best
         vector, index = _pack(state)
         content = {"best_step": self._policy.best, "index": index, "meta": meta}
@@ -87,11 +100,14 @@ class Checkpoints:
         with _quiet(), disk_errors(self._folder):
             self._manager.save(step, args=items, force=True)
 
-    def restore_last(self, template: State) -> tuple[State, dict[str, Any]] | None:
+    def restore_last(
+        self, template: State, *, before: int | None = None
+    ) -> tuple[State, dict[str, Any]] | None:
         """Read the newest whole checkpoint and forget all that are newer.
 
         Args:
             template: Pytree of arrays, or of their shapes and types, with the wanted structure.
+            before: Read the newest one before this step; ``None``: of all.
 
         Returns:
             The state and what was saved beside it; ``None`` where nothing was saved.
@@ -104,6 +120,8 @@ class Checkpoints:
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for newer, step in enumerate(steps):
+            if before is not None and step >= before:
+                continue
             if (contents := self._read_or_warn(step)) is not None:
                 self._forget(steps[:newer])
                 self._policy.best = contents.best_step
@@ -203,14 +221,16 @@ def _variables(arrays: dict[tuple[str, ...], np.ndarray]) -> Variables:
 class _NewestAndBest:
     """Orbax's preservation policy: keep the newest two checkpoints and the best one.
 
-    Two, so that one is left where the newest turns out to be damaged.
+    Two, so that one is left where the newest turns out to be damaged. The best one of before is
+    kept where the newest may be given up.
     """
 
     best: int | None = None
+    former: int | None = None
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         newest = [checkpoint.step for checkpoint in checkpoints[-2:]]
-        return [item.step in (*newest, self.best) for item in checkpoints]
+        return [item.step in (*newest, self.best, self.former) for item in checkpoints]
 
 
 def _manager(folder: Path, **options: Any) -> Any:

@@ -16,7 +16,7 @@ import segjax
 from segjax.data import augment
 from segjax.data.augment.transform import Transform
 from segjax.data.datasets import Dataset
-from segjax.data.labels import IGNORED
+from segjax.data.labels import IGNORED, LabelCoding, coding_of_labels
 from segjax.data.pipeline import Pipeline, Reorient, Resample, Step, ZScore
 from segjax.errors import InputError
 from segjax.files import atomic_path, read_json
@@ -113,7 +113,7 @@ class TrainConfig:
         patch_size: Voxels of a training patch. ``(x, y, 1)`` lets a 2D network train on the
             slices of volumes.
         in_channels: Channels of an image.
-        labels: Name of each label value; the first one, 0, is the background.
+        labels: Name of each class; the first one, 0, is the background.
         activation: ``"softmax"`` over one output per label, or ``"sigmoid"`` of one output for
             one foreground label.
         dropout: Probability of dropout in training, in [0, 1); ``None`` takes the network's own,
@@ -142,6 +142,9 @@ class TrainConfig:
         init: Weights to start from; ``None`` draws them.
         freeze: Regular expressions on the paths of parameters that stay as in ``init``, such as
             ``"^X00/"``.
+        label_values: What the values of label maps stand for, where that is said here and not by
+            the data; as JSON ``{"core": [1, 4], "edema": 2, "ignore": 3}``, for which see
+            :func:`segjax.data.labels.coding_of_labels`. ``None`` leaves it to the data.
 
     Raises:
         InputError: A value is out of range; the message names the field.
@@ -178,9 +181,16 @@ class TrainConfig:
     name: str = "run"
     init: InitConfig | None = None
     freeze: tuple[str, ...] = ()
+    label_values: LabelCoding | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "augment", tuple(self.augment))
         _check(vars(self), _TRAIN_RULES)
+        if self.label_values is not None and self.label_values.names != self.labels:
+            raise InputError(
+                f"label_values name the labels {', '.join(self.label_values.names)}, but labels "
+                f"are {', '.join(self.labels)}: leave labels out"
+            )
         if self.activation == "sigmoid" and len(self.labels) != 2:
             raise InputError(
                 f"activation sigmoid has one output, but there are {len(self.labels)} labels "
@@ -201,17 +211,7 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as JSON values."""
-        values = {name: getattr(self, name) for name in _names(type(self))}
-        return values | {
-            "patch_size": list(self.patch_size),
-            "labels": list(self.labels),
-            "pipeline": self.pipeline.to_json(),
-            "optimizer": dataclasses.asdict(self.optimizer),
-            "init": None if self.init is None else dataclasses.asdict(self.init),
-            "freeze": list(self.freeze),
-            "loss": self.loss.to_json(),
-            "augment": augment.to_json(self.augment),
-        }
+        return {name: field_to_json(name, getattr(self, name)) for name in _names(type(self))}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TrainConfig":
@@ -221,9 +221,25 @@ class TrainConfig:
             InputError: A field is unknown, missing or out of range.
         """
         _check_names(cls, values)
-        decoded = {name: _DECODERS.get(name, _same)(value) for name, value in values.items()}
+        decoded = {name: field_from_json(name, value) for name, value in values.items()}
         _check(decoded, _TRAIN_RULES)
+        if decoded.get("label_values") is not None:
+            decoded.setdefault("labels", decoded["label_values"].names)
         return cls(**decoded)
+
+
+def field_to_json(name: str, value: Any) -> Any:
+    """Return a field of a :class:`TrainConfig` as JSON values."""
+    return None if value is None else _ENCODERS.get(name, _same)(value)
+
+
+def field_from_json(name: str, value: Any) -> Any:
+    """Return the field of a :class:`TrainConfig` that :func:`field_to_json` wrote.
+
+    Raises:
+        InputError: The value is unknown, incomplete or out of range.
+    """
+    return _DECODERS.get(name, _same)(value)
 
 
 def write_config(config: TrainConfig, run: Path, *, overwrite: bool = False) -> None:
@@ -448,11 +464,27 @@ def _init(values: Any) -> InitConfig | None:
     return InitConfig(**values)
 
 
+def _label_values(values: Any) -> LabelCoding | None:
+    return None if values is None else coding_of_labels(values, "label_values")
+
+
+_ENCODERS: dict[str, Callable[[Any], Any]] = {
+    "init": dataclasses.asdict,
+    "freeze": list,
+    "patch_size": list,
+    "labels": list,
+    "label_values": LabelCoding.as_labels,
+    "pipeline": Pipeline.to_json,
+    "optimizer": dataclasses.asdict,
+    "loss": Loss.to_json,
+    "augment": augment.to_json,
+}
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "init": _init,
     "freeze": _tuple,
     "patch_size": _tuple,
     "labels": _tuple,
+    "label_values": _label_values,
     "pipeline": Pipeline.from_json,
     "optimizer": _optimizer,
     "loss": Loss.from_json,

@@ -1,9 +1,11 @@
 """The devices that a training runs on, and what the machine is told before it."""
 
 import ctypes
+import math
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -168,6 +170,9 @@ def choose_devices(batch_size: int, *, devices: Sequence[Any] | None = None) -> 
     Raises:
         InputError: There are several hosts, and their devices cannot share a batch evenly.
 
+    Warns:
+        UserWarning: Some devices are left without work; the message says which batch uses all.
+
     Example:
         >>> choose_devices(4, devices=jax.devices()[:1]).count
         1
@@ -178,6 +183,12 @@ def choose_devices(batch_size: int, *, devices: Sequence[Any] | None = None) -> 
         raise InputError(
             f"batch_size {batch_size}: {len(found)} devices on {jax.process_count()} hosts cannot "
             f"share it evenly; give a multiple of {len(found)}"
+        )
+    if count < len(found):
+        warnings.warn(
+            f"batch_size {batch_size}: {count} of {len(found)} devices are used; "
+            f"{math.ceil(batch_size / len(found)) * len(found)} would use all",
+            stacklevel=2,
         )
     return Devices(Mesh(np.array(found[:count]), ("batch",)))
 

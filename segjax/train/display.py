@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from segjax.train.devices import is_first_host
 
+_COMPILING = "compiling …"
+
 
 @runtime_checkable
 class Display(Protocol):
@@ -27,7 +29,8 @@ class Display(Protocol):
 def show_training(epochs: int, steps_per_epoch: int, *, first_step: int = 0) -> Iterator[Display]:
     """Show a training on stderr: a bar on a terminal, elsewhere one plain line per epoch.
 
-    Both tell epoch, loss, best Dice and the time left. Of several hosts the first one shows it.
+    Both tell epoch, loss, best Dice and the time left, and before the first loss that the network
+    is being compiled. Of several hosts the first one shows it.
 
     Args:
         epochs: Epochs of the whole training.
@@ -44,6 +47,23 @@ def show_training(epochs: int, steps_per_epoch: int, *, first_step: int = 0) -> 
         yield _Bar(progress, epochs, steps_per_epoch, first_step)
 
 
+def show_resumption(epochs: int, steps_per_epoch: int, *, done: int, first_step: int) -> None:
+    """Say on stderr where a training goes on.
+
+    Args:
+        epochs: Epochs of the whole training.
+        steps_per_epoch: Steps of each.
+        done: Epochs that are done already, validation included.
+        first_step: Steps that are; where there are none, nothing is said.
+    """
+    if not first_step or not is_first_host():
+        return
+    within = first_step > done * steps_per_epoch
+    where = f"in epoch {done + 1}" if within else f"after epoch {done}"
+    text = f"goes on {where} of {epochs} (step {first_step} of {epochs * steps_per_epoch})"
+    print(text, file=sys.stderr, flush=True)
+
+
 class _Nothing:
     def step(self, done: int, loss: float | None) -> None: ...
 
@@ -57,12 +77,15 @@ class _Bar:
         self._progress, self._epochs, self._per_epoch = progress, epochs, steps_per_epoch
         total = epochs * steps_per_epoch
         self._task = progress.add_task("", total=total, completed=first_step, loss="–", best="–")
+        self._compiled = False
         self.step(first_step, None)
 
     def step(self, done: int, loss: float | None) -> None:
         epoch = min(done // self._per_epoch + 1, self._epochs)
         fields = {} if loss is None else {"loss": f"{loss:.4f}"}
-        self._update(f"epoch {epoch}/{self._epochs}", completed=done, **fields)
+        self._compiled = self._compiled or loss is not None
+        doing = "" if self._compiled else f": {_COMPILING}"
+        self._update(f"epoch {epoch}/{self._epochs}{doing}", completed=done, **fields)
 
     def validate(self, epoch: int) -> None:
         self._update(f"validating epoch {epoch}/{self._epochs}")
@@ -97,17 +120,19 @@ def _progress() -> Any:
 class _Lines(_Nothing):
     def __init__(self, epochs: int, done: float):
         self._epochs, self._first, self._start = epochs, done, time.monotonic()
+        print(_COMPILING, file=sys.stderr, flush=True)
 
     def epoch(self, epoch: int, loss: float, dice: float | None, best: float | None) -> None:
         elapsed = time.monotonic() - self._start
-        left = elapsed / (epoch - self._first) * (self._epochs - epoch)
+        made = epoch - self._first  # none where all but the validation was made before
         parts = [f"epoch {epoch}/{self._epochs}", f"loss {loss:.4f}"]
         if dice is not None:
             parts.append(f"Dice {dice:.4f}")
         if best is not None:
             parts.append(f"best {best:.4f}")
-        line = ", ".join([*parts, f"{_duration(left)} left"])
-        print(line, file=sys.stderr, flush=True)
+        if made > 0:
+            parts.append(f"{_duration(elapsed / made * (self._epochs - epoch))} left")
+        print(", ".join(parts), file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

@@ -15,11 +15,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from segjax.data.cache import CachedCase
 from segjax.data.datasets import Case, Split
 from segjax.data.loader import Loader, Sampling, prefetch
 from segjax.errors import InputError
+from segjax.evaluate.scores import DICE, FALSE_POSITIVES, Score, Scores, mean_dice
+from segjax.interrupt import Stop, stoppable
 from segjax.train.cases import AnyDataset, Chosen, Loaded, choose_cases, load_cases, with_maps
 from segjax.train.checkpoints import CHECKPOINT_FOLDER, Checkpoints
 from segjax.train.config import TrainConfig, create_model
@@ -30,22 +33,23 @@ from segjax.train.devices import (
     is_first_host,
     share_first,
 )
-from segjax.train.display import Display, show_training
+from segjax.train.display import Display, show_resumption, show_training
 from segjax.train.failure import save_failed_batch
 from segjax.train.inputs import check_inputs, write_inputs
 from segjax.train.metrics import METRICS_FILE, MetricsFile, Row
 from segjax.train.optimizers import make_optimizer
 from segjax.train.resident import ResidentLoader
-from segjax.train.run import check_run, has_checkpoints, owned, write_run
+from segjax.train.run import check_run, has_checkpoints, owned, planned_epochs, write_run
 from segjax.train.step import (
     TrainState,
     init_state,
     make_predict,
     make_train_step,
 )
+from segjax.train.storable import check_storable
 from segjax.train.tensorboard import Board, check_tensorboard, overlay_png
-from segjax.train.transfer import freeze, warm_start
-from segjax.train.validate import Scores, mean_dice, segment_case, validate_cases, window_batch
+from segjax.train.transfer import freeze, freeze_norms, hold, recorded, warm_start
+from segjax.train.validate import segment_case, validate_cases, window_batch
 
 _AHEAD = 2  # steps that may be under way before the host waits for the oldest of them
 
@@ -57,8 +61,9 @@ class FitResult:
     Attributes:
         run: Its folder.
         epochs: Epochs done; fewer than configured where it stopped early.
-        best_epoch: Epoch of the best validation, from 1 on; ``None`` without validation cases.
-        best_dice: Its Dice, averaged over cases and labels.
+        best_epoch: Epoch of the best validation, from 1 on; ``None`` where no validation case
+            holds a label.
+        best_dice: Its Dice, averaged over the pairs of case and label whose truth holds the label.
         seconds: Time of training and validation, over all its parts.
     """
 
@@ -145,13 +150,19 @@ class Progress:
     stale: int = 0
     seconds: float = 0.0
 
+    def steps(self, per_epoch: int) -> int:
+        """Return how many steps are done."""
+        return self.epoch * per_epoch + len(self.losses)
+
     def finished(self, config: TrainConfig) -> bool:
         """Whether all epochs are done, or Dice has not risen for too long."""
         tired = config.patience is not None and self.stale >= config.patience
         return self.epoch >= config.epochs or tired
 
-    def validated(self, dice: float) -> "Progress":
-        """Return the progress after the validation of an epoch."""
+    def validated(self, dice: float | None) -> "Progress":
+        """Return the progress after the validation of an epoch; without a Dice it is the same."""
+        if dice is None:
+            return self
         if self.best_dice is None or dice > self.best_dice:
             return dataclasses.replace(self, best_dice=dice, best_epoch=self.epoch, stale=0)
         return dataclasses.replace(self, stale=self.stale + 1)
@@ -176,7 +187,11 @@ def fit(
     again with the same arguments, and ends on the same CPU with the same parameters to the bit
     and the same metrics (``seconds`` apart) as if it had never been stopped. Validation measures
     Dice on whole cases, against the label map on the grid that it has on disk. Data that cannot
-    be used leave nothing behind.
+    be used leave nothing behind. At Ctrl-C a checkpoint is written before ``KeyboardInterrupt``
+    comes.
+
+    With the schedule ``"constant"`` a training goes on for more epochs than it was begun with, and
+    ends as if all had been asked for at once.
 
     The same configuration, data and split give the same bits again, in any process and with any
     number of workers, on one CPU with the same versions of JAX and segjax and the same number of
@@ -202,9 +217,10 @@ def fit(
 
     Raises:
         RunFinishedError: The folder holds this training, finished.
-        InputError: The data, the configuration or the folder cannot be used, a case has changed
-            since the training there began, the disk is full, or the loss is not finite any more
-            (the batch lies in ``failed-batch.npz`` then); the message says what to do.
+        InputError: The data, the configuration or the folder cannot be used, a part of the
+            configuration has no name to be stored by, a case has changed since the training there
+            began, the disk is full, or the loss is not finite any more (the batch lies in
+            ``failed-batch.npz`` then); the message says what to do.
 
     Example:
         >>> dataset = find_cases("brains")  # doctest: +SKIP
@@ -213,6 +229,8 @@ def fit(
         0.887
     """
     out = Path(out)
+    check_storable(config)
+    config = recorded(config, out)
     cases = choose_cases(dataset, split)
     if tensorboard:
         check_tensorboard()
@@ -222,9 +240,16 @@ def fit(
     devices = choose_devices(config.batch_size)
     with _folder(out, config, split, resume=resume) as checkpoints:
         identities = check_inputs(out, cases, begun=has_checkpoints(out)) if checkpoints else {}
-        state, progress = _restore(network, checkpoints, devices)
+        planned = planned_epochs(out) if checkpoints else config.epochs
+        restored = checkpoints and _last(network, checkpoints, planned)
+        state, progress = _shared(restored or (network.first(out), {}), devices)
         if progress.finished(config):
+            if planned < config.epochs:
+                _warn_of_patience(out, config, progress)
             raise RunFinishedError(_result(out, progress))
+        per_epoch = network.steps_per_epoch
+        done = {"done": progress.epoch, "first_step": progress.steps(per_epoch)}
+        show_resumption(config.epochs, per_epoch, **done)
         data = load_cases(config, cases)
         files = _Files(out, config.name, checkpoints, checkpoint_seconds)
         loop = _Loop(network, data, files, devices, shown=_first_source(cases))
@@ -233,6 +258,7 @@ def fit(
             contextlib.closing(files),
         ):
             if checkpoints:
+                hold(config, out, begun=has_checkpoints(out))
                 write_run(out, config, split)
                 write_inputs(out, identities, config, data.train)
             if tensorboard:
@@ -285,11 +311,11 @@ class Network:
             **dropout,
         )
         check_patch_size(config, model)
-        self.config, self._model = config, model
+        self.config, self.steps_per_epoch, self._model = config, steps_per_epoch, model
         optimizer = make_optimizer(config.optimizer, config.epochs * steps_per_epoch)
         self._optimizer = freeze(optimizer, config.freeze)
         self.first_key, self.dropout_key = jax.random.split(jax.random.key(config.seed))
-        self.train_step = make_train_step(
+        train_step = make_train_step(
             model,
             config.loss,
             self._optimizer,
@@ -297,6 +323,7 @@ class Network:
             compute_dtype=config.compute_dtype,
             deep_supervision=config.deep_supervision,
         )
+        self.train_step = freeze_norms(train_step, config.freeze)
         self.predict = make_predict(model, config.activation)
 
     def init(self) -> TrainState:
@@ -313,13 +340,16 @@ class Network:
             ema=self.config.ema,
         )
 
-    def first(self) -> TrainState:
+    def first(self, run: Path) -> TrainState:
         """Draw the first parameters, or take those that the training starts from.
+
+        Args:
+            run: Folder of the training, which may hold a copy of those.
 
         Raises:
             InputError: As :func:`segjax.train.transfer.warm_start`.
         """
-        return warm_start(self.init(), self.config)
+        return warm_start(self.init(), self.config, run)
 
 
 class _Files:
@@ -355,7 +385,7 @@ class _Files:
             return
         epoch, seconds = progress.epoch, progress.seconds
         rows = [Row(epoch, "train", "loss", float(np.mean(losses)))]
-        rows += [] if scores is None else dice_rows(epoch, scores)
+        rows += [] if scores is None else score_rows(epoch, scores)
         self._metrics.append([*rows, Row(epoch, "train", "seconds", seconds)])
         if self.board:
             self.board.epoch(epoch, losses, scores, seconds)
@@ -366,13 +396,14 @@ class _Files:
             return InputError(f"the loss became {loss} at step {step + 1}")
         return save_failed_batch(self._run, config, loader, step, loss)
 
-    def save(self, state: TrainState, progress: Progress, *, best: bool = False) -> None:
+    def save(self, state: TrainState, progress: Progress, **options: bool) -> None:
+        """Write a checkpoint, with the options of :meth:`Checkpoints.save`."""
         if self._checkpoints is None:
             return
         if self.board:
             self.board.steps(progress.epoch, progress.losses)
         meta = dataclasses.asdict(progress)
-        self._checkpoints.save(int(state.step), state, meta, best=best)
+        self._checkpoints.save(int(state.step), state, meta, **options)
         self._saved = time.monotonic()
 
 
@@ -401,7 +432,7 @@ class _Loop:
             seed=config.seed,
             rows=devices.rows(config.batch_size),
         )
-        self._validation = data.validation
+        self._validation, self._stop = data.validation, Stop()
         self._window_batch = window_batch(data.validation, config)
 
     def batches(self, loading: Loading, progress: Progress) -> Generator[Any, None, None]:
@@ -410,30 +441,38 @@ class _Loop:
         return loading.batches(self._loader, range(self.first_step(progress), last))
 
     def run(self, state: TrainState, progress: Progress, batches: Iterator[Any]) -> Progress:
-        """Train to the end."""
+        """Train to the end, or until Ctrl-C, at which a checkpoint is written."""
         self._files.rewind(progress.epoch)
         self._started, self._batches = time.monotonic() - progress.seconds, batches
         first, per_epoch = self.first_step(progress), self._loader.steps_per_epoch
-        with show_training(self._config.epochs, per_epoch, first_step=first) as display:
+        with (
+            show_training(self._config.epochs, per_epoch, first_step=first) as display,
+            stoppable("stopping: writing a checkpoint first") as self._stop,
+        ):
             while not progress.finished(self._config):
                 state, progress = self._epoch(state, progress, display)
         return progress
 
     def first_step(self, progress: Progress) -> int:
         """Return the number of the next step, counted from 0."""
-        return progress.epoch * self._loader.steps_per_epoch + len(progress.losses)
+        return progress.steps(self._loader.steps_per_epoch)
 
     def _epoch(
         self, state: TrainState, progress: Progress, display: Display
     ) -> tuple[TrainState, Progress]:
         """Do what is left of an epoch: steps, validation, metrics, checkpoint."""
         state, losses = self._steps(state, progress, display)
+        begun = dataclasses.replace(progress, losses=tuple(losses))
         epoch, loss = progress.epoch + 1, float(np.mean(losses))
         progress = dataclasses.replace(progress, epoch=epoch, losses=())
         scores, dice = None, None
         if self._is_validated(epoch):
             display.validate(epoch)
-            scores = self._validate(state)
+            try:
+                scores = self._validate(state)
+            except KeyboardInterrupt:
+                self._save_within_epoch(state, begun)
+                raise
             dice = mean_dice(scores)
             progress = progress.validated(dice)
         best = dice is not None and progress.best_epoch == epoch
@@ -441,7 +480,8 @@ class _Loop:
         self._files.end_epoch(progress, losses, scores)
         if best and self._files.board and self._shown:
             self._files.board.picture(epoch, "validation", self._draw(state, self._shown, epoch))
-        self._files.save(state, progress, best=best)
+        last_alone = epoch == self._config.epochs and epoch % self._config.validate_every != 0
+        self._files.save(state, progress, best=best, keep_former=last_alone)
         display.epoch(epoch, loss, dice, progress.best_dice)
         return state, progress
 
@@ -459,11 +499,18 @@ class _Loop:
             )
             losses.append(metrics["loss"])
             display.step(step + 1, losses.latest)
-            if self._files.due() and step != steps[-1]:
-                seconds = time.monotonic() - self._started
-                now = dataclasses.replace(progress, losses=losses.all(), seconds=seconds)
-                self._files.save(state, now)
+            if self._stop.asked or (self._files.due() and step != steps[-1]):
+                self._save_within_epoch(state, dataclasses.replace(progress, losses=losses.all()))
+            self._stop.check()
         return state, list(losses.all())
+
+    def _save_within_epoch(self, state: TrainState, progress: Progress) -> None:
+        seconds = time.monotonic() - self._started
+        self._files.save(state, dataclasses.replace(progress, seconds=seconds))
+
+    def _predict(self, variables: PyTree, patches: Any) -> Any:
+        self._stop.check()
+        return self._network.predict(variables, patches)
 
     def _failure(self, first_step: int, index: int, loss: float) -> InputError:
         """Return the error of a loss that is not finite, at a step of the epoch."""
@@ -474,22 +521,28 @@ class _Loop:
         return regular and bool(self._validation)
 
     def _validate(self, state: TrainState) -> Scores:
-        """Measure Dice by case and label; the hosts share the cases."""
+        """Measure all cases; the hosts share them."""
         variables = self._devices.local(state.variables)
         hosts, names = jax.process_count(), self._config.labels[1:]
-        table = np.zeros((len(self._validation), len(names)))
+        table = np.zeros((len(self._validation), len(names), 2))
         mine = range(jax.process_index(), len(table), hosts)
         found = validate_cases(
             (with_maps(self._validation[index]) for index in mine),
-            lambda patches: self._network.predict(variables, patches),
+            lambda patches: self._predict(variables, patches),
             self._config,
             batch_size=self._window_batch,
         )
-        for index, dice in zip(mine, found, strict=True):
-            table[index] = [dice[name] for name in names]
+        for index, scores in zip(mine, found, strict=True):
+            table[index] = [(scores[name].metric == DICE, scores[name].value) for name in names]
         table = gather_floats(table).sum(axis=0) if hosts > 1 else table
-        rows = zip(self._validation, table.tolist(), strict=True)
-        return {case.name: dict(zip(names, row, strict=True)) for case, row in rows}
+        absent = FALSE_POSITIVES[len(self._config.patch_size)]
+        return {
+            case.name: {
+                name: Score(DICE if there else absent, value)
+                for name, (there, value) in zip(names, row, strict=True)
+            }
+            for case, row in zip(self._validation, table.tolist(), strict=True)
+        }
 
     def _draw(self, state: TrainState, source: Case, epoch: int) -> bytes | None:
         """Draw how the network segments the first validation case."""
@@ -545,12 +598,12 @@ class _Losses:
                 raise self._failure(len(self._done) - 1, self._done[-1])
 
 
-def dice_rows(epoch: int, scores: Scores) -> list[Row]:
+def score_rows(epoch: int, scores: Scores) -> list[Row]:
     """Return the rows of a validation for the metrics file."""
     return [
-        Row(epoch, "validation", "dice", value, case, label)
+        Row(epoch, "validation", score.metric, score.value, case, label)
         for case, labels in scores.items()
-        for label, value in labels.items()
+        for label, score in labels.items()
     ]
 
 
@@ -573,16 +626,38 @@ def _folder(
             yield checkpoints
 
 
-def _restore(
-    network: Network, checkpoints: Checkpoints | None, devices: Devices
+def _shared(
+    start: tuple[TrainState, dict[str, Any]], devices: Devices
 ) -> tuple[TrainState, Progress]:
-    """Read where an earlier training stopped, or begin; hosts and devices get the same."""
-    restored = checkpoints and checkpoints.restore_last(jax.eval_shape(network.init))
-    state, meta = restored or (network.first(), {})
-    state, text = share_first(state, json.dumps(meta))
+    """Give all hosts and devices what the first host goes on from."""
+    state, text = share_first(start[0], json.dumps(start[1]))
     meta = json.loads(text)
     progress = Progress(**{**meta, "losses": tuple(meta["losses"])}) if meta else Progress()
     return devices.replicate(state), progress
+
+
+def _last(
+    network: Network, checkpoints: Checkpoints, planned: int
+) -> tuple[TrainState, dict[str, Any]] | None:
+    """Read the newest checkpoint that a training of all epochs would have had, too.
+
+    The last of fewer epochs may have ended with a validation that is out of step with the others.
+    """
+    config, template = network.config, jax.eval_shape(network.init)
+    restored = checkpoints.restore_last(template)
+    if restored is None or not config.epochs > planned == restored[1]["epoch"]:
+        return restored
+    if planned % config.validate_every == 0:
+        return restored
+    return checkpoints.restore_last(template, before=int(restored[0].step))
+
+
+def _warn_of_patience(run: Path, config: TrainConfig, progress: Progress) -> None:
+    warnings.warn(
+        f"{run}: the training there stopped after epoch {progress.epoch}, since its patience of "
+        f"{config.patience} was over: more epochs change nothing",
+        stacklevel=3,
+    )
 
 
 def _first_source(cases: Chosen) -> Case | None:

@@ -1,12 +1,13 @@
 """What the folds of a cross-validation came to."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
 from segjax.errors import InputError
+from segjax.evaluate.scores import DICE, Score
 from segjax.files import atomic_path
 from segjax.train.metrics import METRICS_FILE
 
@@ -16,13 +17,21 @@ COLUMNS = ("fold", "epoch", "case", "label", "metric", "value")
 
 @dataclass(frozen=True)
 class FoldScore:
-    """Dice of one label in one case, by the best network of its fold."""
+    """What counts of one label in one case, by the best network of its fold.
+
+    Attributes:
+        fold: Number of the fold.
+        epoch: Epoch of its best network; where none of its cases holds a label, of the newest.
+        case: Name of the case.
+        label: Name of the label.
+        score: Dice where the case holds the label, else what was found.
+    """
 
     fold: int
     epoch: int
     case: str
     label: str
-    dice: float
+    score: Score
 
 
 def fold_folder(out: str | Path, fold: int) -> Path:
@@ -36,7 +45,7 @@ def fold_folder(out: str | Path, fold: int) -> Path:
 
 
 def read_folds(out: str | Path, folds: int) -> list[FoldScore]:
-    """Read the Dice of every case that was validated, at the best epoch of its fold.
+    """Read what counts of every case that was validated, at the best epoch of its fold.
 
     Args:
         out: Folder of the cross-validation, which holds ``fold0``, ``fold1``, …
@@ -45,7 +54,7 @@ def read_folds(out: str | Path, folds: int) -> list[FoldScore]:
     Raises:
         InputError: A metrics file cannot be read.
     """
-    from segjax.evaluate.metrics import best_epoch, read_metrics, validation_dice
+    from segjax.evaluate.metrics import counted_epoch, read_metrics, validation_scores
 
     scores = []
     for fold in range(folds):
@@ -53,14 +62,11 @@ def read_folds(out: str | Path, folds: int) -> list[FoldScore]:
         if not path.is_file():
             continue
         metrics = read_metrics(path)
-        if (best := best_epoch(metrics)) is not None:
-            table = validation_dice(metrics)
-            rows = table[table.epoch == best]
+        if (epoch := counted_epoch(metrics)) is not None:
             scores += [
-                FoldScore(fold, best, case, label, value)
-                for case, label, value in zip(
-                    rows.case.tolist(), rows.label.tolist(), rows.value.tolist(), strict=True
-                )
+                FoldScore(fold, epoch, case, label, score)
+                for case, labels in validation_scores(metrics, epoch).items()
+                for label, score in labels.items()
             ]
     return scores
 
@@ -79,7 +85,7 @@ def write_folds(scores: Sequence[FoldScore], out: str | Path) -> Path:
         InputError: It cannot be written.
     """
     path = Path(out) / FOLDS_FILE
-    rows = [(s.fold, s.epoch, s.case, s.label, "dice", repr(s.dice)) for s in scores]
+    rows = [(s.fold, s.epoch, s.case, s.label, s.score.metric, s.score.value) for s in scores]
     with (
         atomic_path(path, overwrite=True) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
@@ -92,29 +98,38 @@ def mean_by_label(scores: Sequence[FoldScore]) -> dict[str, dict[int, float]]:
     """Average Dice over the cases of each fold, for each label and for ``"mean"`` of the labels.
 
     Returns:
-        Label -> fold -> mean Dice.
+        Label -> fold -> mean Dice of the cases that hold the label; a fold without one is left
+        out.
 
     Raises:
         InputError: There is no score.
 
     Example:
-        >>> mean_by_label([FoldScore(0, 3, "a", "lesion", 0.5), FoldScore(0, 3, "b", "lesion", 1)])
+        >>> mean_by_label([
+        ...     FoldScore(0, 3, "a", "lesion", Score("dice", 0.5)),
+        ...     FoldScore(0, 3, "b", "lesion", Score("dice", 1.0)),
+        ... ])
         {'lesion': {0: 0.75}}
     """
     if not scores:
         raise InputError("no fold was validated yet")
-    folds = sorted({score.fold for score in scores})
-    labels = list(dict.fromkeys(score.label for score in scores))
-    table = {
-        label: {
-            fold: fmean(s.dice for s in scores if (s.fold, s.label) == (fold, label))
-            for fold in folds
-        }
-        for label in labels
-    }
-    if len(labels) > 1:
-        table["mean"] = {fold: fmean(table[label][fold] for label in labels) for fold in folds}
-    return table
+    table: dict[str, dict[int, float]] = {score.label: {} for score in scores}
+    for fold in sorted({score.fold for score in scores}):
+        own = [score for score in scores if score.fold == fold]
+        for label, means in table.items():
+            dice = [s.score.value for s in own if s.label == label and s.score.metric == DICE]
+            if dice:
+                means[fold] = fmean(dice)
+    return table | ({"mean": _mean_of_labels(table.values())} if len(table) > 1 else {})
+
+
+def _mean_of_labels(labels: Iterable[Mapping[int, float]]) -> dict[int, float]:
+    """Average the labels of each fold that has any."""
+    folds: dict[int, list[float]] = {}
+    for means in labels:
+        for fold, mean in means.items():
+            folds.setdefault(fold, []).append(mean)
+    return {fold: fmean(means) for fold, means in sorted(folds.items())}
 
 
 def mean_and_deviation(values: Mapping[int, float]) -> tuple[float, float]:

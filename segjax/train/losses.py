@@ -270,6 +270,7 @@ class Loss:
     terms: tuple[Term, ...] = field(default_factory=lambda: (Term("dice"), Term("cross-entropy")))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", tuple(self.terms))
         if not self.terms:
             raise InputError("a loss needs at least one term, for example Term('dice')")
 

@@ -19,7 +19,7 @@ class Row(NamedTuple):
     Attributes:
         epoch: Epoch at whose end it was measured, from 1 on.
         split: ``"train"`` or ``"validation"``.
-        metric: ``"loss"``, ``"dice"`` or ``"seconds"``.
+        metric: ``"loss"``, ``"seconds"``, or that of a :class:`segjax.evaluate.scores.Score`.
         value: The value.
         case: Name of the case; empty for a value of all cases.
         label: Name of the label; empty for a value of all labels.

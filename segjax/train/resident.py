@@ -14,7 +14,13 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Float32, Int32, Integer, UInt8
 
-from segjax.data.augment.transform import Parameters, Transform, apply_all, rows
+from segjax.data.augment.transform import (
+    Parameters,
+    Transform,
+    apply_all,
+    for_spacing,
+    rows,
+)
 from segjax.data.loader import Loader
 from segjax.errors import InputError
 
@@ -81,7 +87,9 @@ class ResidentLoader:
         self._before, self._shape = _common_shape(loader.shapes, loader.sampling.patch_size)
         _check_memory(self.nbytes, len(loader.cases), self._shape, fraction, self._device)
         self._cases = self._store()
-        self._make = jax.jit(functools.partial(_batch, loader.augment, loader.sampling.patch_size))
+        finest = tuple(np.min(loader.spacings, axis=0).tolist())
+        augment = for_spacing(loader.augment, finest)  # so that kernels in mm are long enough
+        self._make = jax.jit(functools.partial(_batch, augment, loader.sampling.patch_size))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -153,6 +161,9 @@ def stack_parameters(
         For every transform its parameters, with a first axis of the batch, those that change
         nothing where it was not drawn; and whether it was drawn for any image.
 
+    Raises:
+        InputError: A transform without parameters is to be applied to a part of the batch only.
+
     Example:
         >>> from segjax.data.augment import Gamma, draw_all
         >>> rng, often = np.random.default_rng(0), (Gamma(probability=0.9),)
@@ -162,14 +173,25 @@ def stack_parameters(
         ((4, 1), [True])
     """
     by_transform = list(zip(*drawn, strict=True))
-    stacked = [
-        {
-            name: np.stack([(p or nothing)[name] for p in batch]).astype(value.dtype)
-            for name, value in nothing.items()
-        }
-        for batch, nothing in zip(by_transform, _identities(transforms, shape), strict=True)
-    ]
-    return tuple(stacked), np.array([any(batch) for batch in by_transform], bool)
+    identities = _identities(transforms, shape)
+    stacked = tuple(map(_stack, transforms, by_transform, identities))
+    applied = [any(one is not None for one in batch) for batch in by_transform]
+    return stacked, np.array(applied, bool)
+
+
+def _stack(
+    transform: Transform, batch: Sequence[Parameters | None], nothing: Parameters
+) -> Parameters:
+    """Stack one transform's parameters, those that change nothing where there are none."""
+    if not nothing and 0 < batch.count(None) < len(batch):
+        raise InputError(
+            f"{transform.name}: draws no parameters, so that it cannot be left out for a part of "
+            "the batch: draw a factor that is 0 in identity, or apply it with probability 1"
+        )
+    return {
+        name: np.stack([(nothing if p is None else p)[name] for p in batch]).astype(value.dtype)
+        for name, value in nothing.items()
+    }
 
 
 def augment_batch(

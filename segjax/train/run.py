@@ -1,6 +1,7 @@
 """The folder of a run: who owns it, and whether a training may go on in it."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from segjax.train.config import CONFIG_FILE, TrainConfig, differences, read_conf
 from segjax.train.metrics import METRICS_FILE
 
 SPLIT_FILE = "split.json"
+_OF_ANY_LENGTH = "constant"  # a schedule that does not depend on the number of epochs
 _SHOWN = 4  # names in a message
 
 
 def check_run(run: Path, config: TrainConfig, split: Split, *, resume: bool) -> None:
     """Refuse a folder in which this training may not start, nor go on.
+
+    A training may go on for more epochs than it was begun with, where its learning rate does not
+    depend on their number.
 
     Args:
         run: Folder of the run; need not exist.
@@ -35,12 +40,21 @@ def check_run(run: Path, config: TrainConfig, split: Split, *, resume: bool) -> 
         return  # it ended before anything was learned: nothing is lost
     if not resume:
         raise InputError(f"{run}: holds a training already; give another folder, or resume it")
-    if changed := differences(before, config):
+    longer = config.epochs > before.epochs
+    same_length = dataclasses.replace(before, epochs=config.epochs) if longer else before
+    if differences(same_length, config):
         raise InputError(
-            f"{run}: holds a training with another configuration: {'; '.join(changed)}; "
+            f"{run}: holds a training with another configuration: "
+            f"{'; '.join(differences(before, config))}; "
             "use that one to go on with it, or give another folder"
         )
-    _check_split(run / SPLIT_FILE, split)
+    if longer and config.optimizer.schedule != _OF_ANY_LENGTH:
+        raise InputError(
+            f"{run}: the schedule {config.optimizer.schedule} was laid out for {before.epochs} "
+            f"epochs, which more would change from the first on; start from what was learned "
+            f"there instead: --init {run} --out OTHER"
+        )
+    check_split(run / SPLIT_FILE, split)
 
 
 def write_run(run: Path, config: TrainConfig, split: Split) -> None:
@@ -52,6 +66,13 @@ def write_run(run: Path, config: TrainConfig, split: Split) -> None:
     if not has_checkpoints(run):
         write_config(config, run, overwrite=True)
         write_split(split, run / SPLIT_FILE, overwrite=True)
+    elif planned_epochs(run) < config.epochs:
+        write_config(config, run, overwrite=True)
+
+
+def planned_epochs(run: Path) -> int:
+    """Return for how many epochs a training was begun; 0 where none is there."""
+    return read_config(run).epochs if (run / CONFIG_FILE).exists() else 0
 
 
 @contextlib.contextmanager
@@ -97,7 +118,16 @@ def _refuse_foreign_files(run: Path) -> None:
         )
 
 
-def _check_split(path: Path, split: Split) -> None:
+def check_split(path: Path, split: Split) -> None:
+    """Refuse to go on with a training on other cases than those it began with.
+
+    Args:
+        path: The split that was written when it began.
+        split: The one of now; the order of its names means nothing.
+
+    Raises:
+        InputError: They differ, or the file cannot be read.
+    """
     before = read_split(path)
     for part in ("train", "validation", "test"):
         then, now = set(getattr(before, part)), set(getattr(split, part))

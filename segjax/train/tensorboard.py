@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import jax
@@ -17,11 +18,12 @@ from segjax.data.formats import read_image
 from segjax.data.labels import IGNORED
 from segjax.errors import InputError
 from segjax.evaluate.plots import overlay
+from segjax.evaluate.scores import Scores, by_label, mean_dice
+from segjax.extras import how_to_install
 from segjax.files import atomic_path
 from segjax.train.checkpoints import disk_errors
 from segjax.train.config import TrainConfig
 from segjax.train.optimizers import make_schedule
-from segjax.train.validate import Scores, mean_dice
 from segjax.volume import Volume
 
 __all__ = ["TENSORBOARD_FOLDER", "Board", "check_tensorboard", "overlay_png"]
@@ -38,7 +40,7 @@ def check_tensorboard() -> None:
         InputError: It is; the message says what to install.
     """
     if find_spec("tensorboardX") is None:
-        raise InputError("TensorBoard logs need tensorboardX: pip install 'segjax[tensorboard]'")
+        raise InputError(f"TensorBoard logs need tensorboardX: {how_to_install('tensorboard')}")
 
 
 class Board:
@@ -105,7 +107,7 @@ class Board:
         if self._seconds is not None:
             values["seconds/epoch"] = seconds - self._seconds
         self._seconds = seconds
-        self._add(epoch * self._per_epoch, values | _dice(scores or {}))
+        self._add(epoch * self._per_epoch, values | _means(scores or {}))
         self._flush()
 
     def picture(self, epoch: int, name: str, png: bytes | None) -> None:
@@ -181,8 +183,12 @@ def overlay_png(
     image = read_image(case.images)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "overlay.png"
-        masks = (truth.with_data(np.where(truth.data == IGNORED, 0, m)) for m in (truth.data, mask))
-        overlay(image, *masks, path=path, title=title, labels=labels)
+        counts = truth.data != IGNORED
+        masks: dict[str, Any] = {
+            "truth": truth.with_data(truth.data * counts),
+            "prediction": truth.with_data(mask * counts),
+        }
+        overlay(image, **masks, path=path, title=title, labels=labels)
         return path.read_bytes()
 
 
@@ -193,16 +199,16 @@ def _learning_rates(config: TrainConfig, steps_per_epoch: int) -> np.ndarray:
     return np.asarray(jax.vmap(lambda step: jnp.asarray(schedule(step)))(np.arange(steps)))
 
 
-def _dice(scores: Scores) -> dict[str, float]:
-    """Return the mean Dice of each label over the cases, and of all."""
-    if not scores:
-        return {}
-    labels = next(iter(scores.values()))
-    means = {name: float(np.mean([case[name] for case in scores.values()])) for name in labels}
-    return {
-        "dice/mean": mean_dice(scores),
-        **{f"dice/{name}": dice for name, dice in means.items()},
-    }
+def _means(scores: Scores) -> dict[str, float]:
+    """Return the mean Dice of all pairs and of each label, and mean false positives of the rest."""
+    dice = mean_dice(scores)
+    means = {} if dice is None else {"dice/mean": dice}
+    for label, some in by_label(scores).items():
+        values: dict[str, list[float]] = {}
+        for one in some:
+            values.setdefault(one.metric, []).append(one.value)
+        means |= {f"{metric}/{label}": fmean(own) for metric, own in values.items()}
+    return means
 
 
 def _tag(name: str) -> str:

@@ -4,26 +4,39 @@ import dataclasses
 import hashlib
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from segjax.errors import InputError
+from segjax.files import atomic_path
+from segjax.models import torch_files
 from segjax.train.checkpoints import load_variables
-from segjax.train.config import InitConfig, TrainConfig, create_model, read_config
-from segjax.train.step import TrainState
+from segjax.train.config import CONFIG_FILE, InitConfig, TrainConfig, create_model, read_config
+from segjax.train.step import Metrics, TrainState, TrainStep
 
-__all__ = ["Source", "freeze", "load_source", "recorded", "warm_start"]
+__all__ = [
+    "HELD_FILE",
+    "Source",
+    "freeze",
+    "freeze_norms",
+    "hold",
+    "load_source",
+    "recorded",
+    "warm_start",
+]
 
-_TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "network_weights")
+HELD_FILE = "init.npz"
+_FOLD = re.compile(r"fold\d+")
 _SHOWN = 4  # names in a message
 Place = tuple[str, ...]  # collection, layers …, leaf
 Arrays = dict[Place, Any]
@@ -48,9 +61,9 @@ def load_source(path: str | Path, model: str) -> Source:
     """Read the weights of a network.
 
     Args:
-        path: Folder of a run, whose best checkpoint is taken; a PyTorch state dict (``.pt``,
-            ``.pth``, also of MONAI's ``UNet`` and the MPU-Net++ authors' release); or an ONNX
-            file that ``segjax export`` wrote.
+        path: Folder of a run, whose best checkpoint is taken; a state dict of MONAI's ``UNet``
+            or of the MPU-Net++ authors' release (``.pt``, ``.pth``, ``.ckpt``, ``.bin``,
+            ``.safetensors``); or an ONNX file that ``segjax export`` wrote.
         model: Name of the network that the weights are to be used in.
 
     Raises:
@@ -67,26 +80,58 @@ def load_source(path: str | Path, model: str) -> Source:
         return _of_run(path, model)
     if path.suffix == ".onnx":
         return _of_onnx(path, model)
-    if path.suffix in _TORCH_SUFFIXES:
+    if path.suffix.lower() in torch_files.SUFFIXES:
         return _of_torch(path, model)
     raise InputError(
-        f"{path}: give the folder of a run, a PyTorch state dict (.pt, .pth) or an .onnx file"
+        f"{path}: give the folder of a run, a state dict ({', '.join(torch_files.SUFFIXES)}) or an "
+        ".onnx file"
     )
 
 
-def recorded(config: TrainConfig) -> TrainConfig:
+def recorded(config: TrainConfig, run: str | Path | None = None) -> TrainConfig:
     """Return a configuration that holds the digest of the weights it starts from.
+
+    Args:
+        config: What is to be trained.
+        run: Folder of the training, or of all its folds, which knows the digest of weights that
+            have moved since. Without one the digest of such weights stays open.
 
     Raises:
         InputError: As :func:`load_source`; or they are others than the configuration says.
     """
-    if config.init is None:
+    init = config.init
+    if init is None:
         return config
-    source = _checked(config.init, config.model)
-    return dataclasses.replace(config, init=dataclasses.replace(config.init, digest=source.digest))
+    if Path(init.source).exists():
+        digest: str | None = _checked(init, config.model).digest
+    elif run is None:
+        return config
+    else:
+        digest = _digest_of_moved(init, Path(run))
+    return dataclasses.replace(config, init=dataclasses.replace(init, digest=digest))
 
 
-def warm_start(state: TrainState, config: TrainConfig) -> TrainState:
+def hold(config: TrainConfig, run: Path, *, begun: bool) -> None:
+    """Keep the weights that a training starts from in its run, for when their source has moved.
+
+    Args:
+        config: What is trained; without ``init`` nothing is written.
+        run: Folder of the training, which gets :data:`HELD_FILE`.
+        begun: Whether anything was learned from them yet; the file is left alone then.
+
+    Raises:
+        InputError: The weights cannot be read, or the file cannot be written.
+    """
+    init = config.init
+    if init is None or (begun and (run / HELD_FILE).exists()):
+        return
+    if Path(init.source).exists():
+        _write_held(run / HELD_FILE, _checked(init, config.model), init.source)
+    elif (held := _held(init, run)) is not None:
+        _write_held(run / HELD_FILE, held, init.source)
+
+
+def warm_start(state: TrainState, config: TrainConfig, run: Path | None = None) -> TrainState:
     """Put weights that are there already in the place of the ones drawn at random.
 
     With ``config.init.new_head`` the layers stay as drawn whose size depends on the number of
@@ -95,6 +140,7 @@ def warm_start(state: TrainState, config: TrainConfig) -> TrainState:
     Args:
         state: The state before the first step.
         config: What is to be trained; without ``init`` the state is returned as it is.
+        run: Folder of the training, whose copy is taken where the source has moved.
 
     Raises:
         InputError: A layer is missing, unknown or of another shape; the message names it, both
@@ -102,7 +148,7 @@ def warm_start(state: TrainState, config: TrainConfig) -> TrainState:
     """
     if config.init is None:
         return state
-    source = _checked(config.init, config.model)
+    source = _source(config.init, config.model, run)
     old = _flat(source.variables)
     new = _flat(jax.device_get(state.training_variables))
     layers = _layers(config)
@@ -123,8 +169,8 @@ def freeze(
 ) -> optax.GradientTransformation:
     r"""Let an optimizer leave some parameters as they are.
 
-    Only parameters are frozen: running statistics of batch norms go on following the images.
-    Gradients are clipped by the norm of those that are left.
+    Gradients are clipped by the norm of those that are left. For the running statistics of batch
+    norms see :func:`freeze_norms`.
 
     Args:
         optimizer: Moves the others.
@@ -156,6 +202,57 @@ def freeze(
     return optax.multi_transform({"free": optimizer, "frozen": optax.set_to_zero()}, kinds)
 
 
+def freeze_norms(train_step: TrainStep, patterns: Sequence[str]) -> TrainStep:
+    """Let the batch norms whose parameters are all frozen compute as they do in evaluation.
+
+    They normalise by their running statistics, not by those of the batch, and leave them as they
+    are; dropout goes on as before.
+
+    Args:
+        train_step: As from :func:`segjax.train.step.make_train_step`, not called yet.
+        patterns: As for :func:`freeze`.
+
+    Returns:
+        A jitted step; the very same one where there are no patterns.
+
+    Example:
+        >>> train_step = freeze_norms(train_step, ["^X00/"])  # doctest: +SKIP
+    """
+    if not patterns:
+        return train_step
+
+    def frozen(
+        state: TrainState,
+        images: Float[Any, "batch *spatial channel"],
+        labels: Int[Any, "batch *spatial"],
+        key: Key[Array, ""],
+    ) -> tuple[TrainState, Metrics]:
+        norms = _frozen_norms(state, patterns)
+
+        def evaluate(call: Any, args: Any, options: Any, context: Any) -> Any:
+            still = context.method_name == "__call__" and context.module.path in norms
+            return call(*args, **(options | {"train": False} if still else options))
+
+        with nn.intercept_methods(evaluate):
+            return train_step(state, images, labels, key)
+
+    return jax.jit(frozen, donate_argnums=0)
+
+
+def _frozen_norms(state: TrainState, patterns: Sequence[str]) -> set[Place]:
+    """Return the layers with running statistics whose norm has no parameter left to train."""
+    places = list(_flat(state.params))
+    frozen = _matching(patterns, ["/".join(place) for place in places])
+    layers = {place[:-1] for place in _flat(state.batch_stats)}
+    free = {place[:-1] for place in places if "/".join(place) not in frozen and _of_norm(place)}
+    return layers - free
+
+
+def _of_norm(place: Place) -> bool:
+    """Tell a norm's parameters from those of the convolution before it."""
+    return place[-1] not in ("kernel", "bias")
+
+
 def _matching(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
     found: set[str] = set()
     for pattern in patterns:
@@ -171,6 +268,58 @@ def _matching(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
     if len(found) == len(names):
         raise InputError(f"freeze {_listed(patterns)}: nothing would be left to train")
     return found
+
+
+def _source(init: InitConfig, model: str, run: Path | None) -> Source:
+    held = None if run is None or Path(init.source).exists() else _held(init, run)
+    return _checked(init, model) if held is None else held
+
+
+def _digest_of_moved(init: InitConfig, run: Path) -> str | None:
+    """Return the digest of weights that are no longer where a training took them from."""
+    if (held := _held(init, run)) is not None:
+        return held.digest
+    before = read_config(run).init if (run / CONFIG_FILE).exists() else None
+    if before is not None and _is_it(init, before.source, before.digest):
+        return before.digest
+    raise InputError(f"{init.source}: no such file or folder to start from")
+
+
+def _held(init: InitConfig, run: Path) -> Source | None:
+    """Read the weights of a source that moved, from a run or from folds that began with them."""
+    siblings = run.parent.glob("fold*") if _FOLD.fullmatch(run.name) else ()
+    for folder in (run, *sorted(run.glob("fold*")), *sorted(siblings)):
+        if (folder / HELD_FILE).exists():
+            name, source = _read_held(folder / HELD_FILE)
+            if _is_it(init, name, source.digest):
+                return source
+    return None
+
+
+def _is_it(init: InitConfig, source: str, digest: str | None) -> bool:
+    return source == init.source and init.digest in (None, digest)
+
+
+def _write_held(path: Path, source: Source, name: str) -> None:
+    arrays = {"/".join(place): array for place, array in _flat(source.variables).items()}
+    said = {"source": name, "digest": source.digest, "labels": source.labels or ()}
+    with atomic_path(path, overwrite=True) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays, **{key: np.array(value, str) for key, value in said.items()})
+
+
+def _read_held(path: Path) -> tuple[str, Source]:
+    """Return the source's name, and the weights that were there."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
+        labels = tuple(content["labels"].tolist()) or None
+        arrays = {tuple(n.split("/")): array for n, array in content.items() if "/" in n}
+        source = Source(_nested(arrays), str(content["digest"]), labels)
+        return str(content["source"]), source
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}: damaged ({error}); put the weights back where they were, and remove it"
+        ) from error
 
 
 def _checked(init: InitConfig, model: str) -> Source:
@@ -207,33 +356,10 @@ def _of_torch(path: Path, model: str) -> Source:
     from segjax.models import from_torch
 
     try:
-        variables = from_torch(model, _read_torch(path))
+        variables = from_torch(model, torch_files.read_state_dict(path))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     return Source(variables, _digest(path))
-
-
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(f"{path}: reading it needs PyTorch: pip install torch") from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and PyTorch each have errors of their own
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(
-            f"{path}: holds no plain state dict; save one by torch.save(network.state_dict(), "
-            f"…) ({reason})"
-        ) from error
-    for name in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(value, torch.Tensor) for value in content.values()
-    ):
-        raise InputError(f"{path}: holds no state dict, from names to tensors")
-    return {name: tensor.detach().float().numpy() for name, tensor in content.items()}
 
 
 def _digest(path: Path) -> str:

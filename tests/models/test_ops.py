@@ -266,6 +266,13 @@ def test_dropout_mask_keeps_the_rate_and_the_mean():
     assert abs(kept * factor - 1) < 0.015
 
 
+@pytest.mark.parametrize("rate", [0.997, 0.99805, 0.9999])
+def test_dropout_of_nearly_everything_stays_finite(rate):
+    mask, factor = ops.dropout_mask(jax.random.key(1), rate, jnp.zeros((4, 64, 64, 8)))
+    assert factor == 256
+    assert float(mask.mean()) == pytest.approx(1 / 256, rel=0.1)
+
+
 def test_channel_dropout_drops_whole_channels_and_keeps_the_mean():
     x = ops.from_images(jnp.ones((64, 2, 2, 2, 50)), spatial_dims=3, in_channels=50)
     values = np.asarray(
@@ -293,6 +300,36 @@ def test_half_precision_features_are_convolved_in_it_by_float32_weights(operatio
     found = ops.to_images(features)
     assert found.dtype == jnp.float32
     _close(found, expected, 2**-7)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("operation", ["conv", "conv_transpose"])
+@pytest.mark.parametrize("shape", [(4, 64, 64), (1, 16, 32, 32)], ids=["2D", "3D"])
+def test_gradient_of_a_bias_is_summed_in_float32(shape, operation, size):
+    # 16384 times 2^-12 is 4; a sum of bfloat16 stops growing at 256 times 2^-12, 1/16
+    rank = len(shape) - 1
+    x, kernel = jnp.zeros((*shape, 1), jnp.bfloat16), jnp.zeros((size,) * rank + (1, 2))
+
+    def total(bias):
+        features = ops.from_images(x, spatial_dims=rank, in_channels=1)
+        return ops.to_images(getattr(ops, operation)([features], kernel, bias, stride=1)).sum()
+
+    gradient = jax.jit(jax.grad(lambda bias: total(bias) / 2**12))(jnp.zeros(2))
+    np.testing.assert_allclose(gradient, [4, 4], rtol=1e-6)
+
+
+def test_sum_of_half_precision_features_is_float32():
+    xs = [jnp.full((1, 2, 2, 1), value, jnp.bfloat16) for value in (256, 1, 1)]
+    total = ops.add(xs)
+    assert total.dtype == jnp.float32
+    np.testing.assert_array_equal(total, 258)  # bfloat16 has no 257
+
+
+def test_upsampling_sums_the_gradient_in_float32():
+    x = jnp.zeros((1, 1, 1, 1), jnp.bfloat16)
+    cotangent = jnp.asarray([256, 1, 1, 0], jnp.bfloat16).reshape(1, 2, 2, 1)
+    gradient = jax.vjp(ops.upsample, x)[1](cotangent)[0]
+    np.testing.assert_array_equal(gradient.astype(jnp.float32), 258)
 
 
 @pytest.mark.parametrize("shape", [(4, 16, 16, 3), (2, 8, 8, 8, 3)])

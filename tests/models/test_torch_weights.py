@@ -12,7 +12,7 @@ from monai.losses import DiceLoss
 
 from benchmarks.peers import TorchMPUNetPlusPlus, torch_unet
 from segjax.models import UNet, create, from_torch
-from segjax.models.torch_weights import _places
+from segjax.models.torch_weights import _places, recognize
 from segjax.train.losses import dice_loss
 
 UNET_2D = {"channels": (16, 32, 64, 128, 256, 512), "strides": (2, 2, 2, 2, 2)}
@@ -82,7 +82,9 @@ def _check_gradients(reference, model, images, labels, *, state=None, parameters
             )
 
 
-@pytest.mark.parametrize("kernel", [3, 5, 7, 9])
+@pytest.mark.parametrize(
+    "kernel", [3, *(pytest.param(k, marks=pytest.mark.slow) for k in (5, 7, 9))]
+)
 def test_unet_2d_equals_monai(kernel):
     reference = torch_unet(2, UNET_2D["channels"], 0.3, kernel_size=kernel, up_kernel_size=kernel)
     _perturb(reference)
@@ -104,6 +106,7 @@ def test_unet_3d_equals_monai():
     np.testing.assert_allclose(_ours(model, variables, images), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_unet_3d_gradients_equal_monai():
     reference = _perturb(torch_unet(3, UNET_3D["channels"], 0.3))
     _check_gradients(reference, UNet(**UNET_3D), *_batch((16, 24, 16)))
@@ -115,7 +118,10 @@ def test_unet_2d_gradients_equal_monai():
     _check_gradients(reference, UNet(channels=channels, strides=strides), *_batch((32, 40)))
 
 
-@pytest.mark.parametrize(("channels", "classes"), [(1, 1), (1, 2), (3, 4)])
+@pytest.mark.parametrize(
+    ("channels", "classes"),
+    [(1, 2), *(pytest.param(*some, marks=pytest.mark.slow) for some in [(1, 1), (3, 4)])],
+)
 def test_mpunet_plus_plus_equals_the_table_in_pytorch(channels, classes):
     reference = _perturb(TorchMPUNetPlusPlus(channels, classes))
     images, _ = _batch((16, 24, 32), channels)
@@ -126,6 +132,7 @@ def test_mpunet_plus_plus_equals_the_table_in_pytorch(channels, classes):
     np.testing.assert_allclose(_ours(model, variables, images), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_mpunet_plus_plus_gradients_equal_the_table_in_pytorch():
     reference = _perturb(TorchMPUNetPlusPlus())
     _check_gradients(
@@ -150,6 +157,7 @@ def _released_parameters(reference):
             yield f"conv_seg{index}.{leaf}", value
 
 
+@pytest.mark.slow
 def test_batch_statistics_move_as_pytorch_s():
     reference = TorchMPUNetPlusPlus(dropout=0.0)
     model = create("mpunet++", dropout=0.0)
@@ -202,6 +210,52 @@ def test_a_data_parallel_prefix_is_dropped():
         from_torch("mpunet++", prefixed),
         from_torch("mpunet++", state),
     )
+
+
+def test_a_prefix_is_dropped_with_all_that_lies_outside_of_it():
+    state = torch_unet(2, (4, 8), 0.0).state_dict()
+    wrapped = {f"net.model.{name}": value for name, value in state.items()}
+    wrapped["loss.weight"] = torch.ones(2)
+    model = UNet(channels=(4, 8), strides=(2,))
+    jax.tree.map(
+        np.testing.assert_array_equal, from_torch(model, wrapped), from_torch(model, state)
+    )
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7, 9])
+def test_the_networks_of_the_study_are_recognised(kernel):
+    reference = torch_unet(2, UNET_2D["channels"], 0.3, kernel_size=kernel, up_kernel_size=kernel)
+    name, model = recognize(reference.state_dict())
+    assert name == f"unet2d-k{kernel}"
+    assert (model.in_channels, model.out_channels, model.size_multiple) == (1, 2, 32)
+
+
+def test_u_nets_of_other_levels_are_recognised_as_such():
+    reference = torch_unet(3, (4, 8, 12), 0.3, in_channels=2, out_channels=3)
+    name, model = recognize(reference.state_dict())
+    assert name == "monai-unet"
+    expected = UNet(2, 3, (4, 8, 12), (2, 2), spatial_dims=3)
+    assert model == expected
+
+
+@pytest.mark.parametrize(("channels", "classes"), [(1, 1), (3, 4)])
+def test_the_release_of_mpunet_plus_plus_is_recognised(channels, classes):
+    name, model = recognize(TorchMPUNetPlusPlus(channels, classes).released_state_dict())
+    assert name == "mpunet++"
+    assert (model.in_channels, model.out_channels) == (channels, classes)
+
+
+def test_other_networks_are_told_by_their_first_names():
+    unet = torch_unet(2, (4, 8), 0.0).state_dict()
+    normed = unet | {"model.0.adn.N.weight": torch.ones(4)}
+    headless = {name: value for name, value in unet.items() if "submodule" not in name}
+    for state, message in (
+        ({"encoder.stages.0.weight": 1.0}, r"another network \(encoder\.stages\.0\.weight\)"),
+        (normed, r"not in the network model\.0\.adn\.N\.weight"),
+        (headless, r"without its bottom: model\.1\.submodule\.conv\.weight"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recognize(state)
 
 
 def test_missing_and_unknown_names_are_listed():

@@ -212,6 +212,18 @@ def test_batch_and_then_patch_shrink_until_they_fit(tmp_path):
         proposal(tmp_path, memory_gb=1e-4)
 
 
+def test_memory_that_nobody_knows_limits_nothing(tmp_path, monkeypatch):
+    for n in range(2):
+        write(tmp_path, f"c{n}", ball((64, 64), (20, 20), 4))
+    usual, _, _ = proposal(tmp_path, memory_gb=100.0)
+    for found, said in ((None, "GB; how much there is cannot be told here: say it (--memory)"),
+                        ((8 * 10**9, "container"), "of 4 GB half of the container's memory")):  # fmt: skip
+        monkeypatch.setattr("segjax.train.advice.available_bytes", lambda found=found: found)
+        config, why, _ = proposal(tmp_path)
+        assert config == usual
+        assert said in why["batch"].why
+
+
 def test_memory_grows_with_channels_of_the_input_and_size():
     small = TrainConfig("unet2d-k3", (64, 64), batch_size=8)
     big = dataclasses.replace(small, patch_size=(256, 256))

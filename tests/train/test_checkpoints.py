@@ -174,6 +174,27 @@ def test_steps_after_the_restored_one_can_be_saved_again(tmp_path):
         assert_same(checkpoints.restore_last(state_of(0))[0], state_of(7))
 
 
+def test_a_step_that_is_saved_again_is_replaced(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state_of(1), {"epoch": 0})
+        checkpoints.save(1, state_of(2), {"epoch": 1})
+        state, meta = checkpoints.restore_last(state_of(0))
+    assert_same(state, state_of(2))
+    assert meta == {"epoch": 1}
+
+
+def test_going_back_behind_the_best_finds_the_best_of_before(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state_of(step), {"epoch": step}, best=step == 1)
+        checkpoints.save(4, state_of(4), {"epoch": 4}, best=True, keep_former=True)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_last(state_of(0))[1] == {"epoch": 4}
+        assert checkpoints.restore_last(state_of(0), before=4)[1] == {"epoch": 3}
+        assert checkpoints.restore_best(state_of(0))[1] == {"epoch": 1}
+    assert steps_in(tmp_path) == {"1", "3"}
+
+
 def test_all_damaged_is_as_nothing_saved(tmp_path):
     folder = saved(tmp_path, [1])
     spoil(folder / "1" / "content" / "metadata", "empty")

@@ -84,6 +84,32 @@ def test_optimizer_written_before_it_had_a_name_is_adamw():
     assert TrainConfig.from_json(values).optimizer == OptimizerConfig(0.01, 0.0, "cosine")
 
 
+def test_label_values_name_the_labels_and_survive_json():
+    values = {"core": [1, 4], "edema": 2, "ignore": 3}
+    config = TrainConfig.from_json({"model": "m", "patch_size": [8, 8], "label_values": values})
+    assert config.labels == ("background", "core", "edema")
+    written = json.loads(json.dumps(config.to_json()))
+    assert written["label_values"] == {"background": 0, **values}
+    assert TrainConfig.from_json(written) == config
+
+
+def test_other_label_values_are_a_difference():
+    said = [{"a": 1}, {"a": [1, 2]}]
+    old, new = (
+        TrainConfig.from_json({"model": "m", "patch_size": [8, 8], "label_values": values})
+        for values in said
+    )
+    assert differences(old, new) == [
+        'label_values ({"background": 0, "a": 1} there, {"background": 0, "a": [1, 2]} now)'
+    ]
+
+
+def test_a_configuration_says_nothing_of_label_values_unless_it_was_asked_to():
+    assert FULL.label_values is None
+    older = {name: value for name, value in FULL.to_json().items() if name != "label_values"}
+    assert TrainConfig.from_json(older) == FULL
+
+
 def test_outputs_are_one_for_sigmoid_and_one_per_label_for_softmax():
     assert FULL.out_channels == 3
     assert TrainConfig("m", (8, 8), activation="sigmoid").out_channels == 1
@@ -107,6 +133,12 @@ def test_outputs_are_one_for_sigmoid_and_one_per_label_for_softmax():
         ({"labels": ["background"]}, "labels must be 2 to 255 different names"),
         ({"labels": ["background", "a", "a"]}, "different names"),
         ({"labels": "ab"}, "labels must be"),
+        ({"label_values": ["a"]}, "label_values: must be an object of names and values"),
+        ({"label_values": {"a": -1}}, "label_values: the label 'a' has the value -1"),
+        (
+            {"label_values": {"a": 1}, "labels": ["background", "b"]},
+            "label_values name the labels background, a, but labels are background, b: leave",
+        ),
         ({"activation": "relu"}, "activation must be one of softmax, sigmoid, not 'relu'"),
         ({"foreground": 1.5}, "foreground must be a number from 0 to 1"),
         ({"overlap": 1.0}, "overlap must be a number from 0 up to, not including, 1"),

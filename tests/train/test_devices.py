@@ -4,6 +4,7 @@ import resource
 import socket
 import subprocess
 import sys
+import warnings
 
 import jax
 import numpy as np
@@ -191,10 +192,21 @@ class FakeDevice:
         self.process_index = process_index
 
 
+@pytest.mark.filterwarnings("ignore:batch_size")
 @pytest.mark.parametrize(("batch_size", "count"), [(8, 4), (6, 3), (7, 1), (2, 2), (1, 1)])
 def test_as_many_devices_are_taken_as_share_a_batch_evenly(batch_size, count):
     found = [FakeDevice(0) for _ in range(4)]
     assert choose_devices(batch_size, devices=found).count == count
+
+
+def test_devices_without_work_are_pointed_out():
+    with pytest.warns(UserWarning, match="batch_size 2: 2 of 8 devices are used; 8 would use all"):
+        choose_devices(2, devices=[FakeDevice(0)] * 8)
+    with pytest.warns(UserWarning, match="batch_size 9: 3 of 8 devices .* 16 would use all"):
+        choose_devices(9, devices=[FakeDevice(0)] * 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        choose_devices(16, devices=[FakeDevice(0)] * 8)
 
 
 def test_several_hosts_need_a_batch_that_all_can_share(monkeypatch):

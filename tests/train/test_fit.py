@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import dataclasses
 import importlib.util
@@ -28,11 +29,12 @@ from segjax.data.loader import Loader, Sampling
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import Pipeline, Reorient, Resample
 from segjax.errors import InputError
+from segjax.evaluate.scores import Score, mean_dice
 from segjax.train import fit as fit_module
 from segjax.train import resident
 from segjax.train.checkpoints import Checkpoints, load_variables
 from segjax.train.config import OptimizerConfig, TrainConfig, read_config
-from segjax.train.fit import Loading, RunFinishedError, check_patch_size, fit
+from segjax.train.fit import Loading, Progress, RunFinishedError, check_patch_size, fit
 from segjax.train.losses import Loss, Term
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")
@@ -349,8 +351,90 @@ def test_finished_training_is_not_overwritten_and_tells_its_result(tmp_path, dat
     assert (tmp_path / "metrics.csv").read_bytes() == before
     with pytest.raises(InputError, match="holds a training already"):
         fit(config, dataset, split, tmp_path, resume=False)
-    with pytest.raises(InputError, match=r"epochs \(1 there, 2 now\)"):
-        fit(tiny.config(epochs=2), dataset, split, tmp_path)
+    with pytest.raises(InputError, match=r"seed \(0 there, 1 now\)"):
+        fit(tiny.config(epochs=1, seed=1), dataset, split, tmp_path)
+
+
+def test_more_epochs_end_as_if_all_had_been_asked_for_at_once(
+    tmp_path, dataset, split, undisturbed
+):
+    config = tiny.config(**RESUMED)
+    fit(dataclasses.replace(config, epochs=1), dataset, split, tmp_path)
+    assert fit(config, dataset, split, tmp_path).epochs == 2
+    assert_same_end(tmp_path, undisturbed)
+    assert read_config(tmp_path) == config
+
+
+@pytest.mark.parametrize("seconds", [0, 60])  # between checkpoints
+def test_validation_that_only_fewer_epochs_end_with_is_taken_back(
+    tmp_path, dataset, split, monkeypatch, seconds
+):
+    def train(run, epochs, *dice):
+        values = iter(dice)
+        monkeypatch.setattr(fit_module, "mean_dice", lambda scores: next(values))
+        config = tiny.config(epochs=epochs, validate_every=2)
+        return fit(config, dataset, split, tmp_path / run, checkpoint_seconds=seconds)
+
+    train("at once", 4, 0.5, 0.4)
+    assert train("longer", 3, 0.5, 0.9).best_epoch == 3
+    result = train("longer", 4, 0.4)
+    assert (result.epochs, result.best_epoch, result.best_dice) == (4, 2, 0.5)
+    assert_same_end(tmp_path / "longer", tmp_path / "at once")
+
+
+def test_more_epochs_change_nothing_where_patience_was_over(tmp_path, dataset, split, monkeypatch):
+    monkeypatch.setattr(fit_module, "mean_dice", lambda scores: 0.5)
+    config = tiny.config(epochs=3, patience=1)
+    assert fit(config, dataset, split, tmp_path).epochs == 2
+    with (
+        pytest.warns(UserWarning, match="stopped after epoch 2, since its patience of 1 was over"),
+        pytest.raises(RunFinishedError),
+    ):
+        fit(dataclasses.replace(config, epochs=9), dataset, split, tmp_path)
+
+
+class Pressing:
+    """A display at which Ctrl-C is pressed."""
+
+    def __init__(self, during):
+        self.during = during
+
+    def step(self, done, loss):
+        self._press(f"step {done}")
+
+    def validate(self, epoch):
+        self._press(f"validation {epoch}")
+
+    def epoch(self, epoch, loss, dice, best):
+        self._press(f"epoch {epoch}")
+
+    def _press(self, now):
+        if now == self.during:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("during", "said"),
+    [
+        ("step 2", "goes on in epoch 1 of 2 (step 2 of 6)"),
+        ("step 3", "goes on in epoch 1 of 2 (step 3 of 6)"),
+        ("validation 1", "goes on in epoch 1 of 2 (step 3 of 6)"),
+        ("epoch 1", "goes on in epoch 2 of 2 (step 4 of 6)"),
+    ],
+)
+def test_interrupt_loses_no_step(
+    tmp_path, dataset, split, undisturbed, monkeypatch, capsys, during, said
+):
+    config = tiny.config(**RESUMED)
+    with monkeypatch.context() as patch:
+        shown = contextlib.nullcontext(Pressing(during))
+        patch.setattr(fit_module, "show_training", lambda *_, **__: shown)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, dataset, split, tmp_path)
+    assert "stopping: writing a checkpoint first" in capsys.readouterr().err
+    fit(config, dataset, split, tmp_path)
+    assert said in capsys.readouterr().err
+    assert_same_end(tmp_path, undisturbed)
 
 
 def test_early_stopping_counts_validations_without_a_better_dice(
@@ -505,10 +589,27 @@ def test_empty_masks_are_warned_of(tmp_path, folder):
         label = read_label(case.label)
         write_volume(label.with_data(label.data * 0), case.label, overwrite=True)
     split = split_cases([case.name for case in data.cases], validation=0.25)
-    with pytest.warns(UserWarning, match="all label maps of the training cases are empty"):
+    with (
+        pytest.warns(UserWarning, match="all label maps of the training cases are empty"),
+        pytest.warns(UserWarning, match="no label is in any of 1 validation case: .* newest"),
+    ):
         result = fit(tiny.config(epochs=1), data, split, tmp_path / "run")
-    assert np.isfinite(float(metrics(tmp_path / "run")[0]["value"]))
-    assert result.epochs == 1
+    rows = metrics(tmp_path / "run")
+    assert [row["metric"] for row in rows] == ["loss", "false_positive_ml"]
+    assert np.isfinite([float(row["value"]) for row in rows]).all()
+    assert (result.epochs, result.best_epoch, result.best_dice) == (1, None, None)
+    best, last = (arrays(tmp_path / "run", which) for which in ("best", "last"))
+    assert all((a == b).all() for a, b in zip(best, last, strict=True))
+
+
+def test_epoch_is_chosen_by_the_cases_that_hold_a_label():
+    # a network that finds nothing would win where a healthy case counts 1 for that
+    nothing = {"ill": {"x": Score("dice", 0.0)}, "well": {"x": Score("false_positive_ml", 0.0)}}
+    good = {"ill": {"x": Score("dice", 0.8)}, "well": {"x": Score("false_positive_ml", 0.1)}}
+    progress = Progress()
+    for epoch, scores in enumerate((nothing, good, nothing, {"well": nothing["well"]}), 1):
+        progress = dataclasses.replace(progress, epoch=epoch).validated(mean_dice(scores))
+    assert (progress.best_epoch, progress.best_dice, progress.stale) == (2, 0.8, 1)
 
 
 def test_label_that_never_occurs_is_warned_of(tmp_path, dataset, split):
@@ -524,7 +625,7 @@ def test_ordinary_training_warns_of_nothing_and_prints_plain_lines(tmp_path, dat
     captured = capfd.readouterr()
     assert captured.out == ""
     lines = captured.err.splitlines()
-    assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert [line[:9] for line in lines] == ["compiling", "epoch 1/2", "epoch 2/2"]
 
 
 def test_damaged_newest_checkpoint_costs_one_epoch_and_nothing_else(

@@ -13,9 +13,15 @@ from segjax.data.augment.transform import rows
 from segjax.data.datasets import LoadedCase
 from segjax.data.labels import IGNORED
 from segjax.data.loader import Loader, Sampling, prefetch
+from segjax.data.spatial import Grid
 from segjax.errors import InputError
 from segjax.train import resident
-from segjax.train.resident import ResidentLoader, device_memory
+from segjax.train.resident import (
+    ResidentLoader,
+    augment_batch,
+    device_memory,
+    stack_parameters,
+)
 from segjax.volume import Volume
 
 SHAPES = {2: [(40, 37), (33, 44), (20, 48)], 3: [(24, 21, 18), (20, 26, 17), (12, 25, 30)]}
@@ -112,6 +118,47 @@ def test_slices_of_volumes_are_cut():
     loader = Loader([smooth_case(0, (12, 10, 8))], Sampling((8, 8, 1), 3))
     for a, b in zip(loader.batch(5), ResidentLoader(loader).batch(5), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_slices_of_long_voxels_are_augmented_as_by_the_loader():
+    grids = [Grid((14, 16, 8), np.diag([*spacing, 1.0])) for spacing in ((0.7, 1, 3), (1, 2, 2))]
+    cases = [
+        dataclasses.replace(smooth_case(i, grid.shape), grids=(grid,))
+        for i, grid in enumerate(grids)
+    ]
+    transforms = (augment.Affine(), augment.Elastic(probability=0.5), augment.Blur((1.0, 1.0)))
+    assert_agree(Loader(cases, Sampling((10, 12, 1), 4), augment=transforms), range(2))
+
+
+class Doubling:
+    """Draw no parameters, and double the image."""
+
+    name = "doubling"
+    probability = 1.0
+
+    def draw(self, rng, shape):
+        return {}
+
+    def identity(self, shape):
+        return {}
+
+    def apply(self, image, parameters, xp):
+        return 2 * image
+
+    def apply_label(self, label, parameters, xp):
+        return label
+
+
+def test_transform_without_parameters_is_applied_to_all_of_a_batch_or_refused():
+    chain, images, labels = (Doubling(),), jnp.ones((2, 3, 1)), jnp.zeros((2, 3), int)
+    for drawn, factor in (({}, 2), (None, 1)):
+        stacked = stack_parameters(chain, [[drawn], [drawn]], (3, 1))
+        stacked = jax.tree.map(jnp.asarray, stacked)
+        np.testing.assert_array_equal(
+            augment_batch(chain, *stacked, images, labels)[0], factor * images
+        )
+    with pytest.raises(InputError, match="doubling: draws no parameters"):
+        stack_parameters(chain, [[{}], [None]], (3, 1))
 
 
 class Counting(Noise):

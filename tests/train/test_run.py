@@ -9,17 +9,17 @@ from segjax import files
 from segjax.data.datasets import Split
 from segjax.errors import InputError
 from segjax.train import run as run_folder
-from segjax.train.config import TrainConfig, read_config
-from segjax.train.run import check_run, owned, write_run
+from segjax.train.config import OptimizerConfig, TrainConfig, read_config
+from segjax.train.run import check_run, owned, planned_epochs, write_run
 
 CONFIG = TrainConfig("mpunet++", (64, 64, 64))
 SPLIT = Split(("a", "b"), ("c",))
 
 
-def trained(folder):
+def trained(folder, config=CONFIG):
     """Make a folder as a training leaves it."""
     folder.mkdir()
-    write_run(folder, CONFIG, SPLIT)
+    write_run(folder, config, SPLIT)
     (folder / "checkpoints" / "12").mkdir(parents=True)
     return folder
 
@@ -35,6 +35,37 @@ def test_another_configuration_is_refused_with_the_fields_that_differ(tmp_path):
     said = r"epochs \(50 there, 3 now\); seed \(0 there, 1 now\); use that one"
     with pytest.raises(InputError, match=said):
         check_run(folder, other, SPLIT, resume=True)
+
+
+ENDLESS = dataclasses.replace(CONFIG, optimizer=OptimizerConfig(schedule="constant"))
+
+
+def test_training_of_a_constant_rate_may_become_longer(tmp_path):
+    folder = trained(tmp_path / "run", ENDLESS)
+    longer = dataclasses.replace(ENDLESS, epochs=60)
+    check_run(folder, longer, SPLIT, resume=True)
+    assert planned_epochs(folder) == 50
+    write_run(folder, longer, SPLIT)
+    assert read_config(folder) == longer
+
+
+def test_training_never_becomes_shorter(tmp_path):
+    folder = trained(tmp_path / "run", ENDLESS)
+    with pytest.raises(InputError, match=r"epochs \(50 there, 40 now\)"):
+        check_run(folder, dataclasses.replace(ENDLESS, epochs=40), SPLIT, resume=True)
+
+
+def test_longer_training_may_differ_in_nothing_else(tmp_path):
+    folder = trained(tmp_path / "run", ENDLESS)
+    with pytest.raises(InputError, match=r"epochs \(50 there, 60 now\); seed \(0 there, 1 now\)"):
+        check_run(folder, dataclasses.replace(ENDLESS, epochs=60, seed=1), SPLIT, resume=True)
+
+
+def test_schedule_laid_out_for_fewer_epochs_says_how_to_train_on(tmp_path):
+    folder = trained(tmp_path / "run")
+    said = "one-cycle was laid out for 50 epochs.*--init .*run --out OTHER"
+    with pytest.raises(InputError, match=said):
+        check_run(folder, dataclasses.replace(CONFIG, epochs=60), SPLIT, resume=True)
 
 
 def test_another_split_is_refused_with_the_cases_that_differ(tmp_path):

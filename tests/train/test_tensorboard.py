@@ -16,10 +16,11 @@ from segjax.data.labels import IGNORED
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import Pipeline, ZScore
 from segjax.errors import InputError
+from segjax.evaluate.scores import Score
 from segjax.train.checkpoints import Checkpoints
 from segjax.train.config import OptimizerConfig
 from segjax.train.fit import fit
-from segjax.train.tensorboard import Board, check_tensorboard, overlay_png
+from segjax.train.tensorboard import Board, _means, check_tensorboard, overlay_png
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")
 spec = importlib.util.spec_from_file_location("tiny", SCRIPT)
@@ -205,3 +206,19 @@ def test_picture_of_a_case_whose_image_is_gone_is_left_out(tmp_path, dataset):
     board.picture(1, "validation", None)
     board.close()
     assert events(tmp_path).Tags()["images"] == []
+
+
+def test_curves_tell_false_positives_apart_from_dice():
+    scores = {
+        "ill": {"x": Score("dice", 0.5), "y": Score("dice", 1.0)},
+        "well": {"x": Score("false_positive_ml", 0.2), "y": Score("dice", 0.0)},
+        "too": {"x": Score("false_positive_ml", 0.0), "y": Score("false_positive_ml", 0.0)},
+    }
+    assert _means(scores) == {
+        "dice/mean": 0.5,
+        "dice/x": 0.5,
+        "false_positive_ml/x": 0.1,
+        "dice/y": 0.5,
+        "false_positive_ml/y": 0.0,
+    }
+    assert _means({"too": scores["too"]}).keys() == {"false_positive_ml/x", "false_positive_ml/y"}

@@ -15,10 +15,18 @@ from segjax.data.phantom import write_dataset
 from segjax.errors import InputError
 from segjax.train.checkpoints import Checkpoints, load_variables
 from segjax.train.config import InitConfig, OptimizerConfig, TrainConfig, read_config, write_config
-from segjax.train.fit import fit
+from segjax.train.fit import RunFinishedError, fit
+from segjax.train.losses import Loss
 from segjax.train.optimizers import make_optimizer
-from segjax.train.step import init_state
-from segjax.train.transfer import freeze, load_source, recorded, warm_start
+from segjax.train.step import init_state, make_train_step
+from segjax.train.transfer import (
+    freeze,
+    freeze_norms,
+    hold,
+    load_source,
+    recorded,
+    warm_start,
+)
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")
 spec = importlib.util.spec_from_file_location("tiny", SCRIPT)
@@ -28,6 +36,7 @@ spec.loader.exec_module(tiny)
 pytestmark = pytest.mark.usefixtures("cache")
 
 OPTIMIZER = optax.sgd(0.1)
+KEY = jax.random.key(7)
 
 
 @pytest.fixture(autouse=True)
@@ -199,10 +208,10 @@ def test_what_holds_no_weights_is_refused(monai, tmp_path):
     torch.save({"a": torch.ones(1)}, tmp_path / "foreign.pth")
     (tmp_path / "notes.txt").touch()
     for name, message in (
-        ("whole.pt", "holds no plain state dict; save one"),
+        ("whole.pt", "is a whole network, pickled"),
         ("none.pt", "holds no state dict, from names to tensors"),
         ("foreign.pth", "these are no weights of unet2d-k3"),
-        ("notes.txt", "give the folder of a run, a PyTorch state dict"),
+        ("notes.txt", "give the folder of a run, a state dict"),
         ("missing.pt", "no such file or folder"),
     ):
         with pytest.raises(InputError, match=rf"{name}: {message}"):
@@ -251,7 +260,106 @@ def test_patterns_that_freeze_nothing_or_all_are_refused(patterns, message):
         freeze(OPTIMIZER, patterns).init(PARAMS)
 
 
+def tuned(patterns):
+    """Return loss and variables of a step, and loss in evaluation and variables before it."""
+    model, loss = models.UNetPlusPlus(features=(2,), dropout=0.0, spatial_dims=2), Loss()
+    optimizer = freeze(optax.sgd(0.1), patterns)
+    images = jnp.asarray(np.random.default_rng(0).normal(3, 2, (2, 8, 8, 1)), jnp.float32)
+    labels = (images[..., 0] > 3).astype(jnp.int32)
+    step = freeze_norms(make_train_step(model, loss, optimizer), patterns)
+    state = init_state(model, optimizer, jax.random.key(0), (8, 8))
+    before = jax.tree.map(np.array, state.training_variables)
+    evaluated = float(loss(model.apply(before, images), labels))
+    state, metrics = step(state, images, labels, KEY)
+    return float(metrics["loss"]), state.training_variables, evaluated, before
+
+
+def test_frozen_norms_keep_their_running_statistics_and_use_them():
+    loss, after, evaluated, before = tuned(["^X00/first/"])
+    assert_equal(jax.device_get(after["batch_stats"]), before["batch_stats"])
+    assert_equal(jax.device_get(after["params"]["X00"]["first"]), before["params"]["X00"]["first"])
+    assert loss == pytest.approx(evaluated, rel=1e-5)
+
+
+@pytest.mark.parametrize("pattern", ["^X00/first/kernel", "^X00/first/(kernel|scale)"])
+def test_a_norm_that_may_still_learn_goes_on_following_the_images(pattern):
+    loss, after, evaluated, before = tuned([pattern])
+    mean = before["batch_stats"]["X00"]["first"]["mean"]
+    assert np.all(np.asarray(after["batch_stats"]["X00"]["first"]["mean"]) != mean)
+    assert loss != pytest.approx(evaluated, rel=1e-3)
+
+
+def test_without_patterns_the_step_is_the_same_one():
+    step = make_train_step(tiny.Tiny(), Loss(), OPTIMIZER)
+    assert freeze_norms(step, ()) is step
+
+
+# What a run holds
+
+
+def test_a_run_holds_the_weights_that_it_starts_from(tmp_path):
+    written = write_run(tmp_path / "source", tiny.config())
+    config = recorded(tiny.config(init=InitConfig(str(tmp_path / "source"))))
+    out = tmp_path / "cv" / "fold0"
+    out.mkdir(parents=True)
+    hold(config, out, begun=False)
+    (tmp_path / "source").rename(tmp_path / "moved")
+    unplanned = tiny.config(init=InitConfig(str(tmp_path / "source")))
+    for run in (out, tmp_path / "cv", tmp_path / "cv" / "fold1"):
+        assert recorded(unplanned, run) == recorded(config, run) == config
+        assert_equal(warm_start(state_of(config), config, run).training_variables, written)
+    assert recorded(unplanned) == unplanned
+    hold(config, tmp_path / "cv", begun=False)
+    assert (tmp_path / "cv" / "init.npz").exists()
+    for run, init in (
+        (tmp_path / "other", config.init),
+        (out, dataclasses.replace(config.init, digest="ab")),
+        (out, InitConfig(str(tmp_path / "another"))),
+    ):
+        with pytest.raises(InputError, match="no such file or folder to start from"):
+            recorded(tiny.config(init=init), run)
+
+
+def test_what_a_run_holds_is_no_excuse_for_a_source_that_changed(tmp_path):
+    write_run(tmp_path / "source", tiny.config())
+    config = recorded(tiny.config(init=InitConfig(str(tmp_path / "source"))))
+    hold(config, tmp_path, begun=False)
+    (tmp_path / "source").rename(tmp_path / "moved")
+    write_run(tmp_path / "source", tiny.config(), seed=1)
+    with pytest.raises(InputError, match="its weights have changed"):
+        recorded(config, tmp_path)
+    with pytest.raises(InputError, match="its weights have changed"):
+        hold(config, tmp_path, begun=False)
+    hold(config, tmp_path, begun=True)
+
+
+def test_a_damaged_copy_is_named(tmp_path):
+    (tmp_path / "init.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"init\.npz: damaged"):
+        recorded(tiny.config(init=InitConfig(str(tmp_path / "gone"))), tmp_path)
+
+
 # Whole trainings
+
+
+def test_training_goes_on_and_is_finished_after_its_source_is_gone(tmp_path, monkeypatch):
+    write_dataset(tmp_path / "heads", count=3, shape=(16, 16, 16))
+    dataset = find_cases(tmp_path / "heads")
+    split = split_cases([case.name for case in dataset.cases], validation=0.34)
+    write_run(tmp_path / "source", tiny.config())
+    settings = {"init": InitConfig(str(tmp_path / "source")), "epochs": 1, "augment": ()}
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:  # killed before its first checkpoint
+        patch.setattr(Checkpoints, "save", lambda *_, **__: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            fit(tiny.config(**settings), dataset, split, out)
+    (tmp_path / "source").rename(tmp_path / "moved")
+    fit(tiny.config(**settings), dataset, split, out)
+    with pytest.raises(RunFinishedError):
+        fit(tiny.config(**settings), dataset, split, out)
+    (out / "init.npz").unlink()  # as of a run of earlier versions
+    with pytest.raises(RunFinishedError):
+        fit(tiny.config(**settings), dataset, split, out)
 
 
 def test_configuration_keeps_its_source(tmp_path):
