@@ -43,7 +43,8 @@ class Train:
     --label name; or it is what segjax preprocess made of them. The run folder gets config.json,
     split.json, metrics.csv, checkpoints/, model.onnx and report.html.
 
-    The same command again goes on where it stopped, even after a crash.
+    The same command again goes on where it stopped, even after a crash; Ctrl-C writes a
+    checkpoint first. With --schedule constant it also goes on for more --epochs.
 
     Settings come from the data; those of a --preset replace them, those of a
     --config replace both, and options on the line win. A preset is slow where its
@@ -343,8 +344,11 @@ class Train:
         """Return the terms of --loss, or with --alpha those of the settings below."""
         if self.loss is None and self.alpha is None:
             return None
-        own = next((layer["loss"] for layer in reversed(layers) if "loss" in layer), [])
-        terms = own if self.loss is None else [{"name": name} for name in self.loss.split("+")]
+        terms: list[dict[str, Any]]
+        if self.loss is not None:
+            terms = [{"name": name} for name in self.loss.split("+")]
+        else:
+            terms = next((layer["loss"] for layer in reversed(layers) if "loss" in layer), [])
         if self.alpha is None:
             return terms
         if not any(term.get("name") == "tversky" for term in terms):

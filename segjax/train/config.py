@@ -141,7 +141,7 @@ class TrainConfig:
         name: Name of the run in ``metrics.csv``.
         init: Weights to start from; ``None`` draws them.
         freeze: Regular expressions on the paths of parameters that stay as in ``init``, such as
-            ``"^X00/"``.
+            ``"^X00/"``; batch norms that are frozen use and keep their running statistics.
         label_values: What the values of label maps stand for, where that is said here and not by
             the data; as JSON ``{"core": [1, 4], "edema": 2, "ignore": 3}``, for which see
             :func:`segjax.data.labels.coding_of_labels`. ``None`` leaves it to the data.

@@ -182,8 +182,8 @@ def fit(
     """Train a network, validate it on whole cases, and keep the best.
 
     The folder gets ``config.json``, ``split.json``, ``inputs.json`` (digests of the cases),
-    ``metrics.csv`` and ``checkpoints/``. A
-    training that was stopped at any moment, even by ``kill -9``, goes on when ``fit`` is called
+    ``metrics.csv`` and ``checkpoints/``, and with ``config.init`` the weights that it starts from
+    in ``init.npz``, so that it goes on wherever these were. A training that was stopped at any moment, even by ``kill -9``, goes on when ``fit`` is called
     again with the same arguments, and ends on the same CPU with the same parameters to the bit
     and the same metrics (``seconds`` apart) as if it had never been stopped. Validation measures
     Dice on whole cases, against the label map on the grid that it has on disk. Data that cannot

@@ -301,10 +301,11 @@ def _is_it(init: InitConfig, source: str, digest: str | None) -> bool:
 
 
 def _write_held(path: Path, source: Source, name: str) -> None:
-    arrays = {"/".join(place): array for place, array in _flat(source.variables).items()}
     said = {"source": name, "digest": source.digest, "labels": source.labels or ()}
+    content: dict[str, Any] = {key: np.array(value, str) for key, value in said.items()}
+    content |= {"/".join(place): array for place, array in _flat(source.variables).items()}
     with atomic_path(path, overwrite=True) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays, **{key: np.array(value, str) for key, value in said.items()})
+        np.savez(file, **content)
 
 
 def _read_held(path: Path) -> tuple[str, Source]:
