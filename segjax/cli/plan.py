@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _NONE = "(default: none)"
 _AUTO = "(default: from the data)"
 _OF_DATA = "(default: of dataset.json)"
-_AUTO_MEMORY = "(default: that of the GPU, or half of the computer's)"
+_AUTO_MEMORY = "(default: that of the GPU, or half of the computer's or container's)"
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "IMAGE_SUFFIXES",
         "MASK_SUFFIXES",
         "check_same_grid",
+        "may_name_segments",
         "normal_name",
         "read_grid",
         "read_image",
@@ -165,6 +166,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "grid_corners",
         "sample_corner",
         "sliding_window",
+        "to_mask",
         "uniform_corner",
     ),
     "phantom": (

@@ -183,7 +183,8 @@ def fit(
 
     The folder gets ``config.json``, ``split.json``, ``inputs.json`` (digests of the cases),
     ``metrics.csv`` and ``checkpoints/``, and with ``config.init`` the weights that it starts from
-    in ``init.npz``, so that it goes on wherever these were. A training that was stopped at any moment, even by ``kill -9``, goes on when ``fit`` is called
+    in ``init.npz``, so that it goes on where their source has moved. A
+    training that was stopped at any moment, even by ``kill -9``, goes on when ``fit`` is called
     again with the same arguments, and ends on the same CPU with the same parameters to the bit
     and the same metrics (``seconds`` apart) as if it had never been stopped. Validation measures
     Dice on whole cases, against the label map on the grid that it has on disk. Data that cannot

@@ -90,7 +90,7 @@ def test_finished_training_only_writes_model_and_report_again(data, run, capsys)
 
 def test_other_settings_do_not_touch_a_run(data, run, capsys):
     assert train(data, run, "--validation", "0.4", "--seed", "5") == 1
-    error = capsys.readouterr().err
+    *_, error = capsys.readouterr().err.splitlines()
     assert error.startswith(f"segjax: error: {run}: ")
     assert "seed" in error
 
@@ -317,7 +317,7 @@ def test_info_tells_of_every_kind_of_thing(data, run, capsys):
         data: ("labelled data set", "label 1"),
         run: ("unet2d-k3", "1 of 1 epoch", "best Dice"),
         run / "model.onnx": ("background, lesion", "32 × 32"),
-        next((data / "images").iterdir()): ("40 × 32 pixels", "2D volume"),
+        next((data / "images").iterdir()): ("40 × 32 pixels", "2D image"),
     }.items():
         assert main(["info", str(path)]) == 0
         text = capsys.readouterr().out

@@ -21,6 +21,7 @@ def check(count, seed):
     assert result["peak memory above the libraries', MiB"] < 256
 
 
+@pytest.mark.slow
 def test_hundreds_of_damaged_files_are_read_or_refused():
     check(400, seed=1)
 

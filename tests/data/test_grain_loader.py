@@ -164,7 +164,9 @@ def test_killed_worker_is_said():
 
 def test_missing_grain_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
-    with pytest.raises(InputError, match=r"need the package grain: install segjax\[train\]"):
+    with pytest.raises(
+        InputError, match=r'need the package grain \(pip install .*"\.\[train\]" in '
+    ):
         prefetch(make_loader(), range(2), workers=1)
 
 

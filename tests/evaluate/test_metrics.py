@@ -98,5 +98,5 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_without_pandas_the_error_says_how_to_get_it(csv, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(InputError, match=r"segjax\[train\]"):
+    with pytest.raises(InputError, match=r'pip install .*"\.\[train\]" in '):
         read_metrics(csv)

@@ -216,8 +216,10 @@ def test_memory_that_nobody_knows_limits_nothing(tmp_path, monkeypatch):
     for n in range(2):
         write(tmp_path, f"c{n}", ball((64, 64), (20, 20), 4))
     usual, _, _ = proposal(tmp_path, memory_gb=100.0)
-    for found, said in ((None, "GB; how much there is cannot be told here: say it (--memory)"),
-                        ((8 * 10**9, "container"), "of 4 GB half of the container's memory")):  # fmt: skip
+    for found, said in (
+        (None, "GB; how much there is cannot be told here: say it (--memory)"),
+        ((8 * 10**9, "container"), "of 4 GB half of the container's memory"),
+    ):
         monkeypatch.setattr("segjax.train.advice.available_bytes", lambda found=found: found)
         config, why, _ = proposal(tmp_path)
         assert config == usual
