@@ -208,6 +208,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "reorient_grid",
         "resample",
         "restore_orientation",
+        "same_grid",
         "spacing_grid",
     ),
 }
