@@ -30,18 +30,21 @@ def what_to_do(folder: Path) -> str:
     )
 
 
-def _progress(folder: Path) -> dict[str, Any] | None:
+def _progress(folder: Path) -> dict[str, int] | None:
     """Return how far the newest checkpoint is; None where there is none that can be read."""
     steps = [path for path in folder.glob("checkpoints/*") if path.name.isdecimal()]
     for step in sorted(steps, key=lambda path: int(path.name), reverse=True):
         try:
-            return {"epoch": 0, "stale": 0} | read_json(step / "content" / "metadata")["meta"]
-        except (InputError, KeyError, TypeError):
+            meta = read_json(step / "content" / "metadata")["meta"]
+            return {name: int(meta.get(name, 0)) for name in ("epoch", "stale")}
+        except (InputError, KeyError, TypeError, ValueError, AttributeError):
             continue
     return None
 
 
-def _is_finished(progress: dict[str, Any], config: Path) -> bool:
-    settings = read_json(config)
+def _is_finished(progress: dict[str, int], config: Path) -> bool:
+    settings: Any = read_json(config)
+    if not isinstance(settings, dict):
+        raise InputError(f"{config}: holds no JSON object; is it the folder of a training?")
     tired = settings.get("patience") is not None and progress["stale"] >= settings["patience"]
     return bool(tired or progress["epoch"] >= settings.get("epochs", 0))

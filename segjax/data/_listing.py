@@ -241,7 +241,8 @@ def _why_none(folder: Path, deeper: Sequence[Path]) -> str:
         return f"holds no images: accepted are {accepted} and DICOM"
     return (
         f"holds no images itself, but folders in it do, such as {deeper[0].relative_to(folder)}: "
-        "name these folders, or files of them"
+        "name these folders, or files of them, or the file of each channel in every folder "
+        f"(such as --images {deeper[0].name})"
     )
 
 

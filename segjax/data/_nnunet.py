@@ -36,9 +36,11 @@ def dataset_folder(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
+    if any((folder / part).is_dir() for part in ("labels", "labelsTr")):
+        return folder
     found = sorted(place for place in folder.iterdir() if _DATASET.fullmatch(place.name))
     found = [place for place in found if place.is_dir()]
-    if len(found) > 1 and not any((folder / part).is_dir() for part in ("labels", "labelsTr")):
+    if len(found) > 1:
         listed = ", ".join(place.name for place in found)
         raise InputError(f"{folder}: holds several datasets; give one of {listed}")
     return found[0] if len(found) == 1 else folder

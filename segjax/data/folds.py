@@ -96,18 +96,32 @@ class Folding:
         """
         listed = list(names)
         ready = self._ready(listed)
-        if len(ready) == self.folds:
+        if ready:
             return _splits(ready)
         return fold_splits(listed, self.folds, seed=seed, groups=self.grouping.groups(listed))
 
     def _ready(self, names: Sequence[str]) -> list[list[str]]:
-        """Return the cases of every fold of the table, in the order of the folds."""
+        """Return the cases of every fold of the table, in order; none if there are others."""
         table = None if self.grouping.table is None else read_group_table(self.grouping.table)
         if table is None or not table.folds:
             return []
         folds = table.of(names, folds=True)
         values = sorted(set(folds.values()), key=_natural)
+        if len(values) != self.folds:
+            return []
+        _check_whole(table.path, table.of(names), folds)
         return [[name for name in names if folds[name] == value] for value in values]
+
+
+def _check_whole(path: Path, groups: Mapping[str, str], folds: Mapping[str, str]) -> None:
+    """Refuse folds that part a group."""
+    fold_of: dict[str, str] = {}
+    for name, group in groups.items():
+        if (first := fold_of.setdefault(group, folds[name])) != folds[name]:
+            raise InputError(
+                f"{path}: has {group} in the folds {first} and {folds[name]}; put all cases of a "
+                "group into one, or leave out the column of folds or that of groups"
+            )
 
 
 def fold_splits(
@@ -182,7 +196,7 @@ def group_by_pattern(names: Iterable[str], pattern: str) -> dict[str, str]:
         raise InputError(f"'{pattern}': not a regular expression ({error})") from error
     groups = {}
     for name in names:
-        if (match := expression.search(name)) is None:
+        if not (match := expression.search(name)) or not match[0]:
             raise InputError(f"case '{name}': '{pattern}' finds nothing in its name")
         groups[name] = " ".join(text or "" for text in match.groups() or (match[0],))
     return groups

@@ -44,7 +44,7 @@ class LabelCoding:
         ignored: Stored values of voxels that count for nothing; they become :data:`IGNORED`.
 
     Raises:
-        InputError: A value occurs twice.
+        InputError: A value occurs twice, or there are more than 255 classes.
 
     Example:
         >>> coding = LabelCoding(values=(0, (1, 4)), names=("background", "core"), ignored=2)
@@ -60,6 +60,10 @@ class LabelCoding:
         listed = [value for stored in (*self.values, self.ignored) for value in _each(stored)]
         if len(set(listed)) < len(listed):
             raise InputError(f"label values {listed}: give each class a value of its own")
+        if len(self.values) > IGNORED:
+            raise InputError(
+                f"{len(self.values)} classes: masks hold {IGNORED} at most; merge some"
+            )
 
     @property
     def plain(self) -> bool:
@@ -236,7 +240,7 @@ def coding_of_labels(labels: object, name: str = "labels") -> LabelCoding:
         raise InputError(f"{name}: nothing is labelled but the background; name another value")
     values = [*stored.get(background, ()), *([] if 0 in owners else [0])]
     return LabelCoding(
-        (_single(sorted(values)), *(_single(stored[called]) for called in classes)),
+        (_single(values), *(_single(stored[called]) for called in classes)),
         tuple(called.strip() for called in (background, *classes)),
         _single(stored[ignore]) if ignore else None,
     )
@@ -276,7 +280,7 @@ def _check_apart(stored: Mapping[str, tuple[int, ...]], name: str) -> None:
 
 
 def _single(values: Sequence[int]) -> Stored:
-    return values[0] if len(values) == 1 else tuple(values)
+    return values[0] if len(values) == 1 else tuple(sorted(values))
 
 
 def coding_of_segments(segments: Mapping[str, Sequence[str] | None]) -> LabelCoding:

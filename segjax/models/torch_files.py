@@ -3,9 +3,10 @@
 import json
 import pickletools
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Shaped
@@ -82,14 +83,20 @@ def _arrays(path: Path, content: Any) -> State:
     if isinstance(content, Mapping):
         others = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
         if content and not others:
-            return {name: _array(tensor) for name, tensor in content.items()}
+            return {name: _array(path, name, tensor) for name, tensor in content.items()}
         found = _listed(others) or "nothing"
     raise InputError(f"{path}: holds no state dict, from names to tensors, but {found}: {_HOW}")
 
 
-def _array(tensor: Any) -> np.ndarray:
-    dense = tensor.detach().to_dense()
-    return (dense.float() if dense.is_floating_point() else dense).numpy()
+def _array(path: Path, name: str, tensor: Any) -> np.ndarray:
+    try:
+        dense = tensor.detach().to_dense()
+        return (dense.float() if dense.is_floating_point() else dense).numpy()
+    except (TypeError, RuntimeError, NotImplementedError) as error:  # quantized, or without data
+        kind = f"{tensor.dtype} on the device {tensor.device}"
+        raise InputError(
+            f"{path}: {name} is {kind}, which holds no plain numbers: {_HOW}"
+        ) from error
 
 
 def _refuse_others(path: Path) -> None:
@@ -97,19 +104,27 @@ def _refuse_others(path: Path) -> None:
     with reading(path) as stream:
         if not zipfile.is_zipfile(stream):  # older files, which PyTorch itself judges
             return
-        with zipfile.ZipFile(stream) as archive:
-            names = archive.namelist()
-            pickles = [archive.read(name) for name in names if name.endswith("data.pkl")]
+        try:
+            names, pickles = _contents(stream)
+            classes = [name for pickle in pickles for name in _classes(pickle)]
+        except (ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{path}: is damaged ({error}); fetch it again") from error
     if any(name.endswith("constants.pkl") for name in names):
         raise InputError(
             f"{path}: is a TorchScript archive, a network as code: save the weights in it by "
             f"torch.save(torch.jit.load({path.name!r}).state_dict(), …)"
         )
-    classes = [name for pickle in pickles for name in _classes(pickle)]
     if others := [name for name in classes if _is_foreign(name)]:
         whole = _is_foreign(classes[0])
         what = "is a whole network, pickled" if whole else "holds more than weights"
         raise InputError(f"{path}: {what} ({others[0]}{_origin(pickles)}): {_HOW}")
+
+
+def _contents(stream: BinaryIO) -> tuple[list[str], list[bytes]]:
+    """Return the names of an archive's files, and those files that say what it holds."""
+    with zipfile.ZipFile(stream) as archive:
+        names = archive.namelist()
+        return names, [archive.read(name) for name in names if name.endswith("data.pkl")]
 
 
 def _classes(pickle: bytes) -> list[str]:
@@ -138,14 +153,15 @@ def _read_safetensors(path: Path) -> State:
         header.pop("__metadata__", None)
         body = memoryview(content)[end:]
         return {name: _tensor(entry, body) for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: is no whole .safetensors file ({error})") from error
 
 
 def _tensor(entry: Mapping[str, Any], content: memoryview) -> np.ndarray:
-    start, stop = entry["data_offsets"]
-    kind = entry["dtype"]
-    data = np.frombuffer(content[start:stop], _TYPES[kind]).reshape(entry["shape"])
+    (start, stop), kind, shape = entry["data_offsets"], entry["dtype"], tuple(entry["shape"])
+    if not 0 <= start <= stop <= len(content) or min(shape, default=0) < 0:
+        raise ValueError(f"a tensor of shape {shape} at {start} to {stop} of {len(content)} bytes")
+    data = np.frombuffer(content[start:stop], _TYPES[kind]).reshape(shape)
     if kind == "BF16":  # the upper half of a float32
         return (data.astype("<u4") << 16).view("<f4")
     return data.astype(np.float32) if data.dtype.kind == "f" else data

@@ -1,8 +1,9 @@
 """How much memory there is: that of the machine, or what a container may have of it."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+
+from segjax.provenance import machine_bytes
 
 _ROOT = Path("/")
 
@@ -24,21 +25,16 @@ def available_bytes(root: Path = _ROOT) -> tuple[int, str] | None:
         ``memory.limit_in_bytes``.
     """
     found = [(limit, "container") for limit in _limits(root)]
-    if (whole := _machine_bytes()) is not None:
+    if (whole := machine_bytes()) is not None:
         found.insert(0, (whole, "computer"))
     return min(found, key=lambda one: one[0], default=None)
-
-
-def _machine_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows, and systems without these names
-        return None
 
 
 def _limits(root: Path) -> Iterator[int]:
     """Yield the limits of the process's control groups and of all that they are in."""
     for line in _text(root / "proc/self/cgroup").splitlines():
+        if line.count(":") < 2:
+            continue
         _, controllers, group = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
@@ -52,6 +48,6 @@ def _limits(root: Path) -> Iterator[int]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
-    except OSError:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except (OSError, ValueError):  # a name that no path can have
         return ""

@@ -5,6 +5,7 @@ import hashlib
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ __all__ = [
 
 HELD_FILE = "init.npz"
 _FOLD = re.compile(r"fold\d+")
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _SHOWN = 4  # names in a message
 Place = tuple[str, ...]  # collection, layers …, leaf
 Arrays = dict[Place, Any]
@@ -317,7 +319,7 @@ def _read_held(path: Path) -> tuple[str, Source]:
         arrays = {tuple(n.split("/")): array for n, array in content.items() if "/" in n}
         source = Source(_nested(arrays), str(content["digest"]), labels)
         return str(content["source"]), source
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise InputError(
             f"{path}: damaged ({error}); put the weights back where they were, and remove it"
         ) from error

@@ -128,6 +128,13 @@ def test_folds_of_a_table_are_taken_as_they_are_where_there_are_so_many(tmp_path
     assert {split.validation for split in three} == {("a", "d"), ("b", "e", "f"), ("c",)}
 
 
+def test_folds_of_a_table_that_part_a_patient_are_refused(tmp_path):
+    table = write_table(tmp_path, "abcd", "case,fold,patient", [list("0011"), list("xyyz")])
+    with pytest.raises(InputError, match=r"patients\.csv: has y in the folds 0 and 1"):
+        Folding(2, Grouping(table=table)).splits("abcd")
+    assert len(Folding(3, Grouping(table=table)).splits("abcd")) == 3
+
+
 def test_folds_of_the_meningiomas_are_those_of_their_author(data_dir):
     path = data_dir / "meningioma2d" / "patient_folds.csv"
     with path.open(newline="") as file:
@@ -153,6 +160,8 @@ def test_folds_of_the_meningiomas_are_those_of_their_author(data_dir):
         (lambda: fold_splits(["a", "b"], 2, groups={"a": "x"}), "'b' belongs to no group"),
         (lambda: group_by_pattern(["a"], "("), "not a regular expression"),
         (lambda: group_by_pattern(["ab", "b"], "a"), "case 'b': 'a' finds nothing"),
+        (lambda: group_by_pattern(["a1", "a2"], "[0-9]*"), "'a1': .* finds nothing in its name"),
+        (lambda: group_by_pattern(["a1", "a2"], "(b)?"), "'a1': .* finds nothing in its name"),
         (lambda: group_neighbours(["a"], 0), "groups of 0 neighbours"),
     ],
 )

@@ -51,6 +51,16 @@ def test_one_value_cannot_be_two_classes():
         LabelCoding(values=(0, 1), ignored=1)
 
 
+def test_a_class_has_not_the_number_of_what_counts_for_nothing():
+    with pytest.raises(InputError, match="256 classes: masks hold 255 at most"):
+        asked_coding([f"{value}=class {value}" for value in range(1, 256)])
+
+
+def test_the_order_of_the_values_of_a_class_means_nothing():
+    said = [asked_coding([f"{values}=core", "2=edema"]) for values in ("1,4", "4,1")]
+    assert said[0] == said[1]
+
+
 def test_a_coding_survives_json():
     coding = LabelCoding(values=(0, 255), names=("background", "lesion"), ignored=3)
     assert LabelCoding.from_json(coding.to_json()) == coding

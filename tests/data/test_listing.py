@@ -69,7 +69,8 @@ def test_notes_beside_images_are_no_loss(tmp_path):
 
 def test_a_folder_of_folders_says_where_the_images_are(tmp_path):
     touch(tmp_path / "p1" / "flair.nii.gz")
-    with pytest.raises(InputError, match=r"holds no images itself.*such as p1/flair\.nii\.gz"):
+    said = r"holds no images itself.*such as p1/flair\.nii\.gz.*such as --images flair\.nii\.gz"
+    with pytest.raises(InputError, match=said):
         find_images([tmp_path])
 
 

@@ -47,8 +47,9 @@ def test_several_datasets_of_a_raw_folder_are_listed(make):
         find_cases(raw)
 
 
-def test_a_dataset_beside_folders_of_that_name_is_itself(make):
-    folder = make("images/a.nii", "labels/a.nii", "Task01_a/x", "Task02_b/x")
+@pytest.mark.parametrize("others", [("Task01_a/x",), ("Task01_a/x", "Task02_b/x")])
+def test_a_dataset_beside_folders_of_that_name_is_itself(make, others):
+    folder = make("images/a.nii", "labels/a.nii", *others)
     assert found(find_cases(folder).cases) == {"a": (["a.nii"], "a.nii")}
 
 

@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import pickle
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,12 +107,60 @@ def test_what_is_no_state_dict_is_said_to_be_what_it_is(network, tmp_path):
         assert str(caught.value).startswith(str(tmp_path / name))
 
 
-def test_nothing_in_a_file_is_run(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "sprung"), "w"))
+def write_header(path, entry, body=bytes(8)):
+    text = entry if isinstance(entry, bytes) else json.dumps({"a": entry}).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
 
-    torch.save({"a": Trap()}, tmp_path / "a.pt")
-    with pytest.raises(InputError):
+
+@pytest.mark.parametrize(
+    ("shape", "offsets"),
+    [([2], [-8, 8]), ([-1], [0, 8]), ([2], [0, 800]), ([2], [-8, None]), ([1], [8, 4])],
+)
+def test_safetensors_whose_header_lies_are_refused(tmp_path, shape, offsets):
+    entry = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
+    write_header(tmp_path / "a.safetensors", entry)
+    with pytest.raises(InputError, match=r"a\.safetensors: is no whole"):
+        read_state_dict(tmp_path / "a.safetensors")
+
+
+def test_a_header_without_end_is_refused(tmp_path):
+    write_header(tmp_path / "a.safetensors", b"[" * 100_000)
+    with pytest.raises(InputError, match=r"a\.safetensors: is no whole"):
+        read_state_dict(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"\x80\x02}q"])
+def test_an_archive_whose_pickle_is_damaged_is_refused(tmp_path, content):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/data.pkl", content)
+    with pytest.raises(InputError, match=r"a\.pt: is damaged"):
         read_state_dict(tmp_path / "a.pt")
-    assert not (tmp_path / "sprung").exists()
+
+
+class Program:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nothing_in_a_file_is_run(tmp_path, protocol, zipped):
+    content = pickle.dumps({"a": Program(tmp_path / "ran")}, protocol)
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+            archive.writestr("a/data.pkl", content)
+            archive.writestr("a/version", "3")
+    else:
+        (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.pt: "):
+        read_state_dict(tmp_path / "a.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_tensors_without_numbers_are_named(tmp_path):
+    torch.save({"a": torch.zeros(2, device="meta")}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"a\.pt: a is torch\.float32 on the device meta"):
+        read_state_dict(tmp_path / "a.pt")

@@ -51,10 +51,18 @@ def test_training_without_checkpoint_has_learned_nothing(run):
         find_files(run)
 
 
-def test_damaged_checkpoint_is_passed_over(run):
+@pytest.mark.parametrize("text", ["{", '{"meta": 5}', '{"meta": {"epoch": 9, "stale": null}}'])
+def test_damaged_checkpoint_is_passed_over(run, text):
     checkpoint(run, 7)
-    (run / "checkpoints" / "35" / "content" / "metadata").write_text("{")
+    (run / "checkpoints" / "35" / "content" / "metadata").write_text(text)
     with pytest.raises(InputError, match="its training is at epoch 1:"):
+        find_files(run)
+
+
+def test_damaged_configuration_is_named(run):
+    checkpoint(run, 7)
+    (run / "config.json").write_text("[]")
+    with pytest.raises(InputError, match=r"config\.json: holds no JSON object"):
         find_files(run)
 
 

@@ -60,6 +60,13 @@ def test_the_least_of_machine_and_groups_counts(root, files, expected):
     assert available_bytes(root) == expected
 
 
+@pytest.mark.parametrize("line", [b"odd", b"0:x", b"", b"0::/\xff", b"0::/a\0b"])
+def test_lines_that_name_no_group_are_passed_over(root, line):
+    write(root, {"proc/self/cgroup": "", "sys/fs/cgroup/memory.max": GB})
+    (root / "proc/self/cgroup").write_bytes(line + b"\n0::/\n")
+    assert available_bytes(root) == (GB, "container")
+
+
 def test_a_limit_is_known_where_the_machine_is_not(root, monkeypatch):
     monkeypatch.delattr(os, "sysconf")
     assert available_bytes(root) is None

@@ -1,5 +1,6 @@
 import dataclasses
 import importlib.util
+import io
 import json
 from pathlib import Path
 
@@ -333,8 +334,20 @@ def test_what_a_run_holds_is_no_excuse_for_a_source_that_changed(tmp_path):
     hold(config, tmp_path, begun=True)
 
 
-def test_a_damaged_copy_is_named(tmp_path):
-    (tmp_path / "init.npz").write_bytes(b"PK")
+def archive_of_unknown_compression():
+    np.savez(stream := io.BytesIO(), digest=np.zeros(1))
+    content = bytearray(stream.getvalue())
+    content[content.find(b"PK\x03\x04") + 8] = content[content.find(b"PK\x01\x02") + 10] = 99
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK", archive_of_unknown_compression()],
+    ids=["empty", "cut short", "unknown compression"],
+)
+def test_a_damaged_copy_is_named(tmp_path, content):
+    (tmp_path / "init.npz").write_bytes(content)
     with pytest.raises(InputError, match=r"init\.npz: damaged"):
         recorded(tiny.config(init=InitConfig(str(tmp_path / "gone"))), tmp_path)
 
