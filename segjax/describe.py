@@ -1,7 +1,9 @@
 """Say in words what a file or folder holds: a volume, a data set, a run or an exported network."""
 
+import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ import numpy as np
 
 from segjax.data.labels import PLAIN, LabelCoding, classes_of
 from segjax.errors import InputError
+from segjax.files import read_json, reading
 from segjax.volume import Volume
 from segjax.words import plural
 
@@ -27,12 +30,12 @@ _MOST_VALUES = 32  # more different values than that, and it is no label map
 
 
 def describe(path: str | Path, *, series: str | None = None) -> Facts:
-    """Describe a volume, a data folder, a DICOM folder, a run, an ONNX file or weights.
+    """Describe a volume, a data folder, a DICOM folder, a run, a sweep, an ONNX file or weights.
 
     Args:
         path: A volume (NIfTI, NRRD, MetaImage, PNG, NPY, DICOM), a DICOM segmentation or structure
-            set, an ONNX file, weights of PyTorch, a run's folder, a cache, a folder of labelled
-            images or a folder of DICOM files.
+            set, an ONNX file, weights of PyTorch, a run's or a sweep's folder, a cache, a folder of
+            labelled images or a folder of DICOM files.
         series: Name, number or UID of the DICOM series to describe, where there are several.
 
     Returns:
@@ -71,6 +74,8 @@ def _describe_folder(path: Path) -> Facts:
         return describe_cache(path)
     if (path / "config.json").is_file():
         return describe_run(path)
+    if (path / "sweep.json").is_file():
+        return describe_sweep(path)
     labelled = is_dataset(path)
     return describe_dicom(path) if not labelled and holds_dicom(path) else describe_dataset(path)
 
@@ -233,6 +238,45 @@ def describe_run(run: Path) -> Facts:
     facts |= _progress(run / "metrics.csv", config.epochs)
     made = [name for name in ("model.onnx", "report.html") if (run / name).is_file()]
     return facts | {"made": ", ".join(made) or "no model.onnx yet: segjax export"}
+
+
+def describe_sweep(sweep: Path) -> Facts:
+    """Describe a sweep: its grid, how many of its trainings are finished, and the best."""
+    from segjax.data.datasets import read_split
+
+    plan = read_json(sweep / "sweep.json")
+    try:
+        grid = {name: plan[name] for name in ("kernels", "alphas", "seeds")}
+        labels = plan["base"]["labels"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{sweep / 'sweep.json'}: cannot be read as a sweep ({error})") from error
+    done = _results(sweep / "results.csv")
+    made = [name for name in ("model.onnx", "report.html") if (sweep / name).is_file()]
+    return {
+        "kind": "sweep of segjax sweep",
+        **{name: ", ".join(map(str, values)) for name, values in grid.items()},
+        "labels": ", ".join(labels),
+        "cases": _split(read_split(sweep / "split.json")),
+        "finished": f"{len(done)} of {prod(map(len, grid.values()))} trainings",
+        **_best_member(sweep, done),
+        "made": ", ".join(made) or "nothing yet: segjax sweep",
+    }
+
+
+def _results(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with reading(path) as stream:
+        return list(csv.DictReader(stream.read().decode("utf-8").splitlines()))
+
+
+def _best_member(sweep: Path, done: Sequence[dict[str, str]]) -> Facts:
+    measured = [row for row in done if row.get("validation_dice")]
+    if not measured:
+        return {}
+    best = max(measured, key=lambda row: float(row["validation_dice"]))
+    dice = f"{float(best['validation_dice']):.4f} (validation, {best['run']})"
+    return {"best Dice": dice, "its run": str(sweep / "runs" / best["run"])}
 
 
 def describe_plan(plan: "Plan") -> Facts:

@@ -253,3 +253,27 @@ def test_pictures_have_no_voxels_nor_millimetres_in_a_cache_either(tmp_path):
     facts = describe(tmp_path / "cache")
     assert facts["shape"] == "6 × 6 pixels"
     assert "spacing" not in facts
+
+
+def test_sweep_tells_its_grid_and_its_best_training(tmp_path):
+    grid = {"kernels": [3, 5], "alphas": [0.3, 0.7], "seeds": [0]}
+    base = {"labels": ["background", "lesion"]}
+    (tmp_path / "sweep.json").write_text(json.dumps(grid | {"base": base}))
+    write_split(Split(("a", "b"), ("c",), ("d",)), tmp_path / "split.json")
+    facts = describe(tmp_path)
+    assert (facts["kernels"], facts["alphas"]) == ("3, 5", "0.3, 0.7")
+    assert facts["cases"] == "2 training, 1 validation, 1 test"
+    assert (facts["finished"], facts["made"]) == ("0 of 4 trainings", "nothing yet: segjax sweep")
+    table = "run,validation_dice\nk3-a0.3-s0,0.5\nk5-a0.3-s0,0.625\nk5-a0.7-s0,\n"
+    (tmp_path / "results.csv").write_text(table)
+    facts = describe(tmp_path)
+    assert facts["finished"] == "3 of 4 trainings"
+    assert facts["best Dice"] == "0.6250 (validation, k5-a0.3-s0)"
+    assert facts["its run"] == str(tmp_path / "runs" / "k5-a0.3-s0")
+
+
+@pytest.mark.parametrize("values", [{}, [], {"kernels": [3], "alphas": [0.5], "seeds": [0]}])
+def test_sweep_that_cannot_be_read_is_named(tmp_path, values):
+    (tmp_path / "sweep.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"sweep\.json: cannot be read as a sweep"):
+        describe(tmp_path)

@@ -117,6 +117,17 @@ def test_test_cases_of_nnunet_are_kept_for_testing(raw):
     assert describe(raw)["cases"] == "4"
 
 
+def test_patients_in_training_and_in_the_test_folder_are_told(raw, tmp_path):
+    table = tmp_path / "patients.csv"
+    patients = zip(range(6), ["anna", "ben", "carl", "dora", "anna", "emil"], strict=True)
+    table.write_text("case,patient\n" + "".join(f"ms_00{n},{who}\n" for n, who in patients))
+    grouping = Grouping(table=table)
+    with pytest.warns(UserWarning, match="imagesTr and imagesTs both hold cases of anna: "):
+        workflow.plan(raw, QUICK, grouping=grouping)
+    with pytest.warns(UserWarning, match="both hold cases of anna: "):
+        workflow.plan_folds(raw, QUICK, folding=Folding(2, grouping))
+
+
 def test_a_case_to_train_on_and_to_test_on_is_refused(raw, tmp_path):
     folder = shutil.copytree(raw / "Dataset004_Heads", tmp_path / "Dataset004_Heads")
     for part in ("images", "labels"):

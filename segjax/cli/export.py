@@ -81,6 +81,8 @@ class Export:
         if self.run.is_file() or (self.run.suffix and not self.run.exists()):
             made = self._adopt(self.out or self.run.with_suffix(".onnx"))
         else:
+            if not self.run.exists():
+                raise InputError(f"{self.run}: no such file or folder")
             self._refuse("a run keeps its own", *_OF_WEIGHTS)
             out = self.out or self.run / "model.onnx"
             made = self._merge(out) if self.ensemble else self._convert(out)

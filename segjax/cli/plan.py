@@ -63,9 +63,12 @@ class Plan:
         from segjax.cli.console import print_facts, print_words
         from segjax.data.cache import is_cache
         from segjax.data.labels import asked_coding
+        from segjax.files import check_target
         from segjax.train.advice import advise
         from segjax.workflow import find_data
 
+        if self.out is not None:
+            check_target(self.out, overwrite=self.overwrite)
         if is_cache(self.data):
             raise InputError(
                 f"{self.data}: its images are preprocessed already: plan on the ones it was made of"

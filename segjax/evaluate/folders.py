@@ -414,8 +414,8 @@ def _remedy(pair: Pair, file: Path) -> str:
     if file == pair.prediction:
         return "save it with its label's number in place of 255"
     return (
-        "say what they stand for in a dataset.json beside the labels, such as "
-        '{"labels": {"background": 0, "lesion": 255}}'
+        "say what they stand for with --labels, such as 255=lesion, or in a dataset.json beside "
+        'the labels, such as {"labels": {"background": 0, "lesion": 255}}'
     )
 
 

@@ -189,11 +189,11 @@ def _fit_memory(
     config: TrainConfig, memory_gb: float | None
 ) -> tuple[TrainConfig, tuple[Reason, ...]]:
     """Make batch, then patch, smaller until a training fits."""
-    limit, whose = (memory_gb, "allowed") if memory_gb else _device_memory()
+    limit, whose = (memory_gb, " allowed") if memory_gb else _device_memory()
     usual = config
     while training_bytes(config) / 1e9 > limit:
         config = _smaller(config, limit)
-    there = f"of {limit:.3g} GB {whose}" if math.isfinite(limit) else f"GB; {whose}"
+    there = f"of {limit:.3g} GB{whose}" if math.isfinite(limit) else f"GB{whose}"
     needs = f"takes about {training_bytes(config) / 1e9:.2g} {there}"
     cut = "" if config == usual else "; a usual one would not fit"
     patch = Reason(
@@ -270,11 +270,11 @@ def _device_memory() -> tuple[float, str]:
     device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] / 1e9, "of the GPU"
+        return stats["bytes_limit"] / 1e9, " of the GPU"
     if (found := available_bytes()) is None:
-        return math.inf, "how much there is cannot be told here: say it (--memory)"
+        return math.inf, "; how much there is cannot be told here: say it (--memory)"
     size, whose = found
-    return size / 2e9, f"half of the {whose}'s memory"
+    return size / 2e9, f", half of the {whose}'s memory"
 
 
 def _choose_foreground(config: TrainConfig, hits: float) -> tuple[TrainConfig, Reason]:
@@ -334,14 +334,19 @@ def _facts(found: Survey, looks: Sequence[Look], cases: int) -> dict[str, str]:
     shares = zip(found.labels[1:], fractions, strict=True)
     return {
         "cases": f"{cases} ({plural(len(looks), 'image')} looked at, {empty} without any label)",
-        "shape": f"{_times(shapes.min(0))} to {_times(shapes.max(0))}, median "
-        f"{_times(np.median(shapes, axis=0))}",
+        "shape": _shape_range(shapes),
         "spacing": _spacing_range(found),
         "channels": str(found.channels),
         "labels": ", ".join(f"{name} {share:.2%} of the voxels" for name, share in shares),
         "pieces": f"{len(lesions) / len(looks):.1f} of foreground in a case, of {middle:.3g} "
         f"{unit} (5th to 95th percentile: {low:.3g} to {high:.3g})",
     }
+
+
+def _shape_range(shapes: np.ndarray) -> str:
+    low, high = _times(shapes.min(axis=0)), _times(shapes.max(axis=0))
+    median = _times(np.median(shapes, axis=0))
+    return low if low == high else f"{low} to {high}, median {median}"
 
 
 def _spacing_range(found: Survey) -> str:

@@ -269,7 +269,7 @@ def read_config(run: Path) -> TrainConfig:
     """
     path = run / CONFIG_FILE if run.is_dir() else run
     if not path.is_file():
-        raise InputError(f"{run}: no run of segjax (it has no {CONFIG_FILE})")
+        raise InputError(f"{run}: no run of segjax (it has no {CONFIG_FILE}){_what_else(run)}")
     values = read_json(path)
     if not isinstance(values, dict) or "segjax" not in values:
         raise InputError(f"{path}: not the configuration of a segjax run")
@@ -277,6 +277,15 @@ def read_config(run: Path) -> TrainConfig:
         return TrainConfig.from_json({k: v for k, v in values.items() if k != "segjax"})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _what_else(folder: Path) -> str:
+    """Say what to name instead of a folder of several runs; nothing of any other."""
+    if (folder / "sweep.json").is_file():
+        return f", but a sweep: name one of its runs, in {folder / 'runs'}"
+    if (folder / "fold0").is_dir():
+        return f", but a cross-validation: name one of its folds, such as {folder / 'fold0'}"
+    return ""
 
 
 def default_config(

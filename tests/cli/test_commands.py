@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -79,7 +80,8 @@ def test_finished_training_only_writes_model_and_report_again(data, run, capsys)
     (run / "report.html").unlink()
     metrics = (run / "metrics.csv").read_bytes()
     assert train(data, run, "--validation", "0.4", "--learning-rate", "0.001") == 0
-    text = capsys.readouterr().out
+    text, said = capsys.readouterr()
+    assert f"{run}: writing model.onnx and report.html …" in said
     assert "unet2d-k3, 2,651,580 parameters" in text
     assert "3: 2 training, 1 validation (seed 0)" in text
     assert "best Dice" in text
@@ -198,6 +200,12 @@ def test_wrong_training_options_are_named(options, message, data, tmp_path, caps
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--ensemble",)])
+def test_export_names_a_run_that_is_not_there(options, tmp_path, capsys):
+    assert main(["export", str(tmp_path / "absent"), *options]) == 1
+    assert f"error: {tmp_path / 'absent'}: no such file or folder" in capsys.readouterr().err
 
 
 def test_export_writes_the_file_and_refuses_to_replace_it(run, tmp_path, capsys):
@@ -341,7 +349,11 @@ def test_preview_draws_a_case_and_its_label(data, tmp_path, capsys):
     out = tmp_path / "preview.png"
     options = ["-o", str(out), "--recipe", "meningioma-2d", "--range", "-1", "1", "--draws", "1"]
     assert main(["preview", image, label, *options]) == 0
-    assert f"preview  {out}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert re.search(rf"preview +{re.escape(str(out))}", said)
+    for told in (r"image +\S", r"labels +\S", r"grey values +black", r"label 1 +[\d,]+ pixels"):
+        assert re.search(told, said)
+    assert re.search(r"affine +1 +matrix ", said)
     assert out.read_bytes().startswith(b"\x89PNG")
     assert main(["preview", image, *options]) == 1
     assert f"{out}: " in capsys.readouterr().err

@@ -132,6 +132,14 @@ def test_a_plan_holds_the_values_and_a_training_applies_them(data, tmp_path, pla
     assert planned[0].dataset.coding.ignored == 2
 
 
+def test_a_plan_that_is_there_is_refused_before_the_data_are_read(tmp_path, capsys):
+    plan = tmp_path / "plan.json"
+    plan.write_text("mine")
+    assert main(["plan", str(tmp_path / "nowhere"), "--out", str(plan)]) == 1
+    assert f"{plan}: exists already" in capsys.readouterr().err
+    assert plan.read_text() == "mine"
+
+
 def test_a_cache_is_made_with_the_values_and_a_training_takes_them_over(
     data, tmp_path, planned, capsys, monkeypatch
 ):

@@ -252,7 +252,10 @@ def test_two_predictions_of_a_subject_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "remedy"),
-    [((255, 1), "save it with its label's number"), ((1, 255), 'dataset.json .*"lesion": 255}}$')],
+    [
+        ((255, 1), "save it with its label's number"),
+        ((1, 255), '--labels.* 255=lesion, .*"lesion": 255}}$'),
+    ],
 )
 def test_black_and_white_masks_get_a_hint(tmp_path, values, remedy):
     mask = np.eye(4)

@@ -62,7 +62,7 @@ def test_volumes_of_one_spacing_are_left_at_it(tmp_path):
     assert config.model == "mpunet++"
     assert "0.8 × 0.8 × 0.8 mm" in why["spacing"].why
     assert facts["spacing"] == "0.8 × 0.8 × 0.8 mm"
-    assert facts["shape"] == "24 × 24 × 24 to 24 × 24 × 24, median 24 × 24 × 24"
+    assert facts["shape"] == "24 × 24 × 24"
     assert set(why) == {
         "spacing", "network", "normalisation", "patch", "batch", "foreground", "mirroring",
         "length",
@@ -218,7 +218,7 @@ def test_memory_that_nobody_knows_limits_nothing(tmp_path, monkeypatch):
     usual, _, _ = proposal(tmp_path, memory_gb=100.0)
     for found, said in (
         (None, "GB; how much there is cannot be told here: say it (--memory)"),
-        ((8 * 10**9, "container"), "of 4 GB half of the container's memory"),
+        ((8 * 10**9, "container"), "of 4 GB, half of the container's memory"),
     ):
         monkeypatch.setattr("segjax.train.advice.available_bytes", lambda found=found: found)
         config, why, _ = proposal(tmp_path)

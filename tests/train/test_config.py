@@ -330,6 +330,15 @@ import segjax.train.fit, segjax.train.config, segjax.train.checkpoints
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_folders_of_several_runs_say_which_to_name(tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(InputError, match=rf"but a sweep: .* in {tmp_path}/runs$"):
+        read_config(tmp_path)
+    (tmp_path / "cv" / "fold0").mkdir(parents=True)
+    with pytest.raises(InputError, match=rf"but a cross-validation: .* {tmp_path}/cv/fold0$"):
+        read_config(tmp_path / "cv")
+
+
 def test_package_gives_every_public_name_and_no_other():
     import segjax.train
 

@@ -32,7 +32,10 @@ def test_new_folder_and_own_folder_may_be_used(tmp_path):
 def test_another_configuration_is_refused_with_the_fields_that_differ(tmp_path):
     folder = trained(tmp_path / "run")
     other = dataclasses.replace(CONFIG, epochs=3, seed=1)
-    said = r"epochs \(50 there, 3 now\); seed \(0 there, 1 now\); use that one"
+    said = (
+        r"epochs \(50 there, 3 now\); seed \(0 there, 1 now\); use that one "
+        rf"to go on with it \(--config {folder}/config\.json\)"
+    )
     with pytest.raises(InputError, match=said):
         check_run(folder, other, SPLIT, resume=True)
 
@@ -71,7 +74,8 @@ def test_schedule_laid_out_for_fewer_epochs_says_how_to_train_on(tmp_path):
 def test_another_split_is_refused_with_the_cases_that_differ(tmp_path):
     folder = trained(tmp_path / "run")
     names = tuple(f"case{n}" for n in range(9))
-    with pytest.raises(InputError, match=r"other train cases .* b, case0, case1, case2, …\)"):
+    said = rf"other train cases .* b, case0, case1, case2, …\); .*--split {folder}/split\.json"
+    with pytest.raises(InputError, match=said):
         check_run(folder, CONFIG, Split(("a", *names), ("c",)), resume=True)
     with pytest.raises(InputError, match=r"other validation cases \(only one of both has d\)"):
         check_run(folder, CONFIG, Split(("a", "b"), ("c", "d")), resume=True)
