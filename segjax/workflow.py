@@ -32,6 +32,7 @@ from segjax.data.pipeline import Pipeline
 from segjax.data.spatial import grid
 from segjax.errors import InputError
 from segjax.files import atomic_path, read_json
+from segjax.provenance import common_folder, here_and_now, write_part
 from segjax.volume import Volume
 from segjax.words import plural
 
@@ -201,8 +202,9 @@ def preprocess(
 ) -> Preprocessed:
     """Make a cache, as :func:`segjax.data.cache.preprocess` does, and show what was done.
 
-    The folder gets ``report.csv`` with a row per case, ``figures/histograms.png`` with the
-    histograms of all images before and after, and ``figures/case.png`` with a slice of one.
+    The folder gets ``report.csv`` with a row per case, ``provenance.json`` with date, command,
+    data, time, machine and versions of every call, ``figures/histograms.png`` with the histograms
+    of all images before and after, and ``figures/case.png`` with a slice of one.
 
     Raises:
         InputError: As :func:`segjax.data.cache.preprocess`.
@@ -216,6 +218,7 @@ def preprocess(
     options: dict[str, Any] = {"workers": workers, "split": split, "refit": refit}
     outcomes = tuple(cache.preprocess(dataset, pipeline, out, **options))
     seconds = time.perf_counter() - start
+    write_part(out, here_and_now(_folder_of(dataset), seconds=seconds))
     written = {"cases": out / "cases", "report": _write_outcomes(outcomes, out / "report.csv")}
     try:
         made = open_cache(out)
@@ -225,6 +228,11 @@ def preprocess(
         warnings.warn(f"no figures: {error}", stacklevel=2)
     early = sum(file.stat().st_size for file in (out / "early").rglob("*")) / 1e6
     return Preprocessed(outcomes, seconds, early, written)
+
+
+def _folder_of(dataset: Dataset[Case]) -> str:
+    images = (image for case in dataset.cases for image in case.images)
+    return common_folder(file for image in images for file in files_in(image))
 
 
 def _warn_of_channels(cache: Cache) -> None:
@@ -363,7 +371,7 @@ def plan(
         groups = None if grouping is None else grouping.groups(names)
         sizes = {"validation": validation, "test": test}
         dealt = split_cases(names, **sizes, seed=draft.config.seed, groups=groups)
-        split = draft.tested(dealt)
+        split = draft.tested(dealt, grouping)
     elif grouping is not None:
         raise InputError("a split says which cases are for what: leave out the grouping")
     return draft.planned(split)
@@ -401,7 +409,7 @@ def plan_folds(
     draft = _draft(data, settings if keep_fitted else _unfitted(settings), images, label)
     if isinstance(folding, Folding):
         dealt = folding.splits(draft.names, seed=draft.config.seed)
-        splits = [draft.tested(split) for split in dealt]
+        splits = [draft.tested(split, folding.grouping) for split in dealt]
     else:
         splits = list(folding)
     return tuple(draft.planned(split) for split in splits)
@@ -420,10 +428,12 @@ class _Draft:
     def names(self) -> list[str]:
         return [case.name for case in self.dataset.cases]
 
-    def tested(self, split: Split) -> Split:
+    def tested(self, split: Split, grouping: Grouping | None) -> Split:
         kept = [case.name for case in self.kept]
         if both := set(kept).intersection(self.names):
             raise InputError(f"case '{min(both)}' is in imagesTr and in imagesTs; rename one")
+        if kept and grouping is not None:
+            _warn_of_shared_groups(grouping.groups(self.names), grouping.groups(kept))
         return replace(split, test=tuple(sorted([*split.test, *kept])))
 
     def planned(self, split: Split) -> Plan:
@@ -434,6 +444,17 @@ class _Draft:
             cases_named(dataset, names)
         cases = cases_named(dataset, split.train)
         return Plan(dataset, split, _fitted(self.config, cases))
+
+
+def _warn_of_shared_groups(
+    groups: Mapping[str, str] | None, kept: Mapping[str, str] | None
+) -> None:
+    if both := sorted(set((groups or {}).values()).intersection((kept or {}).values())):
+        warnings.warn(
+            f"imagesTr and imagesTs both hold cases of {', '.join(both)}: what is measured on the "
+            "test cases flatters; move them into one of both, or give the cases by a split",
+            stacklevel=5,
+        )
 
 
 def _draft(

@@ -17,6 +17,7 @@ from segjax.data.formats import read_image, read_volume, write_volume
 from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import CropOrPad, HistogramStandardization, Pipeline, Reorient, ZScore
 from segjax.errors import InputError
+from segjax.provenance import read_parts
 from segjax.volume import Volume
 from segjax.workflow import (
     Segmentation,
@@ -210,6 +211,9 @@ def test_preprocessing_leaves_a_report_and_figures(data, cache):
     assert [o.seconds for o in again.outcomes] == [float(row["seconds"]) for row in rows]
     assert again.early_megabytes == 0
     assert all(path.exists() for path in again.written.values())
+    first, second = read_parts(cache)
+    assert Path(first.data) == data / "images"
+    assert first.seconds >= sum(float(row["seconds"]) for row in rows) > second.seconds
 
 
 def test_cases_of_different_channels_are_named(data, tmp_path):

@@ -1,6 +1,7 @@
 """``segjax evaluate``: predictions against labels."""
 
 import math
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -46,6 +47,7 @@ class Evaluate:
         segjax evaluate masks brains/labels -o metrics.csv --names lesion
         segjax evaluate mask.nii.gz truth.nii.gz
         segjax evaluate masks brains/labels --lesions --images brains/images --report out
+        segjax evaluate masks brains/labels --report out --run run
         segjax evaluate masks patients --label lesions.nii.gz --lesions
         segjax evaluate masks brains/labels --ignore 255
         segjax evaluate masks brats/labelsTr --labels 1,4=core 2=edema
@@ -93,6 +95,8 @@ class Evaluate:
     """Images under the pictures: a folder, or the name of the image beside every label."""
     report: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint=_NONE)] = None
     """Write report.html, metrics.csv, lesions.csv and pictures into a folder."""
+    run: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint=_NONE)] = None
+    """Run or sweep of the network, whose split says in the report what each case was for."""
     overwrite: Annotated[bool, arg(help_behavior_hint="")] = False
     """Replace files that exist."""
 
@@ -102,8 +106,10 @@ class Evaluate:
         from segjax.evaluate.folder_report import find_images_of, write_evaluation
         from segjax.evaluate.folders import compare_cases, match_masks, write_metrics
 
+        start = time.perf_counter()
         pairs = match_masks(self.predictions, self.labels, label=self.label)
         self._check_targets()
+        roles = self._roles()
         images = find_images_of(pairs, self.images) if self.images else None
         coding, rule = self._coding(), self._rule()
         found = compare_cases(pairs, names=self.names, rule=rule, coding=coding)
@@ -114,8 +120,14 @@ class Evaluate:
         if self.out:
             written["metrics"] = write_metrics(found.rows, self.out, overwrite=self.overwrite)
         if self.report:
-            options = {"images": images, "overwrite": self.overwrite}
-            written["report"] = write_evaluation(found, self.report, **options)  # type: ignore[arg-type]
+            written["report"] = write_evaluation(
+                found,
+                self.report,
+                images=images,
+                roles=roles,
+                seconds=time.perf_counter() - start,
+                overwrite=self.overwrite,
+            )
         print_facts(written)
         _print_failures(found)
         found.check()
@@ -143,6 +155,17 @@ class Evaluate:
             raise InputError(f"{self.images}: --images are drawn in a --report; name its folder")
         if self.report:
             check_free(self.report, overwrite=self.overwrite)
+
+    def _roles(self) -> "dict[str, str] | None":
+        from segjax.evaluate.roles import read_roles
+
+        if self.run is None:
+            return None
+        if not self.report:
+            raise InputError(f"{self.run}: --run is told of in a --report; name its folder")
+        if not (roles := read_roles(self.run)):
+            raise InputError(f"{self.run}: holds no split.json; name the folder of a run")
+        return roles
 
     def _rule(self) -> "LesionRule | None":
         changes = {

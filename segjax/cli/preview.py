@@ -13,6 +13,7 @@ class Preview:
 
     The first column shows the case as it is; the others, what is drawn at random. In
     the last row all transforms follow each other, with the probabilities of training.
+    What was drawn is printed: slice, grey values, sizes of labels, and all parameters.
 
     Examples:
         segjax preview flair.nii.gz lesions.nii.gz -o preview.png --recipe ms-7t
@@ -42,13 +43,13 @@ class Preview:
     """Replace the picture if it exists."""
 
     def __call__(self) -> None:
-        """Write the picture."""
-        from segjax.cli.console import print_facts
+        """Write the picture and print what it shows."""
+        from segjax.cli.console import print_facts, print_words
         from segjax.data.formats import check_same_grid, read_image, read_label
         from segjax.data.intensity import rescale
         from segjax.data.spatial import grid
         from segjax.evaluate.plots import picture
-        from segjax.evaluate.preview import preview_figure, preview_transforms
+        from segjax.evaluate.preview import preview, preview_transforms
 
         with picture(self.out, overwrite=self.overwrite) as save:
             image = read_image(self.image)
@@ -57,5 +58,9 @@ class Preview:
                 check_same_grid(image, label, (str(self.image), str(self.label)))
             image = image.with_data(rescale(image.data, *self.range))
             transforms = preview_transforms(self.recipe)
-            save(preview_figure(image, label, transforms, seed=self.seed, columns=self.draws))
-        print_facts({"preview": self.out})
+            drawn = preview(image, label, transforms, seed=self.seed, columns=self.draws)
+            save(drawn.figure)
+        print_words(["transform", "draw", "parameters"], drawn.draws)
+        labels = {} if self.label is None else {"labels": self.label}
+        case = {"image": self.image, **labels, **drawn.facts, "seed": self.seed}
+        print_facts({**case, "preview": self.out})

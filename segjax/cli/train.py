@@ -230,6 +230,7 @@ class Train:
         )
         if not is_first_host():
             return
+        print(f"{run}: writing model.onnx and report.html …", file=sys.stderr)
         written = workflow.finish(run, plan.validation_cases)
         print_facts({"best Dice": _best(result), **written}, title="Done")
 

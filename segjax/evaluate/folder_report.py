@@ -25,17 +25,20 @@ from segjax.evaluate.lesion_table import lesion_table, rule_in_words
 from segjax.evaluate.plots import overlay
 from segjax.evaluate.report import (
     _HEADINGS,
-    _PAGE,
-    _STYLE,
     _absent_note,
     _folder,
     _measures,
+    _origin,
+    _page,
     _picture,
+    _role_in_words,
     _table,
 )
+from segjax.evaluate.roles import NOT_KNOWN, roles_in_words
 from segjax.evaluate.scores import DICE, Score, by_label, mean_dice, scores_of_rows
 from segjax.files import atomic_path, check_new
 from segjax.progress import track
+from segjax.provenance import Provenance, common_folder, here_and_now
 from segjax.words import plural
 
 __all__ = ["check_free", "find_images_of", "write_evaluation"]
@@ -77,6 +80,8 @@ def write_evaluation(
     folder: str | os.PathLike[str],
     *,
     images: Mapping[str, Path] | None = None,
+    roles: Mapping[str, str] | None = None,
+    seconds: float | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a page of scores, with tables beside it and a picture of each case.
@@ -93,6 +98,10 @@ def write_evaluation(
         evaluation: What :func:`segjax.evaluate.folders.compare_cases` returned.
         folder: Folder to write into; made if absent.
         images: Image of every case; no pictures when None.
+        roles: What the cases were for when the network was trained, as
+            :func:`segjax.evaluate.roles.read_roles` gives it; not known when None.
+        seconds: Time that the measurements took, which the page tells with date, command, folders,
+            machine and versions.
         overwrite: Replace files of an earlier evaluation, but never those of a run. A
             ``lesions.csv`` goes where lesions are not counted this time; other pictures stay.
 
@@ -115,11 +124,12 @@ def write_evaluation(
         TemporaryDirectory(prefix=".", dir=folder) as temporary,
     ):
         new = Path(temporary)
-        sections = [_overview(evaluation), *_lesions(cases), _every_case(cases)]
+        sections = [_overview(evaluation), _trained_on(cases, roles), *_lesions(cases)]
+        sections.append(_every_case(cases, roles))
         if images:
-            sections.append(_pictures(cases, images, _folder(new / "figures")))
-        text = _PAGE.format(title="Evaluation", style=_STYLE, sections="\n".join(sections))
-        page.write_text(text, encoding="utf-8")
+            sections.append(_pictures(cases, images, _folder(new / "figures"), roles))
+        sections.append(_origin([_made(cases, seconds)]))
+        page.write_text(_page("Evaluation", sections), encoding="utf-8")
         write_metrics(evaluation.rows, new / "metrics.csv")
         if cases[0].rule:
             write_lesions(cases, new / "lesions.csv")
@@ -191,6 +201,24 @@ def _overview(evaluation: Evaluation) -> str:
     return f'<div class="tiles">{shown}</div>{tables}'
 
 
+def _made(cases: Sequence[Comparison], seconds: float | None) -> Provenance:
+    """Describe this evaluation; its data are masks and labels."""
+    masks, labels = (
+        common_folder(getattr(case.pair, name) for case in cases)
+        for name in ("prediction", "truth")
+    )
+    return here_and_now(f"masks {masks}, labels {labels}", seconds=seconds)
+
+
+def _trained_on(cases: Sequence[Comparison], roles: Mapping[str, str] | None) -> str:
+    """Say what the cases were for when the network was trained."""
+    names = [case.pair.case for case in cases]
+    if roles is None:
+        return f"<p class='note'>{_UNKNOWN}</p>"
+    warning = _SEEN if any(roles.get(name) == "training" for name in names) else ""
+    return f"<p class='note'>By the network's split: {roles_in_words(names, roles)}. {warning}</p>"
+
+
 def _spread(scores: Sequence[Score]) -> tuple[float | int, ...]:
     """Return mean, standard deviation, median, lowest and highest Dice, and their number."""
     dice = [one.value for one in scores if one.metric == DICE]
@@ -217,11 +245,16 @@ def _lesions(cases: Sequence[Comparison]) -> list[str]:
     return [*parts, f"<p class='note'>{escape(words)} {_DEFINITIONS}</p>"]
 
 
-def _every_case(cases: Sequence[Comparison]) -> str:
+def _every_case(cases: Sequence[Comparison], roles: Mapping[str, str] | None) -> str:
     names = [name for name in cases[0].rows[0] if "lesion" not in name]
     worst = _worst_first(cases)
     rows = [_measures({name: row[name] for name in names}) for case in worst for row in case.rows]
-    table = _table([_HEADINGS.get(name, name) for name in names], rows)
+    headings = [_HEADINGS.get(name, name) for name in names]
+    if roles is not None:
+        own = [roles.get(case.pair.case, NOT_KNOWN) for case in worst for _ in case.rows]
+        rows = [[row[0], role, *row[1:]] for row, role in zip(rows, own, strict=True)]
+        headings.insert(1, "for")
+    table = _table(headings, rows)
     return f"<details><summary>Every case, the worst first</summary>{table}</details>"
 
 
@@ -229,15 +262,20 @@ def _worst_first(cases: Sequence[Comparison]) -> list[Comparison]:
     return sorted(cases, key=lambda case: fmean(float(row["dice"]) for row in case.rows))
 
 
-def _pictures(cases: Sequence[Comparison], images: Mapping[str, Path], folder: Path) -> str:
+def _pictures(
+    cases: Sequence[Comparison],
+    images: Mapping[str, Path],
+    folder: Path,
+    roles: Mapping[str, str] | None,
+) -> str:
     """Draw the worst cases."""
     shown = _worst_first(cases)[:_MOST]
-    drawn = [
-        path
-        for case in track(shown, "Drawing")
-        for path in _draw(case, images[case.pair.case], folder)
-    ]
-    parts = [f"<section>{_picture(path, path.stem)}</section>" for path in drawn]
+    parts = []
+    for case in track(shown, "Drawing"):
+        name = case.pair.case
+        role = "" if roles is None else f" ({_role_in_words(roles.get(name, NOT_KNOWN))})"
+        drawn = _draw(case, images[name], folder, title=name + role)
+        parts += [f"<section>{_picture(path, path.stem + role)}</section>" for path in drawn]
     which = (
         f"The {len(shown)} of {plural(len(cases), 'case')} with the lowest Dice, the worst first."
     )
@@ -245,7 +283,7 @@ def _pictures(cases: Sequence[Comparison], images: Mapping[str, Path], folder: P
     return f"<h2>Pictures</h2>{note}{''.join(parts)}<p class='note'>{_CONVENTIONS}</p>"
 
 
-def _draw(case: Comparison, path: Path, folder: Path) -> list[Path]:
+def _draw(case: Comparison, path: Path, folder: Path, *, title: str) -> list[Path]:
     """Draw a case: a picture for each label where lesions were counted, else one."""
     image = read_image(path)
     truth, prediction = read_pair(case.pair, coding=case.coding, predicted=case.predicted)
@@ -254,14 +292,14 @@ def _draw(case: Comparison, path: Path, folder: Path) -> list[Path]:
     name = case.pair.case
     if case.rule is None:
         labels = [case.labels.get(i, str(i)) for i in range(max(case.labels) + 1)]
-        overlay(image, **masks, path=folder / f"{name}.png", title=name, labels=labels)
+        overlay(image, **masks, path=folder / f"{name}.png", title=title, labels=labels)
         return [folder / f"{name}.png"]
     drawn = []
     several = len(case.labels) > 1
     for value, label in case.labels.items():
         drawn.append(folder / f"{name}{f'_{value}' if several else ''}.png")
-        title = f"{name}, {label}" if several else name
-        lesion_overlay(image, **masks, path=drawn[-1], label=value, rule=case.rule, title=title)
+        own = f"{title}, {label}" if several else title
+        lesion_overlay(image, **masks, path=drawn[-1], label=value, rule=case.rule, title=own)
     return drawn
 
 
@@ -270,6 +308,11 @@ over all predicted ones. F1: their harmonic mean. A dash marks a ratio of nothin
 where there is no true lesion, precision where none is predicted; F1 is then 0, unless there is
 neither. All lesions: counts summed, ratios of the sums. Loads are of the whole masks, small
 lesions included."""
+
+_UNKNOWN = """Whether the network was trained on some of these cases is not known: --run names the
+run whose split tells."""
+
+_SEEN = """Of a training case Dice says how well it was learned, not what to expect of new ones."""
 
 _CONVENTIONS = """In radiological convention: the patient's right is on the left (2D images are
 shown as they are stored)."""

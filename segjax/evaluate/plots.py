@@ -49,10 +49,10 @@ def overlay(
 ) -> None:
     """Draw an image, its true mask and its predicted mask side by side.
 
-    Shows the slice with most foreground (see ``best_view``) with true proportions, its grey
-    values between the 1st and 99th percentile. Where there is a truth, the prediction's panel
-    tells voxels with the right label, in that label's colour, from missed ones, false alarms and
-    voxels with a wrong label.
+    Shows the slice with most foreground (see ``best_view``) with true proportions, black and
+    white as :func:`segjax.evaluate.views.grey_window` gives them. Where there is a truth, the
+    prediction's panel tells voxels with the right label, in that label's colour, from missed
+    ones, false alarms and voxels with a wrong label.
 
     Args:
         image: Volume of rank 2 or 3; its first channel is shown.
@@ -105,6 +105,8 @@ def learning_curves(metrics_csv: PathLike, path: PathLike, *, overwrite: bool = 
         left, right = figure.subplots(1, 2)
         _draw_loss(left, metrics)
         _draw_dice(right, metrics)
+        for axes in (left, right):
+            _show_epochs(axes, metrics.epoch)
 
 
 def dice_by_case(metrics_csv: PathLike, path: PathLike, *, overwrite: bool = False) -> None:
@@ -317,17 +319,24 @@ def _draw_dice(axes: "Axes", metrics: "pd.DataFrame") -> None:
 
 def _draw_curves(axes: "Axes", rows: "pd.DataFrame", kind: str) -> None:
     """Draw the mean of each epoch, one line for each run and each value of the column ``kind``."""
-    from matplotlib.ticker import MaxNLocator
-
     several = rows.run.nunique() > 1
     for i, ((run, name), group) in enumerate(rows.groupby(["run", kind], sort=False)):
         curve = group.groupby("epoch").value.mean()
         label = f"{run}, {name}" if several else str(name)
-        colour = _LABELS[i % len(_LABELS)]
-        axes.plot(curve.index, curve, color=colour, lw=1.6, marker="o", ms=2.5, label=label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        colour, size = _LABELS[i % len(_LABELS)], 2.5 if len(curve) > 1 else 6
+        axes.plot(curve.index, curve, color=colour, lw=1.6, marker="o", ms=size, label=label)
     if len(rows):
         axes.legend(frameon=False, fontsize=8)
+
+
+def _show_epochs(axes: "Axes", epochs: "pd.Series[int]") -> None:
+    """Let an axis run over all epochs of a training, with ticks at whole ones."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if len(epochs):
+        frame = max(0.5, 0.03 * (epochs.max() - epochs.min()))
+        axes.set_xlim(epochs.min() - 0.5, epochs.max() + frame)
 
 
 def _by_label(rows: "pd.DataFrame") -> list[tuple[str, "pd.Series[float]"]]:

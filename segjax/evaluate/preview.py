@@ -1,6 +1,6 @@
 """Show what augmentation does to a case, before a network trains on it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,21 @@ from segjax.data.augment.recipes import recipe
 from segjax.data.formats import check_same_grid
 from segjax.data.spatial import reorient
 from segjax.errors import InputError
+from segjax.evaluate.overlap import volume_ml
 from segjax.evaluate.plots import _INK, _LABELS, _LINE, _new_figure, _outline
+from segjax.evaluate.views import _caption, grey_window
 from segjax.progress import track
 from segjax.volume import Volume
+from segjax.words import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["preview_figure", "preview_transforms"]
+__all__ = ["Preview", "preview", "preview_transforms"]
 
 _HEIGHT = 1.6  # inches of a panel
+_LISTED = 12  # numbers of a parameter that are told one by one
 
 
 def preview_transforms(name: str | None = None) -> tuple[Transform, ...]:
@@ -41,21 +45,37 @@ def preview_transforms(name: str | None = None) -> tuple[Transform, ...]:
     return from_json({"transform": each} for each in names()) if name is None else recipe(name)
 
 
-def preview_figure(
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What :func:`preview` drew.
+
+    Attributes:
+        figure: The picture, which :func:`~segjax.evaluate.plots.picture` writes.
+        facts: Slice, grey values and the size of every label, in words.
+        draws: Row, number of the draw from 1 on, and the parameters of its transforms, in words.
+    """
+
+    figure: "Figure"
+    facts: dict[str, str]
+    draws: tuple[tuple[str, str, str], ...]
+
+
+def preview(
     image: Volume,
     label: Volume | None,
     transforms: Sequence[Transform],
     *,
     seed: int = 0,
     columns: int = 4,
-) -> "Figure":
+) -> Preview:
     """Draw an image as each of some transforms leaves it, and as all of them do.
 
     One row for each transform: the image as it is, then with parameters drawn anew in each
     column, the transform applied in any case. In the last row all transforms follow each other,
     each with its own probability. Labels are outlined. Of a volume the axial slice with most
     label is shown, or the middle one where there is no label, the patient's right on the left and
-    the front on top. Black and white are the 1st and 99th percentile of the image as it is.
+    the front on top. Black and white are those of the image as it is
+    (:func:`segjax.evaluate.views.grey_window`) in all columns.
 
     Args:
         image: Volume of rank 2 or 3, with such intensities as the transforms are meant for; its
@@ -65,18 +85,17 @@ def preview_figure(
         seed: Of all draws.
         columns: Number of draws.
 
-    Returns:
-        The figure, which :func:`~segjax.evaluate.plots.picture` writes.
-
     Raises:
         InputError: The label map lies on another grid, there are no transforms or no columns, the
             seed is negative, or a transform does not fit the image.
 
     Example:
         >>> from segjax.data.augment import Flip
-        >>> figure = preview_figure(Volume(np.eye(8), np.eye(3)), None, [Flip()], columns=2)
-        >>> len(figure.axes)  # two rows of one original and two draws
-        6
+        >>> drawn = preview(Volume(np.eye(8), np.eye(3)), None, [Flip(axes=(0,))], columns=1)
+        >>> len(drawn.figure.axes)  # two rows of one original and one draw
+        4
+        >>> drawn.draws[0]
+        ('flip', '1', 'flipped yes')
     """
     if not transforms or columns < 1:
         raise InputError("a preview needs one transform and one column or more")
@@ -88,22 +107,18 @@ def preview_figure(
     width = _HEIGHT * min(max(case.proportion, 0.5), 2.0)
     figure = _new_figure((1.2 + (columns + 1) * width, 0.4 + len(rows) * _HEIGHT))
     panels = figure.subplots(len(rows), columns + 1, squeeze=False)
+    draws = []
     for row, (name, chain) in enumerate(track(rows, "Drawing", unit="transform")):
-        for axes, shown in zip(panels[row], _drawn(case, chain, (seed, row), columns), strict=True):
-            _draw(axes, case, *shown)
-        panels[row][0].text(
-            -0.08,
-            0.5,
-            name,
-            transform=panels[row][0].transAxes,
-            ha="right",
-            va="center",
-            fontsize=9,
-            color=_INK,
-        )
+        _draw(panels[row][0], case, case.cut(case.image[..., 0]), case.cut(case.label))
+        _name_row(panels[row][0], name)
+        for column in range(columns):
+            parameters = _drawn(case, chain, (seed, row, column))
+            changed, moved = apply_all(chain, parameters, case.image, case.label, np)
+            _draw(panels[row][column + 1], case, case.cut(changed[..., 0]), case.cut(moved))
+            draws.append((name, str(column + 1), _in_words(chain, parameters)))
     for column, axes in enumerate(panels[0]):
         axes.set_title(f"draw {column}" if column else "original", fontsize=9, color=_INK)
-    return figure
+    return Preview(figure, _facts(image, case), tuple(draws))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +156,7 @@ def _case(image: Volume, label: Volume | None) -> _Case:
         np.ascontiguousarray(label.data),
         index=_fullest(label.data),
         aspect=spacing[upright] / spacing[1 - upright],
-        window=_window(data[..., 0]),
+        window=grey_window(data[..., 0], label.data > 0),
         spacing=spacing,
     )
 
@@ -151,10 +166,44 @@ def _fullest(label: Integer[np.ndarray, "*spatial"]) -> int:
     return int(np.argmax(counts)) if np.any(counts) else label.shape[-1] // 2
 
 
-def _window(data: Float[np.ndarray, "*spatial"]) -> tuple[float, float]:
-    tissue = data[data > data.min()]
-    low, high = np.percentile(tissue, (1, 99)) if tissue.size else (0.0, 1.0)
-    return float(low), float(high)
+def _facts(image: Volume, case: _Case) -> dict[str, str]:
+    """Say in words which slice is shown, between which grey values, and how large labels are."""
+    flat = case.label.ndim == 2
+    low, high = case.window
+    data = case.image[..., 0]
+    greys = f"black {low:.4g}, white {high:.4g} (image: {data.min():.4g} to {data.max():.4g})"
+    facts = {} if flat else {"slice": _caption(image, 2, case.index)}
+    facts["grey values"] = greys
+    for value in np.unique(case.label[case.label > 0]):
+        mask = case.label == value
+        size = plural(int(np.count_nonzero(case.cut(mask))), "pixel")
+        whole = "" if flat else f"{volume_ml(mask, image.affine):.3f} ml, "
+        facts[f"label {value}"] = f"{whole}{size}{'' if flat else ' in the slice'}"
+    return facts
+
+
+def _in_words(chain: Sequence[Transform], parameters: Sequence[Mapping[str, Any] | None]) -> str:
+    """Say what was drawn: of one transform its parameters, of several the names too."""
+    if len(chain) == 1:
+        return "nothing" if parameters[0] is None else _told(parameters[0])
+    drawn = zip(chain, parameters, strict=True)
+    return "; ".join(f"{t.name}: {_told(p)}" for t, p in drawn if p is not None) or "nothing"
+
+
+def _told(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_value(value)}" for name, value in parameters.items()) or "applied"
+
+
+def _value(value: Any) -> str:
+    """Return a few numbers one by one, and of many how many there are and their range."""
+    numbers = np.asarray(value)
+    if numbers.size > _LISTED:
+        size = "×".join(map(str, numbers.shape))
+        return f"{size} values, {numbers.min():.3g} to {numbers.max():.3g}"
+    if numbers.dtype == bool:
+        return " ".join("yes" if one else "no" for one in numbers.ravel())
+    form = "d" if np.issubdtype(numbers.dtype, np.integer) else ".3g"
+    return " ".join(f"{one:{form}}" for one in numbers.ravel().tolist())
 
 
 def _certain(transform: Any) -> Transform:
@@ -163,16 +212,15 @@ def _certain(transform: Any) -> Transform:
 
 
 def _drawn(
-    case: _Case, chain: Sequence[Transform], seed: tuple[int, int], columns: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield slices of image and label: the original ones, then those of each draw."""
-    image, label = case.image, case.label
-    yield case.cut(image[..., 0]), case.cut(label)
-    for column in range(columns):
-        rng = np.random.default_rng([*seed, column])
-        parameters = draw_all(rng, image.shape, chain, spacing=case.spacing)
-        changed, moved = apply_all(chain, parameters, image, label, np)
-        yield case.cut(changed[..., 0]), case.cut(moved)
+    case: _Case, chain: Sequence[Transform], seed: tuple[int, int, int]
+) -> list[Mapping[str, Any] | None]:
+    rng = np.random.default_rng(seed)
+    return draw_all(rng, case.image.shape, chain, spacing=case.spacing)
+
+
+def _name_row(axes: "Axes", name: str) -> None:
+    place: dict[str, Any] = {"ha": "right", "va": "center", "transform": axes.transAxes}
+    axes.text(-0.08, 0.5, name, fontsize=9, color=_INK, **place)
 
 
 def _draw(axes: "Axes", case: _Case, image: np.ndarray, label: np.ndarray) -> None:

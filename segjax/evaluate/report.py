@@ -1,4 +1,4 @@
-"""One HTML page that shows a whole training: settings, curves, Dice of each case, pictures.
+"""One HTML page that shows a whole training: curves, Dice of each case, pictures, settings, origin.
 
 The page needs nothing but itself: its pictures are embedded, it loads no script and no font.
 """
@@ -25,9 +25,12 @@ from segjax.evaluate.metrics import (
 )
 from segjax.evaluate.overlap import overlap_table
 from segjax.evaluate.plots import dice_by_case, learning_curves, overlay
+from segjax.evaluate.roles import NOT_KNOWN, read_roles
 from segjax.evaluate.scores import DICE, OVERLAPS, Score, absent_in_words, by_label, score_of_row
 from segjax.files import atomic_path
+from segjax.provenance import Provenance, duration, here_and_now, read_parts
 from segjax.volume import Volume
+from segjax.words import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +74,9 @@ class Example:
 def write_report(run: str | os.PathLike[str], *, examples: Sequence[Example] = ()) -> Path:
     """Write ``report.html`` into the folder of a run, and its pictures into ``figures/``.
 
-    Reads ``config.json`` and ``metrics.csv`` of the run; an earlier report is replaced.
+    Reads ``config.json`` and ``metrics.csv`` of the run, and where they are there ``split.json``,
+    which says what each case was for, and ``provenance.json``, which says how the training came
+    about; an earlier report is replaced.
 
     Args:
         run: Folder of a training run.
@@ -92,21 +97,46 @@ def write_report(run: str | os.PathLike[str], *, examples: Sequence[Example] = (
     config = _read_config(run / "config.json")
     metrics = read_metrics(run / "metrics.csv")
     figures = _folder(run / "figures")
+    roles = read_roles(run)
     sections = [
-        _overview(config, metrics),
+        _overview(config, metrics, roles),
         _training(run / "metrics.csv", metrics, figures),
-        _examples(examples, config, figures),
+        _examples(examples, config, figures, roles=roles),
+        _cases(roles),
         _settings(config),
+        _origin(read_parts(run)),
     ]
     title = f"{config.get('name') or run.resolve().name}: {config.get('model', 'training')}"
     return _write_page(run / "report.html", title, sections)
 
 
 def _write_page(path: Path, title: str, sections: Sequence[str]) -> Path:
-    page = _PAGE.format(title=escape(title), style=_STYLE, sections="\n".join(sections))
     with atomic_path(path, overwrite=True) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(_page(title, [*sections, _written()]), encoding="utf-8")
     return path
+
+
+def _page(title: str, sections: Sequence[str]) -> str:
+    return _PAGE.format(title=escape(title), style=_STYLE, sections="\n".join(sections))
+
+
+def _written() -> str:
+    """Say when the page was written, and by which version."""
+    now = here_and_now()
+    words = f"Page written {now.date.replace('T', ' ')} by segjax {now.versions['segjax']}."
+    return f"<p class='note'>{escape(words)}</p>"
+
+
+def _origin(parts: Sequence[Provenance]) -> str:
+    """Say how a result came about, part by part where it took several."""
+    tables = [_table(("", ""), list(part.facts().items())) for part in parts]
+    if len(parts) > 1:
+        tables = [
+            f"<details><summary>Part {n} of {len(parts)}, {escape(part.facts()['date'])}</summary>"
+            f"{table}</details>"
+            for n, (part, table) in enumerate(zip(parts, tables, strict=True), 1)
+        ]
+    return f"<h2>How it came about</h2>{''.join(tables)}" if parts else ""
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -127,14 +157,37 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _overview(config: Mapping[str, Any], metrics: "pd.DataFrame") -> str:
+def _overview(config: Mapping[str, Any], metrics: "pd.DataFrame", roles: Mapping[str, str]) -> str:
     facts = {"model": config.get("model", ""), "epochs": metrics.epoch.max()}
     if (epoch := best_epoch(metrics)) is not None:
         rows = validation_dice(metrics)
         best = rows[rows.epoch == epoch]
         facts = {"mean validation Dice": f"{best.value.mean():.3f}", "best epoch": epoch} | facts
         facts["validation cases"] = len(validation_scores(metrics, epoch))
+    facts |= {f"{role} cases": len(names) for role, names in _by_role(roles).items()}
+    seconds = metrics[metrics.metric == "seconds"].value
+    if len(seconds):
+        facts["time of training"] = duration(seconds.max())
     return _tiles(facts)
+
+
+def _by_role(roles: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for case, role in roles.items():
+        found.setdefault(role, []).append(case)
+    return found
+
+
+def _cases(roles: Mapping[str, str]) -> str:
+    """Name the cases that were for training, validation and testing."""
+    rows = [(role, len(names), ", ".join(names)) for role, names in _by_role(roles).items()]
+    if not rows:
+        return ""
+    table = _table(("for", "number", "cases"), rows)
+    names = plural(len(roles), "case")
+    return (
+        f"<h2>Cases</h2><details><summary>What each of {names} was for</summary>{table}</details>"
+    )
 
 
 def _tiles(facts: Mapping[str, object]) -> str:
@@ -188,22 +241,33 @@ def _case_table(best: "pd.DataFrame") -> str:
     table = table.sort_values("mean")
     rows = [(str(case), *values) for case, *values in table.itertuples()]
     body = _table(("case", *table.columns), rows)
-    return f"<details><summary>Every case, the worst first</summary>{body}</details>"
+    heading = "Every validation case, the worst first"
+    return f"<details><summary>{heading}</summary>{body}</details>"
 
 
-def _examples(examples: Sequence[Example], config: Mapping[str, Any], figures: Path) -> str:
+def _examples(
+    examples: Sequence[Example],
+    config: Mapping[str, Any],
+    figures: Path,
+    *,
+    roles: Mapping[str, str],
+) -> str:
     if not examples:
         return ""
     labels = tuple(config.get("labels", ()))
-    shown = (_example(e, labels, figures / f"example_{i}.png") for i, e in enumerate(examples, 1))
+    shown = (
+        _example(e, labels, figures / f"example_{i}.png", roles.get(e.name, NOT_KNOWN))
+        for i, e in enumerate(examples, 1)
+    )
     return "<h2>Examples</h2>" + "".join(shown) + f"<p class='note'>{_CONVENTIONS}</p>"
 
 
-def _example(example: Example, labels: Sequence[str], path: Path) -> str:
+def _example(example: Example, labels: Sequence[str], path: Path, role: str) -> str:
     image, (truth, prediction) = example.image, _masks(example)
     masks = {"truth": truth, "prediction": prediction}
-    overlay(image, **masks, path=path, title=example.name, labels=labels, overwrite=True)
-    parts = [_picture(path, f"{example.name}: image, truth and prediction")]
+    title = f"{example.name} ({_role_in_words(role)})"
+    overlay(image, **masks, path=path, title=title, labels=labels, overwrite=True)
+    parts = [f"<h3>{escape(title)}</h3>", _picture(path, f"{title}: image, truth and prediction")]
     if truth is not None:
         rows = overlap_table(
             truth=truth.data, prediction=prediction.data, labels=labels, spacing=image.affine
@@ -211,6 +275,10 @@ def _example(example: Example, labels: Sequence[str], path: Path) -> str:
         names = [_HEADINGS.get(name, name) for name in rows[0]] if rows else []
         parts.append(_table(names, [_measures(row) for row in rows]))
     return f"<section>{''.join(parts)}</section>"
+
+
+def _role_in_words(role: str) -> str:
+    return "whether it was trained on is not known" if role == NOT_KNOWN else f"{role} case"
 
 
 def _measures(row: Mapping[str, str | float | int]) -> Row:
@@ -285,6 +353,7 @@ body { margin: 0; background: var(--page); color: var(--ink);
 main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
 h1 { font-size: 26px; font-weight: 650; margin: 0 0 20px; }
 h2 { font-size: 18px; font-weight: 650; margin: 40px 0 12px; }
+h3 { font-size: 15px; font-weight: 600; margin: 20px 0 4px; }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; }
 .tiles div { flex: 1 1 140px; background: var(--card); border: 1px solid var(--line);
   border-radius: 8px; padding: 12px 16px; }

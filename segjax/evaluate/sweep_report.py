@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from segjax.evaluate.report import (
     _CONVENTIONS,
     Row,
+    _cases,
     _label_summary,
+    _origin,
     _picture,
     _read_config,
     _settings,
@@ -19,7 +21,9 @@ from segjax.evaluate.report import (
     _tiles,
     _write_page,
 )
+from segjax.evaluate.roles import read_roles
 from segjax.evaluate.sweep_plots import PathLike, _best, _test_images, draw_sweep, read_sweep
+from segjax.provenance import duration, read_parts
 from segjax.words import exact, plural
 
 if TYPE_CHECKING:
@@ -31,8 +35,8 @@ __all__ = ["write_sweep_report"]
 def write_sweep_report(folder: PathLike) -> Path:
     """Write ``report.html`` into the folder of a sweep, and its pictures into ``figures/``.
 
-    Reads ``results.csv``, ``images.csv``, ``examples/`` and the settings of the best member; an
-    earlier report is replaced.
+    Reads ``results.csv``, ``images.csv``, ``examples/``, the settings of the best member, and where
+    they are there ``split.json`` and ``provenance.json``; an earlier report is replaced.
 
     Args:
         folder: Of the sweep, finished or not.
@@ -57,6 +61,8 @@ def write_sweep_report(folder: PathLike) -> Path:
         _failures(results),
         _figures({n: p for n, p in figures.items() if not p.name.startswith("overlay-")}),
         "" if best is None else _best_member(folder, best, figures),
+        _cases(read_roles(folder)),
+        _origin(read_parts(folder)),
     ]
     title = f"{folder.resolve().name}: sweep of {plural(len(results), 'training')}"
     return _write_page(folder / "report.html", title, sections)
@@ -74,12 +80,8 @@ def _overview(results: "pd.DataFrame", best: tuple[Any, ...] | None) -> str:
     if failed := len(_failed(results)):
         facts["of them failed"] = failed
     if "seconds" in results:
-        facts["time of training"] = _duration(float(results.seconds.sum()))
+        facts["time of training"] = duration(float(results.seconds.sum()))
     return _tiles(facts)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
 def _combinations(results: "pd.DataFrame") -> str:

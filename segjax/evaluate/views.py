@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 
 from segjax.data.spatial import orientation, reorient
 from segjax.errors import InputError
 from segjax.volume import Volume
 
-__all__ = ["View", "best_view", "slice_axis", "views_at"]
+__all__ = ["View", "best_view", "grey_window", "slice_axis", "views_at"]
 
 _PLANES = ("sagittal", "coronal", "axial")
 _ENDS = ("LR", "PA", "IS")  # low and high end of each axis in RAS order
@@ -27,8 +27,7 @@ class View:
         truth: True label values ``(row, column)``; None where there is no truth.
         prediction: Predicted label values ``(row, column)``; None where there is none.
         aspect: Height of a pixel over its width.
-        window: Grey values of black and white: 1st and 99th percentile of the whole image
-            without its background.
+        window: Grey values of black and white, of the whole image: see :func:`grey_window`.
         edges: Letters of the patient's sides at the left, right, top and bottom edge; empty
             for a 2D image, which does not know its place in the patient.
         caption: Which slice this is.
@@ -102,7 +101,7 @@ def views_at(
     """
     _check_grid(image, truth, prediction)
     image = image.with_data(image.channels_last[..., 0])
-    window = _window(image.data)
+    window = grey_window(image.data, None if truth is None else truth.data > 0)
     return _cropped([_view(image, _place(image, i), truth, prediction, window) for i in places])
 
 
@@ -121,6 +120,49 @@ def slice_axis(image: Volume) -> int:
         1
     """
     return _normal(reorient(image))
+
+
+def grey_window(
+    data: Float[np.ndarray, "*spatial"], inside: Bool[np.ndarray, "*spatial"] | None = None
+) -> tuple[float, float]:
+    """Return the grey values that are to be black and white, so that lesions are not all white.
+
+    Black is the 0.5th percentile of all voxels but the background: those of the value that is
+    most frequent on the edge of the image. White lies as far above their 99.5th percentile as
+    that is above the 95th, or at the 99th percentile of the voxels ``inside`` where that is
+    higher; but not above the highest value.
+
+    Args:
+        data: Grey values; those that are no numbers count for nothing.
+        inside: Voxels that must not be all white, such as lesions; None where none are known.
+
+    Returns:
+        Black and white, the first below the second.
+
+    Example:
+        >>> scan = np.zeros((20, 20))
+        >>> scan[5:15, 5:15] = np.linspace(100, 200, 100).reshape(10, 10)
+        >>> grey_window(scan)
+        (100.5, 200.0)
+    """
+    finite = data[np.isfinite(data)]
+    tissue = finite[finite != _background(data)]
+    if not tissue.size:
+        return 0.0, 1.0
+    low, bright, high = (float(p) for p in np.percentile(tissue, (0.5, 95, 99.5)))
+    white = high + (high - bright)
+    if inside is not None and (marked := data[inside & np.isfinite(data)]).size:
+        white = max(white, float(np.percentile(marked, 99)))
+    white = min(white, float(tissue.max()))
+    return (low, white) if white > low else (min(float(finite.min()), white - 1), white)
+
+
+def _background(data: Float[np.ndarray, "*spatial"]) -> float:
+    """Return the value that is most frequent on the edge of an image."""
+    faces = [data.take(end, axis).ravel() for axis in range(data.ndim) for end in (0, -1)]
+    edge = np.concatenate(faces)
+    values, counts = np.unique(edge[np.isfinite(edge)], return_counts=True)
+    return float(values[counts.argmax()]) if values.size else np.nan
 
 
 class _Place(NamedTuple):
@@ -216,16 +258,6 @@ def _check_grid(image: Volume, truth: Volume | None, prediction: Volume | None) 
                 f"{name} of shape {mask.data.shape} does not lie on the image's grid of "
                 f"{image.spatial_shape} voxels"
             )
-
-
-def _window(data: np.ndarray) -> tuple[float, float]:
-    """Return the 1st and 99th percentile of the voxels above the lowest value."""
-    finite = data[np.isfinite(data)]
-    tissue = finite[finite > finite.min()] if finite.size else finite
-    if not tissue.size:
-        return 0.0, 1.0
-    low, high = (float(p) for p in np.percentile(tissue, (1, 99)))
-    return (low, high) if high > low else (float(finite.min()), high)
 
 
 def _normal(image: Volume) -> int:

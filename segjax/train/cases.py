@@ -2,21 +2,32 @@
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from segjax.data.cache import CachedCase, open_cache
-from segjax.data.datasets import Case, Dataset, LoadedCase, Split, load_case
+from segjax.data.datasets import Case, Dataset, LoadedCase, Split, files_in, load_case
 from segjax.data.labels import IGNORED, foreground
 from segjax.data.loader import TrainingCase
 from segjax.data.lost import warn_of_lost
 from segjax.errors import InputError
 from segjax.progress import track
+from segjax.provenance import common_folder
 from segjax.train.config import TrainConfig
 from segjax.words import plural
 
-__all__ = ["AnyDataset", "Chosen", "Loaded", "choose_cases", "load_cases", "read_case", "with_maps"]
+__all__ = [
+    "AnyDataset",
+    "Chosen",
+    "Loaded",
+    "choose_cases",
+    "folder_of_cases",
+    "load_cases",
+    "read_case",
+    "with_maps",
+]
 
 AnyDataset = Dataset[Case] | Dataset[CachedCase]
 
@@ -61,6 +72,18 @@ def choose_cases(dataset: AnyDataset, split: Split, *, test: bool = False) -> Ch
     if unknown := [name for part in parts for name in part if name not in cases]:
         raise InputError(f"the split names case '{unknown[0]}', which the dataset does not have")
     return Chosen(*(tuple(cases[name] for name in part) for part in parts))
+
+
+def folder_of_cases(cases: Chosen) -> str:
+    """Return the folder that holds all cases: of a data set or of a cache; empty without one."""
+    return common_folder(file for part in cases for case in part for file in _places(case))
+
+
+def _places(case: Case | CachedCase) -> tuple[Path, ...]:
+    if isinstance(case, CachedCase):
+        return (case.folder.parent,)
+    images = tuple(file for image in case.images for file in files_in(image))
+    return images if case.label is None else (*images, case.label)
 
 
 def load_cases(config: TrainConfig, cases: Chosen) -> Loaded:

@@ -23,7 +23,16 @@ from segjax.data.loader import Loader, Sampling, prefetch
 from segjax.errors import InputError
 from segjax.evaluate.scores import DICE, FALSE_POSITIVES, Score, Scores, mean_dice
 from segjax.interrupt import Stop, stoppable
-from segjax.train.cases import AnyDataset, Chosen, Loaded, choose_cases, load_cases, with_maps
+from segjax.provenance import recording
+from segjax.train.cases import (
+    AnyDataset,
+    Chosen,
+    Loaded,
+    choose_cases,
+    folder_of_cases,
+    load_cases,
+    with_maps,
+)
 from segjax.train.checkpoints import CHECKPOINT_FOLDER, Checkpoints
 from segjax.train.config import TrainConfig, create_model
 from segjax.train.devices import (
@@ -182,14 +191,14 @@ def fit(
     """Train a network, validate it on whole cases, and keep the best.
 
     The folder gets ``config.json``, ``split.json``, ``inputs.json`` (digests of the cases),
-    ``metrics.csv`` and ``checkpoints/``, and with ``config.init`` the weights that it starts from
-    in ``init.npz``, so that it goes on where their source has moved. A
-    training that was stopped at any moment, even by ``kill -9``, goes on when ``fit`` is called
-    again with the same arguments, and ends on the same CPU with the same parameters to the bit
-    and the same metrics (``seconds`` apart) as if it had never been stopped. Validation measures
-    Dice on whole cases, against the label map on the grid that it has on disk. Data that cannot
-    be used leave nothing behind. At Ctrl-C a checkpoint is written before ``KeyboardInterrupt``
-    comes.
+    ``metrics.csv``, ``provenance.json`` (date, command, data, time, machine and versions of each
+    part of the training) and ``checkpoints/``, and with ``config.init`` the weights that it starts
+    from in ``init.npz``, so that it goes on where their source has moved. A training that was
+    stopped at any moment, even by ``kill -9``, goes on when ``fit`` is called again with the same
+    arguments, and ends on the same CPU with the same parameters to the bit and the same metrics
+    (``seconds`` apart) as if it had never been stopped. Validation measures Dice on whole cases,
+    against the label map on the grid that it has on disk. Data that cannot be used leave nothing
+    behind. At Ctrl-C a checkpoint is written before ``KeyboardInterrupt`` comes.
 
     With the schedule ``"constant"`` a training goes on for more epochs than it was begun with, and
     ends as if all had been asked for at once.
@@ -264,7 +273,9 @@ def fit(
                 write_inputs(out, identities, config, data.train)
             if tensorboard:
                 files.open_board(config, steps_per_epoch(config, split), loop.first_step(progress))
-            progress = loop.run(state, progress, batches)
+            data_folder = folder_of_cases(cases)
+            with recording(out, data_folder) if checkpoints else contextlib.nullcontext():
+                progress = loop.run(state, progress, batches)
     return _result(out, progress)
 
 

@@ -46,7 +46,7 @@ def check_run(run: Path, config: TrainConfig, split: Split, *, resume: bool) -> 
         raise InputError(
             f"{run}: holds a training with another configuration: "
             f"{'; '.join(differences(before, config))}; "
-            "use that one to go on with it, or give another folder"
+            f"use that one to go on with it (--config {run / CONFIG_FILE}), or give another folder"
         )
     if longer and config.optimizer.schedule != _OF_ANY_LENGTH:
         raise InputError(
@@ -137,5 +137,6 @@ def check_split(path: Path, split: Split) -> None:
             raise InputError(
                 f"{path}: the training there has other {part} cases "
                 f"(only one of both has {', '.join(names[:_SHOWN])}{more}); "
-                "use the same data, or give another folder"
+                f"use the same data and the options that parted it (--split {path} stands for "
+                "them), or give another folder"
             )

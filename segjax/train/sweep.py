@@ -24,10 +24,19 @@ from segjax.errors import InputError
 from segjax.evaluate.scores import DICE, mean_dice
 from segjax.files import atomic_path
 from segjax.interrupt import stoppable
+from segjax.provenance import recording
 from segjax.train._member import Member, MemberResult, read_result
 from segjax.train._sweep_display import SweepDisplay, show_sweep
 from segjax.train._sweep_loop import SweepData, SweepLoop, make_batches
-from segjax.train.cases import AnyDataset, Chosen, choose_cases, load_cases, read_case, with_maps
+from segjax.train.cases import (
+    AnyDataset,
+    Chosen,
+    choose_cases,
+    folder_of_cases,
+    load_cases,
+    read_case,
+    with_maps,
+)
 from segjax.train.checkpoints import load_variables
 from segjax.train.config import TrainConfig, differences
 from segjax.train.fit import Network
@@ -244,10 +253,10 @@ def sweep(
     members that are finished are not touched again. The grid may grow from call to call; the
     split stays what it was.
 
-    The folder gets ``sweep.json``, ``split.json``, ``results.csv`` (a row for each finished
-    member), ``images.csv`` (Dice by member, test case and label), ``examples/`` (test images with
-    the masks of the best member) and ``runs/``, where each member has the folder of an ordinary
-    training. A member whose loss is not finite any more ends there; the table says so.
+    The folder gets ``sweep.json``, ``split.json``, ``provenance.json``, ``results.csv`` (a row for
+    each finished member), ``images.csv`` (Dice by member, test case and label), ``examples/`` (test
+    images with the masks of the best member) and ``runs/``, where each member has the folder of an
+    ordinary training. A member whose loss is not finite any more ends there; the table says so.
 
     Args:
         config: The grid.
@@ -326,7 +335,7 @@ def _train(
     _write_plan(out, config, split)
     write_inputs(out, identities, config.base, loaded.train)
     members, results = config.members, _read_results(out, config.members)
-    with show_sweep(members, results) as display:
+    with recording(out, folder_of_cases(chosen)), show_sweep(members, results) as display:
         for kernel in sorted(config.kernels):
             own = [m for m in members if m.kernel == kernel and m.name not in results]
             own.sort(key=lambda member: member.seed)  # they share their batches

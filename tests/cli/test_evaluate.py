@@ -104,6 +104,17 @@ def test_the_report_holds_tables_and_pictures(evaluate, folders):
     assert evaluate(*options, "--overwrite")[0] == 0
 
 
+def test_the_report_says_what_cases_were_for_where_the_run_is_named(evaluate, folders):
+    run = folders / "run"
+    run.mkdir()
+    options = ("--report", str(folders / "out"), "--run", str(run))
+    assert "run: holds no split.json; name the folder of a run" in evaluate(*options)[1]
+    (run / "split.json").write_text('{"train": ["b"], "validation": ["a"], "test": []}')
+    assert evaluate(*options)[0] == 0
+    assert "1 validation case." in (folders / "out" / "report.html").read_text()
+    assert "--run is told of in a --report" in evaluate("--run", str(run))[1]
+
+
 def test_images_without_a_report_are_refused(evaluate, folders):
     code, text = evaluate("--images", str(folders / "images"))
     assert code == 1

@@ -2,10 +2,13 @@
 
 import csv
 import re
+from datetime import datetime
+from html import unescape
 
 import numpy as np
 import pytest
 
+import segjax
 from segjax.data.formats import write_volume
 from segjax.data.labels import LabelCoding
 from segjax.errors import InputError
@@ -145,6 +148,36 @@ def test_pictures_show_no_voxels_that_are_to_be_ignored(folders, pairs, monkeypa
     evaluation = compare_cases(pairs[:1], rule=rule, coding=coding)
     write_evaluation(evaluation, folders / "out", images=images)
     assert shown == [(1, 1)]  # of the two predicted voxels one counts for nothing
+
+
+def test_the_page_says_how_it_came_about(folders, pairs):
+    text = write_evaluation(compare_cases(pairs), folders / "out", seconds=90.0).read_text()
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", text.partition("How it came about")[2])
+    facts = dict(zip(cells[::2], map(unescape, cells[1::2]), strict=True))
+    assert list(facts) == ["date", "command", "data", "time", "machine", "versions"]
+    assert facts["data"] == f"masks {folders / 'masks'}, labels {folders / 'labels'}"
+    assert facts["time"] == "1.5 min"
+    assert datetime.fromisoformat(facts["date"]).utcoffset() is not None
+    assert f"segjax {segjax.__version__}" in facts["versions"]
+    assert "Whether the network was trained on some of these cases is not known" in text
+
+
+def test_the_page_says_what_the_cases_were_for(folders, pairs):
+    images = find_images_of(pairs, folders / "images")
+    roles = {"a": "training", "other": "test"}
+    options = {"images": images, "roles": roles}
+    text = write_evaluation(compare_cases(pairs), folders / "out", **options).read_text()
+    assert "By the network's split: 1 training case, 1 case not known." in text
+    assert "Of a training case Dice says how well it was learned" in text
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", text.partition("Every case")[2])
+    assert cells[:2] == ["b", "not known"]
+    assert cells[cells.index("a") + 1] == "training"
+    assert 'alt="a (training case)"' in text
+    tested = {"a": "test", "b": "test"}
+    options = {"roles": tested, "overwrite": True}
+    text = write_evaluation(compare_cases(pairs), folders / "out", **options).read_text()
+    assert "By the network's split: 2 test cases." in text
+    assert "Of a training case" not in text
 
 
 def test_an_earlier_page_is_kept_unless_told_otherwise(folders, pairs):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from segjax.data.formats import read_image, read_label
 from segjax.errors import InputError
+from segjax.evaluate import plots
 from segjax.evaluate.plots import dice_by_case, learning_curves, overlay
 from segjax.volume import Volume
 
@@ -46,6 +47,37 @@ def metrics(path, epochs=3):
 
 def draw(image, truth=None, prediction=None, **options):
     overlay(image, truth=truth, prediction=prediction, **options)
+
+
+def drawn_axes(monkeypatch, csv, path):
+    """Return the axes of the learning curves."""
+    figures, new = [], plots._new_figure
+    monkeypatch.setattr(plots, "_new_figure", lambda size: figures.append(new(size)) or figures[0])
+    learning_curves(csv, path)
+    return figures[0].axes
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 40])
+def test_epochs_are_whole_numbers_on_every_axis(tmp_path, monkeypatch, epochs):
+    for axes in drawn_axes(monkeypatch, metrics(tmp_path / "m.csv", epochs), tmp_path / "a.png"):
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert ticks
+        assert all(tick == round(tick) for tick in ticks)
+        assert 0 <= low < 1
+        assert epochs < high < epochs + 2
+
+
+def test_a_single_validation_is_a_dot_on_the_axis_of_all_epochs(tmp_path, monkeypatch):
+    rows = [f"a,{epoch},train,,,loss,{1 / epoch}" for epoch in range(1, 7)]
+    rows = ["run,epoch,split,case,label,metric,value", *rows, "a,6,validation,b,lesion,dice,0.5"]
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    loss, dice = drawn_axes(monkeypatch, tmp_path / "m.csv", tmp_path / "a.png")
+    assert loss.get_xlim() == dice.get_xlim() == (0.5, 6.5)
+    (dot,) = [line for line in dice.lines if len(line.get_xdata()) == 1]
+    assert dot.get_marker() == "o"
+    assert dot.get_markersize() >= 5
+    assert all(tick == round(tick) for tick in dice.get_xticks())
 
 
 @pytest.mark.parametrize("shape", [(20, 24, 10), (20, 24)])

@@ -8,6 +8,7 @@ import pytest
 
 from segjax.errors import InputError
 from segjax.evaluate.sweep_report import write_sweep_report
+from segjax.provenance import Provenance, write_part
 
 MEMBERS = [
     ("k3-a0.5-s0", 3, 0.5, 0, 0.70, 0.60, ""),
@@ -44,7 +45,12 @@ def write_sweep(folder, members=MEMBERS):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    path = write_sweep_report(write_sweep(tmp_path_factory.mktemp("sweep") / "grid"))
+    folder = write_sweep(tmp_path_factory.mktemp("sweep") / "grid")
+    (folder / "split.json").write_text(json.dumps({"train": ["t", "u"], "validation": ["c"]}))
+    versions = {"segjax": "0.1.0"}
+    made = Provenance("2026-03-01T09:30:00+01:00", "segjax sweep", "/a", 7200, "Debian", versions)
+    write_part(folder, made)
+    path = write_sweep_report(folder)
     return path.read_text(encoding="utf-8")
 
 
@@ -75,6 +81,21 @@ def test_best_member_is_told_with_its_dice_and_settings(page):
     }
     assert ("lesion", "0.700", "0.100", "0.700", "0.600", "0.800", "2") in rows(page)
     assert ("seed", "1") in rows(page)
+
+
+def test_page_says_how_the_sweep_came_about_and_on_which_cases(page):
+    told = rows(page)
+    for row in (
+        ("date", "2026-03-01 09:30:00+01:00"),
+        ("command", "segjax sweep"),
+        ("data", "/a"),
+        ("time", "2.0 h"),
+        ("machine", "Debian"),
+        ("versions", "segjax 0.1.0"),
+        ("training", "2", "t, u"),
+        ("validation", "1", "c"),
+    ):
+        assert row in told
 
 
 def test_failed_members_are_named_with_their_reason(page):

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from segjax.data.formats import read_image, read_label
 from segjax.errors import InputError
-from segjax.evaluate.views import best_view, slice_axis, views_at
+from segjax.evaluate.views import best_view, grey_window, slice_axis, views_at
 from segjax.volume import Volume
 
 SHAPE, SPACING = (7, 8, 9), (1.0, 1.1, 1.2)  # of the axes right, front, head
@@ -92,12 +93,45 @@ def test_images_of_rows_and_columns_are_shown_as_stored():
 
 def test_the_window_leaves_out_background_and_outliers():
     data = np.zeros(100_000, np.float32)
-    data[:1001] = np.arange(1000, 2001)
-    data[1001] = np.inf
-    data[1002] = np.nan
+    data[500:1501] = np.arange(1000, 2001)
+    data[1501:1505] = np.inf, -np.inf, np.nan, 1e6
     view = best_view(Volume(data.reshape(100, 1000), np.eye(3)))
-    assert view.window == pytest.approx((1010, 1990))
+    # of 1002 values: the 0.5th percentile, and the 99.5th with what that is above the 95th
+    assert view.window == pytest.approx((1005, 1995.99 + (1995.99 - 1950.95)), abs=0.1)
     assert np.isfinite(view.image).all()
+
+
+def test_a_background_above_the_lowest_value_is_no_tissue():
+    data = np.zeros((40, 40, 40), np.float32)
+    data[10:30, 10:30, 10:30] = np.linspace(50, 100, 8000).reshape(20, 20, 20)
+    data[15, 15, 15] = -20  # as interpolation by splines leaves it
+    low, high = grey_window(data)
+    assert low == pytest.approx(50.2, abs=0.1)
+    assert high == 100
+
+
+def test_lesions_brighter_than_all_tissue_are_not_all_white():
+    rng = np.random.default_rng(0)
+    data = np.zeros((40, 40, 40), np.float32)
+    data[5:35, 5:35, 5:35] = rng.normal(100, 5, (30, 30, 30))
+    data[10:13, 10:13, 10:13] = rng.uniform(150, 170, (3, 3, 3))
+    lesions = data > 140
+    white = grey_window(data)[1]
+    assert 105 < white < 130  # nothing told it of the lesions, which are 1 in 1000 voxels
+    low, high = grey_window(data, lesions)
+    assert (data[lesions] > high).mean() < 0.05
+    assert low < 100
+    assert best_view(Volume(data, np.eye(4)), Volume(lesions * 1, np.eye(4))).window == (low, high)
+
+
+def test_lesions_of_real_flair_images_are_not_all_white(data_dir):
+    folder = data_dir / "ms_lesions" / "patient07"
+    flair = read_image(folder / "flair.nii.gz").data[::2, ::2, ::2, 0]
+    lesions = read_label(folder / "lesions.nii.gz").data[::2, ::2, ::2] > 0
+    white, told = grey_window(flair)[1], grey_window(flair, lesions)[1]
+    assert (flair[lesions] > white).mean() < 0.25  # of the 99th percentile it is 0.7
+    assert (flair[lesions] > told).mean() < 0.02
+    assert 0.5 < np.median(flair[flair > 20]) / told < 0.8  # and the brain is not dark
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, np.nan])

@@ -30,6 +30,7 @@ from segjax.data.phantom import write_dataset
 from segjax.data.pipeline import Pipeline, Reorient, Resample
 from segjax.errors import InputError
 from segjax.evaluate.scores import Score, mean_dice
+from segjax.provenance import read_parts
 from segjax.train import fit as fit_module
 from segjax.train import resident
 from segjax.train.checkpoints import Checkpoints, load_variables
@@ -113,8 +114,12 @@ def test_run_holds_config_split_metrics_and_checkpoints(tmp_path, dataset, split
         "split.json",
         "inputs.json",
         "metrics.csv",
+        "provenance.json",
         "checkpoints",
     }
+    (part,) = read_parts(run)
+    assert part.seconds > 0
+    assert {Path(case.label).parent for case in dataset.cases} == {Path(part.data) / "labels"}
     assert read_config(run) == config
     assert json.loads((run / "split.json").read_text())["validation"] == list(split.validation)
     assert result.epochs == 2
@@ -195,6 +200,9 @@ def test_resuming_after_a_stop_at_any_save_is_exact(
             fit(config, dataset, split, tmp_path, checkpoint_seconds=0)
     else:
         fit(config, dataset, split, tmp_path, checkpoint_seconds=0)
+    parts = read_parts(tmp_path)
+    assert len(parts) == (1 if stop == 6 and written else 2)
+    assert all(part.seconds is not None for part in parts)
     assert_same_end(tmp_path, undisturbed)
 
 

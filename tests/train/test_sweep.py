@@ -21,6 +21,7 @@ from segjax.data.loader import Loader
 from segjax.data.phantom import write_dataset
 from segjax.errors import InputError
 from segjax.evaluate.scores import Score
+from segjax.provenance import read_parts
 from segjax.train import _member, _sweep_loop, resident
 from segjax.train._sweep_display import SweepDisplay, show_sweep
 from segjax.train._sweep_loop import make_batches
@@ -342,6 +343,13 @@ def test_member_that_diverges_ends_and_the_others_go_on(tmp_path, dataset, split
     rows = table(tmp_path / "sweep" / "results.csv")
     assert [row["epochs"] for row in rows] == ["3", "1"]
     assert all(row["test_dice"] for row in rows)  # those of the first epoch's network
+
+
+def test_sweep_says_how_it_came_about_and_its_members_nothing_else(done, dataset):
+    (part,) = read_parts(done.folder)
+    assert {Path(case.label).parent for case in dataset.cases} == {Path(part.data) / "labels"}
+    assert part.seconds > 0
+    assert all(read_parts(done.folder / "runs" / member.name) == () for member in done.members)
 
 
 def test_folder_of_another_sweep_is_refused(done, dataset, split):
