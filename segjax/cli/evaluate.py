@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from segjax.cli.train import SAID, VALUES
+from segjax.cli.options import LABELS, LABELS_OF_DATA
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Evaluate:
     ] = ()
     """Names of the classes 1, 2, ..."""
     coding: Annotated[
-        tuple[str, ...], arg(name="labels", metavar=VALUES, help_behavior_hint=SAID)
+        tuple[str, ...], arg(name="labels", metavar=LABELS, help_behavior_hint=LABELS_OF_DATA)
     ] = ()
     """What the values in LABELS stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
     ignore: Annotated[

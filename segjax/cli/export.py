@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from segjax.cli.train import PRESETS
+from segjax.cli.options import PRESETS
 from segjax.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from segjax.cli.train import MODELS, SAID, VALUES
+from segjax.cli.options import LABELS, LABELS_OF_DATA, MODELS
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Plan:
     """File of each channel in a subject's folder."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
     """Label map in a subject's folder."""
-    labels: Annotated[tuple[str, ...], arg(metavar=VALUES, help_behavior_hint=SAID)] = ()
+    labels: Annotated[tuple[str, ...], arg(metavar=LABELS, help_behavior_hint=LABELS_OF_DATA)] = ()
     """What label values stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
     names: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_OF_DATA)] = ()
     """Names of the classes 1, 2, ..., where label values are the classes already."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from segjax.cli.train import PRESETS, SAID, VALUES
+from segjax.cli.options import LABELS, LABELS_OF_DATA, PRESETS
 from segjax.errors import InputError
 from segjax.words import plural
 
@@ -58,7 +58,7 @@ class Preprocess:
     """Image file of each channel in every subject's folder; * stands for any letters."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
     """Label file in every subject's folder."""
-    labels: Annotated[tuple[str, ...], arg(metavar=VALUES, help_behavior_hint=SAID)] = ()
+    labels: Annotated[tuple[str, ...], arg(metavar=LABELS, help_behavior_hint=LABELS_OF_DATA)] = ()
     """What label values stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
     names: Annotated[
         tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: of dataset.json)")

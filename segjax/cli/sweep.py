@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from segjax.cli.train import SAID, VALUES, label_values
+from segjax.cli.options import LABELS, LABELS_OF_DATA, grouping, label_values
 from segjax.errors import InputError
 from segjax.words import exact
 
 if TYPE_CHECKING:
-    from segjax.data.folds import Grouping
     from segjax.train.presets import Preset
     from segjax.train.sweep import Execution, SweepResult
     from segjax.workflow import Plan
@@ -89,7 +88,7 @@ class Sweep:
     """So many cases that follow one another by name are never parted."""
     groups: Annotated[Path | None, arg(metavar="FILE.csv", help_behavior_hint=_NONE)] = None
     """Table of cases (column case) and patients (column patient), which are never parted."""
-    labels: Annotated[tuple[str, ...], arg(metavar=VALUES, help_behavior_hint=SAID)] = ()
+    labels: Annotated[tuple[str, ...], arg(metavar=LABELS, help_behavior_hint=LABELS_OF_DATA)] = ()
     """What label values stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
     names: Annotated[
         tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: of dataset.json)")
@@ -158,16 +157,10 @@ class Sweep:
             validation=self.validation,
             test=self.test,
             split=split,
-            grouping=self._grouping(),
+            grouping=grouping(self.group_by, self.neighbours, self.groups),
             images=self.images,
             label=self.label,
         )
-
-    def _grouping(self) -> "Grouping | None":
-        from segjax.data.folds import Grouping
-
-        asked = (self.group_by, self.neighbours, self.groups)
-        return None if asked == (None, None, None) else Grouping(*asked)
 
     def _sweep(self, plan: "Plan", out: Path, execution: "Execution") -> "SweepResult":
         from segjax.cli.console import print_facts

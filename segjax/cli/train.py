@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from segjax.cli.options import (
+    LABELS,
+    LABELS_OF_DATA,
+    MODELS,
+    PRESETS,
+    grouping,
+    label_values,
+)
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,9 +28,6 @@ if TYPE_CHECKING:
 _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
 _OWN = "(default: the network's)"
-PRESETS = "{ms-7t,ms-7t-released,meningioma-2d}"
-VALUES = "VALUE[,VALUE]=NAME..."
-SAID = "(default: of dataset.json, or 0, 1, 2, ...)"
 RECIPES = "{meningioma-2d,ms-7t,none}"
 OPTIMIZERS = "{adamw,adam,radam,lamb,lion,sgd}"
 SCHEDULES = "{one-cycle,constant,cosine,polynomial,warmup-cosine}"
@@ -30,7 +35,6 @@ _FIELDS = (
     "model", "epochs", "batch_size", "patch_size", "ema", "compute_dtype", "dropout", "patience",
     "seed",
 )  # fmt: skip
-MODELS = ("mpunet++", "unet3d", "unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9")
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class Train:
     """Stop after so many validations without a better Dice."""
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 0)")] = None
     """Of the split, the first weights and the order of training."""
-    labels: Annotated[tuple[str, ...], arg(metavar=VALUES, help_behavior_hint=SAID)] = ()
+    labels: Annotated[tuple[str, ...], arg(metavar=LABELS, help_behavior_hint=LABELS_OF_DATA)] = ()
     """What label values stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
     names: Annotated[
         tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: of dataset.json)")
@@ -295,10 +299,7 @@ class Train:
         return splits
 
     def _grouping(self) -> "Grouping | None":
-        from segjax.data.folds import Grouping
-
-        asked = (self.group_by, self.neighbours, self.groups)
-        return None if asked == (None, None, None) else Grouping(*asked)
+        return grouping(self.group_by, self.neighbours, self.groups)
 
     def _preset(self, model: str | None) -> "Preset | None":
         if self.preset is not None:
@@ -360,14 +361,6 @@ class Train:
         """Return a term with --alpha, and the beta that follows from it, where it is Tversky's."""
         mine = {"alpha": self.alpha, "beta": None}
         return term | mine if term.get("name") == "tversky" else term
-
-
-def label_values(labels: Sequence[str], names: Sequence[str]) -> dict[str, Any] | None:
-    """Return the options --labels and --names as a field of a configuration."""
-    from segjax.data.labels import asked_coding
-
-    coding = asked_coding(labels, names=names)
-    return None if coding is None else coding.as_labels()
 
 
 def _best(result: "FitResult") -> str:

@@ -14,7 +14,8 @@ import pytest
 import segjax.models
 from segjax import workflow
 from segjax.cli import main
-from segjax.cli.train import MODELS, OPTIMIZERS, PRESETS, RECIPES, SCHEDULES
+from segjax.cli.options import MODELS, PRESETS
+from segjax.cli.train import OPTIMIZERS, RECIPES, SCHEDULES
 from segjax.data.augment.recipes import recipe, recipe_names
 from segjax.data.formats import read_volume, write_volume
 from segjax.data.phantom import write_dataset

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segjax.cli import main
-from segjax.cli.train import PRESETS
+from segjax.cli.options import PRESETS
 from segjax.data.cache import open_cache
 from segjax.data.formats import read_volume
 from segjax.data.phantom import write_dataset

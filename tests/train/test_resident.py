@@ -23,6 +23,7 @@ from segjax.train.resident import (
     stack_parameters,
 )
 from segjax.volume import Volume
+from tests.data.augment.doubling import Doubling
 
 SHAPES = {2: [(40, 37), (33, 44), (20, 48)], 3: [(24, 21, 18), (20, 26, 17), (12, 25, 30)]}
 PATCHES = {2: (24, 24), 3: (16, 14, 12)}
@@ -128,25 +129,6 @@ def test_slices_of_long_voxels_are_augmented_as_by_the_loader():
     ]
     transforms = (augment.Affine(), augment.Elastic(probability=0.5), augment.Blur((1.0, 1.0)))
     assert_agree(Loader(cases, Sampling((10, 12, 1), 4), augment=transforms), range(2))
-
-
-class Doubling:
-    """Draw no parameters, and double the image."""
-
-    name = "doubling"
-    probability = 1.0
-
-    def draw(self, rng, shape):
-        return {}
-
-    def identity(self, shape):
-        return {}
-
-    def apply(self, image, parameters, xp):
-        return 2 * image
-
-    def apply_label(self, label, parameters, xp):
-        return label
 
 
 def test_transform_without_parameters_is_applied_to_all_of_a_batch_or_refused():

@@ -36,6 +36,7 @@ from segjax.data.augment import (
 from segjax.data.augment.transform import for_spacing
 from segjax.data.labels import IGNORED
 from segjax.errors import InputError
+from tests.data.augment.doubling import Doubling
 
 TRANSFORMS = [
     Affine(degrees=(-40.0, 40.0), translation=(-1.0, 1.0)),
@@ -228,25 +229,6 @@ def test_own_spacing_of_a_transform_stays():
     own, other = Affine(spacing=(2.0, 2.0)), Elastic()
     assert for_spacing([own, other], (1.0, 3.0)) == (own, Elastic(spacing=(1.0, 3.0)))
     assert for_spacing([own, other], ()) == (own, other)
-
-
-class Doubling:
-    """Draw no parameters, and double the image."""
-
-    name = "doubling"
-    probability = 1.0
-
-    def draw(self, rng, shape):
-        return {}
-
-    def identity(self, shape):
-        return {}
-
-    def apply(self, image, parameters, xp):
-        return 2 * image
-
-    def apply_label(self, label, parameters, xp):
-        return label
 
 
 @pytest.mark.parametrize("xp", [np, jnp])
