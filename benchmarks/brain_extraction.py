@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from segjax.data import brain
-from segjax.data._head import Tissue, draw_head
-from segjax.data.formats import read_volume
-from segjax.data.phantom import phantom
-from segjax.data.spatial import crop_or_pad
+from segjax.data.io.formats import read_volume
+from segjax.data.phantom.dataset import phantom
+from segjax.data.phantom.head import Tissue, draw_head
+from segjax.data.prepare import brain
+from segjax.data.prepare.spatial import crop_or_pad
 
 SHAPE = (160, 200, 192)
 CELLS = (Tissue.GREY, Tissue.WHITE)

@@ -333,7 +333,7 @@ def header_size(content, name):
 
 def work(folder, seed, first, last):
     """Read damaged files in this process, limited in memory and time; say what happens to each."""
-    from segjax.data.formats import read_volume
+    from segjax.data.io.formats import read_volume
 
     seeds = sorted((folder / "seeds").iterdir())
     warnings.simplefilter("ignore")

@@ -70,7 +70,7 @@ def make_cases(folder, count):
 
 def segjax_batches(folders, form, augmented):
     from segjax.data import augment
-    from segjax.data.cache import CachedCase
+    from segjax.data.cache.cache import CachedCase
     from segjax.data.loader import Loader, Sampling, prefetch
 
     transforms = (

@@ -23,8 +23,9 @@ import torch
 import torchio
 from scipy import ndimage
 
-from segjax.data import bias_field, histogram, intensity, spatial
-from segjax.data.formats import read_volume
+from segjax.data.io.formats import read_volume
+from segjax.data.prepare import bias_field, histogram, intensity, spatial
+from segjax.grid import reorient
 from segjax.volume import Volume
 
 LIMIT = 1e-5
@@ -150,13 +151,13 @@ def bias_fields(volume: Volume, _: list[Volume]) -> Rows:
 def orientations(volume: Volume, _: list[Volume]) -> Rows:
     if volume.spatial_dims == 2:
         return
-    ours = spatial.reorient(volume, "RAS").data
+    ours = reorient(volume, "RAS").data
     canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(volume.data, volume.affine))
     yield "reorient to RAS", "nibabel", ours, np.asarray(canonical.dataobj)
     peer = torchio.ToCanonical()(in_torchio(volume))
     yield "reorient to RAS", "TorchIO ToCanonical", ours, from_torchio(peer, volume)
     lps = sitk.DICOMOrient(in_sitk(volume), "LPS")
-    yield "reorient to LPS", "SimpleITK", spatial.reorient(volume, "LPS").data, from_sitk(lps)
+    yield "reorient to LPS", "SimpleITK", reorient(volume, "LPS").data, from_sitk(lps)
 
 
 def resamplings(volume: Volume, _: list[Volume]) -> Rows:

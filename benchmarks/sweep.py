@@ -47,10 +47,10 @@ def segjax_step(case):
     import jax
     import jax.numpy as jnp
 
+    from segjax.train._fit import Network
     from segjax.train.config import TrainConfig
-    from segjax.train.fit import Network
     from segjax.train.losses import Loss, Term
-    from segjax.train.together import Programs, Seat
+    from segjax.train.sweeps.together import Programs, Seat
 
     config = TrainConfig(
         f"unet2d-k{case['kernel']}",

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from segjax import workflow
-from segjax.data.datasets import Case
+from segjax.data.cases import Case
 from segjax.errors import InputError
 from segjax.evaluate.folders import Pair, Row, compare_masks, write_metrics
 
@@ -69,10 +69,10 @@ def run_demo(
         >>> run_demo("segjax-demo").dice > 0.8  # doctest: +SKIP
         True
     """
-    from segjax.data.phantom import write_dataset
-    from segjax_onnx.predictor import Predictor
+    from segjax.data.phantom.dataset import write_dataset
+    from segjax_onnx.predict.predictor import Predictor
 
-    importlib.import_module("segjax.train.fit")  # says before all work where JAX is missing
+    importlib.import_module("segjax.train._fit")  # says before all work where JAX is missing
     start, out = time.perf_counter(), Path(out)
     _refuse_files(out)
     say(f"1/4  drawing {_HEADS} synthetic heads with lesions")
@@ -113,8 +113,8 @@ def _refuse_files(out: Path) -> None:
 
 def _overview(out: Path, cases: Sequence[Case], rows: Sequence[Row]) -> Path:
     """Draw the case of median Dice: neither the best nor the worst."""
-    from segjax.data.formats import read_image, read_label
-    from segjax.evaluate.plots import overlay
+    from segjax.data.io.formats import read_image, read_label
+    from segjax.report.plots import overlay
 
     row = sorted(rows, key=lambda row: float(row["dice"]))[len(rows) // 2]
     case = next(case for case in cases if case.name == row["case"])

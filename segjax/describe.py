@@ -13,14 +13,14 @@ import numpy as np
 from segjax.data.labels import PLAIN, LabelCoding, classes_of
 from segjax.errors import InputError
 from segjax.files import read_json, reading
+from segjax.text import plural
 from segjax.volume import Volume
-from segjax.words import plural
 
 if TYPE_CHECKING:
-    from segjax.data.cache import Cache
-    from segjax.data.datasets import Split
-    from segjax.data.dicom import Series
-    from segjax.data.spatial import Grid
+    from segjax.data.cache.cache import Cache
+    from segjax.data.cases import Split
+    from segjax.data.io.dicom.series import Series
+    from segjax.grid import Grid
     from segjax.train.config import TrainConfig
     from segjax.workflow import Plan
 
@@ -48,8 +48,8 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
         >>> describe("run/model.onnx")["labels"]  # doctest: +SKIP
         'background, lesion'
     """
-    from segjax.data.dicom import choose_series
-    from segjax.data.dicom_seg import is_label_object
+    from segjax.data.io.dicom.segmentation import is_label_object
+    from segjax.data.io.dicom.series import choose_series
 
     path = Path(path)
     if not path.exists():
@@ -66,9 +66,9 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
 
 
 def _describe_folder(path: Path) -> Facts:
-    from segjax.data.cache import is_cache
-    from segjax.data.datasets import is_dataset
-    from segjax.data.dicom import holds_dicom
+    from segjax.data.cache.cache import is_cache
+    from segjax.data.cases import is_dataset
+    from segjax.data.io.dicom.series import holds_dicom
 
     if is_cache(path):
         return describe_cache(path)
@@ -82,7 +82,7 @@ def _describe_folder(path: Path) -> Facts:
 
 def describe_dicom(folder: Path) -> Facts:
     """Describe a folder of DICOM files: the one volume, or each series in a line."""
-    from segjax.data.dicom import find_series
+    from segjax.data.io.dicom.series import find_series
 
     found = find_series(folder)
     if len(found) > 1:
@@ -95,7 +95,7 @@ def describe_dicom(folder: Path) -> Facts:
 
 def describe_series(series: "Series") -> Facts:
     """Describe one DICOM series: its grid, its values, and how it was acquired."""
-    from segjax.data.dicom import sidecar
+    from segjax.data.io.dicom.series import sidecar
 
     facts = sidecar(series)
     texts = {
@@ -118,7 +118,7 @@ def _slices(series: "Series") -> str:
 
 def describe_volume(path: "Path | Series") -> Facts:
     """Describe one volume: its grid, its values and, for a label map, the size of each label."""
-    from segjax.data.formats import read_volume
+    from segjax.data.io.formats import read_volume
 
     volume = read_volume(path)
     kind = "3D volume" if volume.spatial_dims == 3 else "2D image"
@@ -130,7 +130,7 @@ def describe_volume(path: "Path | Series") -> Facts:
 
 def describe_segments(path: Path) -> Facts:
     """Describe a DICOM segmentation or structure set: what it is, and its segments by name."""
-    from segjax.data.dicom_seg import is_label_object, segment_names
+    from segjax.data.io.dicom.segmentation import is_label_object, segment_names
 
     kinds = {"SEG": "DICOM segmentation (SEG)", "RTSTRUCT": "DICOM structure set (RTSTRUCT)"}
     names = ", ".join(segment_names(path)) or "none"
@@ -139,8 +139,8 @@ def describe_segments(path: Path) -> Facts:
 
 def describe_dataset(folder: Path) -> Facts:
     """Describe a folder of labelled images: how many, how large, which labels."""
-    from segjax.data.datasets import find_cases, read_case_label
-    from segjax.data.formats import read_grid
+    from segjax.data.cases import find_cases, read_case_label
+    from segjax.data.io.formats import read_grid
     from segjax.progress import track
 
     dataset = find_cases(folder)
@@ -172,7 +172,7 @@ def describe_dataset(folder: Path) -> Facts:
 
 def _places(volumes: Sequence[Volume]) -> Facts:
     """Describe the grids of label maps; pictures have no place."""
-    from segjax.data.spatial import grid
+    from segjax.grid import grid
 
     extent = _extent([grid(volume) for volume in volumes])
     if volumes[0].spatial_dims == 2:
@@ -195,7 +195,7 @@ def _unit(volume: Volume) -> str:
 
 def describe_cache(folder: Path) -> Facts:
     """Describe preprocessed cases: how many, how large, by which steps; no array is read."""
-    from segjax.data.cache import open_cache
+    from segjax.data.cache.cache import open_cache
 
     cache = open_cache(folder)
     grids = [case.grids[-1] for case in cache.cases]
@@ -222,7 +222,7 @@ def _cached_labels(cache: "Cache") -> str:
 
 def describe_run(run: Path) -> Facts:
     """Describe a run: its network and settings, how far it got and how well it did."""
-    from segjax.data.datasets import read_split
+    from segjax.data.cases import read_split
     from segjax.train.config import read_config
 
     config = read_config(run)
@@ -242,7 +242,7 @@ def describe_run(run: Path) -> Facts:
 
 def describe_sweep(sweep: Path) -> Facts:
     """Describe a sweep: its grid, how many of its trainings are finished, and the best."""
-    from segjax.data.datasets import read_split
+    from segjax.data.cases import read_split
 
     plan = read_json(sweep / "sweep.json")
     try:
@@ -320,7 +320,7 @@ def _split(split: "Split") -> str:
 
 def _kept(plan: "Plan") -> str:
     """Say how many of the test cases the dataset itself keeps for testing."""
-    from segjax.data.datasets import Case
+    from segjax.data.cases import Case
 
     test = set(plan.split.test)
     files = [case for case in plan.dataset.cases if isinstance(case, Case) and case.name in test]
@@ -351,7 +351,7 @@ def _count_parameters(config: "TrainConfig") -> int:
 
 def describe_model(path: Path) -> Facts:
     """Describe an exported network by what its file says of itself."""
-    from segjax_onnx.metadata import read_metadata
+    from segjax_onnx.predict.metadata import read_metadata
 
     metadata = read_metadata(path)
     return {
@@ -371,7 +371,7 @@ def describe_model(path: Path) -> Facts:
 def describe_weights(path: Path) -> Facts:
     """Describe weights that others trained, where the network is known that they belong to."""
     from segjax.models import count_parameters
-    from segjax_onnx.foreign import read_network
+    from segjax_onnx.adopt.foreign import read_network
 
     name, network, variables = read_network(path)
     levels = getattr(network, "channels", None) or network.features
@@ -408,14 +408,14 @@ def _position(volume: Volume) -> Facts:
 
 
 def _tilt(volume: Volume) -> Facts:
-    from segjax.data.tilt import STRAIGHT, tilt
+    from segjax.data.prepare.tilt import STRAIGHT, tilt
 
     angle = tilt(volume.affine)
     return {} if angle < STRAIGHT else {"tilt": f"{angle:.1f}° from right angles"}
 
 
 def _orientation(volume: Volume) -> str:
-    from segjax.data.spatial import orientation
+    from segjax.grid import orientation
 
     return orientation(volume.affine) if volume.spatial_dims == 3 else "none (2D)"
 

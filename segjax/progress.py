@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from segjax.words import many
+from segjax.text import many
 
 if TYPE_CHECKING:
     from rich.progress import Progress

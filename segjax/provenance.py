@@ -19,7 +19,7 @@ from typing import Any
 
 from segjax.errors import InputError
 from segjax.files import atomic_path, read_json
-from segjax.words import plural
+from segjax.text import plural
 
 __all__ = [
     "PROVENANCE_FILE",

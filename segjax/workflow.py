@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segjax.data.cache import Cache, CachedCase, Outcome, is_cache, open_cache
-from segjax.data.datasets import (
+from segjax.data.cache.cache import Cache, CachedCase, Outcome, is_cache, open_cache
+from segjax.data.cases import (
     Case,
     Dataset,
     Split,
@@ -26,22 +26,22 @@ from segjax.data.datasets import (
     split_cases,
 )
 from segjax.data.folds import Folding, Grouping
-from segjax.data.formats import read_image
+from segjax.data.io.formats import read_image
 from segjax.data.labels import IGNORED, PLAIN, LabelCoding, coding_of_labels
-from segjax.data.pipeline import Pipeline
-from segjax.data.spatial import grid
+from segjax.data.prepare.pipeline import Pipeline
 from segjax.errors import InputError
 from segjax.files import atomic_path, read_json
+from segjax.grid import grid
 from segjax.provenance import common_folder, here_and_now, write_part
+from segjax.text import plural
 from segjax.volume import Volume
-from segjax.words import plural
 
 if TYPE_CHECKING:
-    from segjax.evaluate.report import Example
+    from segjax.report.training import Example
+    from segjax.train._fit import FitResult
     from segjax.train.config import TrainConfig
-    from segjax.train.fit import FitResult
-    from segjax.train.sweep import SweepResult
-    from segjax_onnx.predictor import Predictor
+    from segjax.train.sweeps.sweep import SweepResult
+    from segjax_onnx.predict.predictor import Predictor
 
 __all__ = [
     "Plan",
@@ -113,7 +113,7 @@ def find_inputs(
     """Find images to segment.
 
     Args:
-        paths: Image files and folders of them, as :func:`segjax.data.datasets.find_images` takes
+        paths: Image files and folders of them, as :func:`segjax.data.cases.find_images` takes
             them; with ``images``, folders of subjects.
         channels: Channels that the network takes.
         images: Name of the file of each channel in every subject's folder.
@@ -200,19 +200,19 @@ def preprocess(
     split: Split | None = None,
     refit: bool = False,
 ) -> Preprocessed:
-    """Make a cache, as :func:`segjax.data.cache.preprocess` does, and show what was done.
+    """Make a cache, as :func:`segjax.data.cache.cache.preprocess` does, and show what was done.
 
     The folder gets ``report.csv`` with a row per case, ``provenance.json`` with date, command,
     data, time, machine and versions of every call, ``figures/histograms.png`` with the histograms
     of all images before and after, and ``figures/case.png`` with a slice of one.
 
     Raises:
-        InputError: As :func:`segjax.data.cache.preprocess`.
+        InputError: As :func:`segjax.data.cache.cache.preprocess`.
 
     Warns:
         UserWarning: Cases have different numbers of channels; or there can be no figures.
     """
-    from segjax.data import cache
+    from segjax.data.cache import cache
 
     start, out = time.perf_counter(), Path(out)
     options: dict[str, Any] = {"workers": workers, "split": split, "refit": refit}
@@ -260,7 +260,7 @@ def _write_outcomes(outcomes: Sequence[Outcome], path: Path) -> Path:
 
 
 def _draw(cache: Cache, folder: Path) -> dict[str, Path]:
-    from segjax.evaluate.histograms import before_and_after, histograms
+    from segjax.report.histograms import before_and_after, histograms
 
     if not cache.cases:
         return {}
@@ -293,7 +293,7 @@ def write_niftis(cache: Cache) -> None:
     Raises:
         InputError: They are images of rank 2, or a file cannot be written.
     """
-    from segjax.data.nifti import write_nifti
+    from segjax.data.io.nifti import write_nifti
     from segjax.progress import track
 
     for case in track(cache.cases, "Writing NIfTI"):
@@ -307,7 +307,7 @@ def write_niftis(cache: Cache) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training is about to do: hand it to :func:`segjax.train.fit.fit`.
+    """What a training is about to do: hand it to :func:`segjax.train.fit`.
 
     Attributes:
         dataset: The labelled cases, as files or from a cache.
@@ -617,9 +617,9 @@ def train(
         tensorboard: Whether to write TensorBoard logs too.
 
     Raises:
-        InputError: As :func:`segjax.train.fit.fit`.
+        InputError: As :func:`segjax.train.fit`.
     """
-    from segjax.train.fit import Loading, RunFinishedError, fit
+    from segjax.train._fit import Loading, RunFinishedError, fit
     from segjax.train.tensorboard import TENSORBOARD_FOLDER
 
     options: dict[str, Any] = {
@@ -653,9 +653,9 @@ def finish(run: str | Path, cases: Sequence[Case]) -> dict[str, Path]:
     Raises:
         InputError: The run cannot be read, or the exported network does not agree with it.
     """
-    from segjax.evaluate.report import write_report
-    from segjax_onnx.convert import export_onnx
-    from segjax_onnx.predictor import Predictor
+    from segjax.report.training import write_report
+    from segjax_onnx.predict.predictor import Predictor
+    from segjax_onnx.write.convert import export_onnx
 
     run = Path(run)
     model = export_onnx(run, run / "model.onnx", overwrite=True)
@@ -669,7 +669,7 @@ def finish_sweep(result: "SweepResult") -> dict[str, Path]:
     """Write the report of a sweep and export the network of its best member.
 
     Args:
-        result: Of :func:`segjax.train.sweep.sweep`; its folder gets ``report.html``, ``figures/``
+        result: Of :func:`segjax.train.sweep`; its folder gets ``report.html``, ``figures/``
             and ``model.onnx``, over those of a smaller grid.
 
     Returns:
@@ -678,8 +678,8 @@ def finish_sweep(result: "SweepResult") -> dict[str, Path]:
     Raises:
         InputError: All members have failed, or the exported network does not agree with its run.
     """
-    from segjax.evaluate.sweep_report import write_sweep_report
-    from segjax_onnx.convert import export_onnx
+    from segjax.report.sweep import write_sweep_report
+    from segjax_onnx.write.convert import export_onnx
 
     written = {"report": write_sweep_report(result.folder)}
     if result.run is not None:
@@ -696,7 +696,7 @@ def _is_there(case: Case) -> bool:
 
 def example(case: Case, predictor: "Predictor") -> "Example":
     """Segment a labelled case, for a report or a picture."""
-    from segjax.evaluate.report import Example
+    from segjax.report.training import Example
 
     image = read_image(case.images, channels=predictor.metadata.in_channels)
     truth = read_case_label(case, like=grid(image)) if case.label else None
@@ -743,7 +743,7 @@ def segment(
         cases: What to segment.
         out: Folder for the masks.
         skip_existing: Keep masks that exist, with whatever they hold, and segment the others.
-        options: As for :meth:`segjax_onnx.predictor.Predictor.predict_files`.
+        options: As for :meth:`segjax_onnx.predict.predictor.Predictor.predict_files`.
 
     Yields:
         One result for each case, in order, as soon as its mask is written.
@@ -753,7 +753,7 @@ def segment(
             would be written twice, over an image, or over one of another kind.
     """
     from segjax.progress import track
-    from segjax_onnx.outputs import check_outputs
+    from segjax_onnx.predict.outputs import check_outputs
 
     if options.get("overwrite") and skip_existing:
         raise InputError("masks that exist can be overwritten or skipped, but not both")
@@ -787,7 +787,7 @@ def _reason(case: Case, error: Exception) -> str:
 
 def _finished(case: Case, out: str | Path, options: Mapping[str, Any]) -> Path | None:
     """Return the mask of a case where all that is wanted of it exists."""
-    from segjax_onnx.outputs import output_files
+    from segjax_onnx.predict.outputs import output_files
 
     mask, map_ = output_files(case, out, options.get("format"))
     done = mask.exists() and (map_.exists() or not options.get("probabilities"))
@@ -809,7 +809,7 @@ def check_all(results: Sequence[Segmentation]) -> None:
 def _sizes(mask: Path, classes: int) -> tuple[tuple[float, ...], str]:
     import numpy as np
 
-    from segjax.data.formats import read_label
+    from segjax.data.io.formats import read_label
     from segjax.evaluate.overlap import volume_ml
 
     with warnings.catch_warnings():

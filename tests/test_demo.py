@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import segjax.data.phantom
+import segjax.data.phantom.dataset
 from segjax.cli import main
-from segjax.data.datasets import Case
-from segjax.data.formats import read_label, write_volume
+from segjax.data.cases import Case
+from segjax.data.io.formats import read_label, write_volume
 from segjax.demo import run_demo
 from segjax.errors import InputError
 
@@ -44,11 +44,11 @@ class TruthfulPredictor:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the training out, and draw small heads."""
-    draw = functools.partial(segjax.data.phantom.write_dataset, shape=(24, 24, 24))
-    monkeypatch.setattr("segjax.data.phantom.write_dataset", draw)
+    draw = functools.partial(segjax.data.phantom.dataset.write_dataset, shape=(24, 24, 24))
+    monkeypatch.setattr("segjax.data.phantom.dataset.write_dataset", draw)
     monkeypatch.setattr("segjax.workflow.train", lambda plan, run: None)
     monkeypatch.setattr("segjax.workflow.finish", lambda run, cases: {"model": run / "model.onnx"})
-    monkeypatch.setattr("segjax_onnx.predictor.Predictor", TruthfulPredictor)
+    monkeypatch.setattr("segjax_onnx.predict.predictor.Predictor", TruthfulPredictor)
 
 
 def test_demo_measures_the_masks_of_its_test_heads(quick, tmp_path):

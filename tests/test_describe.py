@@ -6,11 +6,11 @@ import numpy as np
 import pydicom
 import pytest
 
-from segjax.data.cache import preprocess
-from segjax.data.datasets import Dataset, Split, find_cases, write_split
-from segjax.data.formats import write_volume
-from segjax.data.phantom import write_dataset
-from segjax.data.pipeline import HistogramStandardization, Pipeline, Resample
+from segjax.data.cache.cache import preprocess
+from segjax.data.cases import Dataset, Split, find_cases, write_split
+from segjax.data.io.formats import write_volume
+from segjax.data.phantom.dataset import write_dataset
+from segjax.data.prepare.pipeline import HistogramStandardization, Pipeline, Resample
 from segjax.describe import describe, describe_plan
 from segjax.errors import InputError
 from segjax.train.config import TrainConfig, write_config

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from segjax import workflow
-from segjax.data.cache import preprocess
-from segjax.data.datasets import Split
+from segjax.data.cache.cache import preprocess
+from segjax.data.cases import Split
 from segjax.data.folds import Folding, Grouping
-from segjax.data.phantom import write_dataset
-from segjax.data.pipeline import Pipeline, ZScore
+from segjax.data.phantom.dataset import write_dataset
+from segjax.data.prepare.pipeline import Pipeline, ZScore
 from segjax.describe import describe, describe_plan
 from segjax.errors import InputError
 

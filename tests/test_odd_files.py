@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 from segjax.cli import main
-from segjax.data.formats import read_volume
-from segjax.data.spatial import reorient
+from segjax.data.io.formats import read_volume
+from segjax.grid import reorient
 from segjax.volume import Volume
 
 pytestmark = pytest.mark.slow
@@ -187,7 +187,7 @@ def write_label(path, source, upright):
         0.8 * upright.data.max()
     )
     back = Volume(lesion.reshape(upright.spatial_shape).astype(np.uint8), upright.affine)
-    from segjax.data.spatial import grid, restore_orientation
+    from segjax.grid import grid, restore_orientation
 
     nib.save(
         nib.Nifti1Image(restore_orientation(back, grid(given), "RAS").data, given.affine), path

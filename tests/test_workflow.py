@@ -10,12 +10,18 @@ import numpy as np
 import pytest
 
 from segjax import workflow
-from segjax.data.cache import CachedCase, Outcome, open_cache
-from segjax.data.datasets import Case, Split
+from segjax.data.cache.cache import CachedCase, Outcome, open_cache
+from segjax.data.cases import Case, Split
 from segjax.data.folds import Folding, Grouping
-from segjax.data.formats import read_image, read_volume, write_volume
-from segjax.data.phantom import write_dataset
-from segjax.data.pipeline import CropOrPad, HistogramStandardization, Pipeline, Reorient, ZScore
+from segjax.data.io.formats import read_image, read_volume, write_volume
+from segjax.data.phantom.dataset import write_dataset
+from segjax.data.prepare.pipeline import (
+    CropOrPad,
+    HistogramStandardization,
+    Pipeline,
+    Reorient,
+    ZScore,
+)
 from segjax.errors import InputError
 from segjax.provenance import read_parts
 from segjax.volume import Volume
@@ -138,7 +144,7 @@ def test_single_bad_image_has_its_message_alone():
 
 
 def test_finished_training_is_not_done_again(data, tmp_path, monkeypatch):
-    from segjax.train import fit
+    from segjax.train import _fit as fit
 
     result = fit.FitResult(tmp_path, 3, 2, 0.9, 1.0)
 
@@ -158,8 +164,8 @@ PIPELINE = Pipeline((Reorient("LPS"), CropOrPad((16, 12, 16)), ZScore()))
 
 
 def test_network_of_a_sweep_is_that_of_its_best_member(tmp_path, monkeypatch):
-    from segjax.evaluate import sweep_report
-    from segjax_onnx import convert
+    from segjax.report import sweep as sweep_report
+    from segjax_onnx.write import convert
 
     calls = []
     monkeypatch.setattr(sweep_report, "write_sweep_report", lambda folder: folder / "report.html")

@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from segjax.words import plural
+from segjax.text import plural
 
 if TYPE_CHECKING:
     from segjax.evaluate.scores import Score, Scores
-    from segjax.train.folds import FoldScore
+    from segjax.runs.folds import FoldScore
     from segjax.workflow import Segmentation
 
 _NONE = "–"  # where there is nothing to measure
@@ -118,7 +118,7 @@ def print_folds(scores: Sequence["FoldScore"]) -> None:
 
     Means are over the cases that hold the label; what was found in the others is told after it.
     """
-    from segjax.train.folds import mean_and_deviation, mean_by_label
+    from segjax.runs.folds import mean_and_deviation, mean_by_label
 
     table = mean_by_label(scores)
     folds = sorted({score.fold for score in scores})

@@ -103,8 +103,8 @@ class Evaluate:
     def __call__(self) -> None:
         """Print the measures of every case and label."""
         from segjax.cli.console import print_facts, print_scores
-        from segjax.evaluate.folder_report import find_images_of, write_evaluation
         from segjax.evaluate.folders import compare_cases, match_masks, write_metrics
+        from segjax.report.evaluation import find_images_of, write_evaluation
 
         start = time.perf_counter()
         pairs = match_masks(self.predictions, self.labels, label=self.label)
@@ -146,8 +146,8 @@ class Evaluate:
 
     def _check_targets(self) -> None:
         """Refuse what could not be written at the end, before the work."""
-        from segjax.evaluate.folder_report import check_free
         from segjax.files import check_target
+        from segjax.report.evaluation import check_free
 
         if self.out:
             check_target(self.out, overwrite=self.overwrite)
@@ -192,7 +192,7 @@ def _print_failures(found: "Evaluation") -> None:
 def _print_lesions(found: "Evaluation") -> None:
     """Print a table of lesions for each label, and how they were counted."""
     from segjax.cli.console import print_table, say
-    from segjax.evaluate.lesion_table import lesion_table, rule_in_words
+    from segjax.report.lesion_table import lesion_table, rule_in_words
 
     cases, rows = found.cases, found.rows
     for label in cases[0].labels.values():

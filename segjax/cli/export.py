@@ -10,7 +10,7 @@ from segjax.cli.options import PRESETS
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
-    from segjax.data.pipeline import Pipeline
+    from segjax.data.prepare.pipeline import Pipeline
 
 _OPSET = 18
 _OF_WEIGHTS = ("names", "preset", "pipeline", "patch_size")
@@ -96,7 +96,7 @@ class Export:
                 raise InputError(f"--{name.replace('_', '-')}: {why}; leave it out")
 
     def _adopt(self, out: Path) -> Path:
-        from segjax_onnx.foreign import Usage, export_weights
+        from segjax_onnx.adopt.foreign import Usage, export_weights
 
         self._refuse("weights are one network, and no training", "ensemble", "which")
         usage = Usage(self.names, self._steps(), self.patch_size)
@@ -105,8 +105,8 @@ class Export:
 
     def _steps(self) -> "Pipeline":
         from segjax import workflow
-        from segjax.data.pipeline import Pipeline
-        from segjax.data.presets import preset
+        from segjax.data.prepare.pipeline import Pipeline
+        from segjax.data.prepare.presets import preset
 
         if self.preset and self.pipeline:
             raise InputError("--preset and --pipeline both give steps: leave one")
@@ -115,7 +115,7 @@ class Export:
         return workflow.read_steps(self.pipeline) if self.pipeline else Pipeline()
 
     def _merge(self, out: Path) -> Path:
-        from segjax_onnx.ensemble import export_ensemble
+        from segjax_onnx.write.merge import export_ensemble
 
         self._refuse("belongs to the export of each fold", "which", "opset")
         return export_ensemble(self.run, out, overwrite=self.overwrite)
@@ -124,7 +124,7 @@ class Export:
         from segjax.train.devices import keep_freed_memory
 
         keep_freed_memory()
-        from segjax_onnx.convert import export_onnx
+        from segjax_onnx.write.convert import export_onnx
 
         return export_onnx(
             self.run, out, which=self.which, overwrite=self.overwrite, opset=self.opset

@@ -61,10 +61,10 @@ class Plan:
     def __call__(self) -> None:
         """Print facts and reasons, and write the configuration."""
         from segjax.cli.console import print_facts, print_words
-        from segjax.data.cache import is_cache
+        from segjax.data.cache.cache import is_cache
         from segjax.data.labels import asked_coding
         from segjax.files import check_target
-        from segjax.train.advice import advise
+        from segjax.train.plans.advice import advise
         from segjax.workflow import find_data
 
         if self.out is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
-    from segjax.data.datasets import Case
+    from segjax.data.cases import Case
 
 _NONE = "(default: none)"
 _FROM_MODEL = "(default: as in the model)"
@@ -93,7 +93,7 @@ class Predict:
         """Write the masks and print their sizes."""
         from segjax.cli.console import print_facts, print_segmentations, say
         from segjax.workflow import check_all, find_inputs, segment
-        from segjax_onnx.predictor import Predictor
+        from segjax_onnx.predict.predictor import Predictor
 
         predictor = Predictor(
             [self.model, *self.others],

@@ -9,11 +9,11 @@ from tyro.conf import Positional, arg
 
 from segjax.cli.options import LABELS, LABELS_OF_DATA, PRESETS
 from segjax.errors import InputError
-from segjax.words import plural
+from segjax.text import plural
 
 if TYPE_CHECKING:
-    from segjax.data.cache import Outcome
-    from segjax.data.pipeline import Pipeline
+    from segjax.data.cache.cache import Outcome
+    from segjax.data.prepare.pipeline import Pipeline
     from segjax.workflow import Preprocessed
 
 _NONE = "(default: none)"
@@ -84,8 +84,8 @@ class Preprocess:
         """Process all cases, print what became of them, and fail where one did."""
         from segjax import workflow
         from segjax.cli.console import print_facts
-        from segjax.data.cache import open_cache
-        from segjax.data.datasets import read_split
+        from segjax.data.cache.cache import open_cache
+        from segjax.data.cases import read_split
         from segjax.data.labels import asked_coding
 
         pipeline = self._pipeline()
@@ -110,7 +110,7 @@ class Preprocess:
         if (self.preset is None) == (self.config is None):
             raise InputError("give either --preset or --config: which steps are to be done?")
         if self.preset is not None:
-            from segjax.data.presets import preset
+            from segjax.data.prepare.presets import preset
 
             return preset(self.preset, brain=self.brain)
         if self.brain is not None:

@@ -45,11 +45,11 @@ class Preview:
     def __call__(self) -> None:
         """Write the picture and print what it shows."""
         from segjax.cli.console import print_facts, print_words
-        from segjax.data.formats import check_same_grid, read_image, read_label
-        from segjax.data.intensity import rescale
-        from segjax.data.spatial import grid
-        from segjax.evaluate.plots import picture
-        from segjax.evaluate.preview import preview, preview_transforms
+        from segjax.data.io.formats import check_same_grid, read_image, read_label
+        from segjax.data.prepare.intensity import rescale
+        from segjax.grid import grid
+        from segjax.report.plots import picture
+        from segjax.report.preview import preview, preview_transforms
 
         with picture(self.out, overwrite=self.overwrite) as save:
             image = read_image(self.image)

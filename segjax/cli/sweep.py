@@ -8,11 +8,11 @@ from tyro.conf import arg
 
 from segjax.cli.options import LABELS, LABELS_OF_DATA, grouping, label_values
 from segjax.errors import InputError
-from segjax.words import exact
+from segjax.text import exact
 
 if TYPE_CHECKING:
     from segjax.train.presets import Preset
-    from segjax.train.sweep import Execution, SweepResult
+    from segjax.train.sweeps.sweep import Execution, SweepResult
     from segjax.workflow import Plan
 
 _AUTO = "(default: the preset's, or from the data)"
@@ -117,7 +117,7 @@ class Sweep:
         from segjax.cli.console import print_facts
 
         if self.figures_only is not None:
-            from segjax.evaluate.sweep_report import write_sweep_report
+            from segjax.report.sweep import write_sweep_report
 
             report = write_sweep_report(self.figures_only)
             print_facts(_files(self.figures_only) | {"report": report}, title="Done")
@@ -136,7 +136,7 @@ class Sweep:
         print_facts(_files(self.out) | finish_sweep(result), title="Done")
 
     def _execution(self) -> "Execution":
-        from segjax.train.sweep import Execution
+        from segjax.train.sweeps.sweep import Execution
 
         return Execution(
             self.together, self.at_once, self.data_on_device, tensorboard=self.tensorboard
@@ -144,7 +144,7 @@ class Sweep:
 
     def _plan(self, data: Path) -> "Plan":
         from segjax import workflow
-        from segjax.data.datasets import read_split
+        from segjax.data.cases import read_split
 
         preset = self._preset()
         defaults = _DEFAULTS if preset is None else preset.settings
@@ -165,7 +165,7 @@ class Sweep:
     def _sweep(self, plan: "Plan", out: Path, execution: "Execution") -> "SweepResult":
         from segjax.cli.console import print_facts
         from segjax.describe import describe_plan
-        from segjax.train.sweep import SweepConfig, sweep
+        from segjax.train.sweeps.sweep import SweepConfig, sweep
 
         grid = SweepConfig(plan.config, self.kernel, self.alpha, self.seed)
         number = f"{len(grid.members)}, {execution.members_at_once} at a time ({execution.way})"

@@ -19,9 +19,9 @@ from segjax.cli.options import (
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
-    from segjax.data.datasets import Split
+    from segjax.data.cases import Split
     from segjax.data.folds import Folding, Grouping
-    from segjax.train.fit import FitResult
+    from segjax.train._fit import FitResult
     from segjax.train.presets import Preset
     from segjax.workflow import Plan
 
@@ -195,7 +195,7 @@ class Train:
         self._greet()
         keep_compiled_programs()
         from segjax import workflow
-        from segjax.data.datasets import read_split
+        from segjax.data.cases import read_split
 
         config = workflow.read_settings(self.config) if self.config else {}
         preset = self._preset(self.model or config.get("model"))
@@ -241,8 +241,8 @@ class Train:
     def _cross_validate(self, plans: Sequence["Plan"]) -> None:
         """Train the folds that are wanted, and show what all came to that are there."""
         from segjax.cli.console import print_facts, print_folds
+        from segjax.runs.folds import fold_folder, read_folds, write_folds
         from segjax.train.devices import is_first_host
-        from segjax.train.folds import fold_folder, read_folds, write_folds
 
         for fold in self._wanted(len(plans)):
             self._train(plans[fold], fold_folder(self.out, fold))
@@ -266,8 +266,8 @@ class Train:
 
     def _greet(self) -> None:
         """Say before the data are looked at that a training is there to go on with."""
+        from segjax.runs.folder import has_checkpoints
         from segjax.train.devices import is_first_host
-        from segjax.train.run import has_checkpoints
 
         if has_checkpoints(self.out) and is_first_host():
             print(f"{self.out}: holds a training; checking that it is this one", file=sys.stderr)
@@ -280,7 +280,7 @@ class Train:
         return [self.fold]
 
     def _folding(self) -> "Folding | Sequence[Split] | None":
-        from segjax.data.datasets import read_fold_splits
+        from segjax.data.cases import read_fold_splits
         from segjax.data.folds import Folding, Grouping
 
         others = self.validation is not None or self.test

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segjax.data.formats import IMAGE_SUFFIXES, normal_name, stem
+from segjax.data.io.formats import IMAGE_SUFFIXES, normal_name, stem
 from segjax.errors import InputError
 from segjax.files import reading
-from segjax.words import plural
+from segjax.text import plural
 
 __all__ = ["FOLD", "GroupTable", "read_group_table"]
 

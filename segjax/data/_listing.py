@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from segjax.data._dicom_split import split
-from segjax.data.dicom import Series, choose_series, is_dicom, scan
-from segjax.data.dicom_seg import is_label_object
-from segjax.data.formats import IMAGE_SUFFIXES, normal_name, stem, suffix
+from segjax.data.io.dicom.segmentation import is_label_object
+from segjax.data.io.dicom.series import Series, choose_series, is_dicom, scan
+from segjax.data.io.dicom.split import split
+from segjax.data.io.formats import IMAGE_SUFFIXES, normal_name, stem, suffix
 from segjax.errors import InputError
 from segjax.files import walk
-from segjax.words import plural
+from segjax.text import plural
 
 __all__ = [
     "Named",

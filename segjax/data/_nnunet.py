@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segjax.data.dicom import Series
-from segjax.data.formats import IMAGE_SUFFIXES, normal_name
+from segjax.data.io.dicom.series import Series
+from segjax.data.io.formats import IMAGE_SUFFIXES, normal_name
 from segjax.errors import InputError
 from segjax.files import read_json
-from segjax.words import plural
+from segjax.text import plural
 
 __all__ = ["Listed", "dataset_folder", "listed_files", "of_ending"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from segjax.data._dealing import shuffled_groups
 from segjax.data._group_table import read_group_table
-from segjax.data.datasets import Split
+from segjax.data.cases import Split
 from segjax.errors import InputError
-from segjax.words import plural
+from segjax.text import plural
 
 __all__ = [
     "Folding",

@@ -19,8 +19,8 @@ from segjax.data.augment.transform import (
     for_spacing,
     measures_in_mm,
 )
-from segjax.data.cache import CachedCase
-from segjax.data.datasets import LoadedCase
+from segjax.data.cache.cache import CachedCase
+from segjax.data.cases import LoadedCase
 from segjax.data.labels import foreground
 from segjax.data.patches import draw_corner, extract_patch
 from segjax.errors import InputError
@@ -108,7 +108,7 @@ class Loader:
         InputError: Where there is no case, or patch size, channels or cases do not fit together.
 
     Example:
-        >>> from segjax.data.phantom import phantom
+        >>> from segjax.data.phantom.dataset import phantom
         >>> image, label = phantom(0, shape=(32, 32))
         >>> case = LoadedCase("head", image.channels_last, label.data, image, label)
         >>> loader = Loader([case], Sampling((16, 16), batch_size=2))
@@ -244,7 +244,7 @@ def prefetch(
             was killed.
 
     Example:
-        >>> from segjax.data.phantom import phantom
+        >>> from segjax.data.phantom.dataset import phantom
         >>> image, label = phantom(0, shape=(32, 32))
         >>> case = LoadedCase("head", image.channels_last, label.data, image, label)
         >>> loader = Loader([case], Sampling((16, 16), batch_size=2))
@@ -252,7 +252,7 @@ def prefetch(
         10
     """
     if workers:
-        from segjax.data.grain_loader import prefetch_by_workers
+        from segjax.data.workers import prefetch_by_workers
 
         return prefetch_by_workers(loader, steps, workers=workers, depth=depth)
     return _prefetch_by_thread(loader, steps, depth)

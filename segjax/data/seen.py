@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Real
 
-from segjax.data.spatial import Grid, orientation, reorient_grid
 from segjax.errors import InputError
+from segjax.grid import Grid, orientation, reorient_grid
 
 __all__ = [
     "Seen",

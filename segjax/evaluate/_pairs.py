@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from segjax.data._listing import is_note
-from segjax.data.datasets import find_subjects, read_description
-from segjax.data.dicom_seg import is_label_object
-from segjax.data.formats import (
+from segjax.data.cases import find_subjects, read_description
+from segjax.data.io.dicom.segmentation import is_label_object
+from segjax.data.io.formats import (
     IMAGE_SUFFIXES,
     check_same_grid,
     normal_name,
@@ -21,11 +21,11 @@ from segjax.data.formats import (
     stem,
 )
 from segjax.data.labels import IGNORED, LabelCoding, coding_of_segments
-from segjax.data.spatial import Grid, grid
 from segjax.errors import InputError
 from segjax.files import walk
+from segjax.grid import Grid, grid
+from segjax.text import plural
 from segjax.volume import Volume
-from segjax.words import plural
 
 __all__ = [
     "Pair",

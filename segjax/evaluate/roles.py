@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from segjax.data.datasets import Split, read_split
-from segjax.words import plural
+from segjax.data.cases import Split, read_split
+from segjax.text import plural
 
 __all__ = ["NOT_KNOWN", "read_roles", "roles_in_words", "roles_of"]
 

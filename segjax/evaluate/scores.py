@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from segjax.text import plural
 from segjax.volume import voxel_size
-from segjax.words import plural
 
 __all__ = [
     "DICE",

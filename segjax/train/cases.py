@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segjax.data.cache import CachedCase, open_cache
-from segjax.data.datasets import Case, Dataset, LoadedCase, Split, files_in, load_case
+from segjax.data.cache.cache import CachedCase, open_cache
+from segjax.data.cases import Case, Dataset, LoadedCase, Split, files_in, load_case
 from segjax.data.labels import IGNORED, foreground
 from segjax.data.loader import TrainingCase
-from segjax.data.lost import warn_of_lost
+from segjax.data.prepare.lost import warn_of_lost
 from segjax.errors import InputError
 from segjax.progress import track
 from segjax.provenance import common_folder
+from segjax.text import plural
 from segjax.train.config import TrainConfig
-from segjax.words import plural
 
 __all__ = [
     "AnyDataset",

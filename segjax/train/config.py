@@ -15,13 +15,13 @@ import numpy as np
 import segjax
 from segjax.data import augment
 from segjax.data.augment.transform import Transform
-from segjax.data.datasets import Dataset
+from segjax.data.cases import Dataset
 from segjax.data.labels import IGNORED, LabelCoding, coding_of_labels
-from segjax.data.pipeline import Pipeline, Reorient, Resample, Step, ZScore
+from segjax.data.prepare.pipeline import Pipeline, Reorient, Resample, Step, ZScore
 from segjax.errors import InputError
 from segjax.files import atomic_path, read_json
 from segjax.train.losses import Loss
-from segjax.train.survey import SAME_SPACING, Survey, spacing_spread, survey
+from segjax.train.plans.survey import SAME_SPACING, Survey, spacing_spread, survey
 
 CONFIG_FILE = "config.json"
 _LARGEST = {2: 256, 3: 64}  # voxels along an axis of a default patch, by the network's rank
@@ -137,7 +137,7 @@ class TrainConfig:
         validate_every: Epochs between two validations; the last epoch always has one.
         patience: Validations without a better Dice after which training stops; ``None`` never.
         seed: Decides first weights, sampling, augmentation and dropout, and nothing else does: see
-            :func:`segjax.train.fit.fit` for when the result is the same to the bit.
+            :func:`segjax.train.fit` for when the result is the same to the bit.
         name: Name of the run in ``metrics.csv``.
         init: Weights to start from; ``None`` draws them.
         freeze: Regular expressions on the paths of parameters that stay as in ``init``, such as
@@ -358,7 +358,7 @@ def resampling(found: Survey, spacing: Sequence[float] | None = None) -> tuple[S
         One step, which leaves spacings within 5 % alone; none for pictures, which have no spacing.
 
     Example:
-        >>> from segjax.data.spatial import Grid
+        >>> from segjax.data.prepare.spatial import Grid
         >>> thick = Grid((192, 192, 60), np.diag([1.0, 1.0, 3.0, 1.0]))
         >>> resampling(Survey((thick,), 1, ("background", "lesion")))
         (Resample(spacing=(1.0, 1.0, 3.0), tolerance=0.05),)

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from segjax.data import _cache_layout as layout
-from segjax.data.cache import CachedCase
-from segjax.data.datasets import Case, LoadedCase
+from segjax.data.cache import layout
+from segjax.data.cache.cache import CachedCase
+from segjax.data.cases import Case, LoadedCase
 from segjax.data.loader import TrainingCase
 from segjax.data.seen import Seen, Sight, intensity_spans, seen_in
-from segjax.data.spatial import Grid
 from segjax.errors import InputError
 from segjax.files import atomic_path, read_json
+from segjax.grid import Grid
 from segjax.train.cases import Chosen
 from segjax.train.config import TrainConfig
 

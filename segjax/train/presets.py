@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from segjax.data import presets as preprocessing
 from segjax.data.augment.recipes import recipe
+from segjax.data.prepare import presets as preprocessing
 from segjax.errors import InputError
 from segjax.train.config import OptimizerConfig, TrainConfig
 from segjax.train.losses import Loss, Term
@@ -66,13 +66,13 @@ def preset(name: str, *, model: str | None = None, brain: str | None = None) -> 
 
     ``"ms-7t-released"`` is the same training on images preprocessed as in that code.
 
-    Preprocessing is that of :func:`segjax.data.presets.preset`, augmentation that of
+    Preprocessing is that of :func:`segjax.data.prepare.presets.preset`, augmentation that of
     :func:`segjax.data.augment.recipes.recipe`; both say what they assume.
 
     Args:
         name: One of :func:`names`.
         model: Another network of the study.
-        brain: Another method of brain extraction, see :func:`segjax.data.presets.preset`.
+        brain: Another method of brain extraction, see :func:`segjax.data.prepare.presets.preset`.
 
     Raises:
         InputError: There is no preset of the name, or the network or the method does not belong

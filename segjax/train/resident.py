@@ -69,7 +69,7 @@ class ResidentLoader:
 
     Example:
         >>> from segjax.data import LoadedCase, Sampling
-        >>> from segjax.data.phantom import phantom
+        >>> from segjax.data.phantom.dataset import phantom
         >>> image, label = phantom(0, shape=(32, 32))
         >>> case = LoadedCase("head", image.channels_last, label.data, image, label)
         >>> resident = ResidentLoader(Loader([case], Sampling((16, 16), batch_size=2)))

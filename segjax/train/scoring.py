@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, PyTree
 
-from segjax.data.datasets import LoadedCase
+from segjax.data.cases import LoadedCase
 from segjax.data.labels import IGNORED
 from segjax.data.patches import to_mask
 from segjax.evaluate.scores import Score, Scores, score

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from numbers import Number
 from typing import Any
 
-from segjax.data.pipeline import Pipeline
+from segjax.data.prepare.pipeline import Pipeline
 from segjax.errors import InputError
 from segjax.train.config import CONFIG_FILE, TrainConfig, field_from_json, field_to_json
 from segjax.train.losses import Loss

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.data.datasets import Case, files_in
-from segjax.data.formats import read_image
+from segjax.data.cases import Case, files_in
+from segjax.data.io.formats import read_image
 from segjax.data.labels import IGNORED
 from segjax.errors import InputError
-from segjax.evaluate.plots import overlay
 from segjax.evaluate.scores import Scores, by_label, mean_dice
 from segjax.extras import how_to_install
 from segjax.files import atomic_path
+from segjax.report.plots import overlay
 from segjax.train.checkpoints import disk_errors
 from segjax.train.config import TrainConfig
 from segjax.train.optimizers import make_schedule

@@ -347,8 +347,8 @@ def _of_run(path: Path, model: str) -> Source:
 
 
 def _of_onnx(path: Path, model: str) -> Source:
-    from segjax_onnx.metadata import read_metadata
-    from segjax_onnx.weights import read_variables
+    from segjax_onnx.predict.metadata import read_metadata
+    from segjax_onnx.write.weights import read_variables
 
     metadata = read_metadata(path)
     _check_model(path, metadata.model, model)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy.typing import ArrayLike
 
-from segjax.data.datasets import LoadedCase
+from segjax.data.cases import LoadedCase
 from segjax.data.labels import IGNORED
 from segjax.data.loader import TrainingCase
 from segjax.data.patches import grid_corners, sliding_window, to_mask

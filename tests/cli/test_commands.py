@@ -17,8 +17,8 @@ from segjax.cli import main
 from segjax.cli.options import MODELS, PRESETS
 from segjax.cli.train import OPTIMIZERS, RECIPES, SCHEDULES
 from segjax.data.augment.recipes import recipe, recipe_names
-from segjax.data.formats import read_volume, write_volume
-from segjax.data.phantom import write_dataset
+from segjax.data.io.formats import read_volume, write_volume
+from segjax.data.phantom.dataset import write_dataset
 from segjax.train.config import Optimizer, Schedule
 from segjax.train.presets import names, preset
 from segjax.volume import Volume
@@ -172,7 +172,7 @@ def test_way_of_loading_reaches_the_training(data, tmp_path, monkeypatch):
         seen.append(loading)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segjax.train.fit.fit", fit)
+    monkeypatch.setattr("segjax.train._fit.fit", fit)
     assert train(data, tmp_path / "run", "--workers", "3") == 130
     assert train(data, tmp_path / "run", "--data-on-device") == 130
     assert [(way.workers, way.on_device) for way in seen] == [(3, False), (0, True)]

@@ -2,7 +2,7 @@
 
 from segjax.cli.console import print_folds
 from segjax.evaluate.scores import Score
-from segjax.train.folds import FoldScore
+from segjax.runs.folds import FoldScore
 
 
 def score(fold, case, label, metric, value):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segjax.cli import main
-from segjax.data.formats import write_volume
+from segjax.data.io.formats import write_volume
 from segjax.volume import Volume
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from segjax import workflow
 from segjax.cli import main
-from segjax.data.cache import open_cache
-from segjax.data.datasets import read_case_label
-from segjax.data.formats import read_volume, write_volume
+from segjax.data.cache.cache import open_cache
+from segjax.data.cases import read_case_label
+from segjax.data.io.formats import read_volume, write_volume
 from segjax.volume import Volume
 
 SHAPE = (32, 32)

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from segjax.cli import main
-from segjax_onnx.metadata import KEY, ModelMetadata
+from segjax_onnx.predict.metadata import KEY, ModelMetadata
 
 SHAPE = (8, 8, 8)
 

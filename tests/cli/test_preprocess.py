@@ -9,11 +9,11 @@ import pytest
 
 from segjax.cli import main
 from segjax.cli.options import PRESETS
-from segjax.data.cache import open_cache
-from segjax.data.formats import read_volume
-from segjax.data.phantom import write_dataset
-from segjax.data.pipeline import HistogramStandardization, MinMax, Pipeline, Resample
-from segjax.data.presets import names, preset
+from segjax.data.cache.cache import open_cache
+from segjax.data.io.formats import read_volume
+from segjax.data.phantom.dataset import write_dataset
+from segjax.data.prepare.pipeline import HistogramStandardization, MinMax, Pipeline, Resample
+from segjax.data.prepare.presets import names, preset
 
 STEPS = [{"step": "reorient", "orientation": "LPS"}, {"step": "min-max"}]
 
@@ -163,7 +163,7 @@ def test_training_on_a_cache_exports_a_network_that_replays_its_preprocessing(da
     quick = ["--model", "unet2d-k3", "--epochs", "1", "--patch-size", "32", "32"]
     run = tmp_path / "run"
     assert main(["train", "--data", str(tmp_path / "cache"), "--out", str(run), *quick]) == 0
-    from segjax_onnx.metadata import read_metadata
+    from segjax_onnx.predict.metadata import read_metadata
 
     stored = Pipeline.from_json(read_metadata(run / "model.onnx").pipeline)
     assert stored == open_cache(tmp_path / "cache").pipeline

@@ -10,10 +10,10 @@ from segjax import models
 from segjax.cli import main
 from segjax.data.folds import Grouping
 from segjax.data.labels import asked_coding
-from segjax.data.phantom import write_dataset
+from segjax.data.phantom.dataset import write_dataset
 from segjax.evaluate.scores import Score
-from segjax.train.sweep import MemberResult, SweepResult
-from segjax_onnx.predictor import Predictor
+from segjax.train.sweeps.sweep import MemberResult, SweepResult
+from segjax_onnx.predict.predictor import Predictor
 
 GRID = ["--kernel", "3", "--alpha", "0.3", "0.7", "--seed", "0"]
 FRACTIONS = ["--validation", "0.25", "--test", "0.25"]
@@ -137,7 +137,7 @@ def test_end_tells_means_best_and_what_failed(data, settings, tmp_path, monkeypa
         names = [member.name for member in grid.members]
         return SweepResult(out, grid.members, dict(zip(names, found, strict=True)))
 
-    monkeypatch.setattr("segjax.train.sweep.sweep", sweep)
+    monkeypatch.setattr("segjax.train.sweeps.sweep.sweep", sweep)
     monkeypatch.setattr("segjax.workflow.finish_sweep", lambda result: {"model": "model.onnx"})
     assert command(data, tmp_path / "sweep", settings) == 0
     told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
@@ -154,7 +154,7 @@ def test_options_and_preset_reach_the_sweep(data, tmp_path, monkeypatch):
         seen.append((arguments, options))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segjax.train.sweep.sweep", stop)
+    monkeypatch.setattr("segjax.train.sweeps.sweep.sweep", stop)
     options = ["--preset", "meningioma-2d", "--patch-size", "32", "32", "--learning-rate", "0.01"]
     more = [
         "--together",

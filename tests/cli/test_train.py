@@ -10,7 +10,7 @@ import pytest
 
 from segjax import workflow
 from segjax.cli import main
-from segjax.data.phantom import write_dataset
+from segjax.data.phantom.dataset import write_dataset
 from segjax.train import devices
 
 METRICS = "run,epoch,split,case,label,metric,value\n"

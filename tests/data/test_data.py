@@ -23,7 +23,7 @@ def test_public_names_of_the_modules_are_not_forgotten():
 
 
 def test_modules_load_on_first_use():
-    assert segjax.data.phantom.phantom.__name__ == "phantom"
+    assert segjax.data.phantom.dataset.phantom.__name__ == "phantom"
 
 
 def test_unknown_names_are_missing():
@@ -34,7 +34,7 @@ def test_unknown_names_are_missing():
 def test_nothing_imports_what_it_does_not_need():
     program = """
 import sys, segjax.data
-assert "segjax.data.pipeline" not in sys.modules
+assert "segjax.data.prepare.pipeline" not in sys.modules
 for name in segjax.data.__all__:
     getattr(segjax.data, name)
 heavy = {"jax", "flax", "torch", "nibabel", "SimpleITK", "pydicom", "PIL", "rich", "grain"}

@@ -10,8 +10,8 @@ import pydicom.data
 import pytest
 
 from segjax.data._listing import list_images, list_labels, name_apart
-from segjax.data.datasets import find_cases, find_images, find_subjects
-from segjax.data.formats import read_image, write_volume
+from segjax.data.cases import find_cases, find_images, find_subjects
+from segjax.data.io.formats import read_image, write_volume
 from segjax.errors import InputError
 from segjax.volume import Volume
 

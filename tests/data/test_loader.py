@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from segjax.data.augment import Affine, Flip, Noise
-from segjax.data.cache import CachedCase
-from segjax.data.datasets import LoadedCase
+from segjax.data.cache.cache import CachedCase
+from segjax.data.cases import LoadedCase
 from segjax.data.labels import IGNORED
 from segjax.data.loader import Loader, Sampling, prefetch
-from segjax.data.spatial import Grid
 from segjax.errors import InputError
+from segjax.grid import Grid
 from segjax.volume import Volume
 
 

@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from segjax.data._nnunet import dataset_folder, listed_files
-from segjax.data.datasets import find_cases, find_test_cases, is_dataset
+from segjax.data.cases import find_cases, find_test_cases, is_dataset
 from segjax.errors import InputError
 
 LABELS = {"labels": {"background": 0, "lesion": 1}}

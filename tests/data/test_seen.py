@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from segjax.data.seen import Seen, Sight, intensity_spans, native_spacing, seen_in, together
-from segjax.data.spatial import Grid
 from segjax.errors import InputError
+from segjax.grid import Grid
 
 ISO = Grid((64, 64, 64), np.eye(4))
 

@@ -26,7 +26,7 @@ def test_unknown_names_are_refused():
 def test_importing_every_module_needs_no_heavy_package():
     heavy = ("matplotlib", "pandas", "jax", "flax", "nibabel", "SimpleITK")
     code = (
-        "import sys, segjax.evaluate.report, segjax.evaluate.plots\n"
+        "import sys, segjax.report.training, segjax.report.plots\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     output = subprocess.run(

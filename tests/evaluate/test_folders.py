@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segjax.data.formats import write_volume
+from segjax.data.io.formats import write_volume
 from segjax.data.labels import LabelCoding
 from segjax.errors import InputError
 from segjax.evaluate.folders import (

@@ -319,7 +319,7 @@ def test_outcome_maps_mark_the_voxels_of_every_lesion(pair, rule):
 
 
 def test_a_real_head_is_its_own_perfect_prediction(data_dir):
-    from segjax.data.formats import read_label
+    from segjax.data.io.formats import read_label
 
     label = read_label(data_dir / "ms_lesions/patient07/lesions.nii.gz")
     moved = np.roll(label.data, 1, axis=0)

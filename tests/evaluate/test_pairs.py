@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segjax.data.formats import write_volume
+from segjax.data.io.formats import write_volume
 from segjax.data.labels import LabelCoding, asked_coding
 from segjax.errors import InputError
 from segjax.evaluate.folders import (
@@ -81,7 +81,7 @@ def test_masks_of_other_programs_are_compared(folders, suffix):
 
 @pytest.mark.parametrize("cropped", ["masks", "labels"])
 def test_segments_that_were_cropped_lie_on_the_grid_of_the_other_mask(tmp_path, cropped):
-    from segjax.data.nrrd import write_nrrd
+    from segjax.data.io.nrrd import write_nrrd
 
     whole = np.zeros((6, 6, 6), np.uint8)
     whole[2:5, 2:4, 3] = 1  # 6 voxels
@@ -98,7 +98,7 @@ def test_segments_that_were_cropped_lie_on_the_grid_of_the_other_mask(tmp_path, 
 
 
 def test_segments_are_compared_by_their_names(tmp_path):
-    from segjax.data.nrrd import write_nrrd
+    from segjax.data.io.nrrd import write_nrrd
 
     data = np.array([[[0, 1], [2, 2]]], np.uint8)
     for folder, names in (
@@ -116,7 +116,7 @@ def test_segments_are_compared_by_their_names(tmp_path):
 
 
 def test_a_segment_called_ignore_counts_for_nothing(tmp_path):
-    from segjax.data.nrrd import write_nrrd
+    from segjax.data.io.nrrd import write_nrrd
 
     (tmp_path / "labels").mkdir()
     truth = Volume(np.array([[[1, 1, 2, 0]]], np.uint8), np.eye(4))
@@ -132,7 +132,7 @@ def test_a_segment_called_ignore_counts_for_nothing(tmp_path):
 
 
 def test_segments_that_cannot_be_read_fail_alone(tmp_path):
-    from segjax.data.nrrd import write_nrrd
+    from segjax.data.io.nrrd import write_nrrd
 
     lesion = Volume(np.array([[[1, 0]]], np.uint8), np.eye(4))
     for name, called in (("a", "lesion"), ("b", " Lesion"), ("c", "lesion")):
@@ -149,7 +149,7 @@ def test_segments_that_cannot_be_read_fail_alone(tmp_path):
 
 
 def test_labels_that_are_segments_only_in_part_need_a_dataset_json(tmp_path):
-    from segjax.data.nrrd import write_nrrd
+    from segjax.data.io.nrrd import write_nrrd
 
     for name in "ab":
         write(tmp_path / f"masks/{name}.nii.gz", [[[1, 0]]])
@@ -320,7 +320,7 @@ def test_several_values_can_be_ignored(tmp_path):
 
 
 def test_segments_with_names_are_read_one_way_only(tmp_path):
-    from segjax.data.nrrd import write_nrrd
+    from segjax.data.io.nrrd import write_nrrd
 
     write(tmp_path / "labels/a.nii.gz", [[[0, 2, 5]]])
     (tmp_path / "masks").mkdir()

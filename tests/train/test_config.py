@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segjax.data.augment import Flip, Noise, ScaleIntensity
-from segjax.data.datasets import Case, Dataset
-from segjax.data.formats import write_volume
-from segjax.data.phantom import write_dataset
-from segjax.data.pipeline import Pipeline, Reorient, Resample, ZScore
+from segjax.data.cases import Case, Dataset
+from segjax.data.io.formats import write_volume
+from segjax.data.phantom.dataset import write_dataset
+from segjax.data.prepare.pipeline import Pipeline, Reorient, Resample, ZScore
 from segjax.errors import InputError
 from segjax.train.config import (
     OptimizerConfig,
@@ -325,7 +325,7 @@ def test_config_imports_without_what_a_gpu_machine_may_lack():
 import sys
 for name in {missing!r}:
     sys.modules[name] = None
-import segjax.train.fit, segjax.train.config, segjax.train.checkpoints
+import segjax.train._fit, segjax.train.config, segjax.train.checkpoints
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.data.phantom import write_dataset
+from segjax.data.phantom.dataset import write_dataset
 from segjax.train.checkpoints import load_variables
 
 PROGRAM = """
@@ -20,9 +20,9 @@ import train_tiny as tiny
 
 from segjax import models
 from segjax.data.augment.recipes import recipe
-from segjax.data.datasets import find_cases, split_cases
-from segjax.data.pipeline import Pipeline, ZScore
-from segjax.train.fit import fit
+from segjax.data.cases import find_cases, split_cases
+from segjax.data.prepare.pipeline import Pipeline, ZScore
+from segjax.train._fit import fit
 
 tiny.TINY["small"] = lambda **options: models.UNet(channels=(8, 16), strides=(2,), **options)
 models.create, models.names = tiny.create, tiny.names

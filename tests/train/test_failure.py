@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from segjax.data.datasets import LoadedCase
+from segjax.data.cases import LoadedCase
 from segjax.data.loader import Loader, Sampling
-from segjax.data.phantom import phantom
+from segjax.data.phantom.dataset import phantom
 from segjax.errors import InputError
 from segjax.train.config import OptimizerConfig, TrainConfig
 from segjax.train.failure import save_failed_batch

@@ -22,20 +22,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from segjax import models
 from segjax.data.augment import ScaleIntensity
-from segjax.data.cache import CachedCase, open_cache, preprocess
-from segjax.data.datasets import Dataset, Split, find_cases, load_case, split_cases
-from segjax.data.formats import read_image, read_label, write_volume
+from segjax.data.cache.cache import CachedCase, open_cache, preprocess
+from segjax.data.cases import Dataset, Split, find_cases, load_case, split_cases
+from segjax.data.io.formats import read_image, read_label, write_volume
 from segjax.data.loader import Loader, Sampling
-from segjax.data.phantom import write_dataset
-from segjax.data.pipeline import Pipeline, Reorient, Resample
+from segjax.data.phantom.dataset import write_dataset
+from segjax.data.prepare.pipeline import Pipeline, Reorient, Resample
 from segjax.errors import InputError
 from segjax.evaluate.scores import Score, mean_dice
 from segjax.provenance import read_parts
-from segjax.train import fit as fit_module
+from segjax.train import _fit as fit_module
 from segjax.train import resident
+from segjax.train._fit import Loading, Progress, RunFinishedError, check_patch_size, fit
 from segjax.train.checkpoints import Checkpoints, load_variables
 from segjax.train.config import OptimizerConfig, TrainConfig, read_config
-from segjax.train.fit import Loading, Progress, RunFinishedError, check_patch_size, fit
 from segjax.train.losses import Loss, Term
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")

@@ -9,13 +9,13 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from segjax.data import _cache_layout as layout
-from segjax.data.cache import open_cache, preprocess
-from segjax.data.datasets import Dataset, find_cases, split_cases
-from segjax.data.formats import read_volume, write_volume
+from segjax.data.cache import layout
+from segjax.data.cache.cache import open_cache, preprocess
+from segjax.data.cases import Dataset, find_cases, split_cases
+from segjax.data.io.formats import read_volume, write_volume
 from segjax.data.labels import LabelCoding, asked_coding
-from segjax.data.phantom import write_dataset
-from segjax.data.pipeline import Pipeline, Reorient, ZScore
+from segjax.data.phantom.dataset import write_dataset
+from segjax.data.prepare.pipeline import Pipeline, Reorient, ZScore
 from segjax.errors import InputError
 from segjax.train.cases import choose_cases, load_cases, read_case
 from segjax.train.config import TrainConfig

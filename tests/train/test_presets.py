@@ -3,12 +3,12 @@ import json
 import pytest
 
 from segjax import models
-from segjax.data import presets as preprocessing
 from segjax.data.augment.recipes import recipe
-from segjax.data.datasets import split_cases
+from segjax.data.cases import split_cases
+from segjax.data.prepare import presets as preprocessing
 from segjax.errors import InputError
+from segjax.train._fit import check_patch_size
 from segjax.train.config import TrainConfig, create_model
-from segjax.train.fit import check_patch_size
 from segjax.train.losses import Loss, Term
 from segjax.train.presets import names, preset
 

@@ -10,11 +10,11 @@ from segjax.data import augment
 from segjax.data.augment import registry
 from segjax.data.augment.noise import Noise
 from segjax.data.augment.transform import rows
-from segjax.data.datasets import LoadedCase
+from segjax.data.cases import LoadedCase
 from segjax.data.labels import IGNORED
 from segjax.data.loader import Loader, Sampling, prefetch
-from segjax.data.spatial import Grid
 from segjax.errors import InputError
+from segjax.grid import Grid
 from segjax.train import resident
 from segjax.train.resident import (
     ResidentLoader,

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.data.datasets import LoadedCase
+from segjax.data.cases import LoadedCase
 from segjax.data.labels import IGNORED
-from segjax.data.pipeline import Pipeline, Resample, ZScore
+from segjax.data.prepare.pipeline import Pipeline, Resample, ZScore
 from segjax.evaluate.scores import Score
 from segjax.train.config import TrainConfig
 from segjax.train.scoring import Scorer, count_overlaps

@@ -8,15 +8,15 @@ import pytest
 
 from segjax.data.augment import Flip, Noise
 from segjax.data.augment.transform import IntensityTransform
-from segjax.data.datasets import Dataset, Split
-from segjax.data.pipeline import Pipeline, Step, ZScore
+from segjax.data.cases import Dataset, Split
+from segjax.data.prepare.pipeline import Pipeline, Step, ZScore
 from segjax.errors import InputError
+from segjax.train._fit import fit
 from segjax.train.config import InitConfig, OptimizerConfig, TrainConfig
-from segjax.train.fit import fit
 from segjax.train.losses import Loss, Term
 from segjax.train.presets import names, preset
 from segjax.train.storable import check_storable
-from segjax.train.sweep import SweepConfig, sweep
+from segjax.train.sweeps.sweep import SweepConfig, sweep
 
 CONFIG = TrainConfig("unet2d-k3", (32, 32))
 

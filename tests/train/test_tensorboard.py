@@ -10,16 +10,16 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segjax import models
-from segjax.data.datasets import find_cases, split_cases
-from segjax.data.formats import read_label
+from segjax.data.cases import find_cases, split_cases
+from segjax.data.io.formats import read_label
 from segjax.data.labels import IGNORED
-from segjax.data.phantom import write_dataset
-from segjax.data.pipeline import Pipeline, ZScore
+from segjax.data.phantom.dataset import write_dataset
+from segjax.data.prepare.pipeline import Pipeline, ZScore
 from segjax.errors import InputError
 from segjax.evaluate.scores import Score
+from segjax.train._fit import fit
 from segjax.train.checkpoints import Checkpoints
 from segjax.train.config import OptimizerConfig
-from segjax.train.fit import fit
 from segjax.train.tensorboard import Board, _means, check_tensorboard, overlay_png
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")

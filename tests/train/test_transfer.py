@@ -11,12 +11,12 @@ import optax
 import pytest
 
 from segjax import models, workflow
-from segjax.data.datasets import find_cases, split_cases
-from segjax.data.phantom import write_dataset
+from segjax.data.cases import find_cases, split_cases
+from segjax.data.phantom.dataset import write_dataset
 from segjax.errors import InputError
+from segjax.train._fit import RunFinishedError, fit
 from segjax.train.checkpoints import Checkpoints, load_variables
 from segjax.train.config import InitConfig, OptimizerConfig, TrainConfig, read_config, write_config
-from segjax.train.fit import RunFinishedError, fit
 from segjax.train.losses import Loss
 from segjax.train.optimizers import make_optimizer
 from segjax.train.step import init_state, make_train_step
@@ -414,7 +414,7 @@ def test_tuned_network_keeps_frozen_layers_and_resumes_to_the_bit(tmp_path, run,
         patch.setattr(Checkpoints, "save", killed)
         with pytest.raises(Killed):
             fit(config, dataset, split, tmp_path / "parts")
-    monkeypatch.setattr("segjax.train.fit.warm_start", lambda *_: pytest.fail("started again"))
+    monkeypatch.setattr("segjax.train._fit.warm_start", lambda *_: pytest.fail("started again"))
     fit(config, dataset, split, tmp_path / "parts")
     assert_equal(load_variables(tmp_path / "parts", "last"), whole)
 

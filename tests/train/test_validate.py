@@ -7,19 +7,26 @@ import onnx
 import pytest
 import scipy.ndimage
 
-from segjax.data.datasets import Case, LoadedCase, load_case
-from segjax.data.formats import write_volume
+from segjax.data.cases import Case, LoadedCase, load_case
+from segjax.data.io.formats import write_volume
 from segjax.data.labels import IGNORED, LabelCoding
 from segjax.data.patches import to_mask
-from segjax.data.pipeline import CropOrPad, CropToForeground, Pipeline, Reorient, Resample, ZScore
+from segjax.data.prepare.pipeline import (
+    CropOrPad,
+    CropToForeground,
+    Pipeline,
+    Reorient,
+    Resample,
+    ZScore,
+)
 from segjax.evaluate.folders import Pair, compare_cases
 from segjax.evaluate.scores import Score, scores_of_rows
 from segjax.train.config import TrainConfig
 from segjax.train.scoring import Scorer
 from segjax.train.validate import validate_case, validate_cases, window_batch
 from segjax.volume import Volume
-from segjax_onnx.metadata import KEY, ModelMetadata
-from segjax_onnx.predictor import Predictor
+from segjax_onnx.predict.metadata import KEY, ModelMetadata
+from segjax_onnx.predict.predictor import Predictor
 
 OBLIQUE = np.array([[0, 0, -2.0, 5], [-1, 0.1, 0, 3], [0.1, 1, 0, 0], [0, 0, 0, 1]])
 

@@ -10,8 +10,8 @@ from flax import linen as nn
 
 from segjax import models
 from segjax.data.augment import Noise
-from segjax.data.datasets import Split, find_cases, split_cases
-from segjax.data.pipeline import Pipeline, Reorient, ZScore
+from segjax.data.cases import Split, find_cases, split_cases
+from segjax.data.prepare.pipeline import Pipeline, Reorient, ZScore
 from segjax.train.config import OptimizerConfig, TrainConfig
 
 
@@ -80,8 +80,8 @@ def config(**changes) -> TrainConfig:
 
 def main(data: str, out: str, epochs: str, tensorboard: str, *host: str) -> None:
     """Train as a user's program would, alone or on two hosts, with many checkpoints."""
+    from segjax.train._fit import fit
     from segjax.train.devices import connect_hosts
-    from segjax.train.fit import fit
 
     if host:
         connect_hosts(host[0], hosts=2, index=int(host[1]))

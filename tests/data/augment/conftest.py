@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from segjax.data.nifti import read_nifti
-from segjax.data.png import read_png
+from segjax.data.io.nifti import read_nifti
+from segjax.data.io.png import read_png
 
 _RANDOM = {"volume": (20, 17, 24, 2), "odd volume": (7, 1, 9, 1), "slice": (33, 26, 1)}
 

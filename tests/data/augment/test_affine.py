@@ -8,8 +8,8 @@ from scipy.stats import kstest
 
 from segjax.data.augment import Affine, draw_all
 from segjax.data.augment.affine import affine_matrix, rotation_matrix
-from segjax.data.nifti import read_nifti
-from segjax.data.png import read_png
+from segjax.data.io.nifti import read_nifti
+from segjax.data.io.png import read_png
 from segjax.errors import InputError
 from tests.data.augment.torchio_pair import from_subject, to_subject
 

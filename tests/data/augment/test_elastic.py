@@ -11,7 +11,7 @@ from torchio.transforms.augmentation.spatial.random_affine_elastic_deformation i
 
 from segjax.data.augment import Affine, Elastic, apply_all, draw_all
 from segjax.data.augment.affine import affine_matrix
-from segjax.data.nifti import read_nifti
+from segjax.data.io.nifti import read_nifti
 from segjax.errors import InputError
 from tests.data.augment.torchio_pair import from_subject, to_subject
 

@@ -1,0 +1,1 @@
+"""Others' networks as segjax files."""

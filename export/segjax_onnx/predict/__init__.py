@@ -1,0 +1,1 @@
+"""Run exported networks: onnxruntime, no JAX."""

@@ -1,0 +1,193 @@
+"""Where masks and probabilities are written, and what they must not replace."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segjax.data.cases import Case, files_in
+from segjax.data.io.dicom.series import Series
+from segjax.data.io.formats import (
+    MASK_SUFFIXES,
+    Source,
+    normal_name,
+    read_volume,
+    suffix,
+    write_volume,
+)
+from segjax.errors import InputError
+from segjax.files import atomic_path, check_new
+from segjax.volume import Volume
+
+__all__ = ["check_outputs", "make_folder", "output_files", "write_map"]
+
+_MAP = "_probabilities"
+_OTHER_MASKS = {".nrrd": ".seg.nrrd", ".nhdr": ".seg.nrrd", ".mha": ".nrrd", ".mhd": ".nrrd"}
+_MAP_SUFFIXES = {".png": ".npy", ".seg.nrrd": ".nrrd"}  # which hold fractions and channels
+
+
+def output_files(case: Case, out: str | Path, format: str | None = None) -> tuple[Path, Path]:
+    """Return where the mask of a case is written, and the map of its probabilities.
+
+    Args:
+        case: What is segmented.
+        out: Folder of the masks.
+        format: Suffix of the mask, one of :data:`segjax.data.io.formats.MASK_SUFFIXES`; by default
+            that of the case's images, or one that holds masks.
+
+    Raises:
+        InputError: Masks are not written in this format.
+
+    Example:
+        >>> mask, probabilities = output_files(Case("a", (Path("scans/a.png"),)), "out")
+        >>> mask.name, probabilities.name
+        ('a.png', 'a_probabilities.npy')
+    """
+    kind = _suffix(case) if format is None else format
+    if kind.lower() not in MASK_SUFFIXES:
+        raise InputError(f"format {kind}: masks are written as {', '.join(MASK_SUFFIXES)}")
+    map_kind = _MAP_SUFFIXES.get(kind.lower(), kind)
+    return Path(out) / f"{case.name}{kind}", Path(out) / f"{case.name}{_MAP}{map_kind}"
+
+
+def check_outputs(
+    cases: Sequence[Case],
+    out: str | Path,
+    *,
+    format: str | None = None,
+    probabilities: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Refuse, before any work, to write a file twice, over an image, or over something else.
+
+    Names that differ only in capitals or in the form of their accents count as one, as they are
+    one file where the file system is that of macOS or Windows.
+
+    Args:
+        cases: What is segmented.
+        out: Folder of the masks.
+        format: As for :func:`output_files`.
+        probabilities: Whether maps are written too.
+        overwrite: Whether masks and maps may be replaced, each by one of its kind.
+
+    Raises:
+        InputError: Two files would be one, a file is an image that is segmented or exists
+            already, or a mask would replace a map of probabilities, or a map a mask.
+
+    Example:
+        >>> scans = [Case(name, (Path(f"{name}.png"),)) for name in ("a", "A")]
+        >>> check_outputs(scans, "masks")
+        Traceback (most recent call last):
+            ...
+        segjax.errors.InputError: masks/A.png: would be written for 'a' and 'A'; rename one
+    """
+    images = {
+        _key(file.resolve()): file
+        for case in cases
+        for image in case.images
+        for file in files_in(image)
+    }
+    owners: dict[str, Case] = {}
+    for output in _outputs(cases, out, format, probabilities):
+        other = owners.setdefault(_key(output.path), output.case)
+        if other is not output.case:
+            names = f"'{other.name}' and '{output.case.name}'"
+            raise InputError(f"{output.path}: would be written for {names}; rename one")
+        if _key(output.path.resolve()) in images:
+            raise InputError(f"{output.path}: is an image to segment; write to another folder")
+        if not overwrite:
+            check_new(output.path)
+        _check_kind(output)
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A file to write: a mask, or a map of probabilities."""
+
+    case: Case
+    path: Path
+    is_map: bool
+
+
+def _outputs(
+    cases: Sequence[Case], out: str | Path, format: str | None, probabilities: bool
+) -> Iterator[_Output]:
+    for case in cases:
+        mask, map_ = output_files(case, out, format)
+        yield _Output(case, mask, is_map=False)
+        if probabilities:
+            yield _Output(case, map_, is_map=True)
+
+
+def _key(path: Path) -> str:
+    """Return what is the same of two paths that some file system takes for one."""
+    return normal_name(str(path)).casefold()
+
+
+def _check_kind(output: _Output) -> None:
+    """Refuse a file whose name fits both a mask and a map, and that is there as the other one."""
+    path = output.path
+    if not path.is_file() or _MAP not in path.name.lower():
+        return
+    kind = _number_kind(path)
+    is_map = kind == "f"
+    if kind and is_map != output.is_map:
+        kinds = ("a mask", "probabilities")
+        raise InputError(
+            f"{path}: holds {kinds[is_map]} and would be replaced by {kinds[output.is_map]} of "
+            f"'{output.case.name}'; write to another folder"
+        )
+
+
+def _number_kind(path: Path) -> str:
+    """Return NumPy's letter for the numbers of a volume: "f" of a map; nothing of other files."""
+    import nibabel
+
+    try:
+        if path.name.lower().endswith((".nii", ".nii.gz")):  # large maps: the header is enough
+            return str(nibabel.Nifti1Image.from_filename(path).get_data_dtype().kind)
+        return read_volume(path).data.dtype.kind
+    except Exception:  # nibabel has many, and what cannot be read is neither mask nor map
+        return ""
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder for masks where there is none.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder ({error.strerror})") from error
+    return folder
+
+
+def write_map(probabilities: Volume, path: Path, *, like: Source | None, overwrite: bool) -> None:
+    """Write probabilities as a volume; those of an image of rank 2 as an NPY file.
+
+    Args:
+        probabilities: Data ``(*spatial, label)``.
+        path: The file, as :func:`output_files` names it.
+        like: Image whose header is taken over.
+        overwrite: Whether to replace the file.
+
+    Raises:
+        InputError: It exists already, or cannot be written.
+    """
+    if probabilities.spatial_dims == 3:
+        write_volume(probabilities, path, like=like, overwrite=overwrite)
+        return
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        np.save(temporary, probabilities.data)
+
+
+def _suffix(case: Case) -> str:
+    """Return the suffix of the case's images, that of their masks where it is another one."""
+    image = case.images[0]
+    found = ".nii.gz" if isinstance(image, Series) else suffix(image)
+    masks = _OTHER_MASKS.get(found.lower(), found)
+    return masks if masks.lower() in MASK_SUFFIXES else ".nii.gz"

@@ -1,0 +1,1 @@
+"""Write networks as ONNX files."""

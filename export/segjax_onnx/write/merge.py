@@ -1,0 +1,162 @@
+"""Several exported networks in one ONNX file, whose answer is the mean of theirs."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segjax.data.seen import together
+from segjax.errors import InputError
+from segjax.extras import how_to_install
+from segjax.files import atomic_path
+from segjax_onnx.predict import runtime as _runtime
+from segjax_onnx.predict.metadata import KEY, ModelMetadata
+
+if TYPE_CHECKING:
+    import onnx
+
+_OUTPUT = "probabilities"
+_SAME = (
+    "labels",
+    "activation",
+    "spatial_dims",
+    "in_channels",
+    "size_multiple",
+    "pipeline",
+    "patch_size",
+)
+
+
+def export_ensemble(
+    members: str | Path | Sequence[str | Path], path: str | Path, *, overwrite: bool = False
+) -> Path:
+    """Write one ONNX file that gives the mean of the probabilities of several networks.
+
+    It is used as any other exported network is; needs no JAX.
+
+    Args:
+        members: Exported networks, or the folder of a cross-validation.
+        path: The file to write, ``….onnx``.
+        overwrite: Whether to replace the file.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: If there are fewer than two networks; one cannot be read; or they have other
+            labels, channels, patches or preprocessing.
+
+    Example:
+        >>> export_ensemble("cv", "cv/model.onnx")  # doctest: +SKIP
+        PosixPath('cv/model.onnx')
+    """
+    from segjax_onnx.predict.network import find_files
+
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise InputError(f"{path}: give the file a name that ends in .onnx")
+    listed = [members] if isinstance(members, str | Path) else members
+    files = [file for member in listed for file in find_files(member)]
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        merged = merge([_load(file) for file in files], names=[str(file) for file in files])
+        temporary.write_bytes(merged.SerializeToString(deterministic=True))
+    return path
+
+
+def merge(protos: "Sequence[onnx.ModelProto]", *, names: Sequence[str]) -> "onnx.ModelProto":
+    """Merge networks into one that gives the mean of their probabilities.
+
+    Args:
+        protos: Networks that segjax exported.
+        names: Their names, for messages.
+
+    Raises:
+        InputError: If there are fewer than two, or they do not agree.
+    """
+    import onnx
+
+    if len(protos) < 2:
+        raise InputError(f"an ensemble of {len(protos)}: give at least two networks")
+    metadata = _agreed(protos, names)
+    graph = onnx.GraphProto(name="segjax")
+    graph.input.append(protos[0].graph.input[0])
+    outputs = []
+    for number, proto in enumerate(protos):
+        prefix = f"member{number}/"
+        member = onnx.compose.add_prefix(proto, prefix, rename_inputs=False).graph
+        graph.node.extend(member.node)
+        graph.initializer.extend(member.initializer)
+        outputs.append(member.output[0].name)
+    _add_mean(graph, outputs)
+    graph.output.append(protos[0].graph.output[0])
+    merged = onnx.helper.make_model(
+        graph, opset_imports=protos[0].opset_import, ir_version=max(p.ir_version for p in protos)
+    )
+    merged.producer_name, merged.producer_version = "segjax", metadata.segjax_version
+    onnx.helper.set_model_props(merged, {KEY: metadata.to_json()})
+    onnx.checker.check_model(merged, full_check=True)
+    return merged
+
+
+def _add_mean(graph: "onnx.GraphProto", names: Sequence[str]) -> None:
+    """Add up and scale: browsers run Add and Mul on a GPU, and Mean nowhere."""
+    import numpy as np
+    import onnx
+
+    total = names[0]
+    for number, name in enumerate(names[1:], start=1):
+        graph.node.append(onnx.helper.make_node("Add", [total, name], [f"sum{number}"]))
+        total = f"sum{number}"
+    share = onnx.numpy_helper.from_array(np.array(1 / len(names), np.float32), "share")
+    graph.initializer.append(share)
+    graph.node.append(onnx.helper.make_node("Mul", [total, "share"], [_OUTPUT]))
+
+
+def _load(path: str | Path) -> "onnx.ModelProto":
+    try:
+        import onnx
+    except ImportError as error:
+        raise InputError(f"merging networks needs onnx: {how_to_install('train')}") from error
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        return onnx.load(path)
+    except Exception as error:  # protobuf's errors share no class of their own
+        raise InputError(f"{path}: no ONNX network ({_runtime.first_line(error)})") from error
+
+
+def _agreed(protos: "Sequence[onnx.ModelProto]", names: Sequence[str]) -> ModelMetadata:
+    """Return the metadata of them all."""
+    found = [_metadata(proto, name) for proto, name in zip(protos, names, strict=True)]
+    first = found[0]
+    for name, other, proto in zip(names, found, protos, strict=True):
+        differing = [field for field in _SAME if getattr(first, field) != getattr(other, field)]
+        if proto.opset_import[0].version != protos[0].opset_import[0].version:
+            differing.append("operator set")
+        if differing:
+            raise InputError(
+                f"{name}: has another {differing[0].replace('_', ' ')} than {names[0]}, so that "
+                f"one file cannot hold both{_ADVICE.get(differing[0], '')}"
+            )
+    return dataclasses.replace(
+        first,
+        local=all(one.local for one in found),
+        seen=together(one.seen for one in found),
+        training={"ensemble": [one.training for one in found]},
+    )
+
+
+_ADVICE = {
+    "pipeline": "; `segjax predict` takes both files, and preprocesses for each",
+    "operator set": "; export both with one --opset",
+}
+
+
+def _metadata(proto: "onnx.ModelProto", name: str) -> ModelMetadata:
+    texts = {entry.key: entry.value for entry in proto.metadata_props}
+    if KEY not in texts:
+        raise InputError(f"{name}: an ONNX file without segjax metadata")
+    try:
+        return ModelMetadata.from_json(texts[KEY])
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error

@@ -1,0 +1,1 @@
+"""Preprocessed cases on disk, read through the memory map."""

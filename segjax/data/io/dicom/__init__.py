@@ -1,0 +1,1 @@
+"""DICOM: series of slices, segmentations, structure sets."""

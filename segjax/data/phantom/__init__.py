@@ -1,0 +1,1 @@
+"""Synthetic heads with lesions: data made on the spot."""

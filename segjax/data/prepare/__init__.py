@@ -1,0 +1,1 @@
+"""Preprocessing: steps, and pipelines of them."""

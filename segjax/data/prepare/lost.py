@@ -1,0 +1,103 @@
+"""Lesions that preprocessing makes vanish, which nobody would miss otherwise."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from segjax.data.labels import foreground
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.grid import Grid
+from segjax.volume import Volume
+
+__all__ = ["Lost", "lost_lesions", "warn_of_lost"]
+
+
+class Lost(NamedTuple):
+    """What became of the lesions of one case.
+
+    Attributes:
+        lesions: Number of lesions of the label map as it is on disk: pieces of touching voxels of
+            one label.
+        lost: Number of those of which the processed label map holds no voxel.
+        largest: Size of the largest of these, in ml; in pixels of pictures.
+    """
+
+    lesions: int
+    lost: int
+    largest: float
+
+
+def lost_lesions(label: Volume, pipeline: Pipeline, grids: Sequence[Grid]) -> Lost | None:
+    """Count the lesions that resampling or cropping takes away.
+
+    Args:
+        label: Label map as it is on disk.
+        pipeline: Preprocessing.
+        grids: What :meth:`Pipeline.trace` returned for the image.
+
+    Returns:
+        The count; None where all lesions are there.
+
+    Example:
+        >>> from segjax.data.prepare.pipeline import CropOrPad
+        >>> label = Volume(np.eye(5, dtype=np.uint8)[:, :4] * [[1], [0], [1], [0], [0]], np.eye(3))
+        >>> pipeline = Pipeline((CropOrPad((3, 4)),))
+        >>> lost_lesions(label, pipeline, pipeline.grids(label))
+        Lost(lesions=2, lost=1, largest=1.0)
+    """
+    from scipy import ndimage
+
+    mask = foreground(label.data)
+    if not mask.any() or _keeps_voxels(grids):
+        return None
+    pieces, count = np.zeros(mask.shape, np.int32), 0
+    for value in np.unique(label.data[mask]).tolist():
+        own, found = ndimage.label(label.data == value, np.ones((3,) * mask.ndim))
+        pieces[own > 0] = own[own > 0] + count
+        count += found
+    processed = pipeline.apply_label(label.with_data(pieces), grids).data
+    lost = np.setdiff1d(np.arange(1, count + 1), processed)
+    if not lost.size:
+        return None
+    unit = label.voxel_size / 1000 if label.spatial_dims == 3 else 1.0
+    largest = float(np.bincount(pieces.ravel())[lost].max() * unit)
+    return Lost(int(count), int(lost.size), largest)
+
+
+def _keeps_voxels(grids: Sequence[Grid]) -> bool:
+    """Say whether steps only turn the voxels: neither resample nor crop."""
+    first = grids[0]
+    return all(
+        sorted(grid.shape) == sorted(first.shape)
+        and np.allclose(sorted(grid.spacing), sorted(first.spacing), rtol=1e-6)
+        for grid in grids
+    )
+
+
+def warn_of_lost(found: Mapping[str, Lost], cases: int, *, unit: str = "ml") -> None:
+    """Warn, with numbers, of lesions that vanish in preprocessing.
+
+    Args:
+        found: By case, where any is lost.
+        cases: Number of all cases.
+        unit: Of the sizes.
+
+    Warns:
+        UserWarning: There is any.
+
+    Example:
+        >>> warn_of_lost({}, 12)
+    """
+    if not found:
+        return
+    lost, total = sum(one.lost for one in found.values()), sum(o.lesions for o in found.values())
+    worst, most = max(found.items(), key=lambda item: item[1].lost)
+    largest = max(one.largest for one in found.values())
+    warnings.warn(
+        f"preprocessing makes {lost} of {total} lesions vanish, in {len(found)} of {cases} cases "
+        f"(most in '{worst}': {most.lost} of {most.lesions}; the largest has {largest:.3g} {unit}):"
+        " the network never sees them; take a finer spacing, or crop less",
+        stacklevel=3,
+    )

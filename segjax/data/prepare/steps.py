@@ -1,0 +1,437 @@
+"""Preprocessing steps: frozen, plain values that are applied, inverted and stored."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from numbers import Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from segjax.data.prepare import histogram, intensity, spatial
+from segjax.data.prepare.bias_field import N4, correct_bias_field
+from segjax.data.prepare.brain import METHODS, extract_brain
+from segjax.data.prepare.spatial import Interpolation
+from segjax.errors import InputError
+from segjax.grid import Grid, crop_to_grid, reorient, reorient_grid, restore_orientation
+from segjax.grid import grid as grid_of
+from segjax.volume import Volume
+
+__all__ = [
+    "BiasFieldCorrection",
+    "BrainExtraction",
+    "ClipPercentiles",
+    "CropOrPad",
+    "CropToForeground",
+    "HistogramStandardization",
+    "MinMax",
+    "Reorient",
+    "Resample",
+    "Rescale",
+    "Step",
+    "ZScore",
+]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Change an image in one way; this base class changes nothing.
+
+    A step of intensities overrides ``apply``; a spatial step overrides ``apply_label``, ``grid``
+    and ``invert`` too; a step that learns from a set of images overrides ``fitted``, ``fit`` and
+    ``unfitted``.
+    """
+
+    name: ClassVar[str] = ""
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the step knows all that it needs."""
+        return True
+
+    def fit(self, images: Iterable[Volume]) -> "Step":
+        """Return the step with what it learns from images as they are before it."""
+        return self
+
+    def unfitted(self) -> "Step":
+        """Return the step without what it learned."""
+        return self
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the image (float32, channels last) after this step."""
+        return image
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the label map on the grid that the image has after this step."""
+        return label
+
+    def grid(self, before: Grid) -> Grid | None:
+        """Return where the voxels lie after this step; None where that depends on the image."""
+        return before
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return a volume that lies on the grid after this step on the grid before it."""
+        return volume
+
+
+@dataclass(frozen=True)
+class Reorient(Step):
+    """Let the voxel axes point to the given sides of the patient (:func:`segjax.grid.reorient`).
+
+    Attributes:
+        orientation: Three letters, such as "RAS". Volumes of rank 2 stay as they are.
+    """
+
+    name: ClassVar[str] = "reorient"
+    orientation: str = "RAS"
+
+    def __post_init__(self) -> None:
+        reorient_grid(Grid((1, 1, 1), np.eye(4)), self.orientation)
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the reoriented image."""
+        return reorient(image, self.orientation)
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the reoriented label map."""
+        return reorient(label, self.orientation)
+
+    def grid(self, before: Grid) -> Grid:
+        """Return the reoriented grid."""
+        return reorient_grid(before, self.orientation)
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return the volume in the orientation it had, exactly."""
+        return restore_orientation(volume, before, self.orientation)
+
+
+@dataclass(frozen=True)
+class Resample(Step):
+    """Resample to another spacing: linearly, labels to the nearest (:func:`spatial.resample`).
+
+    Attributes:
+        spacing: Distance between voxels along each axis, in mm. Volumes of rank 2 take the first
+            two.
+        tolerance: Images whose spacing differs by no more than this fraction along every axis stay
+            as they are.
+    """
+
+    name: ClassVar[str] = "resample"
+    spacing: tuple[int | float, ...] = (1.0, 1.0, 1.0)
+    tolerance: int | float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spacing", _positive("spacing", self.spacing, float))
+        tolerance = self.tolerance
+        if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 <= tolerance < 1:
+            raise InputError(f"tolerance {tolerance!r}: give a fraction from 0 to below 1")
+        object.__setattr__(self, "tolerance", float(tolerance))
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the image at the new spacing, linearly interpolated."""
+        return spatial.resample(image, self.grid(grid_of(image)), interpolation="linear")
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the label map at the new spacing, each voxel with its nearest label."""
+        return spatial.resample(label, after, interpolation="nearest")
+
+    def grid(self, before: Grid) -> Grid:
+        """Return the grid of the new spacing; the same one where it is near enough."""
+        spacing = _of_rank(self.spacing, before)
+        ratios = np.divide(before.spacing, spacing)
+        if self.tolerance and np.abs(ratios - 1).max() <= self.tolerance:
+            return before
+        return spatial.spacing_grid(before, spacing)
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return the volume resampled onto the grid it had."""
+        return spatial.resample(volume, before, interpolation=interpolation)
+
+
+@dataclass(frozen=True)
+class CropOrPad(Step):
+    """Crop or pad with 0 about the centre (:func:`spatial.crop_or_pad`).
+
+    Attributes:
+        shape: Number of voxels along each axis. Volumes of rank 2 take the first two.
+    """
+
+    name: ClassVar[str] = "crop-or-pad"
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", _positive("shape", self.shape, int))
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the image of the new shape."""
+        return spatial.crop_or_pad(image, _of_rank(self.shape, grid_of(image)))
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the label map of the new shape."""
+        return spatial.crop_or_pad(label, after.shape)
+
+    def grid(self, before: Grid) -> Grid:
+        """Return the grid of the new shape."""
+        return spatial.crop_or_pad_grid(before, _of_rank(self.shape, before))
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return the volume of the shape it had; voxels that were cropped are 0."""
+        return spatial.crop_or_pad(volume, before.shape)
+
+
+@dataclass(frozen=True)
+class CropToForeground(Step):
+    """Crop to the box around the voxels that are not 0 (:func:`spatial.crop_to_foreground`).
+
+    Where the box lies depends on the image. Put the step after brain extraction, and before steps
+    that give the background another value than 0.
+
+    Attributes:
+        margin: Distance to keep around the box, in mm.
+    """
+
+    name: ClassVar[str] = "crop-to-brain"
+    margin: int | float = 5.0
+
+    def __post_init__(self) -> None:
+        _numbers(self)
+        if not 0 <= self.margin < np.inf:
+            raise InputError(f"margin {self.margin}: give millimetres, at least 0")
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the cropped image."""
+        return spatial.crop_to_foreground(image, margin=self.margin)
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the label map, cropped as the image was."""
+        return crop_to_grid(label, after)
+
+    def grid(self, before: Grid) -> Grid | None:
+        """Return None: the grid after this step depends on the image."""
+        return None
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return the volume on the grid it had, exactly; what was cropped is 0."""
+        return crop_to_grid(volume, before)
+
+
+@dataclass(frozen=True)
+class ClipPercentiles(Step):
+    """Clip each channel to its percentiles (:func:`intensity.clip_percentiles`).
+
+    Attributes:
+        low: Lower percentile, 0 to 100.
+        high: Upper percentile, 0 to 100.
+    """
+
+    name: ClassVar[str] = "clip-percentiles"
+    low: int | float = 0.5
+    high: int | float = 99.5
+
+    def __post_init__(self) -> None:
+        _numbers(self)
+        intensity.clip_percentiles(np.zeros((1, 1)), self.low, self.high)
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the clipped image."""
+        return image.with_data(intensity.clip_percentiles(image.data, self.low, self.high))
+
+
+@dataclass(frozen=True)
+class ZScore(Step):
+    """Normalise each channel to mean 0 and standard deviation 1 (:func:`intensity.z_score`).
+
+    Attributes:
+        where: Voxels that mean and standard deviation come from.
+    """
+
+    name: ClassVar[str] = "z-score"
+    where: intensity.Where = "all"
+
+    def __post_init__(self) -> None:
+        intensity.z_score(np.zeros((1, 1)), where=self.where)
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the normalised image."""
+        return image.with_data(intensity.z_score(image.data, where=self.where))
+
+
+@dataclass(frozen=True)
+class MinMax(Step):
+    """Scale each channel to 0 … 1 (:func:`intensity.min_max`)."""
+
+    name: ClassVar[str] = "min-max"
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the scaled image."""
+        return image.with_data(intensity.min_max(image.data))
+
+
+@dataclass(frozen=True)
+class Rescale(Step):
+    """Scale each channel to a range (:func:`intensity.rescale`).
+
+    Attributes:
+        low: Value that the minimum gets.
+        high: Value that the maximum gets.
+    """
+
+    name: ClassVar[str] = "rescale"
+    low: int | float = -1.0
+    high: int | float = 1.0
+
+    def __post_init__(self) -> None:
+        _numbers(self)
+        intensity.rescale(np.zeros((1, 1)), self.low, self.high)
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the scaled image."""
+        return image.with_data(intensity.rescale(image.data, self.low, self.high))
+
+
+@dataclass(frozen=True)
+class BiasFieldCorrection(Step):
+    """Divide each channel by its bias field (:func:`bias_field.correct_bias_field`).
+
+    The fields are those of :class:`bias_field.N4`, with the same meaning.
+
+    Attributes:
+        where: Voxels that the field is estimated on: those over "otsu"'s threshold, or the
+            "nonzero" ones of all channels, for images whose brain is extracted.
+        shrink: The field is estimated on every so-manieth voxel.
+        spline_spacing: Distance between the knots of the coarsest B-spline, in mm.
+        iterations: Most iterations at each level.
+        tolerance: Change of the field that ends a level.
+    """
+
+    name: ClassVar[str] = "n4"
+    where: Literal["otsu", "nonzero"] = "otsu"
+    shrink: int = 4
+    spline_spacing: int | float = 200.0
+    iterations: tuple[int, ...] = (50, 50, 50, 50)
+    tolerance: int | float = 0.001
+
+    def __post_init__(self) -> None:
+        if self.where not in ("otsu", "nonzero"):
+            raise InputError(f"where {self.where!r}: give 'otsu' or 'nonzero'")
+        self._options()
+
+    def _options(self) -> N4:
+        return N4(self.shrink, self.spline_spacing, self.iterations, self.tolerance)
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the corrected image."""
+        mask = None
+        if self.where == "nonzero":
+            mask = image.with_data((image.data != 0).any(axis=-1))
+        return correct_bias_field(image, mask=mask, options=self._options())
+
+
+@dataclass(frozen=True)
+class BrainExtraction(Step):
+    """Set what is not brain to 0 (:func:`brain.extract_brain`).
+
+    Attributes:
+        method: "classical", "hd-bet", "zero-background", or the path of a segjax ONNX file, which
+            must be there wherever the step is applied.
+        channel: The channel that the brain is found in; all are masked.
+    """
+
+    name: ClassVar[str] = "brain-extraction"
+    method: str = "classical"
+    channel: int = 0
+
+    def __post_init__(self) -> None:
+        word = isinstance(self.method, str)
+        if not word or not (self.method in METHODS or self.method.lower().endswith(".onnx")):
+            raise InputError(
+                f"method {self.method!r}: give one of {', '.join(METHODS)}, or an .onnx file"
+            )
+        if isinstance(self.channel, bool) or not isinstance(self.channel, int) or self.channel < 0:
+            raise InputError(f"channel {self.channel!r}: give a number from 0")
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the image with 0 outside the brain."""
+        mask = extract_brain(image, self.method, channel=self.channel)
+        return image.with_data(image.data * mask.data[..., None])
+
+
+@dataclass(frozen=True)
+class HistogramStandardization(Step):
+    """Map each channel's histogram to a standard one (:func:`histogram.standardize`).
+
+    Attributes:
+        landmarks: 13 per channel, as :func:`histogram.train_landmarks` returns them; empty until
+            the step is fitted.
+        where: Voxels that percentiles come from, in training and later.
+        cutoff: Quantiles of the first and the last landmark.
+    """
+
+    name: ClassVar[str] = "histogram-standardization"
+    landmarks: tuple[tuple[float, ...], ...] = ()
+    where: intensity.Where = "all"
+    cutoff: tuple[int | float, int | float] = (0.01, 0.99)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.where, str) or len(self.cutoff) != 2:
+            raise InputError(
+                f"where {self.where!r}, cutoff {self.cutoff}: give a word, two numbers"
+            )
+        intensity.choose(np.zeros(1), self.where)
+        histogram.landmark_percentiles(self.cutoff)
+        if len(self.landmarks):
+            marks = histogram.check_landmarks(self.landmarks).tolist()
+            object.__setattr__(self, "landmarks", tuple(tuple(row) for row in marks))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the landmarks are known."""
+        return len(self.landmarks) > 0
+
+    def fit(self, images: Iterable[Volume]) -> "HistogramStandardization":
+        """Return the step with landmarks trained on images as they are before it."""
+        marks = histogram.train_landmarks(images, where=self.where, cutoff=self.cutoff).tolist()
+        return replace(self, landmarks=tuple(tuple(row) for row in marks))
+
+    def unfitted(self) -> "HistogramStandardization":
+        """Return the step without landmarks."""
+        return replace(self, landmarks=())
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the standardised image.
+
+        Raises:
+            InputError: The step has not been fitted, or cannot take the image.
+        """
+        if not self.fitted:
+            raise InputError(f"step {self.name!r} has no landmarks yet: fit the pipeline first")
+        return image.with_data(
+            histogram.standardize(
+                image.data, np.array(self.landmarks), where=self.where, cutoff=self.cutoff
+            )
+        )
+
+
+def _positive(what: str, values: Iterable[Any], kind: type) -> tuple[Any, ...]:
+    try:
+        numbers = tuple(kind(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        numbers = ()
+    exact = numbers == tuple(values) if numbers else False
+    if len(numbers) not in (2, 3) or not exact or not all(0 < n < np.inf for n in numbers):
+        raise InputError(f"{what} {values!r}: give two or three positive numbers")
+    return numbers
+
+
+def _numbers(step: Step) -> None:
+    for field in fields(step):
+        value = getattr(step, field.name)
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise InputError(f"{field.name} {value!r}: give a number")
+        object.__setattr__(step, field.name, float(value))
+
+
+def _of_rank(values: tuple[Any, ...], grid: Grid) -> tuple[Any, ...]:
+    rank = len(grid.shape)
+    if len(values) < rank:
+        raise InputError(f"{values}: give {rank} numbers for a volume of shape {grid.shape}")
+    return values[:rank]

@@ -1,0 +1,318 @@
+"""One HTML page that shows how good a folder of masks is: scores, lesions, pictures."""
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from math import nan
+from pathlib import Path
+from statistics import fmean, median, pstdev
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from segjax.data.io.formats import IMAGE_SUFFIXES, check_same_grid, read_image, stem
+from segjax.errors import InputError
+from segjax.evaluate.folders import (
+    Comparison,
+    Evaluation,
+    Failure,
+    Pair,
+    read_pair,
+    write_lesions,
+    write_metrics,
+)
+from segjax.evaluate.roles import NOT_KNOWN, roles_in_words
+from segjax.evaluate.scores import DICE, Score, by_label, mean_dice, scores_of_rows
+from segjax.files import atomic_path, check_new
+from segjax.progress import track
+from segjax.provenance import Provenance, common_folder, here_and_now
+from segjax.report.lesion_plots import lesion_overlay
+from segjax.report.lesion_table import lesion_table, rule_in_words
+from segjax.report.plots import overlay
+from segjax.report.training import (
+    _HEADINGS,
+    _absent_note,
+    _folder,
+    _measures,
+    _origin,
+    _page,
+    _picture,
+    _role_in_words,
+    _table,
+)
+from segjax.text import plural
+
+__all__ = ["check_free", "find_images_of", "write_evaluation"]
+
+_MOST = 24  # cases that are drawn
+
+
+def find_images_of(pairs: Sequence[Pair], images: str | Path) -> dict[str, Path]:
+    """Find the image of every case, to be drawn under its masks.
+
+    Args:
+        pairs: Files of the cases.
+        images: Folder of images, each named as its case or with the suffix ``_0000`` of a first
+            channel; or the name of the image beside every label, as in folders of subjects; or,
+            of a single case, its image.
+
+    Returns:
+        Case -> image.
+
+    Raises:
+        InputError: A case has no image, or two.
+
+    Example:
+        >>> find_images_of([Pair("a", "labels/a.png", "masks/a.png")], "images")  # doctest: +SKIP
+        {'a': PosixPath('images/a.png')}
+    """
+    path = Path(images)
+    if path.is_file() and len(pairs) == 1:
+        return {pairs[0].case: path}
+    named: dict[str, list[Path]] = {}
+    for file in sorted(path.iterdir()) if path.is_dir() else []:
+        if file.name.lower().endswith(IMAGE_SUFFIXES) and not file.name.startswith("."):
+            named.setdefault(stem(file), []).append(file)
+    return {pair.case: _image_of(pair, path, named) for pair in pairs}
+
+
+def write_evaluation(
+    evaluation: Evaluation,
+    folder: str | os.PathLike[str],
+    *,
+    images: Mapping[str, Path] | None = None,
+    roles: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a page of scores, with tables beside it and a picture of each case.
+
+    Cases that could not be measured are named with the reason, and count in nothing.
+
+    The folder gets ``report.html``, ``metrics.csv`` as :func:`write_metrics` writes it, and where
+    lesions were counted ``lesions.csv`` (:func:`write_lesions`). With images it gets a picture of
+    each of the 24 cases with the lowest Dice in ``figures/``: of found, missed and invented
+    lesions where they were counted, else of truth and prediction side by side. All of it gets its
+    place at the end, so that a full disk leaves what was there before.
+
+    Args:
+        evaluation: What :func:`segjax.evaluate.folders.compare_cases` returned.
+        folder: Folder to write into; made if absent.
+        images: Image of every case; no pictures when None.
+        roles: What the cases were for when the network was trained, as
+            :func:`segjax.evaluate.roles.read_roles` gives it; not known when None.
+        seconds: Time that the measurements took, which the page tells with date, command, folders,
+            machine and versions.
+        overwrite: Replace files of an earlier evaluation, but never those of a run. A
+            ``lesions.csv`` goes where lesions are not counted this time; other pictures stay.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: Files exist, cannot be written, or an image does not lie on its masks' grid.
+
+    Example:
+        >>> evaluation = compare_cases(match_masks("masks", "labels"))  # doctest: +SKIP
+        >>> write_evaluation(evaluation, "evaluation")  # doctest: +SKIP
+        PosixPath('evaluation/report.html')
+    """
+    cases = evaluation.cases
+    check_free(folder, overwrite=overwrite)
+    folder = _folder(Path(folder))
+    with (
+        atomic_path(folder / "report.html", overwrite=overwrite) as page,
+        TemporaryDirectory(prefix=".", dir=folder) as temporary,
+    ):
+        new = Path(temporary)
+        sections = [_overview(evaluation), _trained_on(cases, roles), *_lesions(cases)]
+        sections.append(_every_case(cases, roles))
+        if images:
+            sections.append(_pictures(cases, images, _folder(new / "figures"), roles))
+        sections.append(_origin([_made(cases, seconds)]))
+        page.write_text(_page("Evaluation", sections), encoding="utf-8")
+        write_metrics(evaluation.rows, new / "metrics.csv")
+        if cases[0].rule:
+            write_lesions(cases, new / "lesions.csv")
+        _place(new, folder)
+    return folder / "report.html"
+
+
+def check_free(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse a folder where :func:`write_evaluation` would replace what it should not.
+
+    Args:
+        folder: Folder to write into; need not exist.
+        overwrite: Whether files of an earlier evaluation may be replaced.
+
+    Raises:
+        InputError: It is the folder of a run, whose files have the same names; or a file exists;
+            or it is no folder, or lies in none.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; name a folder")
+    if not folder.parent.is_dir():
+        raise InputError(f"{folder}: there is no folder {folder.parent}; create it first")
+    if any((folder / name).exists() for name in ("config.json", "sweep.json", "folds.csv")):
+        raise InputError(f"{folder}: is the folder of a run, with results of its own; name another")
+    for name in ("report.html", "metrics.csv", "lesions.csv", "figures"):
+        if not overwrite:
+            check_new(folder / name)
+
+
+def _image_of(pair: Pair, images: Path, named: Mapping[str, Sequence[Path]]) -> Path:
+    for name in (pair.case, f"{pair.case}_0000"):
+        if files := named.get(name):
+            if len(files) > 1:
+                raise InputError(f"{files[0]} and {files[1].name} have one name; leave one")
+            return files[0]
+    beside = Path(pair.truth).parent / images
+    if not images.is_absolute() and beside.is_file():
+        return beside
+    if images.is_dir():
+        raise InputError(f"{images}: no image named {pair.case} or {pair.case}_0000")
+    raise InputError(f"{images}: no folder of images, and no file {beside}")
+
+
+def _place(new: Path, folder: Path) -> None:
+    """Move what was written to its place."""
+    if not (new / "lesions.csv").exists():
+        (folder / "lesions.csv").unlink(missing_ok=True)
+    for path in sorted(file for file in new.rglob("*") if file.is_file()):
+        target = folder / path.relative_to(new)
+        _folder(target.parent)
+        path.replace(target)
+
+
+def _overview(evaluation: Evaluation) -> str:
+    cases, failed, rows = evaluation.cases, evaluation.failed, evaluation.rows
+    scores = scores_of_rows(rows)
+    mean = mean_dice(scores)
+    tiles = {"mean Dice": "–" if mean is None else f"{mean:.3f}", "cases": str(len(cases))}
+    if failed:
+        tiles["failed, in no mean"] = str(len(failed))
+    labels = by_label(scores)
+    summary: list[Sequence[str | float]] = [(n, *_spread(own)) for n, own in labels.items()]
+    headings = ("label", "mean", "standard deviation", "median", "lowest", "highest", "n")
+    shown = "".join(
+        f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles.items()
+    )
+    tables = f"{_failures(failed)}<h2>Dice</h2>{_table(headings, summary)}{_absent_note(labels)}"
+    return f'<div class="tiles">{shown}</div>{tables}'
+
+
+def _made(cases: Sequence[Comparison], seconds: float | None) -> Provenance:
+    """Describe this evaluation; its data are masks and labels."""
+    masks, labels = (
+        common_folder(getattr(case.pair, name) for case in cases)
+        for name in ("prediction", "truth")
+    )
+    return here_and_now(f"masks {masks}, labels {labels}", seconds=seconds)
+
+
+def _trained_on(cases: Sequence[Comparison], roles: Mapping[str, str] | None) -> str:
+    """Say what the cases were for when the network was trained."""
+    names = [case.pair.case for case in cases]
+    if roles is None:
+        return f"<p class='note'>{_UNKNOWN}</p>"
+    warning = _SEEN if any(roles.get(name) == "training" for name in names) else ""
+    return f"<p class='note'>By the network's split: {roles_in_words(names, roles)}. {warning}</p>"
+
+
+def _spread(scores: Sequence[Score]) -> tuple[float | int, ...]:
+    """Return mean, standard deviation, median, lowest and highest Dice, and their number."""
+    dice = [one.value for one in scores if one.metric == DICE]
+    if not dice:
+        return (*[nan] * 5, 0)
+    return fmean(dice), pstdev(dice), median(dice), min(dice), max(dice), len(dice)
+
+
+def _failures(failed: Sequence[Failure]) -> str:
+    if not failed:
+        return ""
+    return f"<h2>Cases that failed</h2>{_table(('case', 'reason'), failed)}"
+
+
+def _lesions(cases: Sequence[Comparison]) -> list[str]:
+    rule = cases[0].rule
+    if rule is None:
+        return []
+    parts = []
+    for name in cases[0].labels.values():
+        rows = [row for case in cases for row in case.rows if row["label"] == name]
+        parts.append(f"<h2>Lesions: {escape(name)}</h2>{_table(*lesion_table(rows))}")
+    words = rule_in_words(rule, len(cases[0].affine) - 1)
+    return [*parts, f"<p class='note'>{escape(words)} {_DEFINITIONS}</p>"]
+
+
+def _every_case(cases: Sequence[Comparison], roles: Mapping[str, str] | None) -> str:
+    names = [name for name in cases[0].rows[0] if "lesion" not in name]
+    worst = _worst_first(cases)
+    rows = [_measures({name: row[name] for name in names}) for case in worst for row in case.rows]
+    headings = [_HEADINGS.get(name, name) for name in names]
+    if roles is not None:
+        own = [roles.get(case.pair.case, NOT_KNOWN) for case in worst for _ in case.rows]
+        rows = [[row[0], role, *row[1:]] for row, role in zip(rows, own, strict=True)]
+        headings.insert(1, "for")
+    table = _table(headings, rows)
+    return f"<details><summary>Every case, the worst first</summary>{table}</details>"
+
+
+def _worst_first(cases: Sequence[Comparison]) -> list[Comparison]:
+    return sorted(cases, key=lambda case: fmean(float(row["dice"]) for row in case.rows))
+
+
+def _pictures(
+    cases: Sequence[Comparison],
+    images: Mapping[str, Path],
+    folder: Path,
+    roles: Mapping[str, str] | None,
+) -> str:
+    """Draw the worst cases."""
+    shown = _worst_first(cases)[:_MOST]
+    parts = []
+    for case in track(shown, "Drawing"):
+        name = case.pair.case
+        role = "" if roles is None else f" ({_role_in_words(roles.get(name, NOT_KNOWN))})"
+        drawn = _draw(case, images[name], folder, title=name + role)
+        parts += [f"<section>{_picture(path, path.stem + role)}</section>" for path in drawn]
+    which = (
+        f"The {len(shown)} of {plural(len(cases), 'case')} with the lowest Dice, the worst first."
+    )
+    note = "" if len(shown) == len(cases) else f"<p class='note'>{which}</p>"
+    return f"<h2>Pictures</h2>{note}{''.join(parts)}<p class='note'>{_CONVENTIONS}</p>"
+
+
+def _draw(case: Comparison, path: Path, folder: Path, *, title: str) -> list[Path]:
+    """Draw a case: a picture for each label where lesions were counted, else one."""
+    image = read_image(path)
+    truth, prediction = read_pair(case.pair, coding=case.coding, predicted=case.predicted)
+    masks: dict[str, Any] = {"truth": truth, "prediction": prediction}
+    check_same_grid(image, truth, (str(path), str(case.pair.truth)))
+    name = case.pair.case
+    if case.rule is None:
+        labels = [case.labels.get(i, str(i)) for i in range(max(case.labels) + 1)]
+        overlay(image, **masks, path=folder / f"{name}.png", title=title, labels=labels)
+        return [folder / f"{name}.png"]
+    drawn = []
+    several = len(case.labels) > 1
+    for value, label in case.labels.items():
+        drawn.append(folder / f"{name}{f'_{value}' if several else ''}.png")
+        own = f"{title}, {label}" if several else title
+        lesion_overlay(image, **masks, path=drawn[-1], label=value, rule=case.rule, title=own)
+    return drawn
+
+
+_DEFINITIONS = """Sensitivity: found over true lesions. Precision: predicted lesions that are true
+over all predicted ones. F1: their harmonic mean. A dash marks a ratio of nothing: sensitivity
+where there is no true lesion, precision where none is predicted; F1 is then 0, unless there is
+neither. All lesions: counts summed, ratios of the sums. Loads are of the whole masks, small
+lesions included."""
+
+_UNKNOWN = """Whether the network was trained on some of these cases is not known: --run names the
+run whose split tells."""
+
+_SEEN = """Of a training case Dice says how well it was learned, not what to expect of new ones."""
+
+_CONVENTIONS = """In radiological convention: the patient's right is on the left (2D images are
+shown as they are stored)."""

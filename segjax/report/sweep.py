@@ -1,0 +1,151 @@
+"""One HTML page that shows a whole sweep: what each combination came to, figures, the best member.
+
+The page needs nothing but itself: its pictures are embedded, it loads no script and no font.
+"""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segjax.evaluate.roles import read_roles
+from segjax.provenance import duration, read_parts
+from segjax.report.sweep_plots import PathLike, _best, _test_images, draw_sweep, read_sweep
+from segjax.report.training import (
+    _CONVENTIONS,
+    Row,
+    _cases,
+    _label_summary,
+    _origin,
+    _picture,
+    _read_config,
+    _settings,
+    _table,
+    _tiles,
+    _write_page,
+)
+from segjax.text import exact, plural
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["write_sweep_report"]
+
+
+def write_sweep_report(folder: PathLike) -> Path:
+    """Write ``report.html`` into the folder of a sweep, and its pictures into ``figures/``.
+
+    Reads ``results.csv``, ``images.csv``, ``examples/``, the settings of the best member, and where
+    they are there ``split.json`` and ``provenance.json``; an earlier report is replaced.
+
+    Args:
+        folder: Of the sweep, finished or not.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: The folder holds no sweep, no member of it is finished, or all have failed.
+
+    Example:
+        >>> write_sweep_report("sweep")  # doctest: +SKIP
+        PosixPath('sweep/report.html')
+    """
+    folder = Path(folder)
+    figures = draw_sweep(folder)
+    results, _ = read_sweep(folder)
+    best = _best(results)
+    sections = [
+        _overview(results, best),
+        f"<h2>Combinations</h2>{_combinations(results)}",
+        _failures(results),
+        _figures({n: p for n, p in figures.items() if not p.name.startswith("overlay-")}),
+        "" if best is None else _best_member(folder, best, figures),
+        _cases(read_roles(folder)),
+        _origin(read_parts(folder)),
+    ]
+    title = f"{folder.resolve().name}: sweep of {plural(len(results), 'training')}"
+    return _write_page(folder / "report.html", title, sections)
+
+
+def _overview(results: "pd.DataFrame", best: tuple[Any, ...] | None) -> str:
+    facts: dict[str, object] = {}
+    if best is not None:
+        row = results[results.run == best[0]].iloc[0]
+        facts["best by validation"] = best[0]
+        facts |= {f"its {_DICE[name]}": f"{row[name]:.3f}" for name in _DICE if name in row}
+        if "epoch" in row:
+            facts["its best epoch"] = int(row.epoch)
+    facts["finished trainings"] = len(results)
+    if failed := len(_failed(results)):
+        facts["of them failed"] = failed
+    if "seconds" in results:
+        facts["time of training"] = duration(float(results.seconds.sum()))
+    return _tiles(facts)
+
+
+def _combinations(results: "pd.DataFrame") -> str:
+    """Return what every combination of kernel size and alpha came to over its seeds."""
+    names = [heading for name, heading in _DICE.items() if name in results]
+    rows: list[Row] = []
+    for _, group in results.groupby(["kernel", "alpha"]):
+        dice = [_mean_and_spread(group[name]) for name in _DICE if name in group]
+        kernel, alpha = group.kernel.iloc[0], group.alpha.iloc[0]
+        rows.append([str(kernel), exact(alpha), len(group), *dice])
+    note = f"<p class='note'>{_SPREAD}</p>"
+    return _table(("kernel", "alpha", "seeds", *names), rows) + note
+
+
+_DICE = {"validation_dice": "mean validation Dice", "test_dice": "mean test Dice"}
+_SPREAD = """Mean ± standard deviation over the seeds (n − 1), each seed with the mean over its
+cases that hold the label. The best member is chosen by validation alone; its test Dice is one
+value of many, so that its combination's mean says more of what to expect."""
+
+
+def _mean_and_spread(values: "pd.Series") -> str:
+    known = values.dropna()
+    if known.empty:
+        return "–"
+    spread = f" ± {known.std():.3f}" if len(known) > 1 else ""
+    missing = f" ({len(known)} of {len(values)})" if len(known) < len(values) else ""
+    return f"{known.mean():.3f}{spread}{missing}"
+
+
+def _failures(results: "pd.DataFrame") -> str:
+    failed = _failed(results)
+    if not len(failed):
+        return ""
+    rows = list(zip(failed.run, failed.error, strict=True))
+    return f"<h2>Failed</h2>{_table(('training', 'why'), rows)}<p class='note'>{_FAILED}</p>"
+
+
+_FAILED = """A training that failed counts by the best network that it had until then, and not at
+all where it had none."""
+
+
+def _failed(results: "pd.DataFrame") -> "pd.DataFrame":
+    return results[results.error != ""] if "error" in results else results[:0]
+
+
+def _figures(figures: Mapping[str, Path]) -> str:
+    pictures = (_picture(path, name.replace("-", " ")) for name, path in figures.items())
+    return f"<h2>Figures</h2>{''.join(pictures)}"
+
+
+_SHOWN = "Test cases: the worst, the best and some between."
+
+
+def _best_member(folder: Path, best: tuple[Any, ...], figures: Mapping[str, Path]) -> str:
+    """Return test Dice, pictures and settings of the best member."""
+    run, *place = best
+    images = _test_images(folder)
+    own = images[(images[["kernel", "alpha", "seed"]] == place).all(axis=1)]
+    parts = [f"<h2>Test Dice of {escape(run)}, the best by validation</h2>"]
+    if not own.empty:
+        parts.append(_label_summary(own.rename(columns={"dice": "value"})))
+    overlays = [path for path in figures.values() if path.name.startswith(f"overlay-{run}-")]
+    parts += [_picture(path, f"{path.stem}: image, truth and prediction") for path in overlays]
+    if overlays:
+        parts.append(f"<p class='note'>{_SHOWN} {_CONVENTIONS}</p>")
+    config = folder / "runs" / run / "config.json"
+    return "".join(parts) + (_settings(_read_config(config)) if config.is_file() else "")

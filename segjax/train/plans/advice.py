@@ -1,0 +1,363 @@
+"""Propose a configuration from what the data are like, each choice with its reason."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segjax.data import augment
+from segjax.data.cases import Case, Dataset
+from segjax.data.prepare.pipeline import ClipPercentiles, Pipeline, Reorient, Step, ZScore
+from segjax.errors import InputError
+from segjax.memory import available_bytes
+from segjax.text import plural
+from segjax.train.config import TrainConfig, create_model, default_config, resampling
+from segjax.train.plans.examine import Look, examine, fixed_sides, hit_rate, read_labels
+from segjax.train.plans.survey import SAME_SPACING, Survey, spacing_spread, survey
+
+__all__ = ["Advice", "Reason", "advise", "training_bytes"]
+
+_LOOKED_AT = 60  # cases whose images are read, evenly spaced over all
+_ANISOTROPIC = 3.0  # from this ratio of spacings on, slices are networks' better food
+_STRIPPED = 0.2  # fraction of exact zeros that only a removed background has
+_LONG_TAIL = 3.0  # see Look.tail
+_SYMMETRIC = 0.7  # correlation of a mirror image
+_TOLD = 5  # cases that can tell on which side labels lie
+_KEPT = 8.5  # bytes that a step keeps for each byte of a layer's output
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One choice.
+
+    Attributes:
+        choice: What it is about.
+        value: What was chosen.
+        why: What in the data speaks for it.
+    """
+
+    choice: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A configuration for a dataset.
+
+    Attributes:
+        config: What to train.
+        facts: What the data are like, by name.
+        reasons: Why the configuration is as it is.
+    """
+
+    config: TrainConfig
+    facts: dict[str, str]
+    reasons: tuple[Reason, ...]
+
+
+def advise(
+    dataset: Dataset[Case], *, model: str | None = None, memory_gb: float | None = None
+) -> Advice:
+    """Look at a dataset and propose how to train on it.
+
+    All label maps are read, and up to 60 images. What nothing in the data decides is as in
+    :func:`segjax.train.config.default_config`.
+
+    Args:
+        dataset: Labelled cases.
+        model: The network, if it is decided already.
+        memory_gb: Memory that a training may take; by default that of the GPU, or half of what
+            the computer has or this container may have of it; no limit where neither is known.
+
+    Raises:
+        InputError: The dataset cannot be used, the network does not fit it, or not even a single
+            patch of its smallest size fits the memory.
+
+    Example:
+        >>> advise(find_cases("brains")).config.patch_size  # doctest: +SKIP
+        (64, 64, 64)
+    """
+    found = survey(dataset, Pipeline((Reorient("RAS"),)))
+    step = math.ceil(len(dataset.cases) / _LOOKED_AT)
+    cases = dataset.cases[::step]
+    grid = _choose_grid(found)
+    turned = Pipeline(grid.steps)
+    looks = examine(cases, Pipeline(grid.steps[:1]), len(found.labels))
+    norm, because = _choose_normalisation(looks)
+    network = _choose_network(grid, model)
+    pipeline = Pipeline((*grid.steps, *norm))
+    start = default_config(dataset, network.value, pipeline=pipeline)
+    config, memory = _fit_memory(start, memory_gb)
+    hits = hit_rate(read_labels(cases, turned), config.patch_size)
+    config, drawing = _choose_foreground(config, hits)
+    config, mirrors = _choose_mirrors(config, looks, grid)
+    reasons = (grid.reason, network, because, *memory, drawing, mirrors, _length(config, dataset))
+    return Advice(config, _facts(found, looks, len(dataset.cases)), reasons)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The orientation and spacing that a training sees.
+
+    Attributes:
+        steps: What brings images there; the first one turns them.
+        spacing: In mm, in the order of the axes then.
+        size: Median number of voxels, in that order.
+        reason: Why.
+    """
+
+    steps: tuple[Step, ...]
+    spacing: tuple[float, ...]
+    size: tuple[int, ...]
+    reason: Reason
+
+
+def _choose_grid(found: Survey) -> _Grid:
+    """Take the median spacing; the coarse axis of anisotropic volumes goes last."""
+    spacings, shapes = np.array(found.spacings), np.array(found.shapes)
+    target = np.median(spacings, axis=0)
+    coarse = int(target.argmax())
+    anisotropic = bool(target.max() / target.min() >= _ANISOTROPIC)
+    if anisotropic:  # a few thin series must not be thrown to the coarseness of the others
+        target[coarse] = np.percentile(spacings[:, coarse], 10)
+    order = [axis for axis in range(len(target)) if axis != coarse] + [coarse]
+    order = order if anisotropic else list(range(len(target)))
+    orientation = "".join("RAS"[axis] for axis in order) if len(order) == 3 else "RAS"
+    size = np.median(shapes * spacings / target, axis=0)[order]
+    ordered = tuple(float(target[axis]) for axis in order)
+    steps = (Reorient(orientation), *resampling(found, ordered))
+    reason = _spacing_reason(found, ordered, anisotropic=anisotropic)
+    return _Grid(steps, ordered, tuple(round(n) for n in size), reason)
+
+
+def _spacing_reason(found: Survey, target: Sequence[float], *, anisotropic: bool) -> Reason:
+    said = _spacing_range(found)
+    if found.spatial_dims == 2:
+        return Reason("spacing", "as it is", "pictures have none")
+    if spacing_spread(found.spacings) <= SAME_SPACING:
+        why = f"all cases have {said}; other images are brought to it"
+        return Reason("spacing", _mm(target), why)
+    coarse_too = ", the 10th percentile along the coarse axis" if anisotropic else ""
+    return Reason("spacing", _mm(target), f"spacings go from {said}: the median{coarse_too}")
+
+
+def _choose_network(grid: _Grid, model: str | None) -> Reason:
+    if model is not None:
+        return Reason("network", model, "asked for")
+    if len(grid.size) == 2:
+        return Reason("network", "unet2d-k3", "the images are 2D")
+    ratio = max(grid.spacing) / min(grid.spacing)
+    if ratio >= _ANISOTROPIC:
+        why = f"voxels are {ratio:.1f} times as long as wide: slices, not volumes"
+        return Reason("network", "unet2d-k3", why)
+    least = create_model("mpunet++", in_channels=1, out_channels=2).size_multiple
+    if min(grid.size) < least:
+        why = f"volumes of {_times(grid.size)} voxels are too flat for a 3D network: slices"
+        return Reason("network", "unet2d-k3", why)
+    why = (
+        "nearly isotropic volumes; 38 thousand parameters were as good as 1.7 million in the study"
+    )
+    return Reason("network", "mpunet++", why)
+
+
+def _choose_normalisation(looks: Sequence[Look]) -> tuple[tuple[Step, ...], Reason]:
+    zeros = float(np.median([look.background for look in looks]))
+    tail = float(np.median([look.tail for look in looks]))
+    medians = [look.median for look in looks]
+    why = [f"median intensities go from {min(medians):.3g} to {max(medians):.3g}"]
+    steps: list[Step] = []
+    if tail > _LONG_TAIL:
+        steps.append(ClipPercentiles())
+        why.append(f"the brightest voxel lies {tail:.1f} times as far out as the 99.5th percentile")
+    stripped = zeros >= _STRIPPED
+    if stripped:
+        why.append(f"{zeros:.0%} of the voxels are exactly 0, a background that was removed")
+    steps.append(ZScore("nonzero" if stripped else "all"))
+    value = "z-score of " + ("what is not 0" if stripped else "all voxels")
+    clipped = "clip percentiles, then " if tail > _LONG_TAIL else ""
+    return tuple(steps), Reason("normalisation", clipped + value, "; ".join(why))
+
+
+def _fit_memory(
+    config: TrainConfig, memory_gb: float | None
+) -> tuple[TrainConfig, tuple[Reason, ...]]:
+    """Make batch, then patch, smaller until a training fits."""
+    limit, whose = (memory_gb, " allowed") if memory_gb else _device_memory()
+    usual = config
+    while training_bytes(config) / 1e9 > limit:
+        config = _smaller(config, limit)
+    there = f"of {limit:.3g} GB{whose}" if math.isfinite(limit) else f"GB{whose}"
+    needs = f"takes about {training_bytes(config) / 1e9:.2g} {there}"
+    cut = "" if config == usual else "; a usual one would not fit"
+    patch = Reason(
+        "patch", _times(config.patch_size), "most of a case, at most 64³ voxels or 256² pixels"
+    )
+    if config.patch_size != usual.patch_size:
+        patch = Reason(
+            "patch", _times(config.patch_size), f"{_times(usual.patch_size)} is too much"
+        )
+    return config, (patch, Reason("batch", f"{config.batch_size} in a step", needs + cut))
+
+
+def _smaller(config: TrainConfig, limit: float) -> TrainConfig:
+    if config.batch_size > 1:
+        return dataclasses.replace(config, batch_size=config.batch_size // 2)
+    model = _model(config)
+    sizes = list(config.patch_size)
+    axis = int(np.argmax(sizes))
+    sizes[axis] = (sizes[axis] // 2) // model.size_multiple * model.size_multiple
+    if not sizes[axis]:
+        raise InputError(
+            f"{config.model} does not fit {limit:g} GB even with a single patch of "
+            f"{_times(config.patch_size)} voxels: give more memory or another network"
+        )
+    return dataclasses.replace(config, patch_size=tuple(sizes))
+
+
+def training_bytes(config: TrainConfig) -> float:
+    """Estimate the memory of a training step, apart from the data.
+
+    The outputs of all layers for a batch, times what is kept beside them for the backward pass
+    and as scratch, plus four copies of the parameters. XLA's own plan on a CPU was 0.83 of that
+    for MPU-Net++ (2 × 64³), 1.0 for the 3D U-Net and 0.4 for the 2D one (8 × 256²).
+
+    Args:
+        config: What is trained.
+
+    Example:
+        >>> one = TrainConfig("mpunet++", (64, 64, 64), batch_size=1)
+        >>> two = dataclasses.replace(one, batch_size=2)
+        >>> bool(1.9 < training_bytes(two) / training_bytes(one) < 2.1)
+        True
+    """
+    channels = config.in_channels, config.out_channels
+    parameters, outputs = _sizes(config.model, channels, config.patch_size)
+    return 4 * (4 * parameters + _KEPT * config.batch_size * outputs)
+
+
+@functools.cache
+def _sizes(name: str, channels: tuple[int, int], patch: tuple[int, ...]) -> tuple[int, int]:
+    """Return the numbers of a network's parameters and of all layers' outputs for a patch."""
+    model = create_model(name, in_channels=channels[0], out_channels=channels[1])
+    images = jax.ShapeDtypeStruct((1, *patch[: model.spatial_dims], channels[0]), jnp.float32)
+
+    def run(images: jax.Array) -> Any:
+        variables = model.init(jax.random.key(0), images)
+        options = {"capture_intermediates": True, "mutable": ["intermediates"]}
+        return variables, model.apply(variables, images, **options)[1]
+
+    variables, found = jax.eval_shape(run, images)
+    return _numbers(variables), _numbers(found)
+
+
+def _numbers(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def _model(config: TrainConfig) -> Any:
+    channels = {"in_channels": config.in_channels, "out_channels": config.out_channels}
+    return create_model(config.model, **channels)
+
+
+def _device_memory() -> tuple[float, str]:
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] / 1e9, " of the GPU"
+    if (found := available_bytes()) is None:
+        return math.inf, "; how much there is cannot be told here: say it (--memory)"
+    size, whose = found
+    return size / 2e9, f", half of the {whose}'s memory"
+
+
+def _choose_foreground(config: TrainConfig, hits: float) -> tuple[TrainConfig, Reason]:
+    """Draw around the foreground the more often, the rarer it is met by chance."""
+    fraction = 0.33 if hits >= 0.5 else 0.5 if hits >= 0.1 else 0.75
+    why = f"{hits:.0%} of the patches drawn anywhere hold some"
+    changed = dataclasses.replace(config, foreground=fraction)
+    return changed, Reason("foreground", f"{fraction:.0%} of the patches around it", why)
+
+
+def _choose_mirrors(
+    config: TrainConfig, looks: Sequence[Look], grid: _Grid
+) -> tuple[TrainConfig, Reason]:
+    """Mirror along axes along which the images are symmetric and the labels take no side."""
+    names = _axis_names(grid)
+    seen = [look for look in looks if look.lesions]
+    if len(seen) < _TOLD:
+        why = f"{plural(len(seen), 'labelled case')} cannot tell whether labels keep to a side"
+        return config, Reason("mirroring", "none", why)
+    told, axes = [], []
+    for axis, name in enumerate(names):
+        symmetry = float(np.median([look.symmetry[axis] for look in looks]))
+        fixed = fixed_sides(seen, axis)
+        if symmetry >= _SYMMETRIC and not fixed and config.patch_size[axis] > 1:
+            axes.append(axis)
+        side = "labels keep to their side" if fixed else "labels lie on either side"
+        told.append(f"{name}: {side}, likeness {symmetry:.2f}")
+    value = ", ".join(names[axis] for axis in axes) or "none"
+    flips = (augment.Flip(axes=tuple(axes)),) if axes else ()
+    changed = dataclasses.replace(config, augment=(*flips, *config.augment))
+    return changed, Reason("mirroring", value, "; ".join(told))
+
+
+def _axis_names(grid: _Grid) -> list[str]:
+    step = grid.steps[0]
+    words = {"R": "left-right", "A": "front-back", "S": "up-down"}
+    if len(grid.size) == 2 or not isinstance(step, Reorient):
+        return ["axis 0", "axis 1"]
+    return [words[letter] for letter in step.orientation]
+
+
+def _length(config: TrainConfig, dataset: Dataset[Case]) -> Reason:
+    steps = math.ceil(len(dataset.cases) * config.patches_per_case / config.batch_size)
+    drawn = f"{config.patches_per_case} from each case in an epoch"
+    why = f"about {config.epochs * steps} steps; patches drawn: {drawn}"
+    return Reason("length", plural(config.epochs, "epoch"), why)
+
+
+def _facts(found: Survey, looks: Sequence[Look], cases: int) -> dict[str, str]:
+    shapes = np.array(found.shapes)
+    fractions = np.mean([look.fractions for look in looks], axis=0)
+    lesions = [size for look in looks for size in look.lesions]
+    voxel = float(np.median(np.prod(np.array(found.spacings), axis=1)))
+    unit, size = ("ml", voxel / 1000) if shapes.shape[1] == 3 else ("pixels", 1.0)
+    low, middle, high = np.percentile(lesions or [0], (5, 50, 95)) * size
+    empty = sum(not look.lesions for look in looks)
+    shares = zip(found.labels[1:], fractions, strict=True)
+    return {
+        "cases": f"{cases} ({plural(len(looks), 'image')} looked at, {empty} without any label)",
+        "shape": _shape_range(shapes),
+        "spacing": _spacing_range(found),
+        "channels": str(found.channels),
+        "labels": ", ".join(f"{name} {share:.2%} of the voxels" for name, share in shares),
+        "pieces": f"{len(lesions) / len(looks):.1f} of foreground in a case, of {middle:.3g} "
+        f"{unit} (5th to 95th percentile: {low:.3g} to {high:.3g})",
+    }
+
+
+def _shape_range(shapes: np.ndarray) -> str:
+    low, high = _times(shapes.min(axis=0)), _times(shapes.max(axis=0))
+    median = _times(np.median(shapes, axis=0))
+    return low if low == high else f"{low} to {high}, median {median}"
+
+
+def _spacing_range(found: Survey) -> str:
+    rows = np.array(found.spacings)
+    low, high = _mm(rows.min(axis=0)), _mm(rows.max(axis=0))
+    return low if low == high else f"{low} to {high}"
+
+
+def _mm(spacing: Sequence[float] | np.ndarray) -> str:
+    return " × ".join(f"{value:.3g}" for value in spacing) + " mm"
+
+
+def _times(sizes: Sequence[int] | np.ndarray) -> str:
+    return " × ".join(f"{size:g}" for size in sizes)

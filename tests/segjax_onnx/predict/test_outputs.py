@@ -1,0 +1,102 @@
+"""Which files prediction writes, and which it refuses to replace."""
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segjax.data.cases import Case
+from segjax.data.io.formats import write_volume
+from segjax.errors import InputError
+from segjax.volume import Volume
+from segjax_onnx.predict.outputs import check_outputs, output_files, write_map
+
+
+def cases(*names, folder="scans", suffix=".nii.gz"):
+    return [Case(name, (Path(folder) / f"{name}{suffix}",)) for name in names]
+
+
+def volume(kind):
+    return Volume(np.ones((3, 3, 3), kind), np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("a.nii", "a.nii"),
+        ("a.NII.GZ", "a.NII.GZ"),
+        ("a.nrrd", "a.seg.nrrd"),
+        ("a.mha", "a.nrrd"),
+        ("a.hdr", "a.nii.gz"),
+    ],
+)
+def test_masks_have_the_format_of_their_image_or_one_that_holds_masks(image, mask):
+    assert output_files(Case("a", (Path(image),)), "out")[0] == Path("out") / mask
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    ("names", "options", "suffix"),
+    [
+        (("x", "x_probabilities"), {"probabilities": True}, ".nii.gz"),
+        (("x", "x_probabilities"), {"probabilities": True, "format": ".npy"}, ".png"),
+        (("x", "x"), {}, ".nii.gz"),
+        (("x", "X"), {}, ".nii.gz"),
+        (("x", "X_Probabilities"), {"probabilities": True}, ".nii.gz"),
+        (("Grün", unicodedata.normalize("NFD", "Grün")), {}, ".nii.gz"),
+    ],
+)
+def test_outputs_that_are_one_file_anywhere_are_refused(tmp_path, names, options, suffix, reverse):
+    some = cases(*(reversed(names) if reverse else names), suffix=suffix)
+    with pytest.raises(InputError, match=r"would be written for '.*' and '.*'; rename one"):
+        check_outputs(some, tmp_path, overwrite=True, **options)
+
+
+def test_names_that_only_look_alike_are_no_clash(tmp_path):
+    check_outputs(cases("x", "x_probabilities"), tmp_path)
+    check_outputs(cases("x", "x_probabilities", suffix=".png"), tmp_path, probabilities=True)
+    check_outputs(cases("a", "á", "b"), tmp_path, probabilities=True)
+
+
+def test_an_image_is_replaced_by_no_mask_of_any_case(tmp_path):
+    images = [tmp_path / "b.nii.gz", tmp_path / "other" / "c.nii.gz"]
+    some = [Case("a", (images[0],)), Case("B", (images[1],))]
+    with pytest.raises(InputError, match=r"B\.nii\.gz: is an image to segment"):
+        check_outputs(some, tmp_path, overwrite=True)
+
+
+def test_a_map_of_an_earlier_call_is_replaced_by_no_mask(tmp_path):
+    write_volume(volume(np.float32), tmp_path / "x_probabilities.nii.gz")
+    some = cases("x_probabilities")
+    with pytest.raises(InputError, match="holds probabilities and would be replaced by a mask"):
+        check_outputs(some, tmp_path, overwrite=True)
+    check_outputs(cases("x"), tmp_path, probabilities=True, overwrite=True)
+
+
+def test_a_mask_of_an_earlier_call_is_replaced_by_no_map(tmp_path):
+    write_volume(volume(np.uint8), tmp_path / "x_probabilities.nii.gz")
+    with pytest.raises(InputError, match="holds a mask and would be replaced by probabilities"):
+        check_outputs(cases("x"), tmp_path, probabilities=True, overwrite=True)
+    check_outputs(cases("x_probabilities"), tmp_path, overwrite=True)
+    check_outputs(cases("x"), tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("content", ["", "half a fi"])
+def test_a_broken_file_may_be_replaced_by_either(tmp_path, content):
+    (tmp_path / "x_probabilities.nii.gz").write_text(content)
+    check_outputs(cases("x_probabilities"), tmp_path, overwrite=True)
+    check_outputs(cases("x"), tmp_path, probabilities=True, overwrite=True)
+
+
+def test_files_that_exist_stay_and_the_option_is_named(tmp_path):
+    (tmp_path / "x_probabilities.nii.gz").touch()
+    check_outputs(cases("x"), tmp_path)
+    with pytest.raises(InputError, match=r"x_prob.*: exists already.*--overwrite.*overwrite=True"):
+        check_outputs(cases("x"), tmp_path, probabilities=True)
+
+
+def test_maps_of_pictures_are_arrays(tmp_path):
+    data = np.random.default_rng(0).random((4, 5, 2), np.float32)
+    write_map(Volume(data, np.eye(3)), tmp_path / "x.npy", like=None, overwrite=False)
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), data)

@@ -1,0 +1,74 @@
+import os
+
+import pytest
+
+from segjax.memory import available_bytes
+
+GB = 2**30
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """The files of a machine of 16 GB."""
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 4 * 2**20, "SC_PAGE_SIZE": 4096}.get)
+    return tmp_path
+
+
+def write(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{text}\n")
+
+
+V1 = "9:name=systemd:/job\n4:cpu,memory:/slurm/job\n0::/"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, (16 * GB, "computer")),
+        ({"proc/self/cgroup": "0::/"}, (16 * GB, "computer")),
+        (
+            {"proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": 4 * GB},
+            (4 * GB, "container"),
+        ),
+        (
+            {"proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": "max"},
+            (16 * GB, "computer"),
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/user/shell",
+                "sys/fs/cgroup/user/shell/memory.max": "max",
+                "sys/fs/cgroup/user/memory.max": 8 * GB,
+            },
+            (8 * GB, "container"),
+        ),
+        (
+            {"proc/self/cgroup": V1, "sys/fs/cgroup/memory/slurm/job/memory.limit_in_bytes": GB},
+            (GB, "container"),
+        ),
+        (
+            {"proc/self/cgroup": V1, "sys/fs/cgroup/memory/memory.limit_in_bytes": 2**63 - 4096},
+            (16 * GB, "computer"),
+        ),
+    ],
+    ids=["no groups", "no limit", "v2", "v2 max", "v2 of a parent", "v1", "v1 without limit"],
+)
+def test_the_least_of_machine_and_groups_counts(root, files, expected):
+    write(root, files)
+    assert available_bytes(root) == expected
+
+
+@pytest.mark.parametrize("line", [b"odd", b"0:x", b"", b"0::/\xff", b"0::/a\0b"])
+def test_lines_that_name_no_group_are_passed_over(root, line):
+    write(root, {"proc/self/cgroup": "", "sys/fs/cgroup/memory.max": GB})
+    (root / "proc/self/cgroup").write_bytes(line + b"\n0::/\n")
+    assert available_bytes(root) == (GB, "container")
+
+
+def test_a_limit_is_known_where_the_machine_is_not(root, monkeypatch):
+    monkeypatch.delattr(os, "sysconf")
+    assert available_bytes(root) is None
+    write(root, {"proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": GB})
+    assert available_bytes(root) == (GB, "container")
