@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from segjax.data import augment
-from segjax.data.augment.recipes import recipe
+from segjax.studies import study
 from segjax.train.resident import augment_batch, stack_parameters
 
 try:
@@ -57,7 +57,7 @@ def rows():
         yield name, (transform,)
     yield "affine + elastic", (augment.Affine(), augment.Elastic())
     for name in ("meningioma-2d", "ms-7t"):
-        yield f"recipe {name}", recipe(name)
+        yield f"recipe {name}", study(name).augmentation()
 
 
 def torchio_rows(rank):

@@ -47,9 +47,9 @@ def segjax_step(case):
     import jax
     import jax.numpy as jnp
 
-    from segjax.train._fit import Network
     from segjax.train.config import TrainConfig
     from segjax.train.losses import Loss, Term
+    from segjax.train.network import Network
     from segjax.train.sweeps.together import Programs, Seat
 
     config = TrainConfig(

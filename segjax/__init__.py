@@ -1,33 +1,81 @@
 """Segment lesions in MR images with small Flax networks.
 
-Submodules load on first use, so that ``import segjax`` is fast and needs no JAX.
+Names load on first use, so that ``import segjax`` is fast and needs no JAX.
 
 Example:
     >>> import segjax
     >>> segjax.__version__
     '0.1.0'
+    >>> plan = segjax.plan("brains")  # doctest: +SKIP
+    >>> segjax.fit(plan.config, plan.dataset, plan.split, "run")  # doctest: +SKIP
+    >>> segjax.export("run", "model.onnx")  # doctest: +SKIP
+    >>> mask = segjax.Predictor("model.onnx").predict("flair.nii.gz")  # doctest: +SKIP
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segjax import data, evaluate, models, train
+    from segjax import data, evaluate, models, report, train
+    from segjax.data.io.formats import read_volume as read
+    from segjax.data.io.formats import write_volume as write
+    from segjax.data.prepare.pipeline import Pipeline
     from segjax.errors import InputError
+    from segjax.evaluate.compare import score
+    from segjax.registry import register
+    from segjax.train._fit import fit
+    from segjax.train.config import TrainConfig
+    from segjax.train.plans.plan import plan
+    from segjax.train.sweeps.sweep import sweep
     from segjax.volume import Volume
+    from segjax_onnx.predict.predictor import Predictor
+    from segjax_onnx.write.convert import export_onnx as export
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Volume", "data", "evaluate", "models", "train"]
 
-_SUBMODULES = ("data", "evaluate", "models", "train")
-_ATTRIBUTES = {"InputError": "segjax.errors", "Volume": "segjax.volume"}
+_HOMES = {
+    "InputError": "segjax.errors:InputError",
+    "Pipeline": "segjax.data.prepare.pipeline:Pipeline",
+    "Predictor": "segjax_onnx.predict.predictor:Predictor",
+    "TrainConfig": "segjax.train.config:TrainConfig",
+    "Volume": "segjax.volume:Volume",
+    "export": "segjax_onnx.write.convert:export_onnx",
+    "fit": "segjax.train._fit:fit",
+    "plan": "segjax.train.plans.plan:plan",
+    "read": "segjax.data.io.formats:read_volume",
+    "register": "segjax.registry:register",
+    "score": "segjax.evaluate.compare:score",
+    "sweep": "segjax.train.sweeps.sweep:sweep",
+    "write": "segjax.data.io.formats:write_volume",
+}
+__all__ = [
+    "InputError",
+    "Pipeline",
+    "Predictor",
+    "TrainConfig",
+    "Volume",
+    "data",
+    "evaluate",
+    "export",
+    "fit",
+    "models",
+    "plan",
+    "read",
+    "register",
+    "report",
+    "score",
+    "sweep",
+    "train",
+    "write",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
+    if name in _HOMES:
+        module, _, attribute = _HOMES[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    if name in __all__:
         return importlib.import_module(f"segjax.{name}")
-    if name in _ATTRIBUTES:
-        return getattr(importlib.import_module(_ATTRIBUTES[name]), name)
     raise AttributeError(f"module 'segjax' has no attribute '{name}'")
 
 

@@ -11,7 +11,9 @@ from typing import Any
 from segjax import workflow
 from segjax.data.cases import Case
 from segjax.errors import InputError
-from segjax.evaluate.folders import Pair, Row, compare_masks, write_metrics
+from segjax.evaluate.compare import Row, compare_cases
+from segjax.evaluate.pairs import Pair
+from segjax.evaluate.tables import write_metrics
 
 __all__ = ["DemoResult", "run_demo"]
 
@@ -32,7 +34,7 @@ class DemoResult:
     """What a demo made and measured.
 
     Attributes:
-        rows: Measures of each test head, from :func:`segjax.evaluate.folders.compare_masks`.
+        rows: Measures of each test head, from :func:`segjax.evaluate.compare.score`.
         paths: What to look at, by name.
         seconds: Time that it took.
     """
@@ -70,6 +72,7 @@ def run_demo(
         True
     """
     from segjax.data.phantom.dataset import write_dataset
+    from segjax.train.plans.plan import plan as plan_training
     from segjax_onnx.predict.predictor import Predictor
 
     importlib.import_module("segjax.train._fit")  # says before all work where JAX is missing
@@ -77,20 +80,21 @@ def run_demo(
     _refuse_files(out)
     say(f"1/4  drawing {_HEADS} synthetic heads with lesions")
     write_dataset(out / "data", count=_HEADS, seed=seed)
-    plan = workflow.plan(
+    plan = plan_training(
         out / "data",
         {**_SETTINGS, "seed": seed, "name": "demo"},
         validation=_VALIDATION / _HEADS,
         test=_TEST / _HEADS,
     )
-    unseen = workflow.cases_named(plan.dataset, plan.split.test)
+    unseen = plan.cases("test")
     say(f"2/4  training {plan.config.model} on {len(plan.split.train)} of them")
     workflow.train(plan, out / "run")
     say("3/4  exporting the network as one ONNX file, which is compared with JAX")
     written = workflow.finish(out / "run", unseen)
     say(f"4/4  segmenting {len(unseen)} unseen heads with onnxruntime alone")
     Predictor(written["model"]).predict_files(unseen, out / "masks")
-    rows = compare_masks([_pair(case, out / "masks") for case in unseen], names=["lesion"])
+    pairs = [_pair(case, out / "masks") for case in unseen]
+    rows = compare_cases(pairs, names=["lesion"]).check().rows
     paths = {
         "picture": _overview(out, unseen, rows),
         **written,

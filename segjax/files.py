@@ -1,11 +1,13 @@
 """Read files with clear errors; write them whole or not at all."""
 
+import csv
 import errno
+import io
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,10 +19,15 @@ __all__ = [
     "atomic_path",
     "check_new",
     "check_target",
+    "disk_errors",
     "locked",
+    "read_csv",
     "read_json",
+    "read_json_object",
     "reading",
     "walk",
+    "write_csv",
+    "write_json",
 ]
 
 # Errors of the place, not of the program: a full or broken disk, no right to write, no folder.
@@ -28,6 +35,7 @@ _PLACE = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
 }  # fmt: skip
+_NO_SPACE = "No space left on device"  # in errors that carry no number, such as Orbax's
 
 
 @contextmanager
@@ -168,6 +176,29 @@ def check_new(path: Path) -> None:
 
 
 @contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """Turn errors of the disk into one line that says what to do.
+
+    Args:
+        place: File or folder that is written.
+
+    Raises:
+        InputError: The disk is full or not writable.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number == errno.ENOSPC or _NO_SPACE in str(error):
+            reason = "no space left on the disk: free some"
+        elif isinstance(error, OSError):
+            reason = f"not writable ({error.strerror}): make it so"
+        else:
+            raise
+        raise InputError(f"{place}: {reason}, then run the same command again") from error
+
+
+@contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[bool]:
     """Lock a folder; the system unlocks it when the process ends, however it ends.
 
@@ -251,6 +282,74 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: is no JSON ({error})") from error
+
+
+def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON file that holds names and values.
+
+    Raises:
+        InputError: As :func:`read_json`, and where it holds anything else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no JSON object")
+    return content
+
+
+def write_json(
+    content: Any, path: str | os.PathLike[str], *, overwrite: bool = False, indent: int = 2
+) -> None:
+    """Write a JSON file, as :func:`atomic_path` writes.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "split.json"
+        >>> write_json({"train": ["a"]}, path)
+        >>> read_json(path)
+        {'train': ['a']}
+    """
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+
+
+def write_csv(
+    rows: Iterable[Iterable[object]], path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Write a table, its first row the names of the columns, as :func:`atomic_path` writes.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "folds.csv"
+        >>> write_csv([("fold", "dice"), (0, 0.5)], path)
+        >>> path.read_text().splitlines()
+        ['fold,dice', '0,0.5']
+    """
+    with (
+        atomic_path(path, overwrite=overwrite) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """Read a table whose first row names the columns.
+
+    Raises:
+        InputError: The file cannot be read, or is no text.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "folds.csv"
+        >>> write_csv([("fold", "dice"), (0, 0.5)], path)
+        >>> read_csv(path)
+        [{'fold': '0', 'dice': '0.5'}]
+    """
+    with reading(path) as stream:
+        try:
+            text = stream.read().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: cannot be read as a table: it is no text") from error
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def walk(folder: str | os.PathLike[str]) -> Iterator[Path]:

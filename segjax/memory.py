@@ -1,11 +1,43 @@
-"""How much memory there is: that of the machine, or what a container may have of it."""
+"""How much memory there is: that of the machine or of a device, or what one may have of it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from segjax.provenance import machine_bytes
+if TYPE_CHECKING:
+    import jax
+
+__all__ = ["available_bytes", "device_bytes", "machine_bytes"]
 
 _ROOT = Path("/")
+
+
+def machine_bytes() -> int | None:
+    """Return the memory of the machine in bytes; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows, and systems without these names
+        return None
+
+
+def device_bytes(device: "jax.Device") -> tuple[int, str] | None:
+    """Return the memory of a device that JAX may take, in bytes, and whose it is.
+
+    Args:
+        device: A GPU, of whose memory ``XLA_PYTHON_CLIENT_MEM_FRACTION`` may be taken, or a CPU,
+            of which :func:`available_bytes` tells.
+
+    Returns:
+        Bytes, and ``"GPU"``, ``"computer"`` or ``"container"``; ``None`` where nothing tells.
+
+    Example:
+        >>> size, whose = device_bytes(jax.local_devices()[0])  # doctest: +SKIP
+    """
+    if device.platform == "cpu":
+        return available_bytes()
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    return None if limit is None else (limit, "GPU")
 
 
 def available_bytes(root: Path = _ROOT) -> tuple[int, str] | None:

@@ -8,18 +8,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from segjax.text import many
+from segjax.text import clock, many
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["track"]
+__all__ = ["BETWEEN_LINES", "Lines", "make_bar", "say", "track"]
 
 T = TypeVar("T")
 Show = Callable[[str, int | None, str], AbstractContextManager[Callable[[], None]]]
 
 _PATIENCE = 2.0  # seconds before a bar appears
-_BETWEEN_LINES = 30.0  # seconds between lines where there is no terminal
+BETWEEN_LINES = 30.0  # seconds between lines where there is no terminal
 
 _screen = threading.Lock()  # held by the loop that shows its progress
 _bars: dict[int, "Progress"] = {}  # what that loop shows on a terminal, by its thread
@@ -70,8 +70,19 @@ def _shown(iterable: Iterable[T], shown: AbstractContextManager[Callable[[], Non
             advance()
 
 
-@contextmanager
-def _bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[], None]]:
+def say(text: str) -> None:
+    """Print a line on stderr at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def make_bar(told: str, *, counted: bool = True, left: str = "") -> "Progress":
+    """Return a bar on stderr: description, bar, items done, what is told, time elapsed and left.
+
+    Args:
+        told: Text with fields of the task, such as ``"loss {task.fields[loss]}"``.
+        counted: Whether to show the number of items done and of all.
+        left: Text that tells the time left; by default it is estimated from the items done.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -82,16 +93,62 @@ def _bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[]
         TimeRemainingColumn,
     )
 
-    columns = (
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]} ·"),
+        *([MofNCompleteColumn()] if counted else []),
+        TextColumn(f"{told} ·"),
         TimeElapsedColumn(),
-        TextColumn("· left"),
-        TimeRemainingColumn(),
+        *([TextColumn(f"· {left}")] if left else [TextColumn("· left"), TimeRemainingColumn()]),
+        console=Console(stderr=True),
+        refresh_per_second=4,
+        speed_estimate_period=600,  # over several items, and epochs with their validations
     )
-    progress = Progress(*columns, console=Console(stderr=True))
+
+
+class Lines:
+    """Plain lines on stderr that tell how far a loop is, where there is no terminal.
+
+    Args:
+        total: Items of the loop; None where that is not known, and no time left is told then.
+        done: Items that were done before.
+        between: Seconds between two lines at least.
+        elapsed: Whether to tell the time so far.
+    """
+
+    def __init__(
+        self,
+        total: float | None = None,
+        *,
+        done: float = 0.0,
+        between: float = 0.0,
+        elapsed: bool = False,
+    ):
+        self._total, self._first, self._between = total, done, between
+        self._elapsed, self._start = elapsed, time.monotonic()
+        self._last = self._start
+
+    def tell(self, text: str, done: float = 0.0, *, always: bool = False) -> None:
+        """Print a line, unless the last one was too short ago.
+
+        Args:
+            text: What is told before the times.
+            done: Items done, those of before among them.
+            always: Whether to print it all the same.
+        """
+        now = time.monotonic()
+        if not always and now - self._last < self._between:
+            return
+        self._last, elapsed, made = now, now - self._start, done - self._first
+        parts = [text, clock(elapsed)] if self._elapsed else [text]
+        if self._total and made > 0:  # not where all but a validation was made before
+            parts.append(f"{clock(elapsed / made * (self._total - done))} left")
+        say(", ".join(parts))
+
+
+@contextmanager
+def _bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[], None]]:
+    progress = make_bar("{task.fields[unit]}")
     task = progress.add_task(description, total=total, unit=many(unit))
     timer = threading.Timer(_PATIENCE, progress.start)
     timer.daemon = True
@@ -130,27 +187,12 @@ def _nothing(description: str, total: int | None, unit: str) -> Iterator[Callabl
 
 @contextmanager
 def _lines(description: str, total: int | None, unit: str) -> Iterator[Callable[[], None]]:
-    start = last = time.monotonic()
-    done = 0
+    lines, done = Lines(total, between=BETWEEN_LINES, elapsed=True), 0
+    of, units = f"/{total}" if total else "", many(unit)
 
     def advance() -> None:
-        nonlocal last, done
+        nonlocal done
         done += 1
-        now = time.monotonic()
-        if now - last >= _BETWEEN_LINES:
-            last = now
-            print(_line(description, done, total, unit, now - start), file=sys.stderr, flush=True)
+        lines.tell(f"{description}: {done}{of} {units}", done)
 
     yield advance
-
-
-def _line(description: str, done: int, total: int | None, unit: str, elapsed: float) -> str:
-    line = f"{description}: {done}{f'/{total}' if total else ''} {many(unit)}, {_duration(elapsed)}"
-    left = f", {_duration(elapsed / done * (total - done))} left" if total else ""
-    return line + left
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

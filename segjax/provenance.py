@@ -19,21 +19,19 @@ from typing import Any
 
 from segjax.errors import InputError
 from segjax.files import atomic_path, read_json
-from segjax.text import plural
+from segjax.memory import machine_bytes
+from segjax.runs.folder import RunFolder
+from segjax.text import duration, plural
 
 __all__ = [
-    "PROVENANCE_FILE",
     "Provenance",
     "common_folder",
-    "duration",
     "here_and_now",
-    "machine_bytes",
     "read_parts",
     "recording",
     "write_part",
 ]
 
-PROVENANCE_FILE = "provenance.json"
 _PACKAGES = ("jax", "onnxruntime", "onnxruntime-gpu")
 
 
@@ -54,7 +52,7 @@ class Provenance:
         >>> made = Provenance("2026-03-01T09:30:00+01:00", "segjax train", "brains", 90.0,
         ...                   "Linux", {"segjax": "0.1.0"})
         >>> made.facts()["time"]
-        '1.5 min'
+        '1 min 30 s'
     """
 
     date: str
@@ -99,18 +97,6 @@ def here_and_now(data: str | Path = "", *, seconds: float | None = None) -> Prov
     )
 
 
-def duration(seconds: float) -> str:
-    """Return a time in words, in the unit that suits it.
-
-    Example:
-        >>> duration(4.21), duration(90), duration(9000)
-        ('4.2 s', '1.5 min', '2.5 h')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
 def common_folder(files: Iterable[str | Path]) -> str:
     """Return the innermost folder that holds all files; empty where there is none.
 
@@ -136,7 +122,7 @@ def read_parts(folder: str | os.PathLike[str]) -> tuple[Provenance, ...]:
     Raises:
         InputError: The file cannot be read.
     """
-    path = Path(folder) / PROVENANCE_FILE
+    path = RunFolder(Path(folder)).provenance
     if not path.is_file():
         return ()
     parts = read_json(path)
@@ -187,17 +173,9 @@ def recording(folder: str | os.PathLike[str], data: str | Path = "") -> Iterator
             _write(folder, [*before, took])
 
 
-def machine_bytes() -> int | None:
-    """Return the memory of the machine in bytes; None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows, and systems without these names
-        return None
-
-
 def _write(folder: str | os.PathLike[str], parts: Iterable[Provenance]) -> None:
     text = json.dumps([asdict(part) for part in parts], indent=2, ensure_ascii=False)
-    with atomic_path(Path(folder) / PROVENANCE_FILE, overwrite=True) as path:
+    with atomic_path(RunFolder(Path(folder)).provenance, overwrite=True) as path:
         path.write_text(text + "\n", encoding="utf-8")
 
 

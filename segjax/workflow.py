@@ -7,171 +7,46 @@ import csv
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segjax.data.cache.cache import Cache, CachedCase, Outcome, is_cache, open_cache
-from segjax.data.cases import (
-    Case,
-    Dataset,
-    Split,
-    files_in,
-    find_cases,
-    find_images,
-    find_subjects,
-    find_test_cases,
-    is_dataset,
-    read_case_label,
-    split_cases,
-)
-from segjax.data.folds import Folding, Grouping
+from segjax.data.cache.cache import Cache, Outcome, open_cache
+from segjax.data.cases import Case, Dataset
 from segjax.data.io.formats import read_image
-from segjax.data.labels import IGNORED, PLAIN, LabelCoding, coding_of_labels
+from segjax.data.labels import IGNORED
 from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.sources import files_in
+from segjax.data.splits import Split
 from segjax.errors import InputError
-from segjax.files import atomic_path, read_json
+from segjax.files import atomic_path
 from segjax.grid import grid
 from segjax.provenance import common_folder, here_and_now, write_part
-from segjax.text import plural
+from segjax.runs.folder import RunFolder
 from segjax.volume import Volume
 
 if TYPE_CHECKING:
     from segjax.report.training import Example
     from segjax.train._fit import FitResult
-    from segjax.train.config import TrainConfig
+    from segjax.train.plans.plan import Plan
     from segjax.train.sweeps.sweep import SweepResult
     from segjax_onnx.predict.predictor import Predictor
 
 __all__ = [
-    "Plan",
     "Preprocessed",
     "Segmentation",
-    "cases_named",
     "check_all",
     "check_outcomes",
     "example",
-    "find_data",
-    "find_inputs",
     "finish",
     "finish_sweep",
-    "plan",
-    "plan_folds",
     "preprocess",
-    "read_coding",
-    "read_settings",
-    "read_steps",
     "segment",
     "train",
     "write_niftis",
 ]
 
 _EXAMPLES = 4  # cases whose pictures go into the report of a training
-
-
-def find_data(
-    folder: str | Path,
-    *,
-    images: Sequence[str] = (),
-    label: str | None = None,
-    series: Sequence[str] = (),
-    coding: LabelCoding | None = None,
-) -> Dataset[Case]:
-    """Find images, labelled or not, in whatever way they are laid out.
-
-    Args:
-        folder: A dataset (``images/`` and ``labels/``, or ``imagesTr/`` and ``labelsTr/``), an
-            ``nnUNet_raw`` folder of one, a folder of images, one image file, or folders of
-            subjects.
-        images: Name of the file of each channel in every subject's folder.
-        label: Name of the label map in every subject's folder.
-        series: DICOM series to take of unlabelled images, where not all are wanted.
-        coding: What the values of label maps stand for, whatever ``dataset.json`` says.
-
-    Raises:
-        InputError: Nothing is found, or something does not fit together.
-    """
-    folder = Path(folder)
-    if images:
-        return find_subjects(folder, images=images, label=label, coding=coding)
-    if label:
-        raise InputError(f"{label}: name the images of a subject too")
-    if folder.is_dir() and is_dataset(folder):
-        return find_cases(folder, coding=coding)
-    bare = [folder / name for name in ("images", "imagesTr") if (folder / name).is_dir()]
-    cases = find_images(bare or [folder], series=series)
-    return Dataset(tuple(sorted(cases, key=lambda case: case.name)))
-
-
-def find_inputs(
-    paths: Sequence[str | Path],
-    *,
-    channels: int | None = None,
-    images: Sequence[str] = (),
-    series: Sequence[str] = (),
-) -> list[Case]:
-    """Find images to segment.
-
-    Args:
-        paths: Image files and folders of them, as :func:`segjax.data.cases.find_images` takes
-            them; with ``images``, folders of subjects.
-        channels: Channels that the network takes.
-        images: Name of the file of each channel in every subject's folder.
-        series: DICOM series to take, where not all are wanted.
-
-    Raises:
-        InputError: Nothing is found, two cases have one name, or the channels are others.
-    """
-    if not images:
-        return find_images(paths, channels=channels, series=series)
-    if not paths:
-        raise InputError(f"{', '.join(images)}: name folders of subjects too, before --images")
-    if series:
-        raise InputError("the images of subjects are found by name: leave out the series")
-    if channels is not None and len(images) not in (1, channels):
-        raise InputError(
-            f"{', '.join(images)}: name the file of each channel; the network takes "
-            f"{plural(channels, 'channel')}"
-        )
-    cases: dict[str, Case] = {}
-    found = (find_subjects(path, images=images, coding=PLAIN).cases for path in paths)
-    for case in (case for some in found for case in some):
-        if case.name in cases:
-            first = cases[case.name].images[0]
-            raise InputError(f"{first} and {case.images[0]}: are both of '{case.name}'; rename one")
-        cases[case.name] = case
-    return list(cases.values())
-
-
-def read_steps(path: str | Path) -> Pipeline:
-    """Read a pipeline from a JSON file: a list of steps, or an object that has one.
-
-    Args:
-        path: What :meth:`Pipeline.to_json` returns, or a run's ``config.json``.
-
-    Raises:
-        InputError: The file holds no pipeline; the message names the file.
-    """
-    values = read_json(path)
-    try:
-        return Pipeline.from_json(values["pipeline"] if isinstance(values, dict) else values)
-    except KeyError as error:
-        raise InputError(f"{path}: has no 'pipeline', and is no list of steps") from error
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def read_coding(path: str | Path) -> LabelCoding | None:
-    """Read what label values stand for from a run's ``config.json``; None where it does not say.
-
-    Args:
-        path: As for :func:`read_steps`.
-
-    Raises:
-        InputError: The file is none of these; the message names the file.
-    """
-    values = read_json(path)
-    return _coding(values, f"{path}: label_values") if isinstance(values, dict) else None
 
 
 @dataclass(frozen=True)
@@ -260,13 +135,13 @@ def _write_outcomes(outcomes: Sequence[Outcome], path: Path) -> Path:
 
 
 def _draw(cache: Cache, folder: Path) -> dict[str, Path]:
-    from segjax.report.histograms import before_and_after, histograms
+    from segjax.report.histograms import before_and_after, draw_histograms
 
     if not cache.cases:
         return {}
     folder.mkdir(exist_ok=True)
     paths = {"histograms": folder / "histograms.png", "picture": folder / "case.png"}
-    histograms(cache, paths["histograms"], overwrite=True)
+    draw_histograms(cache, paths["histograms"], overwrite=True)
     fullest = max(cache.cases, key=lambda case: case.foreground.size if case.source.label else 0)
     before_and_after(fullest, paths["picture"], overwrite=True)
     return paths
@@ -305,302 +180,8 @@ def write_niftis(cache: Cache) -> None:
                 write_nifti(Volume(getattr(case, name), affine), path)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a training is about to do: hand it to :func:`segjax.train.fit`.
-
-    Attributes:
-        dataset: The labelled cases, as files or from a cache.
-        split: Which of them are for training, for validation and for testing.
-        config: Network and settings.
-    """
-
-    dataset: Dataset
-    split: Split
-    config: "TrainConfig"
-
-    @property
-    def validation_cases(self) -> tuple[Case, ...]:
-        """The files of the cases to validate on."""
-        return tuple(
-            case.source if isinstance(case, CachedCase) else case
-            for case in cases_named(self.dataset, self.split.validation)
-        )
-
-
-def plan(
-    data: str | Path,
-    *settings: Mapping[str, Any],
-    validation: float = 0.2,
-    test: float = 0.0,
-    split: Split | None = None,
-    grouping: Grouping | None = None,
-    images: Sequence[str] = (),
-    label: str | None = None,
-    keep_fitted: bool = False,
-) -> Plan:
-    """Look at a data folder and decide how to train on it.
-
-    Args:
-        data: Folder of labelled images, or a cache that ``segjax preprocess`` made of them, whose
-            preprocessing is taken over then.
-        settings: Fields of a ``TrainConfig`` as JSON values, which replace the defaults that
-            the data suggest; later mappings win, and ``optimizer`` is merged field by field.
-            Steps of a ``pipeline`` that learn from images do so from the training cases.
-        validation: Fraction of the cases to validate on.
-        test: Fraction of the cases to keep away from the training altogether; ``imagesTs/`` and
-            ``labelsTs/`` are kept away besides.
-        split: Which cases are for what, instead of these fractions.
-        grouping: Which cases, such as the slices of a patient, are all for one of these.
-        images: Name of the file of each channel, where the data are folders of subjects.
-        label: Name of the label map in every subject's folder.
-        keep_fitted: Whether steps of a ``pipeline`` keep what they learned from images before,
-            as those of another run's ``config.json``, instead of learning it anew.
-
-    Raises:
-        InputError: The data cannot be read, a setting is unknown or out of range, a cache was
-            made with another pipeline, or there are both a split and a grouping.
-
-    Example:
-        >>> plan("brains", {"model": "unet3d", "epochs": 20}).config.epochs  # doctest: +SKIP
-        20
-    """
-    draft = _draft(data, settings if keep_fitted else _unfitted(settings), images, label)
-    if split is None:
-        names = draft.names
-        groups = None if grouping is None else grouping.groups(names)
-        sizes = {"validation": validation, "test": test}
-        dealt = split_cases(names, **sizes, seed=draft.config.seed, groups=groups)
-        split = draft.tested(dealt, grouping)
-    elif grouping is not None:
-        raise InputError("a split says which cases are for what: leave out the grouping")
-    return draft.planned(split)
-
-
-def plan_folds(
-    data: str | Path,
-    *settings: Mapping[str, Any],
-    folding: Folding | Sequence[Split],
-    images: Sequence[str] = (),
-    label: str | None = None,
-    keep_fitted: bool = False,
-) -> tuple[Plan, ...]:
-    """Look at a data folder and decide how to train in a cross-validation.
-
-    Args:
-        data: As for :func:`plan`.
-        settings: As for :func:`plan`. Steps of a ``pipeline`` that learn from images do so in
-            every fold anew; the ``seed`` decides the folds too.
-        folding: How many folds, and which cases stay together; or the split of every fold.
-        images: As for :func:`plan`.
-        label: As for :func:`plan`.
-        keep_fitted: As for :func:`plan`: steps that learned before are the same in all folds.
-
-    Returns:
-        A plan for each fold.
-
-    Raises:
-        InputError: As :func:`plan`; or the cases cannot be dealt so.
-
-    Example:
-        >>> plan_folds("brains", folding=Folding(5))[0].split.validation  # doctest: +SKIP
-        ('brain_004', 'brain_011')
-    """
-    draft = _draft(data, settings if keep_fitted else _unfitted(settings), images, label)
-    if isinstance(folding, Folding):
-        dealt = folding.splits(draft.names, seed=draft.config.seed)
-        splits = [draft.tested(split, folding.grouping) for split in dealt]
-    else:
-        splits = list(folding)
-    return tuple(draft.planned(split) for split in splits)
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A plan that lacks a split; ``kept`` are cases that the dataset keeps for testing."""
-
-    dataset: Dataset
-    config: "TrainConfig"
-    cache: Cache | None
-    kept: tuple[Case, ...] = ()
-
-    @property
-    def names(self) -> list[str]:
-        return [case.name for case in self.dataset.cases]
-
-    def tested(self, split: Split, grouping: Grouping | None) -> Split:
-        kept = [case.name for case in self.kept]
-        if both := set(kept).intersection(self.names):
-            raise InputError(f"case '{min(both)}' is in imagesTr and in imagesTs; rename one")
-        if kept and grouping is not None:
-            _warn_of_shared_groups(grouping.groups(self.names), grouping.groups(kept))
-        return replace(split, test=tuple(sorted([*split.test, *kept])))
-
-    def planned(self, split: Split) -> Plan:
-        if self.cache is not None:
-            _warn_of_leak(self.cache, split)
-        dataset = replace(self.dataset, cases=(*self.dataset.cases, *self.kept))
-        for names in (split.validation, split.test):
-            cases_named(dataset, names)
-        cases = cases_named(dataset, split.train)
-        return Plan(dataset, split, _fitted(self.config, cases))
-
-
-def _warn_of_shared_groups(
-    groups: Mapping[str, str] | None, kept: Mapping[str, str] | None
-) -> None:
-    if both := sorted(set((groups or {}).values()).intersection((kept or {}).values())):
-        warnings.warn(
-            f"imagesTr and imagesTs both hold cases of {', '.join(both)}: what is measured on the "
-            "test cases flatters; move them into one of both, or give the cases by a split",
-            stacklevel=5,
-        )
-
-
-def _draft(
-    data: str | Path,
-    settings: Sequence[Mapping[str, Any]],
-    images: Sequence[str] = (),
-    label: str | None = None,
-) -> _Draft:
-    from segjax.train.config import TrainConfig, default_config
-    from segjax.train.transfer import recorded
-
-    wanted = _merged({}, *settings)
-    pipeline = Pipeline.from_json(wanted.pop("pipeline")) if "pipeline" in wanted else None
-    cache = open_cache(data) if is_cache(data) else None
-    coding = _coding(wanted)
-    if cache is not None and (images or label):
-        raise InputError(f"{data}: is a cache: leave out the names of images and label")
-    if cache is None:
-        dataset: Dataset = _labelled(data, images, label, coding)
-    else:
-        dataset = _of_cache(cache, pipeline, coding)
-    pipeline = pipeline if cache is None else cache.pipeline
-    default = default_config(dataset, wanted.get("model", "mpunet++"), pipeline=pipeline)
-    config = TrainConfig.from_json(_merged(default.to_json(), wanted))
-    kept: tuple[Case, ...] = ()
-    if cache is None and not images:
-        kept = find_test_cases(data, coding=dataset.coding).cases
-    return _Draft(dataset, recorded(config), cache, kept)
-
-
-def _coding(settings: Mapping[str, Any], name: str = "label_values") -> LabelCoding | None:
-    values = settings.get("label_values")
-    return None if values is None else coding_of_labels(values, name)
-
-
-def _labelled(
-    data: str | Path, images: Sequence[str], label: str | None, coding: LabelCoding | None
-) -> Dataset[Case]:
-    if images and not label:
-        raise InputError(f"{data}: name the label map of a subject too, as the images")
-    if images or label:
-        return find_data(data, images=images, label=label, coding=coding)
-    return find_cases(data, coding=coding)
-
-
-def _unfitted(settings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Let the steps of the pipelines among settings forget what they learned from images."""
-    return [
-        {**values, "pipeline": Pipeline.from_json(values["pipeline"]).unfitted().to_json()}
-        if "pipeline" in values
-        else values
-        for values in settings
-    ]
-
-
-def _fitted(config: "TrainConfig", cases: Sequence[Any]) -> "TrainConfig":
-    """Let the steps of a pipeline that are not fitted learn from the images of cases."""
-    if config.pipeline.fitted:
-        return config
-    return replace(config, pipeline=config.pipeline.fit(lambda: _Images(cases)))
-
-
-def _of_cache(
-    cache: Cache, pipeline: Pipeline | None, coding: LabelCoding | None
-) -> Dataset[CachedCase]:
-    if pipeline not in (None, cache.pipeline, cache.requested, cache.pipeline.unfitted()):
-        raise InputError(
-            f"{cache.folder}: was preprocessed by other steps than the settings ask for; leave "
-            "them out, or preprocess again with these"
-        )
-    if coding not in (None, cache.coding):
-        held = cache.coding if cache.coding.names else "themselves"
-        raise InputError(
-            f"{cache.folder}: its label values stand for {held}, not for {coding}; leave --labels "
-            "and --names out, or preprocess again with these"
-        )
-    return Dataset(cache.cases, cache.labels, cache.channels, cache.coding)
-
-
-def _warn_of_leak(cache: Cache, split: Split) -> None:
-    seen = {*split.validation, *split.test}.intersection(cache.learned_from)
-    if seen:
-        warnings.warn(
-            f"{cache.folder}: the preprocessing learned from {len(seen)} of the cases that are "
-            "kept apart to measure; to be strict, preprocess with --split and train with it",
-            stacklevel=4,
-        )
-
-
-class _Images:
-    """The images of cases, read one at a time."""
-
-    def __init__(self, cases: Sequence[Case]):
-        self._cases = cases
-
-    def __len__(self) -> int:
-        return len(self._cases)
-
-    def __iter__(self) -> Iterator[Volume]:
-        return (read_image(case.images) for case in self._cases)
-
-
-def _merged(values: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for layer in layers:
-        if layer.get("label_values") is not None:
-            merged.pop("labels", None)  # they name other classes
-        optimizer = {**merged.get("optimizer", {}), **layer.get("optimizer", {})}
-        merged = {**merged, **layer} | ({"optimizer": optimizer} if optimizer else {})
-    return merged
-
-
-def cases_named(dataset: Dataset, names: Sequence[str]) -> tuple[Any, ...]:
-    """Return the cases of the given names, in that order.
-
-    Raises:
-        InputError: A name is unknown.
-    """
-    by_name = {case.name: case for case in dataset.cases}
-    if unknown := [name for name in names if name not in by_name]:
-        raise InputError(f"the split names case '{unknown[0]}', which the dataset does not have")
-    return tuple(by_name[name] for name in names)
-
-
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """Read settings for :func:`plan`: the ``config.json`` of a run, or any part of one.
-
-    Raises:
-        InputError: The file is no JSON object, or a field is unknown or out of range; the message
-            names the file.
-    """
-    from segjax.train.config import TrainConfig
-
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise InputError(f'{path}: settings are an object, such as {{"epochs": 50}}')
-    settings = {name: value for name, value in values.items() if name != "segjax"}
-    try:  # with what a dataset would decide
-        TrainConfig.from_json({"model": "mpunet++", "patch_size": [64, 64, 64], **settings})
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return settings
-
-
 def train(
-    plan: Plan,
+    plan: "Plan",
     run: str | Path,
     *,
     workers: int = 0,
@@ -620,7 +201,6 @@ def train(
         InputError: As :func:`segjax.train.fit`.
     """
     from segjax.train._fit import Loading, RunFinishedError, fit
-    from segjax.train.tensorboard import TENSORBOARD_FOLDER
 
     options: dict[str, Any] = {
         "loading": Loading(workers, data_on_device),
@@ -629,7 +209,7 @@ def train(
     try:
         return fit(plan.config, plan.dataset, plan.split, run, **options)
     except RunFinishedError as finished:
-        if tensorboard and not (Path(run) / TENSORBOARD_FOLDER).exists():
+        if tensorboard and not RunFolder(Path(run)).tensorboard.exists():
             warnings.warn(
                 f"{run}: is finished, and was trained without TensorBoard logs; none are written",
                 stacklevel=2,
@@ -658,7 +238,7 @@ def finish(run: str | Path, cases: Sequence[Case]) -> dict[str, Path]:
     from segjax_onnx.write.convert import export_onnx
 
     run = Path(run)
-    model = export_onnx(run, run / "model.onnx", overwrite=True)
+    model = export_onnx(run, RunFolder(run).model, overwrite=True)
     predictor = Predictor(model)
     shown = [case for case in cases if _is_there(case)][:_EXAMPLES]
     examples = [example(case, predictor) for case in shown]
@@ -683,7 +263,7 @@ def finish_sweep(result: "SweepResult") -> dict[str, Path]:
 
     written = {"report": write_sweep_report(result.folder)}
     if result.run is not None:
-        model = export_onnx(result.run, result.folder / "model.onnx", overwrite=True)
+        model = export_onnx(result.run, RunFolder(result.folder).model, overwrite=True)
         written["model"] = model
     return written
 
@@ -699,7 +279,7 @@ def example(case: Case, predictor: "Predictor") -> "Example":
     from segjax.report.training import Example
 
     image = read_image(case.images, channels=predictor.metadata.in_channels)
-    truth = read_case_label(case, like=grid(image)) if case.label else None
+    truth = case.read_label(like=grid(image)) if case.label else None
     mask = predictor.predict(image)
     if truth is not None and case.coding.ignored is not None:
         counts = truth.data != IGNORED

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,15 +8,17 @@ import pydicom
 import pytest
 
 from segjax.data.cache.cache import preprocess
-from segjax.data.cases import Dataset, Split, find_cases, write_split
+from segjax.data.cases import Dataset, find_cases
 from segjax.data.io.formats import write_volume
 from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import HistogramStandardization, Pipeline, Resample
+from segjax.data.splits import Split, write_split
 from segjax.describe import describe, describe_plan
 from segjax.errors import InputError
+from segjax.runs.folds import FoldScore, write_folds
 from segjax.train.config import TrainConfig, write_config
+from segjax.train.plans.plan import plan
 from segjax.volume import Volume
-from segjax.workflow import plan
 
 
 def test_volume_tells_its_grid_and_values(tmp_path):
@@ -131,7 +134,48 @@ def test_run_tells_its_best_dice_and_how_far_it_got(run):
     assert facts["made"] == "no model.onnx yet: segjax export"
 
 
+def test_a_cross_validation_tells_its_folds_and_the_dice_of_each_label(run, tmp_path):
+    whole = tmp_path / "whole"
+    for fold in ("fold0", "fold10", "fold2"):
+        shutil.copytree(run, whole / fold)
+    (whole / "fold10" / "metrics.csv").unlink()
+    facts = describe(whole)
+    assert list(facts) == [
+        "kind", "model", "labels", "preprocessing", "patch", "fold 0", "fold 2", "fold 10", "Dice",
+    ]  # fmt: skip
+    assert facts["kind"] == "cross-validation of segjax train"
+    assert facts["fold 2"] == "2 of 5 epochs, best Dice 0.5000 (validation, epoch 1)"
+    assert facts["fold 10"] == "not yet"
+    assert facts["Dice"].startswith("no folds.csv yet")
+    write_folds(
+        [
+            FoldScore(0, 1, "a", "posterior", "dice", 0.5),
+            FoldScore(2, 1, "b", "posterior", "dice", 0.7),
+            FoldScore(2, 1, "b", "anterior", "false_positive_ml", 0.0),
+        ],
+        whole,
+    )
+    facts = describe(whole)
+    assert facts["Dice posterior"] == "0.6000 ± 0.1414 (validation, 2 folds)"  # 0.2 / √2
+    assert facts["Dice anterior"] == "unknown: no validation case holds it"
+    (whole / "folds.csv").write_text("fold,dice\n0,0.5\n")
+    with pytest.raises(InputError, match=r"folds\.csv: is no table of the folds"):
+        describe(whole)
+
+
+def test_a_configuration_is_told_by_its_settings(run):
+    facts = describe(run / "config.json")
+    assert facts["kind"] == "configuration of segjax train"
+    assert facts["model"] == "mpunet++"
+    assert facts["patch"] == describe(run)["patch"]
+    assert facts["training"].startswith("5 epochs, ")
+    with pytest.raises(InputError, match=r"split\.json"):
+        describe(run / "split.json")
+
+
 def test_run_without_metrics_is_not_trained_yet(run):
+    (run / "metrics.csv").write_text("run,epoch,split,case,label,metric,value\n")
+    assert describe(run)["trained"] == "not yet"
     (run / "metrics.csv").unlink()
     assert describe(run)["trained"] == "not yet"
 

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from segjax.errors import InputError
-from segjax.files import atomic_folder, atomic_path, locked, reading, walk
+from segjax.files import (
+    atomic_folder,
+    atomic_path,
+    locked,
+    read_csv,
+    read_json_object,
+    reading,
+    walk,
+    write_csv,
+    write_json,
+)
 
 
 def write(path, text, *, overwrite=False, then=lambda: None):
@@ -273,3 +283,22 @@ def test_lock_is_free_again_after_the_block(tmp_path):
             assert not second
     with locked(tmp_path) as mine:
         assert mine
+
+
+def test_written_json_is_read_again_and_replaced_on_demand(tmp_path):
+    path = tmp_path / "split.json"
+    write_json({"train": ["a", "ä"]}, path)
+    assert path.read_bytes().endswith(b"\n")
+    assert read_json_object(path) == {"train": ["a", "ä"]}
+    with pytest.raises(InputError, match="exists already"):
+        write_json({}, path)
+    write_json([], path, overwrite=True)
+    with pytest.raises(InputError, match=r"split\.json: holds no JSON object"):
+        read_json_object(path)
+
+
+def test_written_table_is_plain_csv(tmp_path):
+    path = tmp_path / "folds.csv"
+    write_csv([("case", "dice"), ("a, b", 0.5)], path)
+    assert read_csv(path) == [{"case": "a, b", "dice": "0.5"}]
+    assert path.read_bytes() == b'case,dice\n"a, b",0.5\n'

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segjax import workflow
+from segjax.data import layouts
 from segjax.data.cache.cache import preprocess
-from segjax.data.cases import Split
-from segjax.data.folds import Folding, Grouping
+from segjax.data.grouping import Grouping
 from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import Pipeline, ZScore
+from segjax.data.splits import Folding, Split
 from segjax.describe import describe, describe_plan
 from segjax.errors import InputError
+from segjax.train.plans import plan as planning
 
 QUICK = {"model": "unet2d-k3", "patch_size": [32, 32]}
 
@@ -68,7 +69,7 @@ def test_patients_are_never_parted_in_a_plain_training(data, tmp_path):
     table.write_text("case,patient\n" + "".join(f"ms_00{n},p{n // 2}\n" for n in range(6)))
     for grouping in (Grouping(neighbours=2), Grouping(table=table)):
         for seed in range(3):
-            plan = workflow.plan(data, QUICK, {"seed": seed}, test=0.3, grouping=grouping)
+            plan = planning.plan(data, QUICK, {"seed": seed}, test=0.3, grouping=grouping)
             parts = [plan.split.train, plan.split.validation, plan.split.test]
             patients = [{int(name[-1]) // 2 for name in part} for part in parts]
             assert list(map(len, parts)) == [2, 2, 2]
@@ -78,42 +79,41 @@ def test_patients_are_never_parted_in_a_plain_training(data, tmp_path):
 def test_a_split_and_a_grouping_are_not_both_taken(data):
     split = Split(("ms_000",), ("ms_001",))
     with pytest.raises(InputError, match="leave out the grouping"):
-        workflow.plan(data, QUICK, split=split, grouping=Grouping(neighbours=2))
+        planning.plan(data, QUICK, split=split, grouping=Grouping(neighbours=2))
 
 
 @pytest.mark.parametrize("split", [Split(("ms_000",), ("x",)), Split(("ms_000",), (), ("x",))])
 def test_a_split_of_other_data_is_named_before_the_training(data, split):
     with pytest.raises(InputError, match="the split names case 'x'"):
-        workflow.plan(data, QUICK, split=split)
+        planning.plan(data, QUICK, split=split)
 
 
 def test_subjects_are_trained_on_through_links(subjects):
     images = [name_of(subjects, "flair"), name_of(subjects, "t1")]
     label = name_of(subjects, "lesions")
-    plan = workflow.plan(subjects, QUICK, images=images, label=label)
+    dataset = layouts.find_data(subjects, images=images, label=label)
+    plan = planning.plan(dataset, QUICK)
     assert [case.name for case in plan.dataset.cases] == [f"ms_00{n}" for n in range(6)]
     assert plan.config.in_channels == 2
     folding = Folding(3, Grouping(neighbours=2))
-    plans = workflow.plan_folds(subjects, QUICK, folding=folding, images=images, label=label)
+    plans = planning.plan_folds(dataset, QUICK, folding=folding)
     assert len(plans) == 3
-    with pytest.raises(InputError, match="name the label map of a subject too"):
-        workflow.plan(subjects, QUICK, images=images)
 
 
 def test_names_of_subjects_do_not_go_with_a_cache(data, tmp_path):
-    preprocess(workflow.find_data(data), Pipeline((ZScore(),)), tmp_path, workers=1)
+    preprocess(layouts.find_data(data), Pipeline((ZScore(),)), tmp_path, workers=1)
     with pytest.raises(InputError, match="is a cache: leave out"):
-        workflow.plan(tmp_path, images=["flair.nii.gz"], label="lesions.nii.gz")
+        layouts.find_data(tmp_path, images=["flair.nii.gz"], label="lesions.nii.gz")
 
 
 def test_test_cases_of_nnunet_are_kept_for_testing(raw):
-    plan = workflow.plan(raw, QUICK)
+    plan = planning.plan(raw, QUICK)
     assert plan.split.test == ("ms_004", "ms_005")
     assert sorted(plan.split.train + plan.split.validation) == [f"ms_00{n}" for n in range(4)]
     assert "6: 3 training, 1 validation, 2 test, 2 of them in labelsTs" in str(describe_plan(plan))
-    plans = workflow.plan_folds(raw, QUICK, folding=Folding(2))
+    plans = planning.plan_folds(raw, QUICK, folding=Folding(2))
     assert {plan.split.test for plan in plans} == {("ms_004", "ms_005")}
-    assert len(workflow.find_data(raw).cases) == 4
+    assert len(layouts.find_data(raw).cases) == 4
     assert describe(raw)["cases"] == "4"
 
 
@@ -123,9 +123,9 @@ def test_patients_in_training_and_in_the_test_folder_are_told(raw, tmp_path):
     table.write_text("case,patient\n" + "".join(f"ms_00{n},{who}\n" for n, who in patients))
     grouping = Grouping(table=table)
     with pytest.warns(UserWarning, match="imagesTr and imagesTs both hold cases of anna: "):
-        workflow.plan(raw, QUICK, grouping=grouping)
+        planning.plan(raw, QUICK, grouping=grouping)
     with pytest.warns(UserWarning, match="both hold cases of anna: "):
-        workflow.plan_folds(raw, QUICK, folding=Folding(2, grouping))
+        planning.plan_folds(raw, QUICK, folding=Folding(2, grouping))
 
 
 def test_a_case_to_train_on_and_to_test_on_is_refused(raw, tmp_path):
@@ -134,12 +134,12 @@ def test_a_case_to_train_on_and_to_test_on_is_refused(raw, tmp_path):
         (file,) = (folder / f"{part}Ts").glob("ms_004*")
         file.rename(file.with_name(file.name.replace("004", "000")))
     with pytest.raises(InputError, match="case 'ms_000' is in imagesTr and in imagesTs"):
-        workflow.plan(folder, QUICK)
+        planning.plan(folder, QUICK)
 
 
 def test_splits_of_folds_are_taken_as_they_are(raw):
     splits = [Split(("ms_000",), ("ms_001",)), Split(("ms_002",), ("ms_003",))]
-    plans = workflow.plan_folds(raw, QUICK, folding=splits)
+    plans = planning.plan_folds(raw, QUICK, folding=splits)
     assert [plan.split for plan in plans] == splits
 
 
@@ -153,10 +153,10 @@ def touch(folder: Path, *names: str) -> Path:
 def test_subjects_are_segmented_by_the_names_of_their_files(tmp_path):
     touch(tmp_path / "p1", "flair.npy", "t1.npy", "t2.npy")
     touch(tmp_path / "p2", "flair.npy", "t1.npy")
-    cases = workflow.find_inputs([tmp_path], channels=2, images=["t1.npy", "flair.npy"])
+    cases = layouts.find_inputs([tmp_path], channels=2, images=["t1.npy", "flair.npy"])
     assert [case.name for case in cases] == ["p1", "p2"]
     assert cases[0].images == (tmp_path / "p1" / "t1.npy", tmp_path / "p1" / "flair.npy")
-    one = workflow.find_inputs([tmp_path / "p2"], channels=2, images=["t1.npy", "flair.npy"])
+    one = layouts.find_inputs([tmp_path / "p2"], channels=2, images=["t1.npy", "flair.npy"])
     assert [case.name for case in one] == ["p2"]
 
 
@@ -175,4 +175,25 @@ def test_subjects_that_cannot_be_segmented_are_named(tmp_path, paths, options, m
         touch(tmp_path / home / "p", "f.npy", "t.npy")
     folders = [tmp_path / path for path in paths]
     with pytest.raises(InputError, match=message):
-        workflow.find_inputs(folders, images=["f.npy", "t.npy"], **options)
+        layouts.find_inputs(folders, images=["f.npy", "t.npy"], **options)
+
+
+def test_data_are_found_however_they_lie(data, tmp_path):
+    labelled = layouts.find_data(data)
+    assert [case.name for case in labelled.cases] == [f"ms_{n:03d}" for n in range(6)]
+    assert labelled.labels == {0: "background", 1: "lesion"}
+    for folder in (data / "images", without_labels(data, tmp_path)):
+        bare = layouts.find_data(folder)
+        assert [case.name for case in bare.cases] == [case.name for case in labelled.cases]
+        assert {case.label for case in bare.cases} == {None}
+    (single,) = layouts.find_data(labelled.cases[0].images[0]).cases
+    assert single.images == labelled.cases[0].images
+    found = layouts.find_data(data, images=[name_of(data / "images", "ms_003")])
+    assert [case.name for case in found.cases] == ["images", "labels"]
+    with pytest.raises(InputError, match="name the images"):
+        layouts.find_data(data, label="lesions.nii.gz")
+
+
+def without_labels(data: Path, folder: Path) -> Path:
+    shutil.copytree(data / "images", folder / "images")
+    return folder

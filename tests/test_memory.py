@@ -1,8 +1,10 @@
 import os
+from types import SimpleNamespace
 
 import pytest
 
-from segjax.memory import available_bytes
+from segjax import memory
+from segjax.memory import available_bytes, device_bytes
 
 GB = 2**30
 
@@ -72,3 +74,18 @@ def test_a_limit_is_known_where_the_machine_is_not(root, monkeypatch):
     assert available_bytes(root) is None
     write(root, {"proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": GB})
     assert available_bytes(root) == (GB, "container")
+
+
+@pytest.mark.parametrize(
+    ("platform", "stats", "expected"),
+    [
+        ("gpu", {"bytes_limit": 7}, (7, "GPU")),
+        ("gpu", {}, None),
+        ("gpu", None, None),
+        ("cpu", None, (GB, "container")),
+    ],
+)
+def test_memory_of_a_device_is_its_own_or_that_of_the_host(monkeypatch, platform, stats, expected):
+    monkeypatch.setattr(memory, "available_bytes", lambda: (GB, "container"))
+    device = SimpleNamespace(platform=platform, memory_stats=lambda: stats)
+    assert device_bytes(device) == expected

@@ -13,13 +13,13 @@ import pytest
 from segjax import provenance
 from segjax.errors import InputError
 from segjax.provenance import (
-    PROVENANCE_FILE,
     common_folder,
     here_and_now,
     read_parts,
     recording,
     write_part,
 )
+from segjax.runs.folder import RunFolder
 
 
 def test_date_has_a_zone_and_is_that_of_the_beginning():
@@ -130,14 +130,14 @@ def test_nothing_written_are_no_parts(tmp_path):
 
 @pytest.mark.parametrize("content", ["{}", "[1]", '[{"date": "x"}]', "no JSON"])
 def test_a_file_of_other_content_is_named(tmp_path, content):
-    (tmp_path / PROVENANCE_FILE).write_text(content)
+    RunFolder(tmp_path).provenance.write_text(content)
     with pytest.raises(InputError, match=r"provenance\.json"):
         read_parts(tmp_path)
 
 
 def test_the_file_is_a_plain_list(tmp_path):
     write_part(tmp_path, here_and_now("a"))
-    (part,) = json.loads((tmp_path / PROVENANCE_FILE).read_text())
+    (part,) = json.loads(RunFolder(tmp_path).provenance.read_text())
     assert list(part) == ["date", "command", "data", "seconds", "machine", "versions"]
 
 
@@ -151,4 +151,4 @@ def test_what_is_unknown_is_not_shown():
     facts = here_and_now().facts()
     assert "data" not in facts
     assert "time" not in facts
-    assert here_and_now(seconds=7200).facts()["time"] == "2.0 h"
+    assert here_and_now(seconds=7200).facts()["time"] == "2 h 0 min"

@@ -1,7 +1,4 @@
 import csv
-import json
-import shutil
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,28 +7,24 @@ import numpy as np
 import pytest
 
 from segjax import workflow
-from segjax.data.cache.cache import CachedCase, Outcome, open_cache
-from segjax.data.cases import Case, Split
-from segjax.data.folds import Folding, Grouping
-from segjax.data.io.formats import read_image, read_volume, write_volume
+from segjax.data.cache.cache import Outcome, open_cache
+from segjax.data.cases import Case
+from segjax.data.io.formats import read_volume, write_volume
+from segjax.data.layouts import find_data
 from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import (
     CropOrPad,
-    HistogramStandardization,
     Pipeline,
     Reorient,
     ZScore,
 )
 from segjax.errors import InputError
 from segjax.provenance import read_parts
+from segjax.train.plans.plan import plan
 from segjax.volume import Volume
 from segjax.workflow import (
     Segmentation,
     check_all,
-    find_data,
-    plan,
-    read_settings,
-    read_steps,
     segment,
 )
 
@@ -41,58 +34,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write_dataset(folder, count=5, shape=(16, 16, 16))
     return folder
-
-
-def test_settings_replace_defaults_and_later_ones_win(data):
-    config = plan(data, {"epochs": 3, "seed": 1}, {"epochs": 4}).config
-    assert (config.model, config.epochs, config.seed) == ("mpunet++", 4, 1)
-
-
-def test_optimizer_is_merged_field_by_field(data):
-    default = plan(data).config.optimizer
-    changed = plan(
-        data, {"optimizer": {"learning_rate": 0.5}}, {"optimizer": {"schedule": "cosine"}}
-    ).config.optimizer
-    assert (changed.learning_rate, changed.schedule) == (0.5, "cosine")
-    assert changed.weight_decay == default.weight_decay
-
-
-def test_preprocessing_among_the_settings_decides_the_patch(data):
-    steps = [{"step": "crop-or-pad", "shape": [40, 16, 16]}]
-    config = plan(data, {"pipeline": steps}).config
-    assert config.pipeline.to_json() == steps
-    assert config.patch_size == (40, 16, 16)
-
-
-def test_split_has_the_asked_sizes_and_does_not_overlap(data):
-    split = plan(data, validation=0.2, test=0.4).split
-    assert (len(split.train), len(split.validation), len(split.test)) == (2, 1, 2)
-    assert len({*split.train, *split.validation, *split.test}) == 5
-
-
-def test_validation_cases_are_those_of_the_split(data):
-    planned = plan(data, validation=0.4)
-    assert tuple(case.name for case in planned.validation_cases) == planned.split.validation
-
-
-def test_unknown_settings_are_named(data):
-    with pytest.raises(InputError, match="learning_speed"):
-        plan(data, {"learning_speed": 1})
-
-
-def test_settings_are_read_from_the_config_of_a_run(tmp_path):
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps({"segjax": "0.1.0", "epochs": 5}))
-    assert read_settings(path) == {"epochs": 5}
-
-
-@pytest.mark.parametrize("text", ["{", "[1]", None])
-def test_unreadable_settings_are_named(text, tmp_path):
-    path = tmp_path / "config.json"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(InputError, match=r"config\.json"):
-        read_settings(path)
 
 
 class StandInPredictor:
@@ -185,26 +126,6 @@ def cache(data, tmp_path_factory) -> Path:
     return folder
 
 
-def test_data_are_found_however_they_lie(data, tmp_path):
-    labelled = find_data(data)
-    assert [case.name for case in labelled.cases] == [f"ms_{n:03d}" for n in range(5)]
-    assert labelled.labels == {0: "background", 1: "lesion"}
-    for bare in (find_data(data / "images"), find_data(without_labels(data, tmp_path))):
-        assert [case.name for case in bare.cases] == [case.name for case in labelled.cases]
-        assert {case.label for case in bare.cases} == {None}
-    (single,) = find_data(labelled.cases[0].images[0]).cases
-    assert single.images == labelled.cases[0].images
-    found = find_data(data, images=["ms_003.nii.gz"])
-    assert [case.name for case in found.cases] == ["images", "labels"]
-    with pytest.raises(InputError, match="name the images"):
-        find_data(data, label="lesions.nii.gz")
-
-
-def without_labels(data: Path, folder: Path) -> Path:
-    shutil.copytree(data / "images", folder / "images")
-    return folder
-
-
 def test_preprocessing_leaves_a_report_and_figures(data, cache):
     assert {"report.csv", "figures", "manifest.json"} <= {path.name for path in cache.iterdir()}
     assert {p.name for p in (cache / "figures").iterdir()} == {"histograms.png", "case.png"}
@@ -268,143 +189,6 @@ def test_niftis_lie_where_the_processed_image_does(data, tmp_path):
     np.testing.assert_array_equal(image.data, expected.data[..., 0])
     label = read_volume(case.folder / "label.nii.gz")
     np.testing.assert_array_equal(label.data, case.label)
-
-
-@pytest.mark.parametrize("wrapped", [True, False])
-def test_steps_are_read_from_a_list_or_a_configuration(wrapped, tmp_path):
-    steps = PIPELINE.to_json()
-    path = tmp_path / "steps.json"
-    path.write_text(json.dumps({"pipeline": steps, "epochs": 3} if wrapped else steps))
-    assert read_steps(path) == PIPELINE
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "is no JSON"),
-        ('{"epochs": 3}', "has no 'pipeline'"),
-        ('[{"step": "magic"}]', "unknown step 'magic'"),
-        ('"reorient"', "a pipeline is a list of steps"),
-    ],
-)
-def test_file_without_steps_is_named(text, message, tmp_path):
-    path = tmp_path / "steps.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=rf"steps\.json: .*{message}"):
-        read_steps(path)
-
-
-# Training on what was preprocessed
-
-
-def test_cache_gives_a_training_its_pipeline_labels_shapes_and_channels(cache, data):
-    planned = plan(cache, validation=0.4)
-    raw = plan(data, {"pipeline": PIPELINE.to_json()}, validation=0.4)
-    assert planned.config == raw.config
-    assert planned.split == raw.split
-    assert all(isinstance(case, CachedCase) for case in planned.dataset.cases)
-    names = [case.name for case in planned.validation_cases]
-    assert names == list(planned.split.validation)
-    images = [case.images[0].name for case in planned.validation_cases]
-    assert images == [case.images[0].name for case in raw.validation_cases]
-
-
-def test_cache_of_other_steps_than_asked_for_is_refused(cache):
-    assert plan(cache, {"pipeline": PIPELINE.to_json()}).config.pipeline == PIPELINE
-    with pytest.raises(InputError, match="was preprocessed by other steps"):
-        plan(cache, {"pipeline": [{"step": "min-max"}]})
-
-
-NYUL = Pipeline((HistogramStandardization(), ZScore()))
-
-
-def test_steps_learn_from_the_training_cases_alone(data):
-    planned = plan(data, {"pipeline": NYUL.to_json(), "seed": 3}, validation=0.4)
-    cases = workflow.cases_named(planned.dataset, planned.split.train)
-    expected = NYUL.fit(lambda: [read_image(case.images) for case in cases])
-    assert planned.config.pipeline == expected
-    assert len(cases) == 3
-
-
-def test_steps_of_another_run_learn_anew_unless_they_are_to_stay(data):
-    learned = plan(data, {"pipeline": NYUL.to_json(), "seed": 3}, validation=0.4).config
-    again = plan(data, learned.to_json(), {"seed": 1}, validation=0.4)
-    cases = workflow.cases_named(again.dataset, again.split.train)
-    expected = NYUL.fit(lambda: [read_image(case.images) for case in cases])
-    assert again.config.pipeline == expected != learned.pipeline
-    kept = plan(data, learned.to_json(), {"seed": 1}, validation=0.4, keep_fitted=True)
-    assert kept.config.pipeline == learned.pipeline
-
-
-def test_cache_is_known_by_its_steps_whatever_they_learned(data, tmp_path):
-    workflow.preprocess(find_data(data), NYUL, tmp_path / "cache", workers=1)
-    other = plan(data, {"pipeline": NYUL.to_json()}, validation=0.4).config.to_json()
-    made = open_cache(tmp_path / "cache").pipeline
-    with pytest.warns(UserWarning, match="learned from"):
-        assert plan(tmp_path / "cache", other).config.pipeline == made
-    with pytest.raises(InputError, match="was preprocessed by other steps"):
-        plan(tmp_path / "cache", other, keep_fitted=True)
-
-
-def test_given_split_is_taken(data):
-    split = Split(train=("ms_004", "ms_001"), validation=("ms_000",))
-    assert plan(data, split=split).split == split
-    with pytest.raises(InputError, match="the split names case 'ms_009'"):
-        plan(data, split=Split(train=("ms_009",), validation=()))
-
-
-def test_preprocessing_that_saw_the_validation_cases_is_pointed_out(data, tmp_path):
-    split = Split(train=("ms_000", "ms_001", "ms_002"), validation=("ms_003", "ms_004"))
-    for name, given in (("all", None), ("train", split)):
-        workflow.preprocess(find_data(data), NYUL, tmp_path / name, workers=1, split=given)
-    with pytest.warns(UserWarning, match="learned from 2 of the cases that are kept apart"):
-        plan(tmp_path / "all", split=split)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        planned = plan(tmp_path / "train", {"pipeline": NYUL.to_json()}, split=split)
-    assert planned.config.pipeline == open_cache(tmp_path / "train").pipeline
-
-
-def test_unlabelled_cache_cannot_be_trained_on(data, tmp_path):
-    workflow.preprocess(find_data(data / "images"), PIPELINE, tmp_path / "cache", workers=1)
-    with pytest.raises(InputError, match="'ms_000' has no label: training needs one"):
-        plan(tmp_path / "cache")
-
-
-# Cross-validation
-
-
-def test_each_fold_has_its_own_split_and_its_own_learned_steps(data):
-    folding = Folding(2, Grouping(neighbours=2))
-    plans = workflow.plan_folds(data, {"pipeline": NYUL.to_json(), "seed": 3}, folding=folding)
-    assert [plan.split for plan in plans] == list(
-        folding.splits([f"ms_{n:03d}" for n in range(5)], seed=3)
-    )
-    for plan_of_fold in plans:
-        cases = workflow.cases_named(plan_of_fold.dataset, plan_of_fold.split.train)
-        expected = NYUL.fit(lambda cases=cases: [read_image(case.images) for case in cases])
-        assert plan_of_fold.config.pipeline == expected
-
-
-def test_folds_share_what_was_learned_before_only_where_it_is_to_stay(data):
-    folding, seed = Folding(2), {"seed": 3}
-    learned = plan(data, {"pipeline": NYUL.to_json()}, validation=0.2).config.to_json()
-    anew = workflow.plan_folds(data, {"pipeline": NYUL.to_json()}, seed, folding=folding)
-    own = workflow.plan_folds(data, {"pipeline": learned["pipeline"]}, seed, folding=folding)
-    pipelines = [plan_of_fold.config.pipeline for plan_of_fold in own]
-    assert pipelines == [plan_of_fold.config.pipeline for plan_of_fold in anew]
-    assert pipelines[0] != pipelines[1]
-    options = {"folding": folding, "keep_fitted": True}
-    for shared in workflow.plan_folds(data, {"pipeline": learned["pipeline"]}, seed, **options):
-        assert shared.config.pipeline == Pipeline.from_json(learned["pipeline"])
-
-
-@pytest.mark.parametrize("settings", ['{"epoch": 3}', '{"epochs": -1}', '{"optimizer": {"x": 1}}'])
-def test_wrong_settings_are_said_to_be_in_their_file(settings, tmp_path):
-    path = tmp_path / "settings.json"
-    path.write_text(settings)
-    with pytest.raises(InputError, match=r"settings\.json: .*(epoch|optimizer\.x)"):
-        read_settings(path)
 
 
 # Going on with a folder of masks

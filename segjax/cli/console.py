@@ -85,29 +85,27 @@ def _sizes(result: "Segmentation", count: int) -> list[str]:
 
 
 def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print what :func:`segjax.evaluate.folders.compare_masks` measured, and the mean Dice.
+    """Print what :func:`segjax.evaluate.compare.score` measured, and the mean Dice.
 
     Two tables: the Dice of each case, and the means for each label over the cases that hold it;
     and what was found in the others.
     """
-    from segjax.evaluate.scores import DICE, mean_dice, scores_of_rows
+    from segjax.evaluate.scores import (
+        DICE,
+        by_label,
+        mean_dice,
+        measures_of,
+        score_of_row,
+        scores_of_rows,
+    )
 
     scores = scores_of_rows(rows)
-    labels = list(dict.fromkeys(row["label"] for row in rows))
-    metrics = [name for name in rows[0] if name not in ("case", "label")]
-    by_case = {
-        case: [f"{one.value:.4f}" if one.metric == DICE else _NONE for one in own.values()]
-        for case, own in scores.items()
-    }
-    print_table(["case", *(f"Dice {label}" for label in labels)], _rows(by_case))
-    held = [row for row in rows if scores[row["case"]][row["label"]].metric == DICE]
-    means = {
-        label: [
-            _mean(metric, [r[metric] for r in held if r["label"] == label]) for metric in metrics
-        ]
-        for label in labels
-    }
-    print_table(["mean of label", *(_heading(metric) for metric in metrics)], _rows(means))
+    labels, metrics = list(by_label(scores)), list(measures_of(rows[0]))
+    by_case = [[case, *map(_dice, own.values())] for case, own in scores.items()]
+    print_table(["case", *(f"Dice {label}" for label in labels)], by_case)
+    held = [row for row in rows if score_of_row(row).metric == DICE]
+    means = [_means(label, metrics, held) for label in labels]
+    print_table(["mean of label", *map(_heading, metrics)], means)
     mean, cases = mean_dice(scores), plural(len({row["case"] for row in held}), "case")
     shown = "unknown: no case holds a label" if mean is None else f"{mean:.4f} of {cases}"
     print_facts({"mean Dice": shown, **_absent(scores)})
@@ -118,6 +116,7 @@ def print_folds(scores: Sequence["FoldScore"]) -> None:
 
     Means are over the cases that hold the label; what was found in the others is told after it.
     """
+    from segjax.evaluate.scores import Score
     from segjax.runs.folds import mean_and_deviation, mean_by_label
 
     table = mean_by_label(scores)
@@ -131,9 +130,9 @@ def print_folds(scores: Sequence["FoldScore"]) -> None:
         for label, values in table.items()
     ]
     print_table(["Dice", *(f"fold {fold}" for fold in folds), "mean ± std"], rows)
-    by_case: dict[str, dict[str, "Score"]] = {}
+    by_case: dict[str, dict[str, Score]] = {}
     for one in scores:
-        by_case.setdefault(one.case, {})[one.label] = one.score
+        by_case.setdefault(one.case, {})[one.label] = Score(one.metric, one.value)
     if absent := _absent(by_case):
         print_facts(absent)
 
@@ -146,8 +145,15 @@ def _absent(scores: "Scores") -> dict[str, str]:
     return {f"without {label}": words for label, words in told.items() if words}
 
 
-def _rows(cells: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    return [[name, *values] for name, values in cells.items()]
+def _dice(score: "Score") -> str:
+    from segjax.evaluate.scores import DICE
+
+    return f"{score.value:.4f}" if score.metric == DICE else _NONE
+
+
+def _means(label: str, metrics: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    own = [row for row in rows if row["label"] == label]
+    return [label, *(_mean(metric, [row[metric] for row in own]) for metric in metrics)]
 
 
 def _mean(metric: str, values: Sequence[float]) -> str:
@@ -159,5 +165,5 @@ def _mean(metric: str, values: Sequence[float]) -> str:
 def _heading(metric: str) -> str:
     """Return ``Dice`` for ``dice``, ``truth ml`` for ``truth_ml``."""
     return {"dice": "Dice", "positive_predictive_value": "pred. value"}.get(
-        metric, metric.replace("_", " ")
+        metric, metric.replace("_", " ").replace("voxels", "pixels")
     )

@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -13,12 +13,11 @@ from segjax.errors import InputError
 
 if TYPE_CHECKING:
     from segjax.data.labels import LabelCoding
-    from segjax.evaluate.folders import Evaluation
+    from segjax.evaluate.compare import Evaluation
     from segjax.evaluate.lesions import LesionRule
 
 _NONE = "(default: none)"
 _AS_RULE = "(default: as in the rule)"
-_Rule = Literal["any", "isbi-2015", "msseg-2016"]
 
 
 @dataclass(frozen=True)
@@ -78,11 +77,10 @@ class Evaluate:
     """Label file in every subject's folder, where LABELS holds such folders."""
     lesions: Annotated[bool, arg(help_behavior_hint="")] = False
     """Count lesions; so does each of the four options below."""
-    lesion_rule: Annotated[
-        _Rule | None,
-        arg(metavar="{any,isbi-2015,msseg-2016}", help_behavior_hint="(default: any)"),
-    ] = None
-    """When a lesion is found: one voxel in common, or as in a challenge (see README)."""
+    lesion_rule: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: any)")] = (
+        None
+    )
+    """When it is found: any (a voxel in common), isbi-2015, msseg-2016 or as registered."""
     lesion_min: Annotated[float | None, arg(metavar="MM3", help_behavior_hint="(default: 0)")] = (
         None
     )
@@ -103,7 +101,9 @@ class Evaluate:
     def __call__(self) -> None:
         """Print the measures of every case and label."""
         from segjax.cli.console import print_facts, print_scores
-        from segjax.evaluate.folders import compare_cases, match_masks, write_metrics
+        from segjax.evaluate.compare import compare_cases, without_lesions
+        from segjax.evaluate.pairs import match_masks
+        from segjax.evaluate.tables import write_metrics
         from segjax.report.evaluation import find_images_of, write_evaluation
 
         start = time.perf_counter()
@@ -113,7 +113,7 @@ class Evaluate:
         images = find_images_of(pairs, self.images) if self.images else None
         coding, rule = self._coding(), self._rule()
         found = compare_cases(pairs, names=self.names, rule=rule, coding=coding)
-        print_scores([{k: v for k, v in row.items() if "lesion" not in k} for row in found.rows])
+        print_scores([without_lesions(row) for row in found.rows])
         if found.cases[0].rule:
             _print_lesions(found)
         written = {}
@@ -134,7 +134,7 @@ class Evaluate:
 
     def _coding(self) -> "LabelCoding":
         from segjax.data.labels import asked_coding
-        from segjax.evaluate.folders import coding_of
+        from segjax.evaluate.pairs import coding_of
 
         if not self.coding:
             return coding_of(self.labels, ignored=self.ignore)
@@ -176,9 +176,10 @@ class Evaluate:
         asked = {name: value for name, value in changes.items() if value is not None}
         if not (self.lesions or self.lesion_rule or asked):
             return None
-        from segjax.evaluate.lesions import RULES
+        from segjax.registry import registry
 
-        return replace(RULES[self.lesion_rule or "any"], **asked)  # type: ignore[arg-type]
+        rule: "LesionRule" = registry("lesion-rule").get(self.lesion_rule or "any")
+        return replace(rule, **asked)  # type: ignore[arg-type]
 
 
 def _print_failures(found: "Evaluation") -> None:

@@ -77,6 +77,7 @@ class Export:
     def __call__(self) -> None:
         """Export the network and print where the file is."""
         from segjax.cli.console import print_facts
+        from segjax.runs.folder import RunFolder
 
         if self.run.is_file() or (self.run.suffix and not self.run.exists()):
             made = self._adopt(self.out or self.run.with_suffix(".onnx"))
@@ -84,7 +85,7 @@ class Export:
             if not self.run.exists():
                 raise InputError(f"{self.run}: no such file or folder")
             self._refuse("a run keeps its own", *_OF_WEIGHTS)
-            out = self.out or self.run / "model.onnx"
+            out = self.out or RunFolder(self.run).model
             made = self._merge(out) if self.ensemble else self._convert(out)
         print_facts({"model": made})
 
@@ -104,15 +105,14 @@ class Export:
         return export_weights(self.run, out, **options)
 
     def _steps(self) -> "Pipeline":
-        from segjax import workflow
-        from segjax.data.prepare.pipeline import Pipeline
-        from segjax.data.prepare.presets import preset
+        from segjax.data.prepare.pipeline import Pipeline, read_pipeline
+        from segjax.studies import study
 
         if self.preset and self.pipeline:
             raise InputError("--preset and --pipeline both give steps: leave one")
         if self.preset:
-            return preset(self.preset)
-        return workflow.read_steps(self.pipeline) if self.pipeline else Pipeline()
+            return study(self.preset).pipeline()
+        return read_pipeline(self.pipeline) if self.pipeline else Pipeline()
 
     def _merge(self, out: Path) -> Path:
         from segjax_onnx.write.merge import export_ensemble

@@ -17,6 +17,7 @@ class Info:
         segjax info scan --series 4    # one of them
         segjax info brains             # cases, channels, sizes, labels
         segjax info run                # network, settings, best Dice
+        segjax info plan.json          # settings of a training
         segjax info run/model.onnx     # labels, preprocessing, patch size
         segjax info weights.pt         # whose network they are
     """

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Union
 
 import tyro
@@ -72,6 +73,10 @@ def parse(arguments: Sequence[str]) -> Callable[[], None]:
     if "--version" in arguments[:1]:
         return lambda: print(f"segjax {segjax.__version__}")
     words = list(arguments) or ["--help"]
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        near = get_close_matches(words[0], COMMANDS, n=1)
+        choice = f"did you mean {near[0]}?" if near else f"choose {', '.join(COMMANDS)}"
+        raise UsageError(f"no command is named {words[0]}: {choice}")
     if {"-h", "--help"}.intersection(words):
         print(_help(words[0]), end="\n\n")
     messages = io.StringIO()

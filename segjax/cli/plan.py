@@ -1,16 +1,12 @@
 """``segjax plan``: a look at the data becomes a configuration, with its reasons."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from segjax.cli.options import LABELS, LABELS_OF_DATA, MODELS
-from segjax.errors import InputError
-
-if TYPE_CHECKING:
-    from segjax.train.config import TrainConfig
+from segjax.cli.options import LABELS, LABELS_OF_DATA, MODELS, label_values, labelled_data
 
 _NONE = "(default: none)"
 _AUTO = "(default: from the data)"
@@ -61,36 +57,20 @@ class Plan:
     def __call__(self) -> None:
         """Print facts and reasons, and write the configuration."""
         from segjax.cli.console import print_facts, print_words
-        from segjax.data.cache.cache import is_cache
-        from segjax.data.labels import asked_coding
         from segjax.files import check_target
-        from segjax.train.plans.advice import advise
-        from segjax.workflow import find_data
+        from segjax.train.config import write_config
+        from segjax.train.plans.plan import plan
 
         if self.out is not None:
             check_target(self.out, overwrite=self.overwrite)
-        if is_cache(self.data):
-            raise InputError(
-                f"{self.data}: its images are preprocessed already: plan on the ones it was made of"
-            )
-        coding = asked_coding(self.labels, names=self.names)
-        dataset = find_data(self.data, images=self.images, label=self.label, coding=coding)
-        advice = advise(dataset, model=self.model, memory_gb=self.memory)
-        print_facts(advice.facts, title=f"Data {self.data}")
-        rows = [(reason.choice, reason.value, reason.why) for reason in advice.reasons]
+        coding = label_values(self.labels, self.names)
+        wanted = {"model": self.model, "label_values": coding}
+        settings = {name: value for name, value in wanted.items() if value is not None}
+        data = labelled_data(self.data, self.images, self.label, coding)
+        made = plan(data, settings, look=True, memory_gb=self.memory, validation=0)
+        print_facts(made.facts, title=f"Data {self.data}")
+        rows = [(reason.choice, reason.value, reason.why) for reason in made.reasons]
         print_words(["", "proposed", "because"], rows)
         if self.out is not None:
-            config = replace(advice.config, label_values=coding)
-            _write(config, self.out, overwrite=self.overwrite)
+            write_config(made.config, self.out, overwrite=self.overwrite)
             print_facts({"configuration": self.out})
-
-
-def _write(config: "TrainConfig", path: Path, *, overwrite: bool) -> None:
-    import json
-
-    import segjax
-    from segjax.files import atomic_path
-
-    text = json.dumps({"segjax": segjax.__version__, **config.to_json()}, indent=2)
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")

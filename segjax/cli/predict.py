@@ -92,7 +92,8 @@ class Predict:
     def __call__(self) -> None:
         """Write the masks and print their sizes."""
         from segjax.cli.console import print_facts, print_segmentations, say
-        from segjax.workflow import check_all, find_inputs, segment
+        from segjax.data.layouts import find_inputs
+        from segjax.workflow import check_all, segment
         from segjax_onnx.predict.predictor import Predictor
 
         predictor = Predictor(

@@ -85,15 +85,16 @@ class Preprocess:
         from segjax import workflow
         from segjax.cli.console import print_facts
         from segjax.data.cache.cache import open_cache
-        from segjax.data.cases import read_split
-        from segjax.data.labels import asked_coding
+        from segjax.data.labels import asked_coding, read_coding
+        from segjax.data.layouts import find_data
+        from segjax.data.splits import read_split
 
         pipeline = self._pipeline()
         coding = asked_coding(self.labels, names=self.names)
         if coding is None and self.config is not None:
-            coding = workflow.read_coding(self.config)
+            coding = read_coding(self.config)
         found = {"images": self.images, "label": self.label, "series": self.series}
-        dataset = workflow.find_data(self.source, **found, coding=coding)  # type: ignore[arg-type]
+        dataset = find_data(self.source, **found, coding=coding)  # type: ignore[arg-type]
         split = read_split(self.split) if self.split else None
         options = {"workers": self.workers, "split": split, "refit": self.refit}
         done = workflow.preprocess(dataset, pipeline, self.out, **options)  # type: ignore[arg-type]
@@ -110,15 +111,15 @@ class Preprocess:
         if (self.preset is None) == (self.config is None):
             raise InputError("give either --preset or --config: which steps are to be done?")
         if self.preset is not None:
-            from segjax.data.prepare.presets import preset
+            from segjax.studies import study
 
-            return preset(self.preset, brain=self.brain)
+            return study(self.preset).pipeline(brain=self.brain)
         if self.brain is not None:
             raise InputError("--brain belongs to --preset; a --config names its own method")
         assert self.config is not None
-        from segjax import workflow
+        from segjax.data.prepare.pipeline import read_pipeline
 
-        return workflow.read_steps(self.config)
+        return read_pipeline(self.config)
 
 
 def _print_outcomes(outcomes: tuple["Outcome", ...]) -> None:

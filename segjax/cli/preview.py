@@ -48,8 +48,8 @@ class Preview:
         from segjax.data.io.formats import check_same_grid, read_image, read_label
         from segjax.data.prepare.intensity import rescale
         from segjax.grid import grid
-        from segjax.report.plots import picture
-        from segjax.report.preview import preview, preview_transforms
+        from segjax.report.preview import draw_preview, preview_transforms
+        from segjax.report.style import picture
 
         with picture(self.out, overwrite=self.overwrite) as save:
             image = read_image(self.image)
@@ -58,7 +58,7 @@ class Preview:
                 check_same_grid(image, label, (str(self.image), str(self.label)))
             image = image.with_data(rescale(image.data, *self.range))
             transforms = preview_transforms(self.recipe)
-            drawn = preview(image, label, transforms, seed=self.seed, columns=self.draws)
+            drawn = draw_preview(image, label, transforms, seed=self.seed, columns=self.draws)
             save(drawn.figure)
         print_words(["transform", "draw", "parameters"], drawn.draws)
         labels = {} if self.label is None else {"labels": self.label}

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from segjax.cli.options import LABELS, LABELS_OF_DATA, grouping, label_values
+from segjax.cli.options import LABELS, LABELS_OF_DATA, grouping, label_values, labelled_data
 from segjax.errors import InputError
 from segjax.text import exact
 
 if TYPE_CHECKING:
-    from segjax.train.presets import Preset
+    from segjax.train.plans.plan import Plan
     from segjax.train.sweeps.sweep import Execution, SweepResult
-    from segjax.workflow import Plan
 
 _AUTO = "(default: the preset's, or from the data)"
 _NONE = "(default: none)"
@@ -95,7 +94,9 @@ class Sweep:
     ] = ()
     """Names of the classes 1, 2, ..., where label values are the classes already."""
     config: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
-    """Settings as in a run's config.json, or some of them; options here win."""
+    """Settings as in a run's config.json or a sweep's sweep.json, or some of them; options win."""
+    keep_fitted: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Keep what the pipeline of --config learned from images, such as histogram landmarks."""
     together: Annotated[
         Literal["vmap", "unrolled", "apart"] | None,
         arg(metavar="{vmap,unrolled,apart}", help_behavior_hint=_BACKEND),
@@ -143,23 +144,23 @@ class Sweep:
         )
 
     def _plan(self, data: Path) -> "Plan":
-        from segjax import workflow
-        from segjax.data.cases import read_split
+        from segjax.data.splits import read_split
+        from segjax.studies import study
+        from segjax.train.plans.plan import plan, read_settings
 
-        preset = self._preset()
-        defaults = _DEFAULTS if preset is None else preset.settings
-        config = workflow.read_settings(self.config) if self.config else {}
+        defaults = study(self.preset).settings(model=_BASE) if self.preset else _DEFAULTS
+        config = read_settings(self.config) if self.config else {}
         split = read_split(self.split) if self.split else None
-        settings = (defaults, config, self._settings())
-        return workflow.plan(
-            data,
-            *settings,
+        options = self._settings()
+        coding = options.get("label_values", config.get("label_values"))
+        return plan(
+            labelled_data(data, self.images, self.label, coding),
+            *(defaults, config, options),
             validation=self.validation,
             test=self.test,
             split=split,
             grouping=grouping(self.group_by, self.neighbours, self.groups),
-            images=self.images,
-            label=self.label,
+            keep_fitted=self.keep_fitted,
         )
 
     def _sweep(self, plan: "Plan", out: Path, execution: "Execution") -> "SweepResult":
@@ -176,11 +177,6 @@ class Sweep:
         shared = {n: fact for n, fact in describe_plan(plan).items() if n not in _VARIED}
         print_facts({"trainings": number, **lists, **shared}, title=f"Sweep {out}")
         return sweep(grid, plan.dataset, plan.split, out, execution=execution)
-
-    def _preset(self) -> "Preset | None":
-        from segjax.train.presets import preset
-
-        return None if self.preset is None else preset(self.preset, model=_BASE)
 
     def _settings(self) -> dict[str, Any]:
         """Return the options that were given, as fields of a configuration."""
@@ -215,7 +211,9 @@ _DEFAULTS: dict[str, Any] = {"model": _BASE, "loss": [{"name": "tversky"}], "pat
 
 
 def _files(sweep: Path) -> dict[str, Path]:
-    return {"results": sweep / "results.csv", "figures": sweep / "figures"}
+    from segjax.runs.folder import RunFolder
+
+    return {"results": RunFolder(sweep).results, "figures": RunFolder(sweep).figures}
 
 
 def _text(dice: float | None) -> str:

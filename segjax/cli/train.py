@@ -15,20 +15,21 @@ from segjax.cli.options import (
     PRESETS,
     grouping,
     label_values,
+    labelled_data,
 )
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
-    from segjax.data.cases import Split
-    from segjax.data.folds import Folding, Grouping
+    from segjax.data.grouping import Grouping
+    from segjax.data.splits import Folding, Split
+    from segjax.studies import Study
     from segjax.train._fit import FitResult
-    from segjax.train.presets import Preset
-    from segjax.workflow import Plan
+    from segjax.train.plans.plan import Plan
 
 _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
 _OWN = "(default: the network's)"
-RECIPES = "{meningioma-2d,ms-7t,none}"
+RECIPES = PRESETS.replace("}", ",none}")
 OPTIMIZERS = "{adamw,adam,radam,lamb,lion,sgd}"
 SCHEDULES = "{one-cycle,constant,cosine,polynomial,warmup-cosine}"
 _FIELDS = (
@@ -194,28 +195,33 @@ class Train:
         self._connect()
         self._greet()
         keep_compiled_programs()
-        from segjax import workflow
-        from segjax.data.cases import read_split
+        from segjax.data.splits import read_split
+        from segjax.train.plans.plan import plan, plan_folds, read_settings
 
-        config = workflow.read_settings(self.config) if self.config else {}
-        preset = self._preset(self.model or config.get("model"))
-        layers = ({} if preset is None else preset.settings, config)
+        config = read_settings(self.config) if self.config else {}
+        preset = self._study()
+        model = self.model or config.get("model")
+        layers = ({} if preset is None else preset.settings(model=model, brain=self.brain), config)
         settings = (*layers, self._settings(layers))
-        if self.keep_fitted and "pipeline" not in config:
-            raise InputError("--keep-fitted is for the pipeline of a --config: give one with it")
-        found: dict[str, Any] = {"images": self.images, "label": self.label}
-        found["keep_fitted"] = self.keep_fitted
+        coding = settings[-1].get("label_values", config.get("label_values"))
+        data = labelled_data(self.data, self.images, self.label, coding)
         if (folding := self._folding()) is not None:
-            plans = workflow.plan_folds(self.data, *settings, folding=folding, **found)
-            self._cross_validate(plans)
+            kept = self.keep_fitted
+            self._cross_validate(plan_folds(data, *settings, folding=folding, keep_fitted=kept))
             return
         validation = self.validation
         if validation is None:
             validation = 0.2 if preset is None else preset.validation
-        options: dict[str, Any] = {"validation": validation, "test": self.test}
-        options |= {"split": read_split(self.split) if self.split else None, **found}
-        plan = workflow.plan(self.data, *settings, grouping=self._grouping(), **options)
-        self._train(plan, self.out)
+        planned = plan(
+            data,
+            *settings,
+            validation=validation,
+            test=self.test,
+            split=read_split(self.split) if self.split else None,
+            grouping=self._grouping(),
+            keep_fitted=self.keep_fitted,
+        )
+        self._train(planned, self.out)
 
     def _train(self, plan: "Plan", run: Path) -> None:
         from segjax import workflow
@@ -235,17 +241,18 @@ class Train:
         if not is_first_host():
             return
         print(f"{run}: writing model.onnx and report.html …", file=sys.stderr)
-        written = workflow.finish(run, plan.validation_cases)
+        written = workflow.finish(run, plan.cases("validation"))
         print_facts({"best Dice": _best(result), **written}, title="Done")
 
     def _cross_validate(self, plans: Sequence["Plan"]) -> None:
         """Train the folds that are wanted, and show what all came to that are there."""
         from segjax.cli.console import print_facts, print_folds
-        from segjax.runs.folds import fold_folder, read_folds, write_folds
+        from segjax.runs.folder import RunFolder
+        from segjax.runs.folds import read_folds, write_folds
         from segjax.train.devices import is_first_host
 
         for fold in self._wanted(len(plans)):
-            self._train(plans[fold], fold_folder(self.out, fold))
+            self._train(plans[fold], RunFolder(self.out).fold(fold).path)
         if not is_first_host():
             return
         scores = read_folds(self.out, len(plans))
@@ -266,10 +273,10 @@ class Train:
 
     def _greet(self) -> None:
         """Say before the data are looked at that a training is there to go on with."""
-        from segjax.runs.folder import has_checkpoints
+        from segjax.runs.folder import RunFolder
         from segjax.train.devices import is_first_host
 
-        if has_checkpoints(self.out) and is_first_host():
+        if RunFolder(self.out).has_checkpoints and is_first_host():
             print(f"{self.out}: holds a training; checking that it is this one", file=sys.stderr)
 
     def _wanted(self, folds: int) -> Sequence[int]:
@@ -280,32 +287,44 @@ class Train:
         return [self.fold]
 
     def _folding(self) -> "Folding | Sequence[Split] | None":
-        from segjax.data.cases import read_fold_splits
-        from segjax.data.folds import Folding, Grouping
+        from segjax.data.grouping import Grouping
+        from segjax.data.splits import Folding
 
-        others = self.validation is not None or self.test
         if self.folds is not None:
-            if self.split is not None or others:
+            if self.split is not None or self._asks_for_sets:
                 raise InputError("--folds makes splits: leave out --split, --validation and --test")
             return Folding(self.folds, self._grouping() or Grouping())
-        splits = read_fold_splits(self.split) if self.split else None
-        if self.split is not None and (others or self._grouping()):
-            raise InputError(
-                f"{self.split}: says which cases are for what: leave out --validation, --test, "
-                "--group-by, --neighbours and --groups"
-            )
+        splits = self._written_splits()
         if splits is None and self.fold != "all":
             raise InputError("--fold needs the number of --folds, or the --split of every fold")
         return splits
 
+    def _written_splits(self) -> "Sequence[Split] | None":
+        """Return the splits of the folds that --split holds, if it is such a file."""
+        from segjax.data.splits import read_fold_splits
+
+        if self.split is None:
+            return None
+        splits = read_fold_splits(self.split)
+        if self._asks_for_sets or self._grouping():
+            raise InputError(
+                f"{self.split}: says which cases are for what: leave out --validation, --test, "
+                "--group-by, --neighbours and --groups"
+            )
+        return splits
+
+    @property
+    def _asks_for_sets(self) -> bool:
+        return self.validation is not None or bool(self.test)
+
     def _grouping(self) -> "Grouping | None":
         return grouping(self.group_by, self.neighbours, self.groups)
 
-    def _preset(self, model: str | None) -> "Preset | None":
+    def _study(self) -> "Study | None":
         if self.preset is not None:
-            from segjax.train.presets import preset
+            from segjax.studies import study
 
-            return preset(self.preset, model=model, brain=self.brain)
+            return study(self.preset)
         if self.brain is not None:
             raise InputError("--brain belongs to --preset; a --config names its own method")
         return None
@@ -317,11 +336,9 @@ class Train:
         settings["optimizer"] = self._optimizer() or None
         settings["loss"] = self._loss(layers)
         if self.augment is not None:
-            from segjax.data.augment import recipes, to_json
+            from segjax.studies import study
 
-            settings["augment"] = (
-                [] if self.augment == "none" else to_json(recipes.recipe(self.augment))
-            )
+            settings["augment"] = [] if self.augment == "none" else study(self.augment).transforms
         settings |= self._transfer()
         settings["label_values"] = label_values(self.labels, self.names)
         return {name: value for name, value in settings.items() if value is not None}
@@ -344,15 +361,11 @@ class Train:
 
     def _loss(self, layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
         """Return the terms of --loss, or with --alpha those of the settings below."""
-        if self.loss is None and self.alpha is None:
-            return None
-        terms: list[dict[str, Any]]
-        if self.loss is not None:
-            terms = [{"name": name} for name in self.loss.split("+")]
-        else:
-            terms = next((layer["loss"] for layer in reversed(layers) if "loss" in layer), [])
+        terms = [{"name": name} for name in self.loss.split("+")] if self.loss is not None else None
         if self.alpha is None:
             return terms
+        if terms is None:
+            terms = next((layer["loss"] for layer in reversed(layers) if "loss" in layer), [])
         if not any(term.get("name") == "tversky" for term in terms):
             raise InputError("--alpha belongs to the Tversky loss: add --loss tversky")
         return [self._weighed(term) for term in terms]

@@ -1,6 +1,7 @@
 """List the images of folders under the names of their cases, and say what is left out."""
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,13 +12,14 @@ from pathlib import Path
 from segjax.data.io.dicom.segmentation import is_label_object
 from segjax.data.io.dicom.series import Series, choose_series, is_dicom, scan
 from segjax.data.io.dicom.split import split
-from segjax.data.io.formats import IMAGE_SUFFIXES, normal_name, stem, suffix
+from segjax.data.io.formats import image_suffixes, normal_name, stem, suffix
 from segjax.errors import InputError
 from segjax.files import walk
 from segjax.text import plural
 
 __all__ = [
     "Named",
+    "channel_of",
     "check_unique",
     "is_image",
     "is_note",
@@ -36,14 +38,26 @@ _BESIDE = {  # what lies beside images and is none: notes, tables, the data of h
     ".pdf", ".log", ".raw", ".zraw", ".py", ".sh",
 }  # fmt: skip
 _NOTES = {"readme", "license", "changes", "dicomdir", "thumbs.db", "desktop.ini"}
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
 _LISTED = 3
 _DEEPEST = 8
 _LOOKED_BESIDE = 8  # series
 
 
+def channel_of(name: str) -> tuple[str, int] | None:
+    """Return the case and the number of a channel that has a file of its own; None for others.
+
+    Example:
+        >>> channel_of("anna_0001"), channel_of("anna")
+        (('anna', 1), None)
+    """
+    match = _CHANNEL.fullmatch(name)
+    return (match[1], int(match[2])) if match else None
+
+
 def is_image(path: Path) -> bool:
     """Say whether a file is an image by its name, be it a link that leads nowhere."""
-    named = path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
+    named = path.name.lower().endswith(image_suffixes()) and not path.name.startswith(".")
     return named and not path.is_dir()
 
 
@@ -236,7 +250,7 @@ def is_note(file: Path) -> bool:
 
 
 def _why_none(folder: Path, deeper: Sequence[Path]) -> str:
-    accepted = ", ".join(IMAGE_SUFFIXES)
+    accepted = ", ".join(image_suffixes())
     if not deeper:
         return f"holds no images: accepted are {accepted} and DICOM"
     return (
@@ -252,6 +266,6 @@ def _warn_of(folder: Path, files: Sequence[Path]) -> None:
         more = ", …" if len(files) > _LISTED else ""
         warnings.warn(
             f"{folder}: left out {plural(len(files), 'file')} ({listed}{more}): taken are images "
-            f"({', '.join(IMAGE_SUFFIXES)}) in the folder itself, and DICOM",
+            f"({', '.join(image_suffixes())}) in the folder itself, and DICOM",
             stacklevel=4,
         )

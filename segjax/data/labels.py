@@ -1,14 +1,18 @@
 """What the stored values of label maps stand for."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Integer
 
+from segjax.codec import Record, to_json
 from segjax.errors import InputError
+from segjax.files import read_json
 
 __all__ = [
     "IGNORED",
@@ -20,6 +24,7 @@ __all__ = [
     "coding_of_labels",
     "coding_of_segments",
     "foreground",
+    "read_coding",
 ]
 
 Stored = int | tuple[int, ...]
@@ -33,7 +38,7 @@ _BACKGROUND, _IGNORE = "background", "ignore"
 
 
 @dataclass(frozen=True)
-class LabelCoding:
+class LabelCoding(Record):
     """Map what files store to classes, which count from 0.
 
     Attributes:
@@ -120,40 +125,36 @@ class LabelCoding:
             >>> asked_coding(["1,4=core", "2=edema"]).as_labels()
             {'background': 0, 'core': [1, 4], 'edema': 2}
         """
+        return {called: to_json(stored) for called, stored in self._stored().items()}
+
+    def _stored(self) -> dict[str, Stored]:
         ignored = {} if self.ignored is None else {_IGNORE: self.ignored}
         values = self.values or range(len(self.names))
-        labels = dict(zip(self.names, values, strict=True)) | ignored
-        return {called: _plain(stored) for called, stored in labels.items()}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the coding as plain data."""
-        values = [_plain(stored) for stored in self.values]
-        return {"values": values, "names": list(self.names), "ignored": _plain(self.ignored)}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "LabelCoding":
-        """Return the coding that :meth:`to_json` wrote."""
-        values = tuple(_stored(value) for value in content["values"])
-        return cls(values, tuple(content["names"]), _stored(content["ignored"]))
+        return dict(zip(self.names, values, strict=True)) | ignored
 
     def __str__(self) -> str:
         """Name the classes, each with its stored values: ``background (0), core (1, 4)``."""
-        labels = {called: _each(_stored(s)) for called, s in self.as_labels().items()}
-        return ", ".join(f"{called} ({', '.join(map(str, v))})" for called, v in labels.items())
+        if not self.names:
+            return "themselves"
+        labels = self._stored().items()
+        return ", ".join(f"{name} ({', '.join(map(str, _each(s)))})" for name, s in labels)
+
+    def as_options(self) -> str:
+        """Return what :func:`asked_coding` reads, as a shell takes it.
+
+        Example:
+            >>> asked_coding(["1,4=core", "2=small edema"]).as_options()
+            "1,4=core '2=small edema'"
+        """
+        labels = [(name, stored) for name, stored in self._stored().items() if stored != 0]
+        options = (f"{','.join(map(str, _each(stored)))}={name}" for name, stored in labels)
+        return " ".join(map(shlex.quote, options))
 
 
 def _each(stored: Stored | None) -> tuple[int, ...]:
     if stored is None:
         return ()
     return stored if isinstance(stored, tuple) else (stored,)
-
-
-def _plain(stored: Stored | None) -> Any:
-    return list(stored) if isinstance(stored, tuple) else stored
-
-
-def _stored(content: Any) -> Any:
-    return tuple(content) if isinstance(content, list) else content
 
 
 PLAIN = LabelCoding()
@@ -327,6 +328,20 @@ def coding_of_segments(segments: Mapping[str, Sequence[str] | None]) -> LabelCod
         )
     classes = ("background", *(name for name, _ in first.values()))
     return LabelCoding(tuple(range(len(classes))), classes, IGNORED if ignored else None)
+
+
+def read_coding(path: str | Path) -> LabelCoding | None:
+    """Read what label values stand for from a run's ``config.json``; None where it does not say.
+
+    Args:
+        path: As for :func:`segjax.data.prepare.pipeline.read_pipeline`.
+
+    Raises:
+        InputError: The file is none of these; the message names the file.
+    """
+    values = read_json(path)
+    found = values.get("label_values") if isinstance(values, dict) else None
+    return None if found is None else coding_of_labels(found, f"{path}: label_values")
 
 
 def classes_of(label: Integer[np.ndarray, "*spatial"], coding: LabelCoding) -> list[int]:

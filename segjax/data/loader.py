@@ -19,16 +19,13 @@ from segjax.data.augment.transform import (
     for_spacing,
     measures_in_mm,
 )
-from segjax.data.cache.cache import CachedCase
-from segjax.data.cases import LoadedCase
-from segjax.data.labels import foreground
+from segjax.data.loaded import TrainingCase
 from segjax.data.patches import draw_corner, extract_patch
 from segjax.errors import InputError
 
 __all__ = ["Batch", "Loader", "PatchDraw", "Sampling", "prefetch"]
 
 Batch = tuple[Float32[np.ndarray, "batch *patch channel"], Int32[np.ndarray, "batch *patch"]]
-TrainingCase = LoadedCase | CachedCase
 T_co = TypeVar("T_co", covariant=True)
 
 _ALL = slice(None)
@@ -93,9 +90,7 @@ class Loader:
     voxels only one; all that the loader keeps of them is their names, folders, shapes and spacings,
     however many they are. The batch is the same, bit by bit, as from the same cases in memory.
 
-    Transforms that measure in mm, and have no spacing of their own, take that of the case: of the
-    last of its ``grids``, or of its ``volume`` where it has no grids and the image has its shape;
-    else 1 mm.
+    Transforms that measure in mm, and have no spacing of their own, take that of the case.
 
     Args:
         cases: The cases to draw from, all of one rank and number of channels.
@@ -108,6 +103,7 @@ class Loader:
         InputError: Where there is no case, or patch size, channels or cases do not fit together.
 
     Example:
+        >>> from segjax.data.loaded import LoadedCase
         >>> from segjax.data.phantom.dataset import phantom
         >>> image, label = phantom(0, shape=(32, 32))
         >>> case = LoadedCase("head", image.channels_last, label.data, image, label)
@@ -134,11 +130,6 @@ class Loader:
         in_mm = any(measures_in_mm(transform) for transform in augment)
         self.spacings = [_spacing(case) if in_mm else () for case in cases]
         self._transforms = {s: for_spacing(augment, s) for s in set(self.spacings)}
-        self._voxels = {
-            index: np.flatnonzero(foreground(case.label))
-            for index, case in enumerate(cases)
-            if isinstance(case, LoadedCase)
-        }
 
     @property
     def steps_per_epoch(self) -> int:
@@ -197,18 +188,13 @@ class Loader:
         corner = draw_corner(
             rng,
             self.shapes[index],
-            self._foreground(index),
+            self.cases[index].foreground,
             patch_size=size,
             foreground=self.sampling.foreground,
         )
         transforms = self._transforms[self.spacings[index]]
         parameters = draw_all(rng, (*size, self.channels), transforms)
         return PatchDraw(index, corner, tuple(parameters))
-
-    def _foreground(self, index: int) -> np.ndarray:
-        """Return the flat indices of the foreground voxels, of a cached case as a memory map."""
-        case = self.cases[index]
-        return case.foreground if isinstance(case, CachedCase) else self._voxels[index]
 
     def _patch(self, draw: PatchDraw) -> tuple[np.ndarray, np.ndarray]:
         """Cut and augment one patch."""
@@ -244,6 +230,7 @@ def prefetch(
             was killed.
 
     Example:
+        >>> from segjax.data.loaded import LoadedCase
         >>> from segjax.data.phantom.dataset import phantom
         >>> image, label = phantom(0, shape=(32, 32))
         >>> case = LoadedCase("head", image.channels_last, label.data, image, label)
@@ -301,11 +288,4 @@ def _check_cases(
 
 def _spacing(case: TrainingCase) -> tuple[float, ...]:
     """Return the distance between a case's voxels in mm, without the noise of its affine."""
-    shape, grids = case.image.shape[:-1], case.grids
-    if grids:
-        spacing = grids[-1].spacing
-    elif isinstance(case, LoadedCase) and case.volume.spatial_shape == shape:
-        spacing = case.volume.spacing
-    else:
-        spacing = (1.0,) * len(shape)
-    return tuple(float(f"{size:.6g}") for size in spacing)
+    return tuple(float(f"{size:.6g}") for size in case.spacing)

@@ -1,13 +1,13 @@
 """What the images of a training were like, so that others can be held against them."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Real
 
-from segjax.errors import InputError
+from segjax.codec import Record
 from segjax.grid import Grid, orientation, reorient_grid
 
 __all__ = [
@@ -43,7 +43,7 @@ class Sight(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Seen:
+class Seen(Record):
     """Spacing, orientation and intensities of the images that a network was trained on.
 
     Attributes:
@@ -123,27 +123,6 @@ class Seen:
                     f"from {lowest:.3g} to {highest:.3g} of the training"
                 )
         return doubts
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {name: _lists(value) for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Seen":
-        """Return what :meth:`to_json` wrote.
-
-        Raises:
-            InputError: A field is missing, unknown or of another kind.
-        """
-        try:
-            numbers = {name: tuple(map(float, values[name])) for name in _NUMBERS}
-            spans = tuple((float(low), float(high)) for low, high in values["spans"])
-            return cls(orientation=str(values["orientation"]), spans=spans, **numbers)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"what the training saw cannot be understood: {error}") from error
-
-
-_NUMBERS = ("spacing", "finest", "coarsest", "widths")
 
 
 def seen_in(images: Iterable[Sight]) -> Seen:
@@ -225,10 +204,6 @@ def _pairs(low: np.ndarray, high: np.ndarray) -> tuple[Span, ...]:
 
 def _plain(values: np.ndarray) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in values)
-
-
-def _lists(value: Any) -> Any:
-    return [_lists(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _times(numbers: Sequence[float]) -> str:

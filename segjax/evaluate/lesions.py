@@ -1,4 +1,4 @@
-"""Count lesions: which of the true ones were found, and which of the predicted ones are invented.
+"""Count lesions: which of the true ones were found, and which of the predicted ones are true.
 
 A lesion is a connected component of a mask. Dice hides small lesions behind large ones; here every
 lesion counts once, whatever its size.
@@ -13,14 +13,28 @@ import numpy as np
 from jaxtyping import Bool, Int, Integer, UInt8
 
 from segjax.errors import InputError
-from segjax.evaluate._voxels import Spacing, Voxel, voxel_of
+from segjax.evaluate.voxels import Spacing, Voxel, voxel_of
+from segjax.registry import register
 
-__all__ = ["RULES", "Lesion", "LesionMatch", "LesionRule", "match_lesions", "outcome_maps", "rates"]
+__all__ = [
+    "ANY",
+    "COUNTS",
+    "RATES",
+    "Lesion",
+    "LesionMatch",
+    "LesionRule",
+    "match_lesions",
+    "outcome_maps",
+    "rates",
+]
 
 Mask = Bool[np.ndarray, "*spatial"] | Integer[np.ndarray, "*spatial"]
 
 _STEPS = {2: {4: 1, 8: 2}, 3: {6: 1, 18: 2, 26: 3}}  # neighbours -> axes that may change at once
 _ROUNDING = 1e-6
+COUNTS = ("true_lesions", "found_lesions", "predicted_lesions", "false_lesions")
+RATES = ("lesion_sensitivity", "lesion_precision", "lesion_f1")
+"""Names of the measures of lesions in tables."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +82,10 @@ class LesionRule:
             raise InputError(f"min_volume is {self.min_volume}: give mm³, 0 for no minimum")
 
 
-RULES = {
-    "any": LesionRule(),
-    "isbi-2015": LesionRule(connectivity=18),
-    "msseg-2016": LesionRule(connectivity=18, overlap=0.1, outside=0.7, enough=0.65),
-}
-"""The rules of published challenges.
+ANY = register("lesion-rule", "any", LesionRule())
+"""The plainest rule.
+
+By name there are those of published challenges, and what others register as "lesion-rule".
 
 ``any``: components of touching voxels, one voxel in common; as in the WMH segmentation challenge
 (H. J. Kuijf et al., IEEE Trans. Med. Imaging 38, 2019). ``isbi-2015``: 18 neighbours, one voxel in
@@ -83,6 +95,12 @@ SensL, PPVL and F1 of the MICCAI MS challenge (O. Commowick et al., Scientific R
 2018); its program animaSegPerfAnalyzer by default counts 6 neighbours and leaves out lesions of up
 to 3 mm³.
 """
+register("lesion-rule", "isbi-2015", LesionRule(connectivity=18))
+register(
+    "lesion-rule",
+    "msseg-2016",
+    LesionRule(connectivity=18, overlap=0.1, outside=0.7, enough=0.65),
+)
 
 
 @dataclass(frozen=True)
@@ -176,9 +194,17 @@ class LesionMatch:
         return self.prediction_size / 1000 if self.rank == 3 else math.nan
 
     @property
+    def measures(self) -> dict[str, float]:
+        """:data:`COUNTS` and :data:`RATES`, by name."""
+        return dict(zip((*COUNTS, *RATES), (*self._counts, *self._rates), strict=True))
+
+    @property
+    def _counts(self) -> tuple[int, int, int, int]:
+        return self.true_lesions, self.found, self.predicted_lesions, self.false_positives
+
+    @property
     def _rates(self) -> "Rates":
-        counts = (self.true_lesions, self.found, self.predicted_lesions, self.false_positives)
-        return rates(*counts)
+        return rates(*self._counts)
 
 
 class Rates(NamedTuple):
@@ -224,7 +250,7 @@ def match_lesions(
     prediction: Mask,
     spacing: Spacing,
     label: int = 1,
-    rule: LesionRule = RULES["any"],
+    rule: LesionRule = ANY,
 ) -> LesionMatch:
     """Match the lesions of two masks.
 
@@ -252,7 +278,7 @@ def match_lesions(
         >>> match.true_lesions, match.found, match.false_positives, match.truth_ml
         (3, 1, 1, 0.02)
 
-    Source: see :data:`RULES`.
+    Source: see :data:`ANY`.
     """
     voxel = _voxel(truth, prediction, spacing)
     pair = _match(truth, prediction, voxel, label, rule)
@@ -271,7 +297,7 @@ def outcome_maps(
     prediction: Mask,
     spacing: Spacing,
     label: int = 1,
-    rule: LesionRule = RULES["any"],
+    rule: LesionRule = ANY,
 ) -> tuple[UInt8[np.ndarray, "*spatial"], UInt8[np.ndarray, "*spatial"]]:
     """Mark every voxel of both masks by what became of its lesion.
 
@@ -450,6 +476,6 @@ def _lesions(side: _Side, matched: np.ndarray, voxel: float) -> tuple[Lesion, ..
         for place, edge in zip(places, side.box, strict=True)
     ]
     return tuple(
-        Lesion(int(size), float(size * voxel), tuple(map(float, centre)), bool(hit))
-        for size, hit, *centre in zip(side.sizes, matched, *centres, strict=True)
+        Lesion(int(size), float(size * voxel), tuple(map(float, centre)), bool(found))
+        for size, found, *centre in zip(side.sizes, matched, *centres, strict=True)
     )

@@ -8,16 +8,19 @@ found one, and a healthy case is right when nothing is found in it. Means of man
 healthy ones out: see :mod:`segjax.evaluate.scores`.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Integer
 
 from segjax.errors import InputError
-from segjax.evaluate._voxels import Spacing, voxel_of
+from segjax.evaluate.voxels import Spacing, edges_of, voxel_of
+from segjax.registry import register, registry
 
 __all__ = [
+    "Metric",
     "dice",
     "jaccard",
     "overlap_table",
@@ -27,6 +30,29 @@ __all__ = [
 ]
 
 Mask = Bool[np.ndarray, "*spatial"] | Integer[np.ndarray, "*spatial"]
+
+
+class Metric(Protocol):
+    """What can be registered as "metric", and then stands in every table of measures.
+
+    It is given boolean masks ``(*spatial)`` of one label, and the edges of a voxel in mm. Either
+    mask may be empty; NaN says that there is nothing to measure.
+
+    Example:
+        >>> @segjax.register("metric", "volume_error")  # doctest: +SKIP
+        ... def volume_error(truth, prediction, *, spacing):
+        ...     return abs(int(prediction.sum()) - int(truth.sum())) * np.prod(spacing) / 1000
+    """
+
+    def __call__(
+        self,
+        *,
+        truth: Bool[np.ndarray, "*spatial"],
+        prediction: Bool[np.ndarray, "*spatial"],
+        spacing: tuple[float, ...],
+    ) -> float:
+        """Measure one label of one case."""
+        ...
 
 
 def dice(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
@@ -52,7 +78,7 @@ def dice(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
         L. R. Dice, Measures of the amount of ecologic association between species, 1945.
     """
     count = _compare(truth, prediction, label)
-    return _share(2 * count.hit, 2 * count.hit + count.missed + count.invented)
+    return _share(2 * count.true_positive, count.true + count.predicted)
 
 
 def jaccard(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
@@ -75,7 +101,7 @@ def jaccard(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
         0.5
     """
     count = _compare(truth, prediction, label)
-    return _share(count.hit, count.hit + count.missed + count.invented)
+    return _share(count.true_positive, count.true + count.predicted - count.true_positive)
 
 
 def sensitivity(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
@@ -99,7 +125,7 @@ def sensitivity(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
         0.3333333333333333
     """
     count = _compare(truth, prediction, label)
-    return _share(count.hit, count.hit + count.missed, otherwise=count.invented == 0)
+    return _share(count.true_positive, count.true, otherwise=count.predicted == 0)
 
 
 def positive_predictive_value(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
@@ -111,7 +137,7 @@ def positive_predictive_value(*, truth: Mask, prediction: Mask, label: int = 1) 
         label: Value to compare.
 
     Returns:
-        From 0 (all invented) to 1 (all true); 1 when both masks are empty, and 0 when nothing
+        From 0 (none is true) to 1 (all are); 1 when both masks are empty, and 0 when nothing
         is predicted but something is there.
 
     Raises:
@@ -123,7 +149,7 @@ def positive_predictive_value(*, truth: Mask, prediction: Mask, label: int = 1) 
         0.5
     """
     count = _compare(truth, prediction, label)
-    return _share(count.hit, count.hit + count.invented, otherwise=count.missed == 0)
+    return _share(count.true_positive, count.predicted, otherwise=count.true == 0)
 
 
 def volume_ml(mask: Mask, spacing: Spacing) -> float:
@@ -174,12 +200,13 @@ def overlap_table(
 
     Returns:
         One dictionary for each label after the first, with ``label``, ``dice``,
-        ``sensitivity``, ``positive_predictive_value`` and the two sizes: ``truth_ml`` and
+        ``sensitivity``, ``positive_predictive_value``, what others have registered as "metric"
+        (see :class:`Metric`), and the two sizes: ``truth_ml`` and
         ``prediction_ml`` where a voxel has three edges, else ``truth_voxels`` and
         ``prediction_voxels``.
 
     Raises:
-        InputError: When the shapes differ or the spacing is not positive.
+        InputError: When the shapes differ, the spacing is not positive or a metric fails.
 
     Example:
         >>> truth, prediction = np.array([1, 1, 2, 0]), np.array([1, 0, 2, 0])
@@ -194,27 +221,42 @@ def overlap_table(
     def size(mask: np.ndarray) -> float | int:
         return int(np.count_nonzero(mask)) if in_ml is None else volume_ml(mask, in_ml)
 
-    masks = {"truth": truth, "prediction": prediction}
-    return [
-        {
-            "label": name,
-            "dice": dice(**masks, label=value),
-            "sensitivity": sensitivity(**masks, label=value),
-            "positive_predictive_value": positive_predictive_value(**masks, label=value),
-            f"truth_{unit}": size(truth == value),
-            f"prediction_{unit}": size(prediction == value),
-        }
-        for value, name in enumerate(labels)
-        if value > 0
-    ]
+    edges = (1.0,) * truth.ndim if spacing is None else edges_of(spacing)
+    rows: list[dict[str, str | float | int]] = []
+    for value, name in enumerate(labels[1:], 1):
+        masks = {"truth": truth == value, "prediction": prediction == value}
+        metrics = {one: _measure(one, masks, edges) for one in registry("metric").names()}
+        sizes = {f"{mask}_{unit}": size(voxels) for mask, voxels in masks.items()}
+        rows.append({"label": name, **metrics, **sizes})
+    return rows
+
+
+def _measure(name: str, masks: Mapping[str, np.ndarray], spacing: tuple[float, ...]) -> float:
+    """Return what a registered metric measures."""
+    try:
+        return float(registry("metric").get(name)(**masks, spacing=spacing))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a function of others raises
+        raise InputError(f"metric {name!r} failed: {type(error).__name__}: {error}") from error
+
+
+def _without_spacing(
+    measure: Callable[..., float], *, truth: Mask, prediction: Mask, spacing: tuple[float, ...]
+) -> float:
+    return measure(truth=truth, prediction=prediction)
+
+
+for _one in (dice, sensitivity, positive_predictive_value):
+    register("metric", _one.__name__, partial(_without_spacing, _one))
 
 
 class _Count(NamedTuple):
-    """Voxels that two masks have in common, and that only the truth or the prediction has."""
+    """Voxels that two masks have in common, and those of each."""
 
-    hit: int
-    missed: int
-    invented: int
+    true_positive: int
+    true: int
+    predicted: int
 
 
 def _compare(truth: np.ndarray, prediction: np.ndarray, label: int) -> _Count:
@@ -224,9 +266,7 @@ def _compare(truth: np.ndarray, prediction: np.ndarray, label: int) -> _Count:
             "compare masks of one grid"
         )
     there, found = truth == label, prediction == label
-    hit = int(np.count_nonzero(there & found))
-    missed = int(np.count_nonzero(there)) - hit
-    return _Count(hit, missed, int(np.count_nonzero(found)) - hit)
+    return _Count(*(int(np.count_nonzero(mask)) for mask in (there & found, there, found)))
 
 
 def _share(part: int, whole: int, *, otherwise: bool = True) -> float:

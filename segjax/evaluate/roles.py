@@ -4,10 +4,11 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from segjax.data.cases import Split, read_split
+from segjax.data.splits import Split, read_split
+from segjax.runs.folder import RunFolder
 from segjax.text import plural
 
-__all__ = ["NOT_KNOWN", "read_roles", "roles_in_words", "roles_of"]
+__all__ = ["NOT_KNOWN", "by_role", "read_roles", "role_in_words", "roles_in_words", "roles_of"]
 
 NOT_KNOWN = "not known"
 _PARTS = {"train": "training", "validation": "validation", "test": "test"}
@@ -32,8 +33,31 @@ def read_roles(run: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         InputError: ``split.json`` cannot be read.
     """
-    path = Path(run) / "split.json"
+    path = RunFolder(Path(run)).split
     return roles_of(read_split(path)) if path.exists() else {}
+
+
+def by_role(roles: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the cases of each role, as of :func:`roles_of`.
+
+    Example:
+        >>> by_role({"a": "training", "b": "test", "c": "training"})
+        {'training': ['a', 'c'], 'test': ['b']}
+    """
+    found: dict[str, list[str]] = {}
+    for case, role in roles.items():
+        found.setdefault(role, []).append(case)
+    return found
+
+
+def role_in_words(role: str) -> str:
+    """Say what one case is for.
+
+    Example:
+        >>> role_in_words("test")
+        'test case'
+    """
+    return "whether it was trained on is not known" if role == NOT_KNOWN else f"{role} case"
 
 
 def roles_in_words(cases: Iterable[str], roles: Mapping[str, str]) -> str:

@@ -8,33 +8,32 @@ apart, as a volume.
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
+from segjax.runs.metrics import DICE, FALSE_POSITIVES, validation_rows
 from segjax.text import plural
 from segjax.volume import voxel_size
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "DICE",
     "FALSE_POSITIVES",
-    "OVERLAPS",
     "Score",
     "Scores",
     "absent_in_words",
     "by_label",
     "mean_dice",
-    "score",
+    "measures_of",
+    "score_of_counts",
     "score_of_row",
     "scores_of_rows",
+    "validation_scores",
 ]
-
-DICE = "dice"
-OVERLAPS = (DICE, "sensitivity", "positive_predictive_value")
-"""Measures of an overlap, which mean nothing where there is nothing to overlap with."""
-FALSE_POSITIVES = {2: "false_positive_pixels", 3: "false_positive_ml"}
-"""Name of what counts where the truth lacks a label, by the rank of the masks."""
 
 
 class Score(NamedTuple):
@@ -54,32 +53,36 @@ Scores = Mapping[str, Mapping[str, Score]]
 """What counts by case and label."""
 
 
-def score(hit: int, found: int, there: int, *, affine: Float64[np.ndarray, "n n"]) -> Score:
+def score_of_counts(
+    true_positive: int, predicted: int, true: int, *, affine: Float64[np.ndarray, "n n"]
+) -> Score:
     """Return what counts of one label in one case.
 
     Args:
-        hit: Voxels of truth and prediction.
-        found: Voxels of the prediction.
-        there: Voxels of the truth.
+        true_positive: Voxels of truth and prediction.
+        predicted: Voxels of the prediction.
+        true: Voxels of the truth.
         affine: Of the masks, voxel index -> mm.
 
     Example:
-        >>> score(2, 3, 3, affine=np.eye(4))
+        >>> score_of_counts(2, 3, 3, affine=np.eye(4))
         Score(metric='dice', value=0.6666666666666666)
-        >>> score(0, 500, 0, affine=np.eye(4))
+        >>> score_of_counts(0, 500, 0, affine=np.eye(4))
         Score(metric='false_positive_ml', value=0.5)
     """
-    if there:
-        return Score(DICE, 2 * hit / (found + there))
+    if true:
+        return Score(DICE, 2 * true_positive / (predicted + true))
     rank = len(affine) - 1
-    return Score(FALSE_POSITIVES[rank], found * voxel_size(affine) / 1000 if rank == 3 else found)
+    return Score(
+        FALSE_POSITIVES[rank], predicted * voxel_size(affine) / 1000 if rank == 3 else predicted
+    )
 
 
 def score_of_row(row: Mapping[str, Any]) -> Score:
     """Return what counts of one label in one case that was compared.
 
     Args:
-        row: Of :func:`segjax.evaluate.folders.compare_masks`.
+        row: Of :func:`segjax.evaluate.compare.score`.
 
     Example:
         >>> score_of_row({"dice": 0.0, "truth_ml": 0.0, "prediction_ml": 0.2})
@@ -91,11 +94,37 @@ def score_of_row(row: Mapping[str, Any]) -> Score:
     return Score(FALSE_POSITIVES[rank], row[f"prediction_{unit}"])
 
 
+def measures_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a row measures, without the case and label that it is of.
+
+    Example:
+        >>> measures_of({"case": "a", "label": "lesion", "dice": 0.5})
+        {'dice': 0.5}
+    """
+    return {name: value for name, value in row.items() if name not in ("case", "label")}
+
+
 def scores_of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Score]]:
     """Return what counts by case and label of all rows that were compared."""
     scores: dict[str, dict[str, Score]] = {}
     for row in rows:
         scores.setdefault(row["case"], {})[row["label"]] = score_of_row(row)
+    return scores
+
+
+def validation_scores(metrics: "pd.DataFrame", epoch: int) -> dict[str, dict[str, Score]]:
+    """Return what counts by validation case and label at the end of an epoch of a run.
+
+    Args:
+        metrics: Table that :func:`segjax.runs.metrics.read_metrics` gave.
+        epoch: The epoch.
+
+    Returns:
+        The scores, in the order of the table.
+    """
+    scores: dict[str, dict[str, Score]] = {}
+    for row in validation_rows(metrics, epoch):
+        scores.setdefault(row.case, {})[row.label] = Score(row.metric, row.value)
     return scores
 
 

@@ -15,12 +15,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import lax
+from jaxtyping import Array, Float
 
 from segjax.models import _cpu_wide
-from segjax.models._lax import LaxForms, Weights
+from segjax.models._cpu_wide import Operands
+from segjax.models._forms import (
+    Features,
+    Images,
+    Kernel,
+    Matrix,
+    Vector,
+    Weights,
+)
+from segjax.models._lax import LaxForms
 
-Arrays = tuple[Array, ...]
+Parities = Float[Array, "2 2 2 batch channel depth height width"]
 
 # Without it XLA fuses the shifted copies into the product and falls back to a slow loop.
 _materialise = lax.optimization_barrier
@@ -33,8 +43,8 @@ class CpuImageForms(LaxForms):
         super().__init__(rank=2)
 
     def conv(
-        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
-    ) -> Array:
+        self, xs: Sequence[Features], kernel: Weights, bias: Vector | None, stride: int
+    ) -> Features:
         kernel, x = jnp.asarray(kernel), self.concatenate(xs)
         if _outgrows(kernel, x):
             y = _cpu_wide.conv(x, kernel, stride)
@@ -45,8 +55,8 @@ class CpuImageForms(LaxForms):
         return self.add_bias(y, bias)
 
     def conv_transpose(
-        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
-    ) -> Array:
+        self, xs: Sequence[Features], kernel: Weights, bias: Vector | None, stride: int
+    ) -> Features:
         kernel, x = jnp.asarray(kernel), self.concatenate(xs)
         if stride != 2 or not _is_odd(kernel):
             return super().conv_transpose((x,), kernel, bias, stride)
@@ -57,11 +67,11 @@ class CpuImageForms(LaxForms):
         return self.add_bias(y, bias)
 
 
-def _is_odd(kernel: Array) -> bool:
+def _is_odd(kernel: Kernel) -> bool:
     return all(k % 2 for k in kernel.shape[:-2])
 
 
-def _outgrows(kernel: Array, x: Array) -> bool:
+def _outgrows(kernel: Kernel, x: Features) -> bool:
     """Say whether a kernel is longer than the images: XLA then leaves its fast convolutions.
 
     Long, narrow images stay with XLA, for want of memory for a copy of them per tap.
@@ -72,7 +82,7 @@ def _outgrows(kernel: Array, x: Array) -> bool:
     return _is_odd(kernel) and longer and few
 
 
-def _transposed_2d(x: Array, kernel: Array) -> Array:
+def _transposed_2d(x: Features, kernel: Kernel) -> Features:
     """Transpose a stride-2 convolution; XLA's own form is slow where few channels leave it."""
     if _outgrows(kernel, x):
         return _cpu_wide.conv_transpose(x, kernel, 2)
@@ -81,7 +91,7 @@ def _transposed_2d(x: Array, kernel: Array) -> Array:
     return LaxForms(2).conv_transpose((x,), kernel, None, 2)
 
 
-def _strided_2d(x: Array, kernel: Array) -> Array:
+def _strided_2d(x: Features, kernel: Kernel) -> Features:
     """Convolve at stride 2 images of even sides; XLA's own form is slow for few channels."""
     if kernel.shape[2] <= 4:
         return _conv_by_parities(x, kernel)
@@ -89,11 +99,11 @@ def _strided_2d(x: Array, kernel: Array) -> Array:
 
 
 @jax.custom_vjp
-def _conv_strided_2d(x: Array, kernel: Array) -> Array:
+def _conv_strided_2d(x: Features, kernel: Kernel) -> Features:
     return _strided_2d(x, kernel)
 
 
-def _conv_strided_2d_backward(saved: Arrays, cotangent: Array) -> Arrays:
+def _conv_strided_2d_backward(saved: Operands, cotangent: Features) -> Operands:
     x, kernel = saved
     _, kernel_gradient = jax.vjp(lambda k: _strided_2d(x, k), kernel)
     return _transposed_2d(cotangent, kernel.swapaxes(2, 3)), kernel_gradient(cotangent)[0]
@@ -105,12 +115,12 @@ _conv_strided_2d.defvjp(
 
 
 @jax.custom_vjp
-def _conv_transpose_2d(x: Array, kernel: Array) -> Array:
+def _conv_transpose_2d(x: Features, kernel: Kernel) -> Features:
     """Transpose a stride-2 convolution; both gradients come from that strided convolution."""
     return _transposed_2d(x, kernel)
 
 
-def _conv_transpose_2d_backward(saved: Arrays, cotangent: Array) -> Arrays:
+def _conv_transpose_2d_backward(saved: Operands, cotangent: Features) -> Operands:
     x, kernel = saved
     adjoint = kernel.swapaxes(2, 3)
     dx, kernel_gradient = jax.vjp(lambda k: _strided_2d(cotangent, k), adjoint)
@@ -122,7 +132,7 @@ _conv_transpose_2d.defvjp(
 )
 
 
-def _split_taps(kernel: Array) -> Array:
+def _split_taps(kernel: Kernel) -> Float[Array, "rows 2 columns 2 in out"]:
     """Split each axis of an odd kernel into (shift, parity): (⌈k/2⌉, 2, ⌈k/2⌉, 2, c, o).
 
     Tap t reads voxel 2i + t - k//2 = 2(i + q) + r; q rises with the shift, r is the parity.
@@ -133,13 +143,13 @@ def _split_taps(kernel: Array) -> Array:
     return padded.reshape(halves[0] + 1, 2, halves[1] + 1, 2, c, o)
 
 
-def _conv_half(x: Array, kernel: Array, padding: list[tuple[int, int]]) -> Array:
+def _conv_half(x: Features, kernel: Kernel, padding: list[tuple[int, int]]) -> Features:
     return lax.conv_general_dilated(
         x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
-def _conv_by_parities(x: Array, kernel: Array) -> Array:
+def _conv_by_parities(x: Features, kernel: Kernel) -> Features:
     """Convolve the four (row, column) parities of the input as channels, at half the resolution."""
     (rows, columns, c, o), (n, h, w, _) = kernel.shape, x.shape
     parities = x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
@@ -151,7 +161,7 @@ def _conv_by_parities(x: Array, kernel: Array) -> Array:
     )
 
 
-def _conv_transpose_by_phases(x: Array, kernel: Array) -> Array:
+def _conv_transpose_by_phases(x: Features, kernel: Kernel) -> Features:
     """Compute the four (row, column) parities of the output as channels, then interleave them."""
     (rows, columns, c, o), (n, h, w, _) = kernel.shape, x.shape
     taps = _split_taps(kernel)[::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
@@ -172,15 +182,15 @@ class CpuVolumeForms(LaxForms):
         self.channel_axis = 1
         self.spatial_axes = (2, 3, 4)
 
-    def from_images(self, images: Array) -> Array:
+    def from_images(self, images: Images) -> Features:
         return jnp.moveaxis(images, -1, 1)
 
-    def to_images(self, features: Array) -> Array:
+    def to_images(self, features: Features) -> Features:
         return jnp.moveaxis(features, 1, -1)
 
     def conv(
-        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
-    ) -> Array:
+        self, xs: Sequence[Features], kernel: Weights, bias: Vector | None, stride: int
+    ) -> Features:
         kernel, size = jnp.asarray(kernel), kernel.shape[:3]
         if size == (1, 1, 1) and stride == 1:
             y = _conv_pointwise(self.concatenate(xs), kernel[0, 0, 0])
@@ -196,8 +206,8 @@ class CpuVolumeForms(LaxForms):
         return self.add_bias(y, bias)
 
     def conv_transpose(
-        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
-    ) -> Array:
+        self, xs: Sequence[Features], kernel: Weights, bias: Vector | None, stride: int
+    ) -> Features:
         kernel = jnp.asarray(kernel)
         if stride != 2 or not _has_few_taps(kernel.shape[:3]):
             return super().conv_transpose(xs, kernel, bias, stride)
@@ -215,7 +225,7 @@ def _has_few_taps(size: Sequence[int]) -> bool:
     return all(k % 2 and k <= 5 for k in size)
 
 
-def _is_wide(kernel: Array, x: Array, stride: int) -> bool:
+def _is_wide(kernel: Kernel, x: Features, stride: int) -> bool:
     """Say whether the channels of a convolution outnumber the voxels of a plane.
 
     The plane is that of the coarser side, x strided. The kernel then outweighs the features.
@@ -224,11 +234,11 @@ def _is_wide(kernel: Array, x: Array, stride: int) -> bool:
     return _has_few_taps(kernel.shape[:3]) and max(kernel.shape[3:]) >= voxels
 
 
-def _channels_last(x: Array) -> Array:
+def _channels_last(x: Features) -> Features:
     return _materialise(jnp.moveaxis(x, 1, -1))
 
 
-def _rows_times(rows: Array, x: Array) -> Array:
+def _rows_times(rows: Matrix, x: Features) -> Features:
     """Multiply (row, k) with every voxel of (batch, k, *space): (batch, row, *space).
 
     The rows are broadcast to the batch by hand: only then does XLA hand the product to its
@@ -240,14 +250,14 @@ def _rows_times(rows: Array, x: Array) -> Array:
     return _materialise(y.astype(_cpu_wide.sums(y))).reshape(n, -1, *space)
 
 
-def _sum_of_outer(larger: Array, smaller: Array) -> Array:
+def _sum_of_outer(larger: Features, smaller: Features) -> Matrix:
     """Sum over batch and voxels: (batch, i, *space), (batch, j, *space) -> (i, j), float32."""
     a, b = (x.reshape(*x.shape[:2], -1) for x in (larger, smaller))
     products = lax.dot_general(a, b, (((2,), (2,)), ((0,), (0,))))
     return products.astype(_cpu_wide.sums(products)).sum(0)
 
 
-def _shifted(x: Array, *shifts: int) -> Array:
+def _shifted(x: Features, *shifts: int) -> Features:
     """Read x[i + shift] along the last axes, one shift for each, zeros outside."""
     for axis, shift in enumerate(shifts, x.ndim - len(shifts)):
         cut = lax.slice_in_dim(x, max(shift, 0), x.shape[axis] + min(shift, 0), axis=axis)
@@ -257,7 +267,7 @@ def _shifted(x: Array, *shifts: int) -> Array:
     return x
 
 
-def _stacked(pieces: Sequence[Array]) -> Array:
+def _stacked(pieces: Sequence[Features]) -> Features:
     """Stack features on the channel axis, in memory."""
     return _materialise(jnp.concatenate(pieces, 1))
 
@@ -266,11 +276,11 @@ def _stacked(pieces: Sequence[Array]) -> Array:
 
 
 @jax.custom_vjp
-def _conv_pointwise(x: Array, kernel: Array) -> Array:
+def _conv_pointwise(x: Features, kernel: Kernel) -> Features:
     return _rows_times(kernel.T, x).astype(x.dtype)
 
 
-def _conv_pointwise_backward(saved: Arrays, cotangent: Array) -> Arrays:
+def _conv_pointwise_backward(saved: Operands, cotangent: Features) -> Operands:
     x, kernel = saved
     dx, d_kernel = _rows_times(kernel, cotangent), _sum_of_outer(x, cotangent)
     return dx.astype(x.dtype), d_kernel.astype(kernel.dtype)
@@ -288,31 +298,31 @@ _LARGE = 16_000_000  # numbers in the copies of one image, 64 MB; a loop costs s
 
 
 @jax.custom_vjp
-def _conv_3x3x3(xs: Arrays, kernel: Array) -> Array:
+def _conv_3x3x3(xs: tuple[Features, ...], kernel: Kernel) -> Features:
     """Convolve the channels of all `xs`, which are never concatenated on their own."""
     form = _conv_by_input_shifts if kernel.shape[3] <= 2 else _conv_by_row_sums
     return form(xs, kernel).astype(kernel.dtype)
 
 
-def _plane_shifts(xs: Sequence[Array]) -> Array:
+def _plane_shifts(xs: Sequence[Features]) -> Features:
     """Stack the nine shifts over height and width on the channel axis."""
     return _stacked([_shifted(x, b, e) for b, e in product(_SHIFTS, repeat=2) for x in xs])
 
 
-def _sum_of_depths(y: Array) -> Array:
+def _sum_of_depths(y: Features) -> Features:
     """Add what each depth tap reads: (batch, 3·channel, *space) -> (batch, channel, *space)."""
     parts = zip(_SHIFTS, jnp.split(y, 3, 1), strict=True)
     return functools.reduce(jnp.add, [_shifted(part, a, 0, 0) for a, part in parts])
 
 
-def _conv_by_input_shifts(xs: Arrays, kernel: Array) -> Array:
+def _conv_by_input_shifts(xs: tuple[Features, ...], kernel: Kernel) -> Features:
     """Multiply nine plane shifts with the three depth taps, then add the depth shifts."""
     c, o = kernel.shape[3:]
     rows = kernel.transpose(0, 4, 1, 2, 3).reshape(3 * o, 9 * c)
     return _sum_of_depths(_rows_times(rows, _plane_shifts(xs)))
 
 
-def _conv_by_row_sums(xs: Arrays, kernel: Array) -> Array:
+def _conv_by_row_sums(xs: tuple[Features, ...], kernel: Kernel) -> Features:
     """Multiply three width shifts with nine (depth, height) taps, then add those shifts."""
     c, o = kernel.shape[3:]
     rows = kernel.transpose(0, 1, 4, 2, 3).reshape(9 * o, 3 * c)
@@ -321,7 +331,9 @@ def _conv_by_row_sums(xs: Arrays, kernel: Array) -> Array:
     return functools.reduce(jnp.add, [_shifted(part, a, b, 0) for (a, b), part in taps])
 
 
-def _conv_3x3x3_backward(saved: tuple[Arrays, Array], cotangent: Array) -> tuple[Arrays, Array]:
+def _conv_3x3x3_backward(
+    saved: tuple[tuple[Features, ...], Kernel], cotangent: Features
+) -> tuple[tuple[Features, ...], Kernel]:
     """Take images one by one where their copies are large: a loop keeps those of one alive.
 
     Not where devices share a batch: each of them would loop over all of it.
@@ -333,7 +345,7 @@ def _conv_3x3x3_backward(saved: tuple[Arrays, Array], cotangent: Array) -> tuple
         dx, d_kernel = _gradients_3x3x3(xs, kernel, cotangent)
         return dx, d_kernel.astype(kernel.dtype)
 
-    def next_image(total: Array, image: tuple[Arrays, Array]) -> tuple[Array, Arrays]:
+    def next_image(total: Kernel, image: Any) -> tuple[Kernel, Any]:
         x, given = jax.tree.map(lambda values: values[None], image)
         dx, d_kernel = _gradients_3x3x3(x, kernel, given)
         return total + d_kernel, tuple(values[0] for values in dx)
@@ -343,7 +355,9 @@ def _conv_3x3x3_backward(saved: tuple[Arrays, Array], cotangent: Array) -> tuple
     return dx, d_kernel.astype(kernel.dtype)
 
 
-def _gradients_3x3x3(xs: Arrays, kernel: Array, cotangent: Array) -> tuple[Arrays, Array]:
+def _gradients_3x3x3(
+    xs: tuple[Features, ...], kernel: Kernel, cotangent: Features
+) -> tuple[tuple[Features, ...], Kernel]:
     """Build nine shifts of the cotangent once; they serve both gradients."""
     c, o = kernel.shape[3:]
     shifts = _plane_shifts([cotangent])
@@ -374,7 +388,7 @@ def _taps(sizes: Sequence[int]) -> Iterator[tuple[tuple[int, ...], tuple[int, ..
         yield tuple(j // 2 for j in offsets), tuple(j % 2 for j in offsets)
 
 
-def _to_parities(x: Array) -> Array:
+def _to_parities(x: Features) -> Parities:
     """(n, c, D, H, W) -> (2, 2, 2, n, c, ⌈D/2⌉, ⌈H/2⌉, ⌈W/2⌉); odd axes gain a zero."""
     n, c, *space = x.shape
     x = jnp.pad(x, ((0, 0), (0, 0), *((0, length % 2) for length in space)))
@@ -382,19 +396,19 @@ def _to_parities(x: Array) -> Array:
     return _materialise(x.reshape(n, c, d, 2, h, 2, w, 2).transpose(3, 5, 7, 0, 1, 2, 4, 6))
 
 
-def _from_parities(parts: Array) -> Array:
+def _from_parities(parts: Parities) -> Features:
     """Undo `_to_parities` (even axes)."""
     n, c, d, h, w = parts.shape[3:]
     return parts.transpose(3, 4, 5, 0, 6, 1, 7, 2).reshape(n, c, 2 * d, 2 * h, 2 * w)
 
 
-def _strided_patches(x: Array, sizes: Sequence[int]) -> Array:
+def _strided_patches(x: Features, sizes: Sequence[int]) -> Features:
     """Stack what each tap reads on the channel axis: (batch, tap·channel, *half)."""
     parts = _to_parities(x)
     return _stacked([_shifted(parts[parity], *shift) for shift, parity in _taps(sizes)])
 
 
-def _transposed_product(x: Array, kernel: Array) -> Array:
+def _transposed_product(x: Features, kernel: Kernel) -> Features:
     """Spread (n, c, d, h, w) over the taps of kernel (*k, c, o): (n, o, 2d, 2h, 2w)."""
     n, c, *space = x.shape
     sizes, o = kernel.shape[:3], kernel.shape[4]
@@ -407,20 +421,20 @@ def _transposed_product(x: Array, kernel: Array) -> Array:
     return _from_parities(whole.reshape(2, 2, 2, n, o, *space).astype(x.dtype))
 
 
-def _kernel_gradient(low: Array, high: Array, sizes: Sequence[int]) -> Array:
+def _kernel_gradient(low: Features, high: Features, sizes: Sequence[int]) -> Kernel:
     """Correlate a half-resolution map with a full-resolution one: (*k, high, low)."""
     outer = _sum_of_outer(_strided_patches(high, sizes), low).astype(low.dtype)
     return outer.reshape(*sizes, high.shape[1], low.shape[1])
 
 
 @jax.custom_vjp
-def _conv_strided(x: Array, kernel: Array) -> Array:
+def _conv_strided(x: Features, kernel: Kernel) -> Features:
     """Convolve at stride 2: y[i] = Σ_t k[t]·x[2i + t - p]; output length ⌈n/2⌉."""
     rows = kernel.reshape(-1, kernel.shape[4]).T
     return _rows_times(rows, _strided_patches(x, kernel.shape[:3])).astype(x.dtype)
 
 
-def _conv_strided_backward(saved: Arrays, cotangent: Array) -> Arrays:
+def _conv_strided_backward(saved: Operands, cotangent: Features) -> Operands:
     x, kernel = saved
     dx = _transposed_product(cotangent, kernel.swapaxes(3, 4))
     d, h, w = x.shape[2:]
@@ -433,12 +447,12 @@ _conv_strided.defvjp(
 
 
 @jax.custom_vjp
-def _conv_transposed(x: Array, kernel: Array) -> Array:
+def _conv_transposed(x: Features, kernel: Kernel) -> Features:
     """Transpose a stride-2 convolution: y[2i + t - p] += k[t]·x[i]; output length 2n."""
     return _transposed_product(x, kernel)
 
 
-def _conv_transposed_backward(saved: Arrays, cotangent: Array) -> Arrays:
+def _conv_transposed_backward(saved: Operands, cotangent: Features) -> Operands:
     x, kernel = saved
     d_kernel = _kernel_gradient(x, cotangent, kernel.shape[:3])
     return _conv_strided(cotangent, kernel.swapaxes(3, 4)), d_kernel.swapaxes(3, 4)

@@ -12,27 +12,37 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
+from jaxtyping import Array, Float
+
+from segjax.models._forms import Features, Kernel, Matrix
+
+Operands = tuple[Features, Kernel]  # of a convolution
 
 _materialise = lax.optimization_barrier
 
 
-def _by_voxel(x: Array) -> Array:
+def _by_voxel(x: Float[Array, "... channel"]) -> Matrix:
     return x.reshape(-1, x.shape[-1])
 
 
-def _product(a: Array, b: Array, contracted: tuple[int, int], dtype: Any = None) -> Array:
+def _product(
+    a: Float[Array, "_ _"],
+    b: Float[Array, "_ _"],
+    contracted: tuple[int, int],
+    dtype: Any = None,
+) -> Float[Array, "_ _"]:
     """Multiply two matrices over the given axis of each."""
     axes = ((contracted[0],), (contracted[1],))
     return lax.dot_general(a, b, (axes, ((), ())), preferred_element_type=dtype)
 
 
-def sums(*arrays: Array) -> Any:
+def sums(*arrays: Float[Array, "..."]) -> Any:
     """Return the type in which what taps write is added: float32 for bfloat16."""
     return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
 
 
-def _gather(x: Array, sizes: Sequence[int], stride: int) -> Array:
+def _gather(x: Features, sizes: Sequence[int], stride: int) -> Matrix:
     """Stack what each tap reads, x[stride·i + t - k//2]: (voxel, tap·channel)."""
     padded = _materialise(jnp.pad(x, ((0, 0), *((k // 2, k // 2) for k in sizes), (0, 0))))
     lengths = [stride * (-(-n // stride) - 1) + 1 for n in x.shape[1:-1]]
@@ -43,7 +53,7 @@ def _gather(x: Array, sizes: Sequence[int], stride: int) -> Array:
     return _by_voxel(_materialise(jnp.concatenate(pieces, -1)))
 
 
-def _scatter(y: Array, sizes: Sequence[int], stride: int) -> Array:
+def _scatter(y: Features, sizes: Sequence[int], stride: int) -> Features:
     """Add what each tap writes, out[stride·i + t - k//2] += y[i, t]: the transpose of `_gather`.
 
     With t - k//2 = stride·q + r, voxel i + q of the phase r gets y[i, t].
@@ -54,7 +64,6 @@ def _scatter(y: Array, sizes: Sequence[int], stride: int) -> Array:
         stride: The output has stride times as many voxels along each axis.
     """
     n, *space, _, c = y.shape
-    rank = len(space)
     reach = [k // 2 for k in sizes]
     y = _materialise(jnp.pad(y, ((0, 0), *((p, p) for p in reach), (0, 0), (0, 0))))
     phases: dict[tuple[int, ...], Any] = {}
@@ -65,15 +74,21 @@ def _scatter(y: Array, sizes: Sequence[int], stride: int) -> Array:
         phase = tuple(r for _, r in shifts)
         phases[phase] = phases.get(phase, 0) + y[(slice(None), *window, index)]
     zero = jnp.zeros((n, *space, c), y.dtype)
-    parts = jnp.stack([phases.get(r, zero) for r in product(range(stride), repeat=rank)])
-    parts = parts.reshape(*[stride] * rank, n, *space, c)
-    interleaved = [axis for i in range(rank) for axis in (rank + 1 + i, i)]
-    parts = parts.transpose(rank, *interleaved, 2 * rank + 1)
-    return parts.reshape(n, *(stride * m for m in space), c)
+    every = product(range(stride), repeat=len(space))
+    return _interleave(jnp.stack([phases.get(r, zero) for r in every]), stride)
+
+
+def _interleave(phases: Float[Array, "phase batch *spatial channel"], stride: int) -> Features:
+    """Put voxel i of the phase r at stride·i + r."""
+    _, n, *space, c = phases.shape
+    rank = len(space)
+    apart = phases.reshape(*[stride] * rank, n, *space, c)
+    axes = [axis for i in range(rank) for axis in (rank + 1 + i, i)]
+    return apart.transpose(rank, *axes, 2 * rank + 1).reshape(n, *(stride * m for m in space), c)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv(x: Array, kernel: Array, stride: int) -> Array:
+def conv(x: Features, kernel: Kernel, stride: int) -> Features:
     """Convolve features (batch, *spatial, channel), zeros outside.
 
     y[i] = Σ_t kernel[t]·x[stride·i + t - k//2]; output length ⌈n / stride⌉.
@@ -83,7 +98,7 @@ def conv(x: Array, kernel: Array, stride: int) -> Array:
     return (patches @ _by_voxel(kernel)).reshape(shape)
 
 
-def _conv_backward(stride: int, saved: tuple[Array, Array], cotangent: Array) -> Any:
+def _conv_backward(stride: int, saved: Operands, cotangent: Features) -> Operands:
     x, kernel = saved
     sizes, cotangent = kernel.shape[:-2], _materialise(cotangent)
     patches = _gather(x, sizes, stride)
@@ -96,21 +111,21 @@ def _conv_backward(stride: int, saved: tuple[Array, Array], cotangent: Array) ->
 conv.defvjp(lambda x, kernel, stride: (conv(x, kernel, stride), (x, kernel)), _conv_backward)
 
 
-def _from_each_input(kernel: Array) -> Array:
+def _from_each_input(kernel: Kernel) -> Matrix:
     """(*k, c, o) -> (c, tap·o)."""
     c, o = kernel.shape[-2:]
     return kernel.reshape(-1, c, o).swapaxes(0, 1).reshape(c, -1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv_transpose(x: Array, kernel: Array, stride: int) -> Array:
+def conv_transpose(x: Features, kernel: Kernel, stride: int) -> Features:
     """Transpose a strided convolution: y[stride·i + t - k//2] += kernel[t]·x[i]."""
     y = _product(_by_voxel(x), _from_each_input(kernel), (1, 0), sums(x, kernel))
     y = y.reshape(*x.shape[:-1], -1, kernel.shape[-1])
     return _scatter(y, kernel.shape[:-2], stride).astype(x.dtype)
 
 
-def _conv_transpose_backward(stride: int, saved: tuple[Array, Array], cotangent: Array) -> Any:
+def _conv_transpose_backward(stride: int, saved: Operands, cotangent: Features) -> Operands:
     x, kernel = saved
     c, o = kernel.shape[-2:]
     patches = _gather(cotangent, kernel.shape[:-2], stride)

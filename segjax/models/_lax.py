@@ -3,14 +3,21 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
-from jax import Array, lax
+from jax import lax
+from jaxtyping import PRNGKeyArray
 
 from segjax.models import _pooling
+from segjax.models._forms import (
+    Features,
+    Images,
+    Keep,
+    PerChannel,
+    Slope,
+    Vector,
+    Weights,
+)
 from segjax.models._normalization import batch_norm_leaky_relu, instance_norm_prelu
 from segjax.models._random import channel_dropout, dropout_mask
-
-Weights = Array | np.ndarray  # of a trained network, or of one that is exported
 
 
 def same_padding(size: int) -> tuple[int, int]:
@@ -34,31 +41,31 @@ class LaxForms:
         kernel = (last, last - 1, *range(self.rank))
         return lax.ConvDimensionNumbers(features, kernel, features)
 
-    def from_images(self, images: Array) -> Array:
+    def from_images(self, images: Images) -> Features:
         return images
 
-    def to_images(self, features: Array) -> Array:
+    def to_images(self, features: Features) -> Features:
         return features
 
-    def channels(self, features: Array) -> int:
+    def channels(self, features: Features) -> int:
         return features.shape[self.channel_axis]
 
-    def per_channel(self, values: Weights) -> Array:
+    def per_channel(self, values: Vector) -> Features:
         """Shape one value per channel so that it broadcasts over features."""
         return jnp.asarray(values).reshape((-1,) + (1,) * (self.rank + 1 - self.channel_axis))
 
-    def add_bias(self, features: Array, bias: Weights | None) -> Array:
+    def add_bias(self, features: Features, bias: Vector | None) -> Features:
         """Add one value per channel; the sum, and that of its gradient, in the bias's type."""
         if bias is None:
             return features
         return (features + self.per_channel(bias)).astype(features.dtype)
 
-    def concatenate(self, xs: Sequence[Array]) -> Array:
+    def concatenate(self, xs: Sequence[Features]) -> Features:
         return xs[0] if len(xs) == 1 else jnp.concatenate(xs, self.channel_axis)
 
     def conv(
-        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
-    ) -> Array:
+        self, xs: Sequence[Features], kernel: Weights, bias: Vector | None, stride: int
+    ) -> Features:
         y = lax.conv_general_dilated(
             self.concatenate(xs),
             jnp.asarray(kernel),
@@ -69,8 +76,8 @@ class LaxForms:
         return self.add_bias(y, bias)
 
     def conv_transpose(
-        self, xs: Sequence[Array], kernel: Weights, bias: Weights | None, stride: int
-    ) -> Array:
+        self, xs: Sequence[Features], kernel: Weights, bias: Vector | None, stride: int
+    ) -> Features:
         flipped = jnp.flip(kernel, tuple(range(self.rank)))
         if stride == 1:
             return self.conv(xs, flipped, bias, 1)
@@ -85,28 +92,26 @@ class LaxForms:
         return self.add_bias(y, bias)
 
     def batch_norm_leaky_relu(
-        self, y: Array, scale: Weights, shift: Weights, slope: float
-    ) -> tuple[Array, Array, Array]:
+        self, y: Features, scale: Vector, shift: Vector, slope: float
+    ) -> tuple[Features, PerChannel, PerChannel]:
         return batch_norm_leaky_relu(
             y, jnp.asarray(scale), jnp.asarray(shift), slope, self.channel_axis
         )
 
-    def leaky_relu(self, y: Array, slope: float) -> Array:
+    def leaky_relu(self, y: Features, slope: float) -> Features:
         return jnp.where(y >= 0, y, slope * y)
 
-    def instance_norm_prelu(
-        self, y: Array, slope: Weights, keep: tuple[Array, float] | None
-    ) -> Array:
+    def instance_norm_prelu(self, y: Features, slope: Slope, keep: Keep | None) -> Features:
         return instance_norm_prelu(y, jnp.asarray(slope), keep, self.channel_axis)
 
-    def dropout_mask(self, key: Array, rate: float, y: Array) -> tuple[Array, float]:
+    def dropout_mask(self, key: PRNGKeyArray, rate: float, y: Features) -> Keep:
         return dropout_mask(key, rate, y.shape)
 
-    def channel_dropout(self, x: Array, rate: float, key: Array) -> Array:
+    def channel_dropout(self, x: Features, rate: float, key: PRNGKeyArray) -> Features:
         return channel_dropout(x, rate, key, self.channel_axis)
 
-    def max_pool(self, x: Array) -> Array:
+    def max_pool(self, x: Features) -> Features:
         return _pooling.max_pool(x, self.spatial_axes)
 
-    def upsample(self, x: Array) -> Array:
+    def upsample(self, x: Features) -> Features:
         return _pooling.upsample(x, self.spatial_axes)

@@ -9,14 +9,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
+from jaxtyping import Array, Float
+
+from segjax.models._forms import Features, Keep, PerChannel, Slope
 
 EPSILON = 1e-5  # PyTorch's and MONAI's
 
-Keep = tuple[Array, float | Array] | None  # the factor is traced under jit
+Statistic = Float[Array, "..."]  # of the rank of the features, with axes of length 1
 
 
-def _statistics(y: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+def _statistics(y: Features, axes: tuple[int, ...]) -> tuple[Statistic, Statistic]:
     """Return mean and variance over `axes`, both kept as axes of length 1.
 
     Two passes: E[y²] - E[y]² would lose the variance where the mean is much larger.
@@ -25,18 +28,18 @@ def _statistics(y: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     return mean, jnp.square(y - mean).mean(axes, keepdims=True)
 
 
-def _other_axes(y: Array, *kept: int) -> tuple[int, ...]:
+def _other_axes(y: Features, *kept: int) -> tuple[int, ...]:
     return tuple(a for a in range(y.ndim) if a not in kept)
 
 
-def _per_channel(values: Array, y: Array, channel_axis: int) -> Array:
+def _per_channel(values: PerChannel, y: Features, channel_axis: int) -> Statistic:
     return values.reshape((-1,) + (1,) * (y.ndim - 1 - channel_axis))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def batch_norm_leaky_relu(
-    y: Array, scale: Array, shift: Array, slope: float, channel_axis: int
-) -> tuple[Array, Array, Array]:
+    y: Features, scale: PerChannel, shift: PerChannel, slope: float, channel_axis: int
+) -> tuple[Features, PerChannel, PerChannel]:
     """Normalise over batch and space, scale, shift, and apply LeakyReLU.
 
     z = scale·(y - mean)/√(variance + ε) + shift; returns z where z ≥ 0, else slope·z, with
@@ -46,8 +49,8 @@ def batch_norm_leaky_relu(
 
 
 def _batch_norm_forward(
-    y: Array, scale: Array, shift: Array, slope: float, channel_axis: int
-) -> tuple[tuple[Array, Array, Array], Any]:
+    y: Features, scale: PerChannel, shift: PerChannel, slope: float, channel_axis: int
+) -> tuple[tuple[Features, PerChannel, PerChannel], Any]:
     wide = _widened(y)
     mean, variance = _statistics(wide, _other_axes(y, channel_axis))
     inverse = lax.rsqrt(variance + EPSILON)
@@ -58,15 +61,20 @@ def _batch_norm_forward(
 
 
 def _affine(
-    y: Array, mean: Array, inverse: Array, scale: Array, shift: Array, channel_axis: int
-) -> Array:
+    y: Features,
+    mean: Statistic,
+    inverse: Statistic,
+    scale: PerChannel,
+    shift: PerChannel,
+    channel_axis: int,
+) -> Features:
     gain = inverse * _per_channel(scale, y, channel_axis)
     return y * gain + (_per_channel(shift, y, channel_axis) - mean * gain)
 
 
 def _batch_norm_backward(
     slope: float, channel_axis: int, saved: Any, cotangents: Any
-) -> tuple[Array, Array, Array]:
+) -> tuple[Features, PerChannel, PerChannel]:
     given, mean, inverse, scale, shift = saved
     y, cotangent = _widened(given), _widened(cotangents[0])
     axes = _other_axes(y, channel_axis)
@@ -84,7 +92,9 @@ batch_norm_leaky_relu.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def instance_norm_prelu(y: Array, slope: Array, keep: Keep, channel_axis: int) -> Array:
+def instance_norm_prelu(
+    y: Features, slope: Slope, keep: Keep | None, channel_axis: int
+) -> Features:
     """Normalise each channel of each image, drop elements, apply a PReLU of one slope.
 
     z = keep·factor·(y - mean)/√(variance + ε) over space; z where z ≥ 0, else slope·z.
@@ -92,17 +102,17 @@ def instance_norm_prelu(y: Array, slope: Array, keep: Keep, channel_axis: int) -
     return _instance_norm_forward(y, slope, keep, channel_axis)[0]
 
 
-def _widened(x: Array) -> Array:
+def _widened(x: Features) -> Features:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _dropped(values: Array, keep: Keep) -> Array:
+def _dropped(values: Features, keep: Keep | None) -> Features:
     return values if keep is None else jnp.where(keep[0], values * keep[1], 0)
 
 
 def _instance_norm_forward(
-    y: Array, slope: Array, keep: Keep, channel_axis: int
-) -> tuple[Array, Any]:
+    y: Features, slope: Slope, keep: Keep | None, channel_axis: int
+) -> tuple[Features, Any]:
     wide = _widened(y)
     mean, variance = _statistics(wide, _other_axes(y, 0, channel_axis))
     inverse = lax.rsqrt(variance + EPSILON)
@@ -112,8 +122,8 @@ def _instance_norm_forward(
 
 
 def _instance_norm_backward(
-    channel_axis: int, saved: Any, cotangent: Array
-) -> tuple[Array, Array, None]:
+    channel_axis: int, saved: Any, cotangent: Features
+) -> tuple[Features, Slope, None]:
     y, mean, inverse, slope, keep = saved
     axes = _other_axes(y, 0, channel_axis)
     normal = (_widened(y) - mean) * inverse

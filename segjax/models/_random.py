@@ -4,10 +4,13 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
+from jaxtyping import PRNGKeyArray
+
+from segjax.models._forms import Features, Keep
 
 
-def dropout_mask(key: Array, rate: float, shape: tuple[int, ...]) -> tuple[Array, float]:
+def dropout_mask(key: PRNGKeyArray, rate: float, shape: tuple[int, ...]) -> Keep:
     """Draw which elements dropout keeps, and the factor that keeps the mean.
 
     One random byte decides one element, so that a 32-bit word serves four of them:
@@ -21,7 +24,7 @@ def dropout_mask(key: Array, rate: float, shape: tuple[int, ...]) -> tuple[Array
     return octets.reshape(shape) >= dropped, 256 / (256 - dropped)
 
 
-def channel_dropout(x: Array, rate: float, key: Array, channel_axis: int) -> Array:
+def channel_dropout(x: Features, rate: float, key: PRNGKeyArray, channel_axis: int) -> Features:
     """Set whole channels of each image to zero with probability `rate`; scale the others."""
     shape = [1] * x.ndim
     shape[0], shape[channel_axis] = x.shape[0], x.shape[channel_axis]

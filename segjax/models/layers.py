@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from segjax.models import ops
+from segjax.models._forms import Features, Vector, Weights
 
 
-def _he_normal(key: Array, shape: tuple[int, ...]) -> Array:
+def _he_normal(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Draw from a normal distribution of variance 2 / fan-in (He et al. 2015).
 
     Drawn flat: XLA takes seconds to compile a random array of five axes.
@@ -21,8 +22,8 @@ def _he_normal(key: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _kernel_and_bias(
-    layer: nn.Module, xs: Sequence[Array], features: int, kernel_size: int
-) -> tuple[ops.Weights, ops.Weights]:
+    layer: nn.Module, xs: Sequence[Features], features: int, kernel_size: int
+) -> tuple[Weights, Vector]:
     rank = xs[0].ndim - 2
     shape = (*(kernel_size,) * rank, sum(ops.channels(x) for x in xs), features)
     kernel = layer.param("kernel", _he_normal, shape)
@@ -37,7 +38,7 @@ class Conv(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, *xs: Array) -> Array:
+    def __call__(self, *xs: Features) -> Features:
         """Convolve the concatenated channels of `xs`."""
         kernel, bias = _kernel_and_bias(self, xs, self.features, self.kernel_size)
         return ops.conv(xs, kernel, bias, stride=self.stride)
@@ -51,7 +52,7 @@ class ConvTranspose(nn.Module):
     stride: int = 2
 
     @nn.compact
-    def __call__(self, *xs: Array) -> Array:
+    def __call__(self, *xs: Features) -> Features:
         """Apply the transposed convolution to the concatenated channels of `xs`."""
         kernel, bias = _kernel_and_bias(self, xs, self.features, self.kernel_size)
         return ops.conv_transpose(xs, kernel, bias, stride=self.stride)
@@ -71,7 +72,7 @@ class ConvBatchNorm(nn.Module):
     momentum: float = 0.1
 
     @nn.compact
-    def __call__(self, *xs: Array, train: bool) -> Array:
+    def __call__(self, *xs: Features, train: bool) -> Features:
         """Apply the layer to the concatenated channels of `xs`."""
         size = (self.features,)
         kernel, bias = _kernel_and_bias(self, xs, self.features, self.kernel_size)
@@ -110,7 +111,7 @@ class ConvInstanceNorm(nn.Module):
     transposed: bool = False
 
     @nn.compact
-    def __call__(self, *xs: Array, train: bool) -> Array:
+    def __call__(self, *xs: Features, train: bool) -> Features:
         """Apply the layer to the concatenated channels of `xs`."""
         kernel, _ = _kernel_and_bias(self, xs, self.features, self.kernel_size)
         slope = self.param("slope", nn.initializers.constant(0.25), ())

@@ -14,19 +14,28 @@ import contextlib
 import contextvars
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import PRNGKeyArray
 
 from segjax.models._cpu import CpuImageForms, CpuVolumeForms
-from segjax.models._lax import LaxForms, Weights
+from segjax.models._forms import (
+    Features,
+    Forms,
+    Images,
+    Keep,
+    PerChannel,
+    Slope,
+    Vector,
+    Weights,
+)
+from segjax.models._lax import LaxForms
 from segjax.models._normalization import EPSILON
 
 __all__ = [
     "EPSILON",
-    "Weights",
+    "Forms",
     "add",
     "batch_norm_leaky_relu",
     "channel_dropout",
@@ -45,8 +54,8 @@ __all__ = [
 ]
 
 _LAX = {rank: LaxForms(rank) for rank in (1, 2, 3)}
-_CPU = {1: LaxForms(1), 2: CpuImageForms(), 3: CpuVolumeForms()}
-_lent: contextvars.ContextVar[Any] = contextvars.ContextVar("lent_forms", default=None)
+_CPU: dict[int, Forms] = {1: LaxForms(1), 2: CpuImageForms(), 3: CpuVolumeForms()}
+_lent: contextvars.ContextVar[Forms | None] = contextvars.ContextVar("lent_forms", default=None)
 
 
 def lax_forms(rank: int) -> LaxForms:
@@ -55,7 +64,7 @@ def lax_forms(rank: int) -> LaxForms:
 
 
 @contextlib.contextmanager
-def use(forms: Any) -> Iterator[None]:
+def use(forms: Forms) -> Iterator[None]:
     """Lend other forms for every network traced inside the `with` block.
 
     Functions that were jitted before keep the forms that they were traced with.
@@ -70,7 +79,7 @@ def use(forms: Any) -> Iterator[None]:
         _lent.reset(token)
 
 
-def _forms(features: Array) -> Any:
+def _forms(features: Features) -> Forms:
     lent = _lent.get()
     if lent is not None:
         return lent
@@ -78,22 +87,22 @@ def _forms(features: Array) -> Any:
     return _CPU[rank] if jax.default_backend() == "cpu" else _LAX[rank]
 
 
-def _is_half(x: Array) -> bool:
+def _is_half(x: Features) -> bool:
     return x.dtype in (jnp.bfloat16, jnp.float16)
 
 
-def _widened(x: Array) -> Array:
+def _widened(x: Features) -> Features:
     return x.astype(jnp.float32) if _is_half(x) else x
 
 
-def _rounded(x: Array, kernel: Weights) -> Weights:
+def _rounded(x: Features, kernel: Weights) -> Weights:
     """Round a kernel to the type of half-precision features."""
     return jnp.asarray(kernel, x.dtype) if _is_half(x) else kernel
 
 
 def from_images(
-    images: Array, *, spatial_dims: int, in_channels: int, size_multiple: int = 1
-) -> Array:
+    images: Images, *, spatial_dims: int, in_channels: int, size_multiple: int = 1
+) -> Features:
     """Turn images (batch, *spatial, channel) into features.
 
     Raises:
@@ -105,7 +114,7 @@ def from_images(
     return _forms(images).from_images(images)
 
 
-def _check(images: Array, spatial_dims: int, in_channels: int, size_multiple: int) -> None:
+def _check(images: Images, spatial_dims: int, in_channels: int, size_multiple: int) -> None:
     axes = ", ".join(["batch", "height", "width", "depth"][: spatial_dims + 1])
     if images.ndim != spatial_dims + 2 or images.shape[-1] != in_channels:
         raise ValueError(
@@ -118,19 +127,19 @@ def _check(images: Array, spatial_dims: int, in_channels: int, size_multiple: in
         )
 
 
-def to_images(features: Array) -> Array:
+def to_images(features: Features) -> Features:
     """Turn features into images (batch, *spatial, channel), of float32 at least."""
     return _widened(_forms(features).to_images(features))
 
 
-def channels(features: Array) -> int:
+def channels(features: Features) -> int:
     """Return the number of channels."""
     return _forms(features).channels(features)
 
 
 def conv(
-    xs: Sequence[Array], kernel: Weights, bias: Weights | None = None, *, stride: int = 1
-) -> Array:
+    xs: Sequence[Features], kernel: Weights, bias: Vector | None = None, *, stride: int = 1
+) -> Features:
     """Convolve the concatenated channels of `xs`, zeros outside.
 
     y[i] = bias + Σ_t kernel[t]·x[stride·i + t - (k - 1)//2]; output length ⌈n / stride⌉.
@@ -145,8 +154,8 @@ def conv(
 
 
 def conv_transpose(
-    xs: Sequence[Array], kernel: Weights, bias: Weights | None = None, *, stride: int = 2
-) -> Array:
+    xs: Sequence[Features], kernel: Weights, bias: Vector | None = None, *, stride: int = 2
+) -> Features:
     """Apply the transpose of a strided convolution to the concatenated channels of `xs`.
 
     y[stride·i + t - (k - 1)//2] += kernel[t]·x[i]; output length stride·n. It is PyTorch's
@@ -162,8 +171,8 @@ def conv_transpose(
 
 
 def batch_norm_leaky_relu(
-    y: Array, scale: Weights, shift: Weights, *, slope: float
-) -> tuple[Array, Array, Array]:
+    y: Features, scale: Vector, shift: Vector, *, slope: float
+) -> tuple[Features, PerChannel, PerChannel]:
     """Normalise by the batch's statistics, then LeakyReLU.
 
     Returns:
@@ -172,12 +181,12 @@ def batch_norm_leaky_relu(
     return _forms(y).batch_norm_leaky_relu(y, scale, shift, slope)
 
 
-def leaky_relu(y: Array, *, slope: float) -> Array:
+def leaky_relu(y: Features, *, slope: float) -> Features:
     """Return y where y ≥ 0, else slope·y."""
     return _forms(y).leaky_relu(y, slope)
 
 
-def instance_norm_prelu(y: Array, slope: Weights, keep: tuple[Array, float] | None = None) -> Array:
+def instance_norm_prelu(y: Features, slope: Slope, keep: Keep | None = None) -> Features:
     """Normalise each channel of each image, drop elements, apply a PReLU of one slope.
 
     Args:
@@ -188,26 +197,26 @@ def instance_norm_prelu(y: Array, slope: Weights, keep: tuple[Array, float] | No
     return _forms(y).instance_norm_prelu(y, slope, keep)
 
 
-def dropout_mask(key: Array, rate: float, y: Array) -> tuple[Array, float]:
+def dropout_mask(key: PRNGKeyArray, rate: float, y: Features) -> Keep:
     """Draw which elements of `y` dropout keeps, and the factor for those (rate in 1/256)."""
     return _forms(y).dropout_mask(key, rate, y)
 
 
-def channel_dropout(x: Array, *, rate: float, key: Array) -> Array:
+def channel_dropout(x: Features, *, rate: float, key: PRNGKeyArray) -> Features:
     """Drop whole channels of each image with probability `rate` and scale the others."""
     return _forms(x).channel_dropout(x, rate, key)
 
 
-def max_pool(x: Array) -> Array:
+def max_pool(x: Features) -> Features:
     """Take the maximum of windows of 2, at stride 2."""
     return _forms(x).max_pool(x)
 
 
-def add(xs: Sequence[Array]) -> Array:
+def add(xs: Sequence[Features]) -> Features:
     """Add features, such as logits, in float32 at least."""
     return functools.reduce(jnp.add, [_widened(x) for x in xs])
 
 
-def upsample(x: Array) -> Array:
+def upsample(x: Features) -> Features:
     """Double every spatial axis by repetition (nearest neighbour)."""
     return _forms(x).upsample(x)

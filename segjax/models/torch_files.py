@@ -4,7 +4,8 @@ import json
 import pickletools
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -106,7 +107,7 @@ def _refuse_others(path: Path) -> None:
             return
         try:
             names, pickles = _contents(stream)
-            classes = [name for pickle in pickles for name in _classes(pickle)]
+            classes = _classes(pickles)
         except (ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: is damaged ({error}); fetch it again") from error
     if any(name.endswith("constants.pkl") for name in names):
@@ -127,10 +128,10 @@ def _contents(stream: BinaryIO) -> tuple[list[str], list[bytes]]:
         return names, [archive.read(name) for name in names if name.endswith("data.pkl")]
 
 
-def _classes(pickle: bytes) -> list[str]:
-    """Return what a pickle would import, in order."""
-    imports = (name for code, name, _ in pickletools.genops(pickle) if code.name == "GLOBAL")
-    return [str(name).replace(" ", ".") for name in imports]
+def _classes(pickles: Iterable[bytes]) -> list[str]:
+    """Return what pickles would import, in order."""
+    codes = chain.from_iterable(map(pickletools.genops, pickles))
+    return [str(name).replace(" ", ".") for code, name, _ in codes if code.name == "GLOBAL"]
 
 
 def _is_foreign(name: str) -> bool:

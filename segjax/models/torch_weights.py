@@ -7,13 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segjax.errors import InputError
 from segjax.models import zoo
 from segjax.models.unet import UNet
+from segjax.models.unet_plus_plus import UNetPlusPlus
+from segjax.text import listed
 
 Place = tuple[str, ...]  # collection, layers …, leaf
 
 _UNET_ENDS = ("model.0.conv.weight", "model.2.conv.bias")  # the first and the last layer
 _UNET_PLUS_PLUS_ENDS = ("conv000.weight", "conv_seg0.bias")
+_SHOWN = 5  # names that a message lists
 
 
 def from_torch(model: Any, state_dict: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,8 +82,8 @@ def recognize(state_dict: Mapping[str, Any]) -> tuple[str, Any]:
         network = zoo.create("mpunet++", **_channels(state, _UNET_PLUS_PLUS_ENDS))
     else:
         raise ValueError(
-            f"the weights of another network ({_listed(list(state_dict))}): known are those of "
-            "MONAI's UNet with num_res_units=0 and of the MPU-Net++ authors' release"
+            f"the weights of another network ({listed(list(state_dict), _SHOWN)}): known are those "
+            "of MONAI's UNet with num_res_units=0 and of the MPU-Net++ authors' release"
         )
     _check_names(state, dict(_places(network)))
     return _name_of(network), network
@@ -105,11 +109,12 @@ def _unet_of(state: Mapping[str, np.ndarray]) -> UNet:
 
 def _name_of(network: Any) -> str:
     def trained(model: Any) -> Any:
-        return type(model), model.clone(dropout=0.0, parent=None)
+        return model.clone(dropout=0.0, parent=None)
 
     channels = {"in_channels": network.in_channels, "out_channels": network.out_channels}
     for name in zoo.names():
-        if trained(zoo.create(name, **channels)) == trained(network):
+        named = zoo.create(name, **channels)
+        if type(named) is type(network) and trained(named) == trained(network):
             return name
     return "monai-unet"
 
@@ -117,8 +122,7 @@ def _name_of(network: Any) -> str:
 def _of_network(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the weights of the network alone, without the prefix of all their names."""
     firsts = (_UNET_ENDS[0], _UNET_PLUS_PLUS_ENDS[0])
-    found = ((name, first) for first in firsts for name in state_dict if name.endswith(first))
-    before = (name.removesuffix(first) for name, first in found)
+    before = (n.removesuffix(first) for first in firsts for n in state_dict if n.endswith(first))
     prefix = next((some for some in before if not some or some.endswith(".")), "")
     return {
         name.removeprefix(prefix): np.asarray(value, np.float32)
@@ -133,7 +137,10 @@ def _channels(state: Mapping[str, np.ndarray], ends: tuple[str, str]) -> dict[st
 
 def _sized(name: str, state: Mapping[str, np.ndarray]) -> Any:
     """Create the named network with the channels that the weights have."""
-    ends = _UNET_ENDS if isinstance(zoo.create(name), UNet) else _UNET_PLUS_PLUS_ENDS
+    network = zoo.create(name)
+    if not isinstance(network, UNet | UNetPlusPlus):
+        raise InputError(f"weights of PyTorch are read for a U-Net or U-Net++, not for {name}")
+    ends = _UNET_ENDS if isinstance(network, UNet) else _UNET_PLUS_PLUS_ENDS
     missing = [end for end in ends if end not in state]
     if missing:
         raise ValueError(f"these are no weights of {name}: {', '.join(missing)} not found")
@@ -201,13 +208,9 @@ def _check_names(state: Mapping[str, Any], places: Mapping[str, Any]) -> None:
     if missing or unknown:
         raise ValueError(
             "the state dict does not match the network: "
-            f"missing {_listed(missing)}; not in the network {_listed(unknown)}"
+            f"missing {listed(missing, _SHOWN) or 'nothing'}; "
+            f"not in the network {listed(unknown, _SHOWN) or 'nothing'}"
         )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (", ".join(names[:5]) or "nothing") + more
 
 
 def _converted(

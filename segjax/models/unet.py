@@ -3,8 +3,7 @@
 import math
 
 from flax import linen as nn
-from jax import Array
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from segjax.models import ops
 from segjax.models.layers import ConvInstanceNorm, ConvTranspose
@@ -62,10 +61,15 @@ class UNet(nn.Module):
         """What every spatial size must be a multiple of."""
         return math.prod(self.strides)
 
+    @property
+    def heads(self) -> int:
+        """None, so that there is no deep supervision."""
+        return 0
+
     @nn.compact
     def __call__(
         self, images: Float[Array, "batch *spatial channel"], *, train: bool = False
-    ) -> Float[Array, "batch ..."]:
+    ) -> Float[Array, "batch *_ class"]:
         """Return logits (batch, *spatial, class).
 
         Raises:

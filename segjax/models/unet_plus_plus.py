@@ -1,10 +1,10 @@
 """U-Net++ (Zhou et al. 2018, arXiv:1807.10165) as MPU-Net++ uses it."""
 
 from flax import linen as nn
-from jax import Array
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from segjax.models import ops
+from segjax.models._forms import Features
 from segjax.models.layers import Conv, ConvBatchNorm
 
 
@@ -19,7 +19,7 @@ class Node(nn.Module):
     out_channels: int | None = None
 
     @nn.compact
-    def __call__(self, *xs: Array, train: bool) -> Array:
+    def __call__(self, *xs: Features, train: bool) -> Features:
         """Apply the node to the concatenated channels of `xs`."""
         x = ConvBatchNorm(self.features, name="first")(*xs, train=train)
         if train and self.dropout:
@@ -73,7 +73,7 @@ class UNetPlusPlus(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "batch *spatial channel"], *, train: bool = False
-    ) -> Float[Array, "batch ..."]:
+    ) -> Float[Array, "batch *_ class"]:
         """Return logits (batch, *spatial, class).
 
         Raises:
@@ -86,7 +86,7 @@ class UNetPlusPlus(nn.Module):
             size_multiple=self.size_multiple,
         )
         levels = len(self.features)
-        nodes: dict[tuple[int, int], Array] = {}
+        nodes: dict[tuple[int, int], Features] = {}
         for level in range(levels):
             x = nodes[level, 0] = self._node(level, 0)(x, train=train)
             if level < levels - 1:
@@ -103,7 +103,7 @@ class UNetPlusPlus(nn.Module):
         self._sow(logits)
         return ops.to_images(ops.add(logits))
 
-    def _sow(self, logits: list[Array]) -> None:
+    def _sow(self, logits: list[Features]) -> None:
         if self.is_mutable_collection("intermediates"):
             for part in (logits[0], *reversed(logits[1:])):
                 self.sow("intermediates", "heads", ops.to_images(part))

@@ -1,27 +1,33 @@
 """Named networks, with their exact parameter counts."""
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import jax
 from flax import linen as nn
+from jaxtyping import PyTree
 
+from segjax.errors import InputError
+from segjax.models.network import Network, complete
 from segjax.models.unet import UNet
 from segjax.models.unet_plus_plus import UNetPlusPlus
+from segjax.registry import accepted, register, registry
 
-_NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    # Giraud et al.'s MPU-Net joined with U-Net++: 37,935 parameters with 1 → 2 channels
-    "mpunet++": UNetPlusPlus,
-    # The meningioma study: 2,651,580 / 7,363,260 / 14,430,780 / 23,854,140 parameters
-    **{f"unet2d-k{k}": functools.partial(UNet, kernel_size=k, dropout=0.3) for k in (3, 5, 7, 9)},
-    # "About 1.7 M parameters" is all that the MS study says of its 3D U-Net. Assumed here:
-    # MONAI's layout, kernel 3, four halvings, channels 16 to 128 and a bottom of 200.
-    "unet3d": functools.partial(
-        UNet, channels=(16, 32, 64, 128, 200), strides=(2, 2, 2, 2), spatial_dims=3
-    ),
-}
+# Giraud et al.'s MPU-Net joined with U-Net++: 37,935 parameters with 1 → 2 channels
+register("network", "mpunet++", UNetPlusPlus)
+# The meningioma study: 2,651,580 / 7,363,260 / 14,430,780 / 23,854,140 parameters
+for _size in (3, 5, 7, 9):
+    _unet2d = functools.partial(UNet, kernel_size=_size, dropout=0.3)
+    register("network", f"unet2d-k{_size}", _unet2d)
+# "About 1.7 M parameters" is all that the MS study says of its 3D U-Net. Assumed here:
+# MONAI's layout, kernel 3, four halvings, channels 16 to 128 and a bottom of 200.
+_unet3d = functools.partial(
+    UNet, channels=(16, 32, 64, 128, 200), strides=(2, 2, 2, 2), spatial_dims=3
+)
+register("network", "unet3d", _unet3d)
+_OF_FLAX = ("parent", "name")
 
 
 def names() -> tuple[str, ...]:
@@ -32,11 +38,16 @@ def names() -> tuple[str, ...]:
         >>> segjax.models.names()
         ('mpunet++', 'unet2d-k3', 'unet2d-k5', 'unet2d-k7', 'unet2d-k9', 'unet3d')
     """
-    return tuple(_NETWORKS)
+    return registry("network").names()
 
 
-def create(name: str, *, in_channels: int = 1, out_channels: int = 2, **overrides: Any) -> Any:
+def create(
+    name: str, *, in_channels: int = 1, out_channels: int = 2, rank: int = 3, **overrides: Any
+) -> Network:
     """Create a network by name.
+
+    Others are registered as a Flax Linen module, or a function that makes one, and take by name
+    what they use of ``in_channels`` and ``out_channels``.
 
     | name | what | parameters (1 → 2 channels) |
     |---|---|---|
@@ -51,31 +62,34 @@ def create(name: str, *, in_channels: int = 1, out_channels: int = 2, **override
         name: One of `names()`.
         in_channels: Channels of the images.
         out_channels: Classes with the background (softmax), or 1 (sigmoid).
+        rank: Spatial axes of the images, which matter to a network that does not say its own.
         **overrides: Other attributes of the network, such as `dropout`.
 
     Returns:
-        A Flax Linen module: `variables = model.init(key, images)`,
+        A Flax Linen module or what stands for one: `variables = model.init(key, images)`,
         `logits = model.apply(variables, images)`.
 
     Raises:
-        ValueError: If the name or an override is unknown.
+        InputError: If the name or an override is unknown, or it names no Flax Linen module.
 
     Example:
         >>> import segjax
         >>> segjax.models.create("mpunet++", out_channels=3).features
         (6, 7, 8, 9)
     """
-    if name not in _NETWORKS:
-        raise ValueError(f"no network is named '{name}': choose one of {', '.join(_NETWORKS)}")
+    made = registry("network").get(name)
+    is_module = isinstance(made, nn.Module)
+    kind, make = (type(made), made.clone) if is_module else (made, made)
+    channels = {"in_channels": in_channels, "out_channels": out_channels}
     try:
-        return _NETWORKS[name](in_channels=in_channels, out_channels=out_channels, **overrides)
+        module = make(**accepted(kind, **channels), **overrides)
     except TypeError as error:
-        model = _NETWORKS[name]()
-        known = [f.name for f in dataclasses.fields(model) if f.name not in ("parent", "name")]
-        raise ValueError(f"{name} takes {', '.join(known)}: {error}") from error
+        known = [option for option in signature(kind).parameters if option not in _OF_FLAX]
+        raise InputError(f"{name} takes {', '.join(known)}: {error}") from error
+    return complete(module, rank=rank, **channels)
 
 
-def count_parameters(variables: Mapping[str, Any]) -> int:
+def count_parameters(variables: Mapping[str, PyTree]) -> int:
     """Count the trained numbers of a network: those under "params", not running statistics.
 
     Example:

@@ -3,42 +3,26 @@
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import nan
 from pathlib import Path
-from statistics import fmean, median, pstdev
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from segjax.data.io.formats import IMAGE_SUFFIXES, check_same_grid, read_image, stem
+from segjax.data.io.formats import check_same_grid, image_suffixes, read_image, stem
 from segjax.errors import InputError
-from segjax.evaluate.folders import (
-    Comparison,
-    Evaluation,
-    Failure,
-    Pair,
-    read_pair,
-    write_lesions,
-    write_metrics,
-)
-from segjax.evaluate.roles import NOT_KNOWN, roles_in_words
-from segjax.evaluate.scores import DICE, Score, by_label, mean_dice, scores_of_rows
+from segjax.evaluate.compare import Comparison, Evaluation, Failure, without_lesions
+from segjax.evaluate.pairs import Pair, read_pair
+from segjax.evaluate.roles import NOT_KNOWN, role_in_words, roles_in_words
+from segjax.evaluate.scores import DICE, by_label, mean_dice, scores_of_rows
+from segjax.evaluate.tables import write_lesions, write_metrics
 from segjax.files import atomic_path, check_new
 from segjax.progress import track
 from segjax.provenance import Provenance, common_folder, here_and_now
+from segjax.report import page
 from segjax.report.lesion_plots import lesion_overlay
 from segjax.report.lesion_table import lesion_table, rule_in_words
 from segjax.report.plots import overlay
-from segjax.report.training import (
-    _HEADINGS,
-    _absent_note,
-    _folder,
-    _measures,
-    _origin,
-    _page,
-    _picture,
-    _role_in_words,
-    _table,
-)
+from segjax.runs.folder import RunFolder
 from segjax.text import plural
 
 __all__ = ["check_free", "find_images_of", "write_evaluation"]
@@ -70,7 +54,7 @@ def find_images_of(pairs: Sequence[Pair], images: str | Path) -> dict[str, Path]
         return {pairs[0].case: path}
     named: dict[str, list[Path]] = {}
     for file in sorted(path.iterdir()) if path.is_dir() else []:
-        if file.name.lower().endswith(IMAGE_SUFFIXES) and not file.name.startswith("."):
+        if file.name.lower().endswith(image_suffixes()) and not file.name.startswith("."):
             named.setdefault(stem(file), []).append(file)
     return {pair.case: _image_of(pair, path, named) for pair in pairs}
 
@@ -95,7 +79,7 @@ def write_evaluation(
     place at the end, so that a full disk leaves what was there before.
 
     Args:
-        evaluation: What :func:`segjax.evaluate.folders.compare_cases` returned.
+        evaluation: What :func:`segjax.evaluate.compare.compare_cases` returned.
         folder: Folder to write into; made if absent.
         images: Image of every case; no pictures when None.
         roles: What the cases were for when the network was trained, as
@@ -118,23 +102,23 @@ def write_evaluation(
     """
     cases = evaluation.cases
     check_free(folder, overwrite=overwrite)
-    folder = _folder(Path(folder))
+    folder = page.make_folder(Path(folder))
     with (
-        atomic_path(folder / "report.html", overwrite=overwrite) as page,
+        atomic_path(RunFolder(folder).report, overwrite=overwrite) as path,
         TemporaryDirectory(prefix=".", dir=folder) as temporary,
     ):
-        new = Path(temporary)
+        new = RunFolder(Path(temporary))
         sections = [_overview(evaluation), _trained_on(cases, roles), *_lesions(cases)]
         sections.append(_every_case(cases, roles))
         if images:
-            sections.append(_pictures(cases, images, _folder(new / "figures"), roles))
-        sections.append(_origin([_made(cases, seconds)]))
-        page.write_text(_page("Evaluation", sections), encoding="utf-8")
-        write_metrics(evaluation.rows, new / "metrics.csv")
+            sections.append(_pictures(cases, images, page.make_folder(new.figures), roles))
+        sections.append(page.origin([_made(cases, seconds)]))
+        path.write_text(page.page_text("Evaluation", sections), encoding="utf-8")
+        write_metrics(evaluation.rows, new.metrics)
         if cases[0].rule:
-            write_lesions(cases, new / "lesions.csv")
-        _place(new, folder)
-    return folder / "report.html"
+            write_lesions(cases, new.lesions)
+        _place(new, RunFolder(folder))
+    return RunFolder(folder).report
 
 
 def check_free(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -153,11 +137,11 @@ def check_free(folder: str | os.PathLike[str], *, overwrite: bool = False) -> No
         raise InputError(f"{folder}: is a file; name a folder")
     if not folder.parent.is_dir():
         raise InputError(f"{folder}: there is no folder {folder.parent}; create it first")
-    if any((folder / name).exists() for name in ("config.json", "sweep.json", "folds.csv")):
+    there = RunFolder(folder)
+    if there.kind:
         raise InputError(f"{folder}: is the folder of a run, with results of its own; name another")
-    for name in ("report.html", "metrics.csv", "lesions.csv", "figures"):
-        if not overwrite:
-            check_new(folder / name)
+    for path in () if overwrite else (there.report, there.metrics, there.lesions, there.figures):
+        check_new(path)
 
 
 def _image_of(pair: Pair, images: Path, named: Mapping[str, Sequence[Path]]) -> Path:
@@ -174,13 +158,13 @@ def _image_of(pair: Pair, images: Path, named: Mapping[str, Sequence[Path]]) -> 
     raise InputError(f"{images}: no folder of images, and no file {beside}")
 
 
-def _place(new: Path, folder: Path) -> None:
+def _place(new: RunFolder, folder: RunFolder) -> None:
     """Move what was written to its place."""
-    if not (new / "lesions.csv").exists():
-        (folder / "lesions.csv").unlink(missing_ok=True)
-    for path in sorted(file for file in new.rglob("*") if file.is_file()):
-        target = folder / path.relative_to(new)
-        _folder(target.parent)
+    if not new.lesions.exists():
+        folder.lesions.unlink(missing_ok=True)
+    for path in sorted(file for file in new.path.rglob("*") if file.is_file()):
+        target = folder.path / path.relative_to(new.path)
+        page.make_folder(target.parent)
         path.replace(target)
 
 
@@ -192,13 +176,9 @@ def _overview(evaluation: Evaluation) -> str:
     if failed:
         tiles["failed, in no mean"] = str(len(failed))
     labels = by_label(scores)
-    summary: list[Sequence[str | float]] = [(n, *_spread(own)) for n, own in labels.items()]
-    headings = ("label", "mean", "standard deviation", "median", "lowest", "highest", "n")
-    shown = "".join(
-        f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles.items()
-    )
-    tables = f"{_failures(failed)}<h2>Dice</h2>{_table(headings, summary)}{_absent_note(labels)}"
-    return f'<div class="tiles">{shown}</div>{tables}'
+    dice = {n: [one.value for one in own if one.metric == DICE] for n, own in labels.items()}
+    summary = f"<h2>Dice</h2>{page.dice_summary(dice)}{page.absent_note(labels)}"
+    return f"{page.tiles(tiles)}{_failures(failed)}{summary}"
 
 
 def _made(cases: Sequence[Comparison], seconds: float | None) -> Provenance:
@@ -214,23 +194,15 @@ def _trained_on(cases: Sequence[Comparison], roles: Mapping[str, str] | None) ->
     """Say what the cases were for when the network was trained."""
     names = [case.pair.case for case in cases]
     if roles is None:
-        return f"<p class='note'>{_UNKNOWN}</p>"
+        return page.note(_UNKNOWN)
     warning = _SEEN if any(roles.get(name) == "training" for name in names) else ""
-    return f"<p class='note'>By the network's split: {roles_in_words(names, roles)}. {warning}</p>"
-
-
-def _spread(scores: Sequence[Score]) -> tuple[float | int, ...]:
-    """Return mean, standard deviation, median, lowest and highest Dice, and their number."""
-    dice = [one.value for one in scores if one.metric == DICE]
-    if not dice:
-        return (*[nan] * 5, 0)
-    return fmean(dice), pstdev(dice), median(dice), min(dice), max(dice), len(dice)
+    return page.note(f"By the network's split: {roles_in_words(names, roles)}. {warning}")
 
 
 def _failures(failed: Sequence[Failure]) -> str:
     if not failed:
         return ""
-    return f"<h2>Cases that failed</h2>{_table(('case', 'reason'), failed)}"
+    return f"<h2>Cases that failed</h2>{page.table(('case', 'reason'), failed)}"
 
 
 def _lesions(cases: Sequence[Comparison]) -> list[str]:
@@ -240,21 +212,20 @@ def _lesions(cases: Sequence[Comparison]) -> list[str]:
     parts = []
     for name in cases[0].labels.values():
         rows = [row for case in cases for row in case.rows if row["label"] == name]
-        parts.append(f"<h2>Lesions: {escape(name)}</h2>{_table(*lesion_table(rows))}")
+        parts.append(f"<h2>Lesions: {escape(name)}</h2>{page.table(*lesion_table(rows))}")
     words = rule_in_words(rule, len(cases[0].affine) - 1)
-    return [*parts, f"<p class='note'>{escape(words)} {_DEFINITIONS}</p>"]
+    return [*parts, page.note(f"{escape(words)} {_DEFINITIONS}")]
 
 
 def _every_case(cases: Sequence[Comparison], roles: Mapping[str, str] | None) -> str:
-    names = [name for name in cases[0].rows[0] if "lesion" not in name]
     worst = _worst_first(cases)
-    rows = [_measures({name: row[name] for name in names}) for case in worst for row in case.rows]
-    headings = [_HEADINGS.get(name, name) for name in names]
+    rows = [page.measures(without_lesions(row)) for case in worst for row in case.rows]
+    headings = page.headings(without_lesions(cases[0].rows[0]))
     if roles is not None:
         own = [roles.get(case.pair.case, NOT_KNOWN) for case in worst for _ in case.rows]
         rows = [[row[0], role, *row[1:]] for row, role in zip(rows, own, strict=True)]
         headings.insert(1, "for")
-    table = _table(headings, rows)
+    table = page.table(headings, rows)
     return f"<details><summary>Every case, the worst first</summary>{table}</details>"
 
 
@@ -273,14 +244,14 @@ def _pictures(
     parts = []
     for case in track(shown, "Drawing"):
         name = case.pair.case
-        role = "" if roles is None else f" ({_role_in_words(roles.get(name, NOT_KNOWN))})"
+        role = "" if roles is None else f" ({role_in_words(roles.get(name, NOT_KNOWN))})"
         drawn = _draw(case, images[name], folder, title=name + role)
-        parts += [f"<section>{_picture(path, path.stem + role)}</section>" for path in drawn]
+        parts += [f"<section>{page.picture(path, path.stem + role)}</section>" for path in drawn]
     which = (
         f"The {len(shown)} of {plural(len(cases), 'case')} with the lowest Dice, the worst first."
     )
-    note = "" if len(shown) == len(cases) else f"<p class='note'>{which}</p>"
-    return f"<h2>Pictures</h2>{note}{''.join(parts)}<p class='note'>{_CONVENTIONS}</p>"
+    note = "" if len(shown) == len(cases) else page.note(which)
+    return f"<h2>Pictures</h2>{note}{''.join(parts)}{page.note(_CONVENTIONS)}"
 
 
 def _draw(case: Comparison, path: Path, folder: Path, *, title: str) -> list[Path]:

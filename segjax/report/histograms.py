@@ -1,6 +1,5 @@
 """Figures of what preprocessing did to a set of images."""
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,21 +9,30 @@ from segjax.data.cache.cache import Cache, CachedCase, Histogram
 from segjax.data.io.formats import read_image
 from segjax.data.labels import foreground
 from segjax.errors import InputError
-from segjax.report.plots import _INK, _LABELS, _draw_panel, _figure, _style
+from segjax.report.style import (
+    LABELS,
+    PathLike,
+    draw_heading,
+    draw_panel,
+    figure_file,
+    style_axes,
+)
 from segjax.report.views import best_view
+from segjax.text import plural
 from segjax.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["before_and_after", "histograms"]
+__all__ = ["before_and_after", "draw_histograms"]
 
-PathLike = str | os.PathLike[str]
 _SMOOTH = 1.5  # bins: scaled integers fall into bins unevenly
 _FAINTEST = 0.02  # opacity of one of very many lines
 
 
-def histograms(cache: Cache, path: PathLike, *, title: str = "", overwrite: bool = False) -> None:
+def draw_histograms(
+    cache: Cache, path: PathLike, *, title: str = "", overwrite: bool = False
+) -> None:
     """Draw the histograms of all images of a cache over each other, before and after.
 
     One line per image: its density of intensities, voxels with the value of the first one (the
@@ -41,22 +49,20 @@ def histograms(cache: Cache, path: PathLike, *, title: str = "", overwrite: bool
         InputError: The cache has no case, the file exists already or the format is unknown.
 
     Example:
-        >>> histograms(open_cache("cache"), "histograms.png")  # doctest: +SKIP
+        >>> draw_histograms(open_cache("cache"), "histograms.png")  # doctest: +SKIP
     """
     if not cache.cases:
         raise InputError(f"{cache.folder}: holds no case to draw")
     pairs = [case.histograms for case in cache.cases]
     channels = min(len(before) for before, _ in pairs)
     names = cache.channels or tuple(f"channel {c}" for c in range(channels))
-    with _figure(path, (9.0, 0.6 + 2.6 * channels), overwrite=overwrite) as figure:
+    with figure_file(path, (9.0, 0.6 + 2.6 * channels), overwrite=overwrite) as figure:
         panels = figure.subplots(channels, 2, squeeze=False)
         for c, (left, right) in enumerate(panels):
             name = f", {names[c]}" if channels > 1 else ""
             _draw_lines(left, [before[c] for before, _ in pairs], f"Before{name}")
             _draw_lines(right, [after[c] for _, after in pairs], f"After{name}")
-        cases = f"{len(pairs)} images" if len(pairs) > 1 else "1 image"
-        heading = " · ".join(text for text in (title, cases) if text)
-        figure.suptitle(heading, fontsize=10, color=_INK, x=0.01, ha="left", parse_math=False)
+        draw_heading(figure, title, plural(len(pairs), "image"), between=" · ")
 
 
 def before_and_after(case: CachedCase, path: PathLike, *, overwrite: bool = False) -> None:
@@ -79,27 +85,27 @@ def before_and_after(case: CachedCase, path: PathLike, *, overwrite: bool = Fals
         ("Before", read_image(case.source.images), case.raw_label() if labelled else None),
         ("After", processed, processed.with_data(case.label) if labelled else None),
     ]
-    with _figure(path, (7.4, 4.2), overwrite=overwrite) as figure:
+    with figure_file(path, (7.4, 4.2), overwrite=overwrite) as figure:
         panels = figure.subplots(1, 2)
         for axes, (name, image, label) in zip(panels, pairs, strict=True):
             view = best_view(image, label)
             low, high = view.window
             caption = " · ".join(text for text in (name, view.caption) if text)
-            _draw_panel(axes, view, f"{caption}\n{low:.4g} to {high:.4g}", [])
+            draw_panel(axes, view, f"{caption}\n{low:.4g} to {high:.4g}", [])
             if view.truth is not None:
-                axes.contour(foreground(view.truth), [0.5], colors=[_LABELS[3]], linewidths=0.8)
-        figure.suptitle(case.name, fontsize=10, color=_INK, x=0.01, ha="left", parse_math=False)
+                axes.contour(foreground(view.truth), [0.5], colors=[LABELS[3]], linewidths=0.8)
+        draw_heading(figure, case.name)
 
 
 def _draw_lines(axes: "Axes", counts: Sequence[Histogram], title: str) -> None:
     opacity = max(_FAINTEST, 0.7 / np.sqrt(len(counts)))
     lines = [_density(line) for line in counts if line.high > line.low]
     for places, density in lines:
-        axes.plot(places, density, color=_LABELS[2], lw=0.8, alpha=opacity)
+        axes.plot(places, density, color=LABELS[2], lw=0.8, alpha=opacity)
     if lines:  # a spike of dark voxels must not flatten the rest
         usual = [np.percentile(density, 95) for _, density in lines]
         axes.set_ylim(0, 1.5 * float(np.percentile(usual, 90)))
-    _style(axes, title=title, ylabel="density", xlabel="intensity")
+    style_axes(axes, title=title, ylabel="density", xlabel="intensity")
 
 
 def _density(line: Histogram) -> tuple[np.ndarray, np.ndarray]:

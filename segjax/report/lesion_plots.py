@@ -1,23 +1,24 @@
 """Pictures of found, missed and invented lesions."""
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from segjax.evaluate.lesions import RULES, LesionMatch, LesionRule, match_lesions, outcome_maps
+from segjax.evaluate.lesions import ANY, LesionMatch, LesionRule, match_lesions, outcome_maps
 from segjax.grid import reorient
-from segjax.report.plots import (
-    _INK,
-    _INVENTED,
-    _LABELS,
-    _MISSED,
-    _draw_legend,
-    _draw_panel,
-    _figure,
-    _Layer,
+from segjax.report.style import (
+    CONFUSED,
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    LABELS,
+    Layer,
+    PathLike,
+    draw_heading,
+    draw_legend,
+    draw_panel,
+    figure_file,
 )
 from segjax.report.views import View, slice_axis, views_at
 from segjax.text import plural
@@ -25,11 +26,8 @@ from segjax.volume import Volume
 
 __all__ = ["lesion_overlay"]
 
-PathLike = str | os.PathLike[str]
-
 _SLICES = 6
 _COLUMNS = 3
-_SMALL = "#CC79A7"
 _NAMES = (
     "found: prediction",
     "found: true outline",
@@ -46,7 +44,7 @@ def lesion_overlay(
     prediction: Volume,
     path: PathLike,
     label: int = 1,
-    rule: LesionRule = RULES["any"],
+    rule: LesionRule = ANY,
     title: str = "",
     overwrite: bool = False,
 ) -> LesionMatch:
@@ -88,17 +86,16 @@ def lesion_overlay(
     outcomes = [image.with_data(outcome) for outcome in maps]
     views = views_at(image, _places(image, outcomes), *outcomes)
     columns = min(_COLUMNS, len(views))
-    with _figure(path, _size(views), overwrite=overwrite) as figure:
+    with figure_file(path, _size(views), overwrite=overwrite) as figure:
         panels = figure.subplots(-(-len(views) // columns), columns, squeeze=False).ravel()
         shown = [_layers(view) for view in views]
         for axes, view, layers in zip(panels, views, shown, strict=False):
-            _draw_panel(axes, view, view.caption, layers)
+            draw_panel(axes, view, view.caption, layers)
         for axes in panels[len(views) :]:
             axes.set_axis_off()
         used = [layer for layers in shown for layer in layers]
-        _draw_legend(figure, sorted(used, key=lambda layer: _NAMES.index(layer.name)))
-        heading = "  ·  ".join(text for text in (title, _summary(match)) if text)
-        figure.suptitle(heading, fontsize=10, color=_INK, x=0.01, ha="left", parse_math=False)
+        draw_legend(figure, sorted(used, key=lambda layer: _NAMES.index(layer.name)))
+        draw_heading(figure, title, _summary(match))
     return match
 
 
@@ -117,16 +114,16 @@ def _size(views: Sequence[View]) -> tuple[float, float]:
     return max(across * max(width, 1.0), 5.2), down * (min(max(height, 1.0), 4.2) + 0.25) + 0.7
 
 
-def _layers(view: View) -> list[_Layer]:
+def _layers(view: View) -> list[Layer]:
     assert view.truth is not None
     assert view.prediction is not None
     small = (view.truth == 3) | (view.prediction == 3)
     layers = [
-        _Layer(_NAMES[0], _LABELS[1], view.prediction == 1, 0.3),
-        _Layer(_NAMES[1], _LABELS[0], view.truth == 1, 0.0),
-        _Layer(_NAMES[2], _MISSED, view.truth == 2, 0.85),
-        _Layer(_NAMES[3], _INVENTED, view.prediction == 2, 0.85),
-        _Layer(_NAMES[4], _SMALL, small, 0.0),
+        Layer(_NAMES[0], LABELS[1], view.prediction == 1, 0.3),
+        Layer(_NAMES[1], LABELS[0], view.truth == 1, 0.0),
+        Layer(_NAMES[2], FALSE_NEGATIVE, view.truth == 2, 0.85),
+        Layer(_NAMES[3], FALSE_POSITIVE, view.prediction == 2, 0.85),
+        Layer(_NAMES[4], CONFUSED, small, 0.0),
     ]
     return [layer for layer in layers if layer.mask.any()]
 

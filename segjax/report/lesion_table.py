@@ -5,15 +5,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from segjax.evaluate.lesions import LesionRule, rates
+from segjax.evaluate.lesions import COUNTS, RATES, LesionRule, rates
 from segjax.text import plural
 
 __all__ = ["lesion_table", "rule_in_words"]
 
 Cells = list[str | float | int]
 
-_COUNTS = ("true_lesions", "found_lesions", "predicted_lesions", "false_lesions")
-_RATES = ("lesion_sensitivity", "lesion_precision", "lesion_f1")
 _HEADINGS = (
     "case", "lesions", "found", "missed", "predicted", "false pos.",
     "sensitivity", "precision", "F1",
@@ -28,7 +26,7 @@ def lesion_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Cel
     does not have (NaN) is left out of its mean, and the number of the others is said with it.
 
     Args:
-        rows: Rows of one label that :func:`segjax.evaluate.folders.compare_masks` gave with a
+        rows: Rows of one label that :func:`segjax.evaluate.compare.score` gave with a
             rule.
 
     Returns:
@@ -42,19 +40,32 @@ def lesion_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Cel
         [['a', 4, 3, 1, 2, 1, 0.75, 0.5, 0.6, 1.5, 1.0]]
     """
     loads = [name for name in rows[0] if name.startswith(("truth_", "prediction_"))]
-    headings = [*_HEADINGS, *(name.replace("_", " ") for name in loads)]
-    cells = [
-        [row["case"], *_counts(row), *(row[name] for name in (*_RATES, *loads))] for row in rows
-    ]
+    headings = [*_HEADINGS, *(name.replace("_", " ").replace("voxels", "pixels") for name in loads)]
+    cells = [_cells(row, loads) for row in rows]
     if len(rows) > 1:
-        sums = {name: sum(row[name] for row in rows) for name in (*_COUNTS, *loads)}
-        ratios = rates(*(sums[name] for name in _COUNTS))
-        cells.append(["all lesions", *_counts(sums), *ratios, *(sums[name] for name in loads)])
-        means = [_mean([row[name] for row in rows]) for name in _RATES]
-        sizes = [fmean(row[name] for row in rows) for name in loads]
-        counts = [f"{count / len(rows):.1f}" for count in _counts(sums)]
-        cells.append(["mean", *counts, *means, *sizes])
+        total = _total(rows, loads)
+        cells += [_cells(total, loads), _means(rows, total, loads)]
     return headings, cells
+
+
+def _cells(row: Mapping[str, Any], loads: Sequence[str]) -> Cells:
+    return [row["case"], *_counts(row), *(row[name] for name in (*RATES, *loads))]
+
+
+def _total(rows: Sequence[Mapping[str, Any]], loads: Sequence[str]) -> dict[str, Any]:
+    """Return the row of all lesions together."""
+    sums = {name: sum(row[name] for row in rows) for name in (*COUNTS, *loads)}
+    ratios = zip(RATES, rates(*(sums[name] for name in COUNTS)), strict=True)
+    return {"case": "all lesions", **sums, **dict(ratios)}
+
+
+def _means(
+    rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any], loads: Sequence[str]
+) -> Cells:
+    """Return the row in which every case weighs the same."""
+    counts = [f"{count / len(rows):.1f}" for count in _counts(total)]
+    ratios = [_mean([row[name] for row in rows]) for name in RATES]
+    return ["mean", *counts, *ratios, *(total[name] / len(rows) for name in loads)]
 
 
 def rule_in_words(rule: LesionRule, rank: int) -> str:
@@ -71,6 +82,7 @@ def rule_in_words(rule: LesionRule, rank: int) -> str:
         >>> rule_in_words(LesionRule(min_volume=14.1), 3)[:76]
         'A lesion is a group of connected voxels (26 neighbours) of at least 14.1 mm³'
     """
+    voxels = "voxels" if rank == 3 else "pixels"
     neighbours = rule.connectivity or (26 if rank == 3 else 8)
     least = f" of at least {rule.min_volume:g} mm{'³' if rank == 3 else '²'}"
     covered = f"more than {100 * rule.overlap:g} %" if rule.overlap else "at least one"
@@ -80,15 +92,15 @@ def rule_in_words(rule: LesionRule, rank: int) -> str:
         f"{100 * rule.outside:g} % each"
     )
     return (
-        f"A lesion is a group of connected voxels ({neighbours} neighbours)"
+        f"A lesion is a group of connected {voxels} ({neighbours} neighbours)"
         f"{least if rule.min_volume else ''}. A true lesion is found, and a predicted one is no "
-        f"false positive, when the other mask covers {covered} of its voxels"
+        f"false positive, when the other mask covers {covered} of its {voxels}"
         f"{spread if rule.outside < 1 else ''}."
     )
 
 
 def _counts(row: Mapping[str, Any]) -> list[int]:
-    true, found, predicted, false = (row[name] for name in _COUNTS)
+    true, found, predicted, false = (row[name] for name in COUNTS)
     return [true, found, true - found, predicted, false]
 
 

@@ -1,40 +1,38 @@
-"""Figures of a training and of its masks, drawn without a display and without global state.
+"""Figures of a training and of its masks.
 
-Colours are Okabe and Ito's, which people with a colour-vision deficiency tell apart. Images
-follow the radiological convention, and letters name the sides of the patient.
+Images follow the radiological convention, and letters name the sides of the patient.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from segjax.errors import InputError
-from segjax.evaluate.metrics import best_epoch, read_metrics, validation_dice
-from segjax.extras import how_to_install
-from segjax.files import atomic_path
+from segjax.report.style import (
+    CONFUSED,
+    FAINT,
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    INK,
+    LABELS,
+    Layer,
+    PathLike,
+    draw_heading,
+    draw_legend,
+    draw_panel,
+    figure_file,
+    style_axes,
+)
 from segjax.report.views import View, best_view
+from segjax.runs.metrics import best_epoch, read_metrics, validation_dice
 from segjax.volume import Volume
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-__all__ = ["dice_by_case", "learning_curves", "overlay", "picture"]
-
-PathLike = str | os.PathLike[str]
-
-_LABELS = ("#56B4E9", "#009E73", "#0072B2", "#E69F00")
-_MISSED, _INVENTED, _CONFUSED = "#D55E00", "#F0E442", "#CC79A7"
-_INK, _FAINT = "#222222", "#6B6B6B"
-_DPI = 200
-_LINE = 0.8  # width of an outline in points
+__all__ = ["dice_by_case", "learning_curves", "overlay"]
 
 
 def overlay(
@@ -72,17 +70,17 @@ def overlay(
         ...         labels=("background", "lesion"))  # doctest: +SKIP
     """
     view = best_view(image, truth, prediction)
-    layers: list[tuple[str, list[_Layer]]] = [("Image", [])]
+    layers: list[tuple[str, list[Layer]]] = [("Image", [])]
     if view.truth is not None:
         layers.append(("Truth", _label_layers(view.truth, labels)))
     if view.prediction is not None:
         layers.append(("Prediction", _prediction_layers(view, labels)))
-    with _figure(path, _overlay_size(view, len(layers)), overwrite=overwrite) as figure:
+    with figure_file(path, _overlay_size(view, len(layers)), overwrite=overwrite) as figure:
         panels = figure.subplots(1, len(layers), squeeze=False)[0]
         for axes, (name, shown) in zip(panels, layers, strict=True):
-            _draw_panel(axes, view, name, shown)
-        _draw_legend(figure, [layer for _, shown in layers for layer in shown])
-        _draw_heading(figure, title, view)
+            draw_panel(axes, view, name, shown)
+        draw_legend(figure, [layer for _, shown in layers for layer in shown])
+        draw_heading(figure, title, view.caption)
 
 
 def learning_curves(metrics_csv: PathLike, path: PathLike, *, overwrite: bool = False) -> None:
@@ -101,7 +99,7 @@ def learning_curves(metrics_csv: PathLike, path: PathLike, *, overwrite: bool = 
         >>> learning_curves("run/metrics.csv", "curves.png")  # doctest: +SKIP
     """
     metrics = read_metrics(metrics_csv)
-    with _figure(path, (9.0, 3.4), overwrite=overwrite) as figure:
+    with figure_file(path, (9.0, 3.4), overwrite=overwrite) as figure:
         left, right = figure.subplots(1, 2)
         _draw_loss(left, metrics)
         _draw_dice(right, metrics)
@@ -130,87 +128,26 @@ def dice_by_case(metrics_csv: PathLike, path: PathLike, *, overwrite: bool = Fal
         raise InputError(f"{metrics_csv}: holds no Dice of a validation case")
     rows = validation_dice(metrics)
     groups = _by_label(rows[rows.epoch == epoch])
-    with _figure(path, (max(4.0, 1.8 + 1.5 * len(groups)), 3.8), overwrite=overwrite) as figure:
+    with figure_file(path, (max(4.0, 1.8 + 1.5 * len(groups)), 3.8), overwrite=overwrite) as figure:
         axes = figure.subplots()
         for position, (_, values) in enumerate(groups):
             _draw_box(axes, position, values.to_numpy())
         names = [f"{name}\nmedian {v.median():.3f}, n = {len(v)}" for name, v in groups]
         axes.set_xticks(range(len(groups)), names)
         axes.set_xlim(-0.6, len(groups) - 0.4)
-        _style(axes, ylabel="Dice", title=f"Validation cases, epoch {epoch}")
+        style_axes(axes, ylabel="Dice", title=f"Validation cases, epoch {epoch}")
 
 
-@contextmanager
-def picture(path: PathLike, *, overwrite: bool = False) -> Iterator[Callable[["Figure"], None]]:
-    """Yield a function that writes a figure, after a check that it may.
-
-    Args:
-        path: File to write; its suffix gives the format (.png, .pdf, .svg).
-        overwrite: Replace a file that is there already.
-
-    Yields:
-        A function of the figure, to be called once.
-
-    Raises:
-        InputError: When the file exists already, the format is unknown or matplotlib is missing;
-            before anything is drawn.
-
-    Example:
-        >>> with picture("preview.png") as save:  # doctest: +SKIP
-        ...     save(figure)
-    """
-    canvas, _ = _matplotlib()
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        if temporary.suffix.removeprefix(".") not in canvas.get_supported_filetypes():
-            raise InputError(f"{path}: is no picture; use .png, .pdf or .svg")
-        yield lambda figure: figure.savefig(temporary, dpi=_DPI)
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """A set of pixels, and how it is named and coloured."""
-
-    name: str
-    colour: str
-    mask: np.ndarray
-    opacity: float = 0.5
-
-
-@contextmanager
-def _figure(path: PathLike, size: tuple[float, float], *, overwrite: bool) -> Iterator["Figure"]:
-    """Yield an empty figure of ``size`` inches, which is written when the block ends well."""
-    with picture(path, overwrite=overwrite) as save:
-        figure = _new_figure(size)
-        yield figure
-        save(figure)
-
-
-def _new_figure(size: tuple[float, float]) -> "Figure":
-    canvas, figure_type = _matplotlib()
-    figure = figure_type(size, layout="constrained", facecolor="white")
-    canvas(figure)
-    return figure
-
-
-def _matplotlib() -> tuple[type["FigureCanvasAgg"], type["Figure"]]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(f"figures need matplotlib: {how_to_install('train')}") from error
-    return FigureCanvasAgg, Figure
-
-
-def _label_layers(mask: np.ndarray, labels: Sequence[str]) -> list[_Layer]:
+def _label_layers(mask: np.ndarray, labels: Sequence[str]) -> list[Layer]:
     values = [int(value) for value in np.unique(mask) if value > 0]
-    return [_Layer(_name(v, labels), _LABELS[(v - 1) % len(_LABELS)], mask == v) for v in values]
+    return [Layer(_name(v, labels), LABELS[(v - 1) % len(LABELS)], mask == v) for v in values]
 
 
 def _name(value: int, labels: Sequence[str]) -> str:
     return labels[value] if value < len(labels) else f"label {value}"
 
 
-def _prediction_layers(view: View, labels: Sequence[str]) -> list[_Layer]:
+def _prediction_layers(view: View, labels: Sequence[str]) -> list[Layer]:
     truth, prediction = view.truth, view.prediction
     assert prediction is not None
     if truth is None:
@@ -218,9 +155,9 @@ def _prediction_layers(view: View, labels: Sequence[str]) -> list[_Layer]:
     right = np.where(prediction == truth, prediction, 0)
     confused = (prediction > 0) & (truth > 0) & (prediction != truth)
     errors = [
-        _Layer("missed", _MISSED, (prediction == 0) & (truth > 0), 0.85),
-        _Layer("false alarm", _INVENTED, (prediction > 0) & (truth == 0), 0.85),
-        _Layer("wrong label", _CONFUSED, confused, 0.85),
+        Layer("missed", FALSE_NEGATIVE, (prediction == 0) & (truth > 0), 0.85),
+        Layer("false alarm", FALSE_POSITIVE, (prediction > 0) & (truth == 0), 0.85),
+        Layer("wrong label", CONFUSED, confused, 0.85),
     ]
     return _label_layers(right, labels) + [layer for layer in errors if layer.mask.any()]
 
@@ -233,75 +170,9 @@ def _overlay_size(view: View, panels: int) -> tuple[float, float]:
     return panels * (max(width, 1.0) + 0.1), min(max(height, 1.0), 4.0) + 0.9
 
 
-def _draw_panel(axes: "Axes", view: View, name: str, layers: Sequence[_Layer]) -> None:
-    from matplotlib.collections import LineCollection
-    from matplotlib.colors import to_rgba
-
-    low, high = view.window
-    show = partial(axes.imshow, aspect=view.aspect, interpolation="nearest")
-    show(view.image, cmap="gray", vmin=low, vmax=high)
-    for layer in layers:
-        fill = np.zeros((*layer.mask.shape, 4), np.float32)
-        fill[layer.mask] = to_rgba(layer.colour, layer.opacity)
-        show(fill)
-        edges = list(_outline(layer.mask))
-        axes.add_collection(LineCollection(edges, colors=layer.colour, lw=_LINE))
-    axes.set_title(name, fontsize=10, color=_INK)
-    axes.set_axis_off()
-    _draw_edges(axes, view.edges)
-
-
-def _outline(mask: np.ndarray) -> np.ndarray:
-    """Return the pixel edges around a mask as segments ``(segment, 2, (x, y))``."""
-    padded = np.pad(mask, 1)
-    row, column = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
-    level = [(column - 0.5, row - 0.5), (column + 0.5, row - 0.5)]
-    row, column = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
-    upright = [(column - 0.5, row - 0.5), (column - 0.5, row + 0.5)]
-    return np.concatenate([np.array(level), np.array(upright)], axis=2).transpose(2, 0, 1)
-
-
-def _draw_edges(axes: "Axes", edges: str) -> None:
-    from matplotlib.patheffects import withStroke
-
-    places = ((0.02, 0.5, "left"), (0.98, 0.5, "right"), (0.5, 0.98, "top"), (0.5, 0.02, "bottom"))
-    for letter, (x, y, side) in zip(edges, places, strict=False):
-        axes.text(
-            x,
-            y,
-            letter,
-            ha=side if side in ("left", "right") else "center",
-            va=side if side in ("top", "bottom") else "center",
-            transform=axes.transAxes,
-            fontsize=8,
-            color="white",
-            path_effects=[withStroke(linewidth=1.5, foreground="black")],
-        )
-
-
-def _draw_legend(figure: "Figure", layers: Sequence[_Layer]) -> None:
-    from matplotlib.patches import Patch
-
-    colours = {layer.name: layer.colour for layer in layers}
-    handles = [
-        Patch(facecolor=colour, edgecolor=_FAINT, linewidth=0.5, label=name)
-        for name, colour in colours.items()
-    ]
-    if handles:
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9
-        )
-
-
-def _draw_heading(figure: "Figure", title: str, view: View) -> None:
-    heading = "  ·  ".join(text for text in (title, view.caption) if text)
-    if heading:
-        figure.suptitle(heading, fontsize=10, color=_INK, x=0.01, ha="left", parse_math=False)
-
-
 def _draw_loss(axes: "Axes", metrics: "pd.DataFrame") -> None:
     _draw_curves(axes, metrics[metrics.metric == "loss"], "split")
-    _style(axes, title="Loss", ylabel="loss", xlabel="epoch")
+    style_axes(axes, title="Loss", ylabel="loss", xlabel="epoch")
 
 
 def _draw_dice(axes: "Axes", metrics: "pd.DataFrame") -> None:
@@ -310,11 +181,9 @@ def _draw_dice(axes: "Axes", metrics: "pd.DataFrame") -> None:
     epoch = best_epoch(metrics)
     if epoch is not None:
         mean = dice[dice.epoch == epoch].value.mean()
-        axes.axvline(epoch, color=_FAINT, lw=0.8, ls=":")
-        axes.set_title(
-            f"best mean {mean:.3f}, epoch {epoch}", loc="right", fontsize=8, color=_FAINT
-        )
-    _style(axes, title="Validation Dice", ylabel="Dice, mean over cases", xlabel="epoch")
+        axes.axvline(epoch, color=FAINT, lw=0.8, ls=":")
+        axes.set_title(f"best mean {mean:.3f}, epoch {epoch}", loc="right", fontsize=8, color=FAINT)
+    style_axes(axes, title="Validation Dice", ylabel="Dice, mean over cases", xlabel="epoch")
 
 
 def _draw_curves(axes: "Axes", rows: "pd.DataFrame", kind: str) -> None:
@@ -323,7 +192,7 @@ def _draw_curves(axes: "Axes", rows: "pd.DataFrame", kind: str) -> None:
     for i, ((run, name), group) in enumerate(rows.groupby(["run", kind], sort=False)):
         curve = group.groupby("epoch").value.mean()
         label = f"{run}, {name}" if several else str(name)
-        colour, size = _LABELS[i % len(_LABELS)], 2.5 if len(curve) > 1 else 6
+        colour, size = LABELS[i % len(LABELS)], 2.5 if len(curve) > 1 else 6
         axes.plot(curve.index, curve, color=colour, lw=1.6, marker="o", ms=size, label=label)
     if len(rows):
         axes.legend(frameon=False, fontsize=8)
@@ -345,8 +214,8 @@ def _by_label(rows: "pd.DataFrame") -> list[tuple[str, "pd.Series[float]"]]:
 
 
 def _draw_box(axes: "Axes", position: int, values: np.ndarray) -> None:
-    colour = _LABELS[position % len(_LABELS)]
-    line = {"color": _INK, "linewidth": 1.0}
+    colour = LABELS[position % len(LABELS)]
+    line = {"color": INK, "linewidth": 1.0}
     axes.boxplot(
         values,
         positions=[position],
@@ -359,14 +228,4 @@ def _draw_box(axes: "Axes", position: int, values: np.ndarray) -> None:
         capprops=line,
     )
     spread = np.random.default_rng(0).uniform(-0.16, 0.16, len(values))
-    axes.scatter(position + spread, values, s=12, color=colour, edgecolor=_INK, lw=0.4, zorder=3)
-
-
-def _style(axes: "Axes", *, title: str, ylabel: str, xlabel: str = "") -> None:
-    axes.set_title(title, fontsize=10, color=_INK, loc="left")
-    axes.set_xlabel(xlabel, fontsize=9, color=_INK)
-    axes.set_ylabel(ylabel, fontsize=9, color=_INK)
-    axes.tick_params(labelsize=8, colors=_INK)
-    axes.grid(axis="y", color="#E4E4E4", lw=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.scatter(position + spread, values, s=12, color=colour, edgecolor=INK, lw=0.4, zorder=3)

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Integer
 
-from segjax.data.augment import Transform, apply_all, draw_all, from_json, names
-from segjax.data.augment.recipes import recipe
+from segjax.data.augment import Transform, apply_all, draw_all
 from segjax.data.io.formats import check_same_grid
 from segjax.errors import InputError
 from segjax.evaluate.overlap import volume_ml
 from segjax.grid import reorient
 from segjax.progress import track
-from segjax.report.plots import _INK, _LABELS, _LINE, _new_figure, _outline
-from segjax.report.views import _caption, grey_window
+from segjax.registry import registry
+from segjax.report.style import INK, LABELS, draw_outline, new_figure
+from segjax.report.views import grey_window, slice_caption
+from segjax.studies import study
 from segjax.text import plural
 from segjax.volume import Volume
 
@@ -23,34 +24,37 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Preview", "preview", "preview_transforms"]
+__all__ = ["Preview", "draw_preview", "preview_transforms"]
 
 _HEIGHT = 1.6  # inches of a panel
 _LISTED = 12  # numbers of a parameter that are told one by one
 
 
 def preview_transforms(name: str | None = None) -> tuple[Transform, ...]:
-    """Return the transforms of a recipe, or every transform there is.
+    """Return the transforms of a study, or every transform there is.
 
     Args:
-        name: Name of a recipe; None for every transform, as it is by default.
+        name: Name of a study; None for every transform, as it is by default.
 
     Raises:
-        InputError: There is no such recipe.
+        InputError: There is no such study.
 
     Example:
         >>> [transform.name for transform in preview_transforms()][:3]
         ['affine', 'anisotropy', 'bias-field']
     """
-    return from_json({"transform": each} for each in names()) if name is None else recipe(name)
+    if name is not None:
+        return study(name).augmentation()
+    every = registry("transform")
+    return tuple(every.get(each)() for each in every.names())
 
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """What :func:`preview` drew.
+    """What :func:`draw_preview` drew.
 
     Attributes:
-        figure: The picture, which :func:`~segjax.report.plots.picture` writes.
+        figure: The picture, which :func:`~segjax.report.style.picture` writes.
         facts: Slice, grey values and the size of every label, in words.
         draws: Row, number of the draw from 1 on, and the parameters of its transforms, in words.
     """
@@ -60,7 +64,7 @@ class Preview:
     draws: tuple[tuple[str, str, str], ...]
 
 
-def preview(
+def draw_preview(
     image: Volume,
     label: Volume | None,
     transforms: Sequence[Transform],
@@ -91,7 +95,7 @@ def preview(
 
     Example:
         >>> from segjax.data.augment import Flip
-        >>> drawn = preview(Volume(np.eye(8), np.eye(3)), None, [Flip(axes=(0,))], columns=1)
+        >>> drawn = draw_preview(Volume(np.eye(8), np.eye(3)), None, [Flip(axes=(0,))], columns=1)
         >>> len(drawn.figure.axes)  # two rows of one original and one draw
         4
         >>> drawn.draws[0]
@@ -105,7 +109,7 @@ def preview(
     rows = [(transform.name, [_certain(transform)]) for transform in transforms]
     rows.append(("all", list(transforms)))
     width = _HEIGHT * min(max(case.proportion, 0.5), 2.0)
-    figure = _new_figure((1.2 + (columns + 1) * width, 0.4 + len(rows) * _HEIGHT))
+    figure = new_figure((1.2 + (columns + 1) * width, 0.4 + len(rows) * _HEIGHT))
     panels = figure.subplots(len(rows), columns + 1, squeeze=False)
     draws = []
     for row, (name, chain) in enumerate(track(rows, "Drawing", unit="transform")):
@@ -117,7 +121,7 @@ def preview(
             _draw(panels[row][column + 1], case, case.cut(changed[..., 0]), case.cut(moved))
             draws.append((name, str(column + 1), _in_words(chain, parameters)))
     for column, axes in enumerate(panels[0]):
-        axes.set_title(f"draw {column}" if column else "original", fontsize=9, color=_INK)
+        axes.set_title(f"draw {column}" if column else "original", fontsize=9, color=INK)
     return Preview(figure, _facts(image, case), tuple(draws))
 
 
@@ -172,7 +176,7 @@ def _facts(image: Volume, case: _Case) -> dict[str, str]:
     low, high = case.window
     data = case.image[..., 0]
     greys = f"black {low:.4g}, white {high:.4g} (image: {data.min():.4g} to {data.max():.4g})"
-    facts = {} if flat else {"slice": _caption(image, 2, case.index)}
+    facts = {} if flat else {"slice": slice_caption(image, 2, case.index)}
     facts["grey values"] = greys
     for value in np.unique(case.label[case.label > 0]):
         mask = case.label == value
@@ -220,17 +224,14 @@ def _drawn(
 
 def _name_row(axes: "Axes", name: str) -> None:
     place: dict[str, Any] = {"ha": "right", "va": "center", "transform": axes.transAxes}
-    axes.text(-0.08, 0.5, name, fontsize=9, color=_INK, **place)
+    axes.text(-0.08, 0.5, name, fontsize=9, color=INK, **place)
 
 
 def _draw(axes: "Axes", case: _Case, image: np.ndarray, label: np.ndarray) -> None:
-    from matplotlib.collections import LineCollection
-
     low, high = case.window
     axes.imshow(
         image, cmap="gray", vmin=low, vmax=high, aspect=case.aspect, interpolation="nearest"
     )
     for value in np.unique(label[label > 0]):
-        colour = _LABELS[(int(value) - 1) % len(_LABELS)]
-        axes.add_collection(LineCollection(list(_outline(label == value)), colors=colour, lw=_LINE))
+        draw_outline(axes, label == value, LABELS[(int(value) - 1) % len(LABELS)])
     axes.set_axis_off()

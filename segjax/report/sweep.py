@@ -1,7 +1,4 @@
-"""One HTML page that shows a whole sweep: what each combination came to, figures, the best member.
-
-The page needs nothing but itself: its pictures are embedded, it loads no script and no font.
-"""
+"""One HTML page that shows a whole sweep: its combinations, figures and best member."""
 
 from collections.abc import Mapping
 from html import escape
@@ -9,22 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segjax.evaluate.roles import read_roles
-from segjax.provenance import duration, read_parts
-from segjax.report.sweep_plots import PathLike, _best, _test_images, draw_sweep, read_sweep
-from segjax.report.training import (
-    _CONVENTIONS,
-    Row,
-    _cases,
-    _label_summary,
-    _origin,
-    _picture,
-    _read_config,
-    _settings,
-    _table,
-    _tiles,
-    _write_page,
-)
-from segjax.text import exact, plural
+from segjax.provenance import read_parts
+from segjax.report import page
+from segjax.report.style import PathLike
+from segjax.report.sweep_plots import best_member, draw_sweep, read_images, read_sweep
+from segjax.runs.folder import RunFolder
+from segjax.text import duration, exact, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,18 +41,18 @@ def write_sweep_report(folder: PathLike) -> Path:
     folder = Path(folder)
     figures = draw_sweep(folder)
     results, _ = read_sweep(folder)
-    best = _best(results)
+    best = best_member(results)
     sections = [
         _overview(results, best),
         f"<h2>Combinations</h2>{_combinations(results)}",
         _failures(results),
         _figures({n: p for n, p in figures.items() if not p.name.startswith("overlay-")}),
         "" if best is None else _best_member(folder, best, figures),
-        _cases(read_roles(folder)),
-        _origin(read_parts(folder)),
+        page.cases(read_roles(folder)),
+        page.origin(read_parts(folder)),
     ]
     title = f"{folder.resolve().name}: sweep of {plural(len(results), 'training')}"
-    return _write_page(folder / "report.html", title, sections)
+    return page.write_page(RunFolder(folder).report, title, sections)
 
 
 def _overview(results: "pd.DataFrame", best: tuple[Any, ...] | None) -> str:
@@ -81,19 +68,18 @@ def _overview(results: "pd.DataFrame", best: tuple[Any, ...] | None) -> str:
         facts["of them failed"] = failed
     if "seconds" in results:
         facts["time of training"] = duration(float(results.seconds.sum()))
-    return _tiles(facts)
+    return page.tiles(facts)
 
 
 def _combinations(results: "pd.DataFrame") -> str:
     """Return what every combination of kernel size and alpha came to over its seeds."""
     names = [heading for name, heading in _DICE.items() if name in results]
-    rows: list[Row] = []
+    rows: list[page.Cells] = []
     for _, group in results.groupby(["kernel", "alpha"]):
         dice = [_mean_and_spread(group[name]) for name in _DICE if name in group]
         kernel, alpha = group.kernel.iloc[0], group.alpha.iloc[0]
         rows.append([str(kernel), exact(alpha), len(group), *dice])
-    note = f"<p class='note'>{_SPREAD}</p>"
-    return _table(("kernel", "alpha", "seeds", *names), rows) + note
+    return page.table(("kernel", "alpha", "seeds", *names), rows) + page.note(_SPREAD)
 
 
 _DICE = {"validation_dice": "mean validation Dice", "test_dice": "mean test Dice"}
@@ -116,7 +102,7 @@ def _failures(results: "pd.DataFrame") -> str:
     if not len(failed):
         return ""
     rows = list(zip(failed.run, failed.error, strict=True))
-    return f"<h2>Failed</h2>{_table(('training', 'why'), rows)}<p class='note'>{_FAILED}</p>"
+    return f"<h2>Failed</h2>{page.table(('training', 'why'), rows)}{page.note(_FAILED)}"
 
 
 _FAILED = """A training that failed counts by the best network that it had until then, and not at
@@ -128,7 +114,7 @@ def _failed(results: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _figures(figures: Mapping[str, Path]) -> str:
-    pictures = (_picture(path, name.replace("-", " ")) for name, path in figures.items())
+    pictures = (page.picture(path, name.replace("-", " ")) for name, path in figures.items())
     return f"<h2>Figures</h2>{''.join(pictures)}"
 
 
@@ -138,14 +124,15 @@ _SHOWN = "Test cases: the worst, the best and some between."
 def _best_member(folder: Path, best: tuple[Any, ...], figures: Mapping[str, Path]) -> str:
     """Return test Dice, pictures and settings of the best member."""
     run, *place = best
-    images = _test_images(folder)
+    images = read_images(folder)
     own = images[(images[["kernel", "alpha", "seed"]] == place).all(axis=1)]
     parts = [f"<h2>Test Dice of {escape(run)}, the best by validation</h2>"]
     if not own.empty:
-        parts.append(_label_summary(own.rename(columns={"dice": "value"})))
+        dice = {str(name): part.tolist() for name, part in own.groupby("label", sort=False).dice}
+        parts.append(page.dice_summary(dice))
     overlays = [path for path in figures.values() if path.name.startswith(f"overlay-{run}-")]
-    parts += [_picture(path, f"{path.stem}: image, truth and prediction") for path in overlays]
+    parts += [page.picture(path, f"{path.stem}: image, truth and prediction") for path in overlays]
     if overlays:
-        parts.append(f"<p class='note'>{_SHOWN} {_CONVENTIONS}</p>")
-    config = folder / "runs" / run / "config.json"
-    return "".join(parts) + (_settings(_read_config(config)) if config.is_file() else "")
+        parts.append(page.note(f"{_SHOWN} {page.CONVENTIONS}"))
+    config = RunFolder(folder).member(run).config
+    return "".join(parts) + (page.settings(page.read_config(config)) if config.is_file() else "")

@@ -1,7 +1,6 @@
 """Figures of a sweep: what kernel size, alpha and seed do to the Dice of validation and test."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segjax.errors import InputError
-from segjax.evaluate.metrics import best_epoch, read_metrics, validation_dice
 from segjax.evaluate.scores import DICE, FALSE_POSITIVES
 from segjax.extras import how_to_install
-from segjax.report.plots import _FAINT, _INK, _LABELS, _figure, _style, overlay
+from segjax.report.plots import overlay
+from segjax.report.style import FAINT, INK, LABELS, PathLike, figure_file, style_axes
+from segjax.runs.folder import RunFolder
+from segjax.runs.metrics import best_epoch, read_metrics, validation_dice
 from segjax.text import exact
 from segjax.volume import Volume
 
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "best_member",
     "dice_by_group",
     "dice_by_image",
     "draw_sweep",
     "heat_maps",
     "kernel_curves",
+    "read_images",
     "read_sweep",
 ]
-
-PathLike = str | os.PathLike[str]
 
 _MEMBER = ["kernel", "alpha", "seed"]
 _RESULTS = [*_MEMBER, "run", "validation_dice"]
@@ -61,7 +62,7 @@ def draw_sweep(folder: PathLike) -> dict[str, Path]:
     """
     folder = Path(folder)
     results, images = read_sweep(folder)
-    figures = folder / "figures"
+    figures = RunFolder(folder).figures
     figures.mkdir(exist_ok=True)
     paths = {}
     for kernel in sorted(results.kernel.unique()):
@@ -72,9 +73,9 @@ def draw_sweep(folder: PathLike) -> dict[str, Path]:
         paths[name] = figures / f"{name}.png"
         draw(images, paths[name])
     paths["images"] = figures / "images.png"
-    best, labels = _best(results), _labels(folder / "sweep.json")
+    best, labels = best_member(results), _labels(RunFolder(folder).grid)
     dice_by_image(images, paths["images"], best=best and best[1:])
-    for example in sorted((folder / "examples").glob(f"{best[0]}-*.npz")) if best else []:
+    for example in sorted(RunFolder(folder).examples.glob(f"{best[0]}-*.npz")) if best else []:
         paths[example.stem] = figures / f"overlay-{example.stem}.png"
         _draw_example(example, paths[example.stem], labels)
     return paths
@@ -96,18 +97,18 @@ def read_sweep(folder: PathLike) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     Example:
         >>> results, images = read_sweep("sweep")  # doctest: +SKIP
     """
-    results = _read(Path(folder) / "results.csv", _RESULTS)
+    results = _read(RunFolder(Path(folder)).results, _RESULTS)
     if "error" in results and (results.error != "").all() and results.epoch.isna().all():
         first = f"{results.run.iloc[0]}: {results.error.iloc[0]}"
         raise InputError(f"{folder}: no member has a network to measure, all failed ({first})")
-    return results, _test_images(Path(folder)).groupby([*_MEMBER, "case"])[
+    return results, read_images(Path(folder)).groupby([*_MEMBER, "case"])[
         ["dice"]
     ].mean().reset_index()
 
 
-def _test_images(folder: Path) -> "pd.DataFrame":
+def read_images(folder: Path) -> "pd.DataFrame":
     """Return one row for each finished member, test image and label that it holds."""
-    return _read(folder / "images.csv", _IMAGES).dropna(subset="dice")
+    return _read(RunFolder(folder).images, _IMAGES).dropna(subset="dice")
 
 
 def kernel_curves(runs: "pd.DataFrame", path: PathLike, *, title: str = "") -> None:
@@ -116,7 +117,7 @@ def kernel_curves(runs: "pd.DataFrame", path: PathLike, *, title: str = "") -> N
     Dots mark the best epochs.
 
     Args:
-        runs: Metrics of all of them, as :func:`segjax.evaluate.metrics.read_metrics` gives them,
+        runs: Metrics of all of them, as :func:`segjax.runs.metrics.read_metrics` gives them,
             with a column ``alpha``.
         path: File to write, or to replace.
         title: What the trainings have in common.
@@ -124,7 +125,7 @@ def kernel_curves(runs: "pd.DataFrame", path: PathLike, *, title: str = "") -> N
     Raises:
         InputError: The file cannot be written.
     """
-    with _figure(path, (9.0, 3.6), overwrite=True) as figure:
+    with figure_file(path, (9.0, 3.6), overwrite=True) as figure:
         left, right = figure.subplots(1, 2, sharex=True)
         colours = _colours(sorted(runs.alpha.unique()))
         for (alpha, _), run in runs.groupby(["alpha", "run"], sort=True):
@@ -134,8 +135,8 @@ def kernel_curves(runs: "pd.DataFrame", path: PathLike, *, title: str = "") -> N
             right.plot(dice.index, dice, color=colours[alpha], lw=1.0)
             if (epoch := best_epoch(run)) is not None:
                 right.plot(epoch, dice[epoch], "o", color=colours[alpha], ms=4)
-        _style(left, title=f"Loss, {title}", ylabel="training loss", xlabel="epoch")
-        _style(right, title="Validation", ylabel="mean Dice", xlabel="epoch")
+        style_axes(left, title=f"Loss, {title}", ylabel="training loss", xlabel="epoch")
+        style_axes(right, title="Validation", ylabel="mean Dice", xlabel="epoch")
         _alpha_legend(right, colours)
         left.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
@@ -154,14 +155,14 @@ def dice_by_group(images: "pd.DataFrame", path: PathLike) -> None:
     """
     sizes = [images[name].nunique() for name in ("kernel", "alpha")]
     width = 2.5 + 0.75 * sum(sizes)
-    with _figure(path, (max(6.0, width), 3.8), overwrite=True) as figure:
+    with figure_file(path, (max(6.0, width), 3.8), overwrite=True) as figure:
         panels = figure.subplots(1, 2, sharey=True, width_ratios=[size + 1 for size in sizes])
-        for axes, name, colour in zip(panels, ("kernel", "alpha"), _LABELS, strict=False):
+        for axes, name, colour in zip(panels, ("kernel", "alpha"), LABELS, strict=False):
             groups = [(key, group.dice.to_numpy()) for key, group in images.groupby(name)]
             _draw_boxes(axes, groups, colour)
             title = f"Test images by {name}"
             ylabel = "Dice" if name == "kernel" else ""
-            _style(axes, title=title, ylabel=ylabel, xlabel=f"{name}, and the mean of its box")
+            style_axes(axes, title=title, ylabel=ylabel, xlabel=f"{name}, and the mean of its box")
 
 
 def heat_maps(images: "pd.DataFrame", path: PathLike) -> None:
@@ -183,10 +184,10 @@ def heat_maps(images: "pd.DataFrame", path: PathLike) -> None:
     }
     rows, columns = tables["mean"].shape
     size = (max(4.0, 1.8 + 0.75 * columns), 2 * (1.0 + 0.5 * rows))
-    with _figure(path, size, overwrite=True) as figure:
+    with figure_file(path, size, overwrite=True) as figure:
         for axes, (name, table) in zip(figure.subplots(2, 1), tables.items(), strict=True):
             _draw_cells(axes, table, "viridis" if name == "mean" else "magma_r")
-            axes.set_title(f"Test Dice, {name}", fontsize=10, color=_INK, loc="left")
+            axes.set_title(f"Test Dice, {name}", fontsize=10, color=INK, loc="left")
 
 
 def dice_by_image(
@@ -206,21 +207,19 @@ def dice_by_image(
     spread.columns = ["low", "median", "high"]
     spread = spread.sort_values(["median", "high"])
     places = np.arange(len(spread))
-    with _figure(path, (min(14.0, 4.0 + 0.15 * len(spread)), 4.0), overwrite=True) as figure:
+    with figure_file(path, (min(14.0, 4.0 + 0.15 * len(spread)), 4.0), overwrite=True) as figure:
         axes = figure.subplots()
-        axes.vlines(places, spread.low, spread.high, color=_LABELS[0], lw=2.5, alpha=0.45)
-        axes.plot(
-            places, spread["median"], "o", color=_LABELS[2], ms=3.5, label="median of members"
-        )
+        axes.vlines(places, spread.low, spread.high, color=LABELS[0], lw=2.5, alpha=0.45)
+        axes.plot(places, spread["median"], "o", color=LABELS[2], ms=3.5, label="median of members")
         if best is not None:
             own = images[(images[_MEMBER] == list(best)).all(axis=1)].set_index("case").dice
             kernel, alpha, seed = best
             told = f"best by validation: kernel {kernel}, alpha {exact(alpha)}, seed {seed}"
-            axes.plot(places, own[spread.index], "x", color=_LABELS[3], ms=5, label=told)
+            axes.plot(places, own[spread.index], "x", color=LABELS[3], ms=5, label=told)
         axes.legend(frameon=False, fontsize=8, loc="lower right")
         names = list(spread.index) if len(spread) <= _NAMED else []
         axes.set_xticks(places[: len(names)], names, rotation=90)
-        _style(axes, title=f"{len(spread)} test images", ylabel="Dice")
+        style_axes(axes, title=f"{len(spread)} test images", ylabel="Dice")
 
 
 def _read(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
@@ -245,7 +244,7 @@ def _read(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
     return table
 
 
-def _best(results: "pd.DataFrame") -> tuple[Any, ...] | None:
+def best_member(results: "pd.DataFrame") -> tuple[Any, ...] | None:
     """Return name, kernel size, alpha and seed of the member with the highest validation Dice."""
     measured = results[results.validation_dice.notna()]
     if measured.empty:
@@ -270,7 +269,7 @@ def _runs(folder: Path, members: "pd.DataFrame") -> "pd.DataFrame":
 
     tables = []
     for run, alpha in zip(members.run, members.alpha, strict=True):
-        table = read_metrics(folder / "runs" / str(run) / "metrics.csv")
+        table = read_metrics(RunFolder(folder).member(str(run)).metrics)
         table["alpha"] = float(alpha)
         tables.append(table)
     return pd.concat(tables)
@@ -293,7 +292,7 @@ def _alpha_legend(axes: "Axes", colours: dict[Any, Any]) -> None:
 
 
 def _draw_boxes(axes: "Axes", groups: Sequence[tuple[Any, np.ndarray]], colour: str) -> None:
-    line = {"color": _INK, "linewidth": 1.0}
+    line = {"color": INK, "linewidth": 1.0}
     axes.boxplot(
         [values for _, values in groups],
         widths=0.6,
@@ -303,8 +302,8 @@ def _draw_boxes(axes: "Axes", groups: Sequence[tuple[Any, np.ndarray]], colour: 
         medianprops=line | {"linewidth": 1.8},
         whiskerprops=line,
         capprops=line,
-        meanprops={"marker": "^", "markerfacecolor": "white", "markeredgecolor": _INK},
-        flierprops={"marker": ".", "markersize": 2, "markeredgecolor": _FAINT},
+        meanprops={"marker": "^", "markerfacecolor": "white", "markeredgecolor": INK},
+        flierprops={"marker": ".", "markersize": 2, "markeredgecolor": FAINT},
     )
     names = [f"{exact(float(key))}\n{values.mean():.3f}" for key, values in groups]
     axes.set_xticks(range(1, len(groups) + 1), names)
@@ -316,13 +315,13 @@ def _draw_cells(axes: "Axes", table: "pd.DataFrame", colours: str) -> None:
     for (row, column), value in _finite(values):
         shade = np.asarray(image.to_rgba(np.array(value)))[:3] @ (0.299, 0.587, 0.114)
         text = f"{value:.3f}" if np.nanmax(values) >= 0.1 else f"{value:.4f}"
-        ink = "white" if shade < 0.5 else _INK
+        ink = "white" if shade < 0.5 else INK
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
     axes.set_xticks(range(len(table.columns)), [exact(float(alpha)) for alpha in table.columns])
     axes.set_yticks(range(len(table.index)), [f"{kernel:g}" for kernel in table.index])
-    axes.set_xlabel("alpha", fontsize=9, color=_INK)
-    axes.set_ylabel("kernel", fontsize=9, color=_INK)
-    axes.tick_params(labelsize=8, colors=_INK, length=0)
+    axes.set_xlabel("alpha", fontsize=9, color=INK)
+    axes.set_ylabel("kernel", fontsize=9, color=INK)
+    axes.tick_params(labelsize=8, colors=INK, length=0)
 
 
 def _finite(values: np.ndarray) -> Iterator[tuple[tuple[int, ...], float]]:

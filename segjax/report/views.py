@@ -11,7 +11,7 @@ from segjax.errors import InputError
 from segjax.grid import orientation, reorient
 from segjax.volume import Volume
 
-__all__ = ["View", "best_view", "grey_window", "slice_axis", "views_at"]
+__all__ = ["View", "best_view", "grey_window", "slice_axis", "slice_caption", "views_at"]
 
 _PLANES = ("sagittal", "coronal", "axial")
 _ENDS = ("LR", "PA", "IS")  # low and high end of each axis in RAS order
@@ -186,7 +186,7 @@ def _place(image: Volume, number: int | None) -> _Place:
         number,
         aspect=ras.spacing[upwards] / ras.spacing[across],
         edges=_ENDS[across][::-1] + _ENDS[upwards][::-1],
-        caption=_caption(image, axis, number),
+        caption=slice_caption(image, axis, number),
     )
 
 
@@ -277,7 +277,7 @@ def _fullest(image: Volume, masks: Sequence[Volume | None]) -> int:
     return reorient(image).spatial_shape[axis] // 2
 
 
-def _caption(volume: Volume, axis: int, index: int) -> str:
+def slice_caption(volume: Volume, axis: int, index: int) -> str:
     """Name a slice by its number on the axis of the volume as it is stored, counted from 1."""
     letters = orientation(volume.affine)
     stored = next(i for i, letter in enumerate(letters) if letter in _ENDS[axis])

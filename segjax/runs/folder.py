@@ -1,78 +1,144 @@
-"""The folder of a run: who owns it, and whether a training may go on in it."""
+"""The folder of a training, of a sweep or of a cross-validation: names, what it is, how far."""
 
 import contextlib
-import dataclasses
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from segjax.data.cases import Split, read_split, write_split
 from segjax.errors import InputError
-from segjax.files import locked
-from segjax.runs.metrics import METRICS_FILE
-from segjax.train.checkpoints import CHECKPOINT_FOLDER
-from segjax.train.config import CONFIG_FILE, TrainConfig, differences, read_config, write_config
+from segjax.files import locked, read_json, read_json_object
 
-SPLIT_FILE = "split.json"
-_OF_ANY_LENGTH = "constant"  # a schedule that does not depend on the number of epochs
-_SHOWN = 4  # names in a message
+__all__ = ["Kind", "RunFolder", "owned"]
+
+Kind = Literal["run", "sweep", "cross-validation"]
+_FOLD = re.compile(r"fold(\d+)")
 
 
-def check_run(run: Path, config: TrainConfig, split: Split, *, resume: bool) -> None:
-    """Refuse a folder in which this training may not start, nor go on.
+class _Entry:
+    """A file or folder of a fixed name; of the class itself, the name alone."""
 
-    A training may go on for more epochs than it was begun with, where its learning rate does not
-    depend on their number.
+    def __init__(self, name: str):
+        self._name = Path(name)
+
+    def __get__(self, folder: "RunFolder | None", owner: type) -> Path:
+        return self._name if folder is None else folder.path / self._name
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What lies where in the folder of a run, of a sweep or of a cross-validation.
+
+    Every name is that of a file or folder in it, whether it is there or not.
 
     Args:
-        run: Folder of the run; need not exist.
-        config: What is to be trained.
-        split: On which cases.
-        resume: Whether a training that is there may go on.
+        path: The folder; need not exist.
 
-    Raises:
-        InputError: The folder holds another training, or files of that name that are no run.
+    Example:
+        >>> RunFolder(Path("out")).fold(3).metrics.as_posix()
+        'out/fold3/metrics.csv'
+        >>> str(RunFolder.metrics)
+        'metrics.csv'
     """
-    if not (run / CONFIG_FILE).exists():
-        _refuse_foreign_files(run)
-        return
-    before = read_config(run)
-    if not has_checkpoints(run):
-        return  # it ended before anything was learned: nothing is lost
-    if not resume:
-        raise InputError(f"{run}: holds a training already; give another folder, or resume it")
-    longer = config.epochs > before.epochs
-    same_length = dataclasses.replace(before, epochs=config.epochs) if longer else before
-    if differences(same_length, config):
-        raise InputError(
-            f"{run}: holds a training with another configuration: "
-            f"{'; '.join(differences(before, config))}; "
-            f"use that one to go on with it (--config {run / CONFIG_FILE}), or give another folder"
-        )
-    if longer and config.optimizer.schedule != _OF_ANY_LENGTH:
-        raise InputError(
-            f"{run}: the schedule {config.optimizer.schedule} was laid out for {before.epochs} "
-            f"epochs, which more would change from the first on; start from what was learned "
-            f"there instead: --init {run} --out OTHER"
-        )
-    check_split(run / SPLIT_FILE, split)
 
+    path: Path
 
-def write_run(run: Path, config: TrainConfig, split: Split) -> None:
-    """Write configuration and split, each whole or not at all; :func:`check_run` comes before.
+    config = _Entry("config.json")
+    split = _Entry("split.json")
+    inputs = _Entry("inputs.json")
+    metrics = _Entry("metrics.csv")
+    provenance = _Entry("provenance.json")
+    checkpoints = _Entry("checkpoints")
+    tensorboard = _Entry("tensorboard")
+    init = _Entry("init.npz")
+    failed_batch = _Entry("failed-batch.npz")
+    model = _Entry("model.onnx")
+    report = _Entry("report.html")
+    figures = _Entry("figures")
+    lesions = _Entry("lesions.csv")  # of an evaluation
 
-    Raises:
-        InputError: They cannot be written.
-    """
-    if not has_checkpoints(run):
-        write_config(config, run, overwrite=True)
-        write_split(split, run / SPLIT_FILE, overwrite=True)
-    elif planned_epochs(run) < config.epochs:
-        write_config(config, run, overwrite=True)
+    grid = _Entry("sweep.json")
+    runs = _Entry("runs")
+    result = _Entry("result.json")  # of one training of a sweep, when it ends
+    results = _Entry("results.csv")
+    images = _Entry("images.csv")
+    examples = _Entry("examples")
 
+    fold_scores = _Entry("folds.csv")
 
-def planned_epochs(run: Path) -> int:
-    """Return for how many epochs a training was begun; 0 where none is there."""
-    return read_config(run).epochs if (run / CONFIG_FILE).exists() else 0
+    @property
+    def kind(self) -> Kind | None:
+        """What the folder is; None where it is none of these."""
+        if self.config.is_file():
+            return "run"
+        if self.grid.is_file():
+            return "sweep"
+        begun = self.fold_scores.is_file() or any(fold.config.is_file() for fold in self.folds)
+        return "cross-validation" if begun else None
+
+    def member(self, name: str) -> "RunFolder":
+        """Return the folder of one training of a sweep."""
+        return RunFolder(self.runs / name)
+
+    @property
+    def sweep(self) -> "RunFolder | None":
+        """The sweep that the run is a part of, if it is."""
+        whole = RunFolder(self.path.absolute().parent.parent)
+        return whole if whole.grid.exists() else None
+
+    def fold(self, number: int) -> "RunFolder":
+        """Return the folder of one fold of a cross-validation."""
+        return RunFolder(self.path / f"fold{number}")
+
+    @property
+    def folds(self) -> tuple["RunFolder", ...]:
+        """The folders of folds that are there, by their numbers."""
+        found = [fold for fold in self.path.glob("fold*") if _FOLD.fullmatch(fold.name)]
+        return tuple(map(RunFolder, sorted(found, key=lambda fold: int(fold.name[4:]))))
+
+    @property
+    def other_folds(self) -> tuple["RunFolder", ...]:
+        """All folds of the cross-validation that the run is a part of; none of another run."""
+        return RunFolder(self.path.parent).folds if _FOLD.fullmatch(self.path.name) else ()
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether a training has got as far as a checkpoint."""
+        return bool(self._steps())
+
+    @property
+    def planned_epochs(self) -> int:
+        """For how many epochs a training was begun; 0 where none is there."""
+        return read_json_object(self.config).get("epochs", 0) if self.config.exists() else 0
+
+    @property
+    def epoch(self) -> int | None:
+        """Epochs that the newest readable checkpoint has seen; None where there is none."""
+        return self._learned()[0]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to train, by the newest readable checkpoint."""
+        if self.result.is_file():
+            return True
+        epoch, stale = self._learned()
+        patience = read_json_object(self.config).get("patience")
+        tired = patience is not None and stale >= patience
+        return epoch is not None and (tired or epoch >= self.planned_epochs)
+
+    def _steps(self) -> list[Path]:
+        """Return the folders of the checkpoints, the newest first."""
+        steps = [step for step in self.checkpoints.glob("*") if step.name.isdecimal()]
+        return sorted(steps, key=lambda step: int(step.name), reverse=True)
+
+    def _learned(self) -> tuple[int | None, int]:
+        """Return epochs done and those without a better validation, by the newest checkpoint."""
+        for step in self._steps():
+            with contextlib.suppress(InputError, KeyError, TypeError, ValueError, AttributeError):
+                meta = read_json(step / "content" / "metadata")["meta"]
+                return int(meta.get("epoch", 0)), int(meta.get("stale", 0))
+        return None, 0
 
 
 @contextlib.contextmanager
@@ -96,47 +162,6 @@ def owned(run: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            for folder in (run / CHECKPOINT_FOLDER, *made):
+            for folder in (RunFolder(run).checkpoints, *made):
                 with contextlib.suppress(OSError):  # one that holds something stays
                     folder.rmdir()
-
-
-def has_checkpoints(run: Path) -> bool:
-    """Say whether a training has got as far as a checkpoint."""
-    folder = run / CHECKPOINT_FOLDER
-    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
-
-
-def _refuse_foreign_files(run: Path) -> None:
-    found = [name for name in (SPLIT_FILE, METRICS_FILE) if (run / name).exists()]
-    if has_checkpoints(run):
-        found.append(CHECKPOINT_FOLDER)
-    if found:
-        raise InputError(
-            f"{run}: holds {found[0]} but no {CONFIG_FILE}, so it is no run to go on with; "
-            "give another folder"
-        )
-
-
-def check_split(path: Path, split: Split) -> None:
-    """Refuse to go on with a training on other cases than those it began with.
-
-    Args:
-        path: The split that was written when it began.
-        split: The one of now; the order of its names means nothing.
-
-    Raises:
-        InputError: They differ, or the file cannot be read.
-    """
-    before = read_split(path)
-    for part in ("train", "validation", "test"):
-        then, now = set(getattr(before, part)), set(getattr(split, part))
-        if then != now:
-            names = sorted(then ^ now)
-            more = ", …" if len(names) > _SHOWN else ""
-            raise InputError(
-                f"{path}: the training there has other {part} cases "
-                f"(only one of both has {', '.join(names[:_SHOWN])}{more}); "
-                f"use the same data and the options that parted it (--split {path} stands for "
-                "them), or give another folder"
-            )

@@ -1,18 +1,23 @@
 """What the folds of a cross-validation came to."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from statistics import fmean, stdev
 
 from segjax.errors import InputError
-from segjax.evaluate.scores import DICE, Score
-from segjax.files import atomic_path
-from segjax.runs.metrics import METRICS_FILE
+from segjax.files import read_csv, write_csv
+from segjax.runs.folder import RunFolder
+from segjax.runs.metrics import DICE, counted_epoch, read_metrics, validation_rows
 
-FOLDS_FILE = "folds.csv"
-COLUMNS = ("fold", "epoch", "case", "label", "metric", "value")
+__all__ = [
+    "FoldScore",
+    "mean_and_deviation",
+    "mean_by_label",
+    "read_folds",
+    "read_scores",
+    "write_folds",
+]
 
 
 @dataclass(frozen=True)
@@ -24,24 +29,16 @@ class FoldScore:
         epoch: Epoch of its best network; where none of its cases holds a label, of the newest.
         case: Name of the case.
         label: Name of the label.
-        score: Dice where the case holds the label, else what was found.
+        metric: ``"dice"`` where the case holds the label, else the name of what was found.
+        value: Its value.
     """
 
     fold: int
     epoch: int
     case: str
     label: str
-    score: Score
-
-
-def fold_folder(out: str | Path, fold: int) -> Path:
-    """Return the folder of a fold's run.
-
-    Example:
-        >>> fold_folder("out", 3).name
-        'fold3'
-    """
-    return Path(out) / f"fold{fold}"
+    metric: str
+    value: float
 
 
 def read_folds(out: str | Path, folds: int) -> list[FoldScore]:
@@ -54,21 +51,14 @@ def read_folds(out: str | Path, folds: int) -> list[FoldScore]:
     Raises:
         InputError: A metrics file cannot be read.
     """
-    from segjax.evaluate.metrics import counted_epoch, read_metrics, validation_scores
-
-    scores = []
-    for fold in range(folds):
-        path = fold_folder(out, fold) / METRICS_FILE
-        if not path.is_file():
-            continue
-        metrics = read_metrics(path)
-        if (epoch := counted_epoch(metrics)) is not None:
-            scores += [
-                FoldScore(fold, epoch, case, label, score)
-                for case, labels in validation_scores(metrics, epoch).items()
-                for label, score in labels.items()
-            ]
-    return scores
+    paths = {fold: RunFolder(Path(out)).fold(fold).metrics for fold in range(folds)}
+    there = {fold: read_metrics(path) for fold, path in paths.items() if path.is_file()}
+    return [
+        FoldScore(fold, epoch, row.case, row.label, row.metric, row.value)
+        for fold, metrics in there.items()
+        if (epoch := counted_epoch(metrics)) is not None
+        for row in validation_rows(metrics, epoch)
+    ]
 
 
 def write_folds(scores: Sequence[FoldScore], out: str | Path) -> Path:
@@ -84,14 +74,29 @@ def write_folds(scores: Sequence[FoldScore], out: str | Path) -> Path:
     Raises:
         InputError: It cannot be written.
     """
-    path = Path(out) / FOLDS_FILE
-    rows = [(s.fold, s.epoch, s.case, s.label, s.score.metric, s.score.value) for s in scores]
-    with (
-        atomic_path(path, overwrite=True) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    path = RunFolder(Path(out)).fold_scores
+    rows = [[field.name for field in fields(FoldScore)], *map(astuple, scores)]
+    write_csv(rows, path, overwrite=True)
     return path
+
+
+def read_scores(path: Path) -> list[FoldScore]:
+    """Read what :func:`write_folds` wrote.
+
+    Raises:
+        InputError: The file cannot be read, or is no such table.
+    """
+    rows = read_csv(path)
+    try:
+        return [
+            FoldScore(
+                int(row["fold"]), int(row["epoch"]), row["case"], row["label"], row["metric"],
+                float(row["value"]),
+            )
+            for row in rows
+        ]  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: is no table of the folds of a cross-validation") from error
 
 
 def mean_by_label(scores: Sequence[FoldScore]) -> dict[str, dict[int, float]]:
@@ -106,20 +111,18 @@ def mean_by_label(scores: Sequence[FoldScore]) -> dict[str, dict[int, float]]:
 
     Example:
         >>> mean_by_label([
-        ...     FoldScore(0, 3, "a", "lesion", Score("dice", 0.5)),
-        ...     FoldScore(0, 3, "b", "lesion", Score("dice", 1.0)),
+        ...     FoldScore(0, 3, "a", "lesion", "dice", 0.5),
+        ...     FoldScore(0, 3, "b", "lesion", "dice", 1.0),
         ... ])
         {'lesion': {0: 0.75}}
     """
     if not scores:
         raise InputError("no fold was validated yet")
-    table: dict[str, dict[int, float]] = {score.label: {} for score in scores}
-    for fold in sorted({score.fold for score in scores}):
-        own = [score for score in scores if score.fold == fold]
-        for label, means in table.items():
-            dice = [s.score.value for s in own if s.label == label and s.score.metric == DICE]
-            if dice:
-                means[fold] = fmean(dice)
+    dice: dict[str, dict[int, list[float]]] = {score.label: {} for score in scores}
+    for score in sorted(scores, key=lambda one: one.fold):
+        if score.metric == DICE:
+            dice[score.label].setdefault(score.fold, []).append(score.value)
+    table = {label: _means(folds) for label, folds in dice.items()}
     return table | ({"mean": _mean_of_labels(table.values())} if len(table) > 1 else {})
 
 
@@ -129,7 +132,11 @@ def _mean_of_labels(labels: Iterable[Mapping[int, float]]) -> dict[int, float]:
     for means in labels:
         for fold, mean in means.items():
             folds.setdefault(fold, []).append(mean)
-    return {fold: fmean(means) for fold, means in sorted(folds.items())}
+    return _means(dict(sorted(folds.items())))
+
+
+def _means(values: Mapping[int, Sequence[float]]) -> dict[int, float]:
+    return {fold: fmean(own) for fold, own in values.items()}
 
 
 def mean_and_deviation(values: Mapping[int, float]) -> tuple[float, float]:

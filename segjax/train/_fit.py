@@ -1,66 +1,42 @@
 """The loop around the training step: sample, step, validate, save, resume."""
 
-import contextlib
-import dataclasses
-import functools
 import json
 import math
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from segjax.data.cache.cache import CachedCase
-from segjax.data.cases import Case, Split
-from segjax.data.loader import Loader, Sampling, prefetch
+from segjax.codec import check_survives
+from segjax.data.cases import Case, Dataset, StoredCase
+from segjax.data.loader import Loader, prefetch
+from segjax.data.splits import Split
 from segjax.errors import InputError
-from segjax.evaluate.scores import DICE, FALSE_POSITIVES, Score, Scores, mean_dice
+from segjax.evaluate.scores import DICE, FALSE_POSITIVES, Score, Scores
 from segjax.interrupt import Stop, stoppable
 from segjax.provenance import recording
-from segjax.runs.folder import check_run, has_checkpoints, owned, planned_epochs, write_run
-from segjax.runs.metrics import METRICS_FILE, MetricsFile, Row
-from segjax.train.cases import (
-    AnyDataset,
-    Chosen,
-    Loaded,
-    choose_cases,
-    folder_of_cases,
-    load_cases,
-    with_maps,
-)
-from segjax.train.checkpoints import CHECKPOINT_FOLDER, Checkpoints
-from segjax.train.config import TrainConfig, create_model
-from segjax.train.devices import (
-    Devices,
-    choose_devices,
-    gather_floats,
-    is_first_host,
-    share_first,
-)
+from segjax.runs.folder import RunFolder, owned
+from segjax.train.cases import Loaded, choose_cases, folder_of_cases, load_cases
+from segjax.train.checkpoints import Checkpoints
+from segjax.train.config import TrainConfig
+from segjax.train.devices import Devices, choose_devices, gather_floats, is_first_host, share_first
 from segjax.train.display import Display, show_resumption, show_training
-from segjax.train.failure import save_failed_batch
 from segjax.train.inputs import check_inputs, write_inputs
-from segjax.train.optimizers import make_optimizer
+from segjax.train.network import Network, Objects, check_network, handed
 from segjax.train.resident import ResidentLoader
-from segjax.train.step import (
-    TrainState,
-    init_state,
-    make_predict,
-    make_train_step,
-)
-from segjax.train.storable import check_storable
-from segjax.train.tensorboard import Board, check_tensorboard, overlay_png
-from segjax.train.transfer import freeze, freeze_norms, hold, recorded, warm_start
+from segjax.train.resume import check_run
+from segjax.train.run import AHEAD, Progress, Run, Underway, make_loader
+from segjax.train.step import TrainState
+from segjax.train.tensorboard import check_tensorboard, overlay_png
+from segjax.train.transfer import hold, recorded
 from segjax.train.validate import segment_case, validate_cases, window_batch
-
-_AHEAD = 2  # steps that may be under way before the host waits for the oldest of them
 
 
 @dataclass(frozen=True)
@@ -139,47 +115,9 @@ class RunFinishedError(InputError):
         )
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a training is: with the state, all that it takes to go on exactly.
-
-    Attributes:
-        epoch: Epochs done, validation included.
-        losses: Losses of the steps of the epoch under way.
-        best_dice: Highest mean validation Dice.
-        best_epoch: Its epoch.
-        stale: Validations since then.
-        seconds: Time so far.
-    """
-
-    epoch: int = 0
-    losses: tuple[float, ...] = ()
-    best_dice: float | None = None
-    best_epoch: int | None = None
-    stale: int = 0
-    seconds: float = 0.0
-
-    def steps(self, per_epoch: int) -> int:
-        """Return how many steps are done."""
-        return self.epoch * per_epoch + len(self.losses)
-
-    def finished(self, config: TrainConfig) -> bool:
-        """Whether all epochs are done, or Dice has not risen for too long."""
-        tired = config.patience is not None and self.stale >= config.patience
-        return self.epoch >= config.epochs or tired
-
-    def validated(self, dice: float | None) -> "Progress":
-        """Return the progress after the validation of an epoch; without a Dice it is the same."""
-        if dice is None:
-            return self
-        if self.best_dice is None or dice > self.best_dice:
-            return dataclasses.replace(self, best_dice=dice, best_epoch=self.epoch, stale=0)
-        return dataclasses.replace(self, stale=self.stale + 1)
-
-
 def fit(
     config: TrainConfig,
-    dataset: AnyDataset,
+    dataset: Dataset[StoredCase],
     split: Split,
     out: str | Path,
     *,
@@ -187,6 +125,7 @@ def fit(
     checkpoint_seconds: float = 60.0,
     loading: Loading = _BY_THREAD,
     tensorboard: bool = False,
+    **objects: Unpack[Objects],
 ) -> FitResult:
     """Train a network, validate it on whole cases, and keep the best.
 
@@ -224,6 +163,9 @@ def fit(
             next, and then only from or to ``on_device`` at the price of rounding.
         tensorboard: Whether to write curves, and a picture of a validation case whenever Dice
             rises, for TensorBoard to show (:class:`segjax.train.tensorboard.Board`).
+        objects: A ``network``, ``loss`` or ``optimizer`` that has no name, in the place of the
+            configured one: see :class:`segjax.train.network.Objects`. The run then goes on only
+            where it is handed over again.
 
     Raises:
         RunFinishedError: The folder holds this training, finished.
@@ -233,304 +175,156 @@ def fit(
             ``failed-batch.npz`` then); the message says what to do.
 
     Example:
-        >>> dataset = find_cases("brains")  # doctest: +SKIP
-        >>> split = split_cases([case.name for case in dataset.cases])  # doctest: +SKIP
-        >>> fit(default_config(dataset), dataset, split, "run").best_dice  # doctest: +SKIP
+        >>> plan = segjax.plan("brains")  # doctest: +SKIP
+        >>> fit(plan.config, plan.dataset, plan.split, "run").best_dice  # doctest: +SKIP
         0.887
     """
-    out = Path(out)
-    check_storable(config)
+    with handed(config, **objects) as marked:
+        return _fit(
+            marked,
+            dataset,
+            split,
+            Path(out),
+            resume=resume,
+            checkpoint_seconds=checkpoint_seconds,
+            loading=loading,
+            tensorboard=tensorboard,
+        )
+
+
+def _fit(
+    config: TrainConfig,
+    dataset: Dataset[StoredCase],
+    split: Split,
+    out: Path,
+    *,
+    resume: bool,
+    checkpoint_seconds: float,
+    loading: Loading,
+    tensorboard: bool,
+) -> FitResult:
+    check_survives(config, kind=TrainConfig)
     config = recorded(config, out)
     cases = choose_cases(dataset, split)
     if tensorboard:
         check_tensorboard()
-    network = Network(config, steps_per_epoch(config, split))
+    per_epoch = math.ceil(len(split.train) * config.patches_per_case / config.batch_size)
+    network = Network(config, per_epoch)
+    check_network(network)
     if config.patience is not None and not cases.validation:
         warnings.warn("patience does nothing without validation cases", stacklevel=2)
     devices = choose_devices(config.batch_size)
     with _folder(out, config, split, resume=resume) as checkpoints:
-        identities = check_inputs(out, cases, begun=has_checkpoints(out)) if checkpoints else {}
-        planned = planned_epochs(out) if checkpoints else config.epochs
+        folder = RunFolder(out)
+        identities = check_inputs(out, cases, begun=folder.has_checkpoints) if checkpoints else {}
+        planned = folder.planned_epochs if checkpoints else config.epochs
         restored = checkpoints and _last(network, checkpoints, planned)
         state, progress = _shared(restored or (network.first(out), {}), devices)
         if progress.finished(config):
             if planned < config.epochs:
                 _warn_of_patience(out, config, progress)
             raise RunFinishedError(_result(out, progress))
-        per_epoch = network.steps_per_epoch
         done = {"done": progress.epoch, "first_step": progress.steps(per_epoch)}
         show_resumption(config.epochs, per_epoch, **done)
         data = load_cases(config, cases)
-        files = _Files(out, config.name, checkpoints, checkpoint_seconds)
-        loop = _Loop(network, data, files, devices, shown=_first_source(cases))
-        with (
-            contextlib.closing(loop.batches(loading, progress)) as batches,
-            contextlib.closing(files),
-        ):
+        loader = make_loader(config, data.train, rows=devices.rows(config.batch_size))
+        run = Run(out, config, loader, checkpoints, progress)
+        shown = next((case.source for case in cases.validation), None)
+        loop = _Loop(network, data, run, devices, shown=shown, seconds=checkpoint_seconds)
+        steps = range(run.step, config.epochs * per_epoch)
+        with closing(loading.batches(loader, steps)) as batches, closing(run):
             if checkpoints:
-                hold(config, out, begun=has_checkpoints(out))
-                write_run(out, config, split)
+                hold(config, out, begun=folder.has_checkpoints)
+            run.begin(split, tensorboard=tensorboard)
+            if checkpoints:
                 write_inputs(out, identities, config, data.train)
-            if tensorboard:
-                files.open_board(config, steps_per_epoch(config, split), loop.first_step(progress))
-            data_folder = folder_of_cases(cases)
-            with recording(out, data_folder) if checkpoints else contextlib.nullcontext():
-                progress = loop.run(state, progress, batches)
-    return _result(out, progress)
-
-
-def check_patch_size(config: TrainConfig, model: Any) -> None:
-    """Refuse a patch that does not fit the network, and say which would.
-
-    Raises:
-        InputError: The patch has another rank, or sizes that the network cannot halve.
-    """
-    sizes, multiple, rank = config.patch_size, model.size_multiple, model.spatial_dims
-    slices = rank == 2 and len(sizes) == 3 and sizes[2] == 1
-    if len(sizes) != rank and not slices:
-        slices_too = ", or x y 1 for the slices of volumes" if rank == 2 else ""
-        raise InputError(
-            f"patch_size {_text(sizes)} does not fit {config.model}: give {rank} numbers"
-            + slices_too
-        )
-    if any(size % multiple for size in sizes[:rank]):
-        lower = [max(multiple, size // multiple * multiple) for size in sizes[:rank]]
-        upper = [-(-size // multiple) * multiple for size in sizes[:rank]]
-        either = dict.fromkeys([_text([*lower, *sizes[rank:]]), _text([*upper, *sizes[rank:]])])
-        raise InputError(
-            f"patch_size {_text(sizes)}: {config.model} needs multiples of {multiple}; "
-            f"{' or '.join(either)} would do"
-        )
-
-
-class Network:
-    """A network and the functions that train it.
-
-    Args:
-        config: Network, loss and optimizer.
-        steps_per_epoch: Steps of each epoch, which the learning rate follows.
-
-    Raises:
-        InputError: There is no such network, or the patches do not fit it.
-    """
-
-    def __init__(self, config: TrainConfig, steps_per_epoch: int):
-        dropout = {} if config.dropout is None else {"dropout": config.dropout}
-        model = create_model(
-            config.model,
-            in_channels=config.in_channels,
-            out_channels=config.out_channels,
-            **dropout,
-        )
-        check_patch_size(config, model)
-        self.config, self.steps_per_epoch, self._model = config, steps_per_epoch, model
-        optimizer = make_optimizer(config.optimizer, config.epochs * steps_per_epoch)
-        self._optimizer = freeze(optimizer, config.freeze)
-        self.first_key, self.dropout_key = jax.random.split(jax.random.key(config.seed))
-        train_step = make_train_step(
-            model,
-            config.loss,
-            self._optimizer,
-            ema=config.ema,
-            compute_dtype=config.compute_dtype,
-            deep_supervision=config.deep_supervision,
-        )
-        self.train_step = freeze_norms(train_step, config.freeze)
-        self.predict = make_predict(model, config.activation)
-
-    def init(self) -> TrainState:
-        """Draw the first parameters of the configured seed."""
-        return self.first_state(self.first_key)
-
-    def first_state(self, key: jax.Array) -> TrainState:
-        """Draw the first parameters by another key."""
-        return init_state(
-            self._model,
-            self._optimizer,
-            key,
-            self.config.patch_size,
-            ema=self.config.ema,
-        )
-
-    def first(self, run: Path) -> TrainState:
-        """Draw the first parameters, or take those that the training starts from.
-
-        Args:
-            run: Folder of the training, which may hold a copy of those.
-
-        Raises:
-            InputError: As :func:`segjax.train.transfer.warm_start`.
-        """
-        return warm_start(self.init(), self.config, run)
-
-
-class _Files:
-    """What a training writes while it runs; nothing on hosts without checkpoints."""
-
-    def __init__(self, run: Path, name: str, checkpoints: Checkpoints | None, seconds: float):
-        self._run, self._metrics = run, MetricsFile(run / METRICS_FILE, name)
-        self._checkpoints, self._between, self._saved = checkpoints, seconds, time.monotonic()
-        self.board: Board | None = None
-
-    def open_board(self, config: TrainConfig, steps_per_epoch: int, done: int) -> None:
-        """Write TensorBoard logs too, from the steps on that are done."""
-        if self._checkpoints:
-            self.board = Board(self._run, config, steps_per_epoch, done)
-
-    def close(self) -> None:
-        """Close the TensorBoard logs."""
-        if self.board:
-            self.board.close()
-
-    def due(self) -> bool:
-        """Whether the last checkpoint is too long ago."""
-        return self._checkpoints is not None and time.monotonic() - self._saved >= self._between
-
-    def rewind(self, epoch: int) -> None:
-        """Drop the metrics of later epochs."""
-        if self._checkpoints:
-            self._metrics.rewind(epoch)
-
-    def end_epoch(self, progress: Progress, losses: Sequence[float], scores: Scores | None) -> None:
-        """Write what an epoch gave."""
-        if self._checkpoints is None:
-            return
-        epoch, seconds = progress.epoch, progress.seconds
-        rows = [Row(epoch, "train", "loss", float(np.mean(losses)))]
-        rows += [] if scores is None else score_rows(epoch, scores)
-        self._metrics.append([*rows, Row(epoch, "train", "seconds", seconds)])
-        if self.board:
-            self.board.epoch(epoch, losses, scores, seconds)
-
-    def failure(self, config: TrainConfig, loader: Loader, step: int, loss: float) -> InputError:
-        """Save the batch of a step and return the error that stops the training."""
-        if self._checkpoints is None:
-            return InputError(f"the loss became {loss} at step {step + 1}")
-        return save_failed_batch(self._run, config, loader, step, loss)
-
-    def save(self, state: TrainState, progress: Progress, **options: bool) -> None:
-        """Write a checkpoint, with the options of :meth:`Checkpoints.save`."""
-        if self._checkpoints is None:
-            return
-        if self.board:
-            self.board.steps(progress.epoch, progress.losses)
-        meta = dataclasses.asdict(progress)
-        self._checkpoints.save(int(state.step), state, meta, **options)
-        self._saved = time.monotonic()
+            part = recording(out, folder_of_cases(cases)) if checkpoints else nullcontext()
+            with part:
+                loop.run(state, batches)
+    return _result(out, run.progress)
 
 
 class _Loop:
-    """A training that runs."""
+    """The loop around the steps of one training."""
 
     def __init__(
         self,
         network: Network,
         data: Loaded,
-        files: _Files,
+        run: Run,
         devices: Devices,
         *,
-        shown: Case | None = None,
+        shown: Case | None,
+        seconds: float,
     ):
-        config = network.config
-        self._config, self._network, self._files = config, network, files
-        self._devices, self._shown = devices, shown
-        sampling = Sampling(
-            config.patch_size, config.batch_size, config.foreground, config.patches_per_case
-        )
-        self._loader = Loader(
-            data.train,
-            sampling,
-            augment=config.augment,
-            seed=config.seed,
-            rows=devices.rows(config.batch_size),
-        )
-        self._validation, self._stop = data.validation, Stop()
-        self._window_batch = window_batch(data.validation, config)
+        self._config, self._network, self._run, self._devices = run.config, network, run, devices
+        self._validation, self._shown = data.validation, shown
+        self._window_batch = window_batch(data.validation, run.config)
+        self._between, self._stop = seconds, Stop()
+        self._underway, self._saved = Underway(), time.monotonic()
 
-    def batches(self, loading: Loading, progress: Progress) -> Generator[Any, None, None]:
-        """Draw the batches of all steps that are left, ahead of their use."""
-        last = self._config.epochs * self._loader.steps_per_epoch
-        return loading.batches(self._loader, range(self.first_step(progress), last))
-
-    def run(self, state: TrainState, progress: Progress, batches: Iterator[Any]) -> Progress:
+    def run(self, state: TrainState, batches: Iterator[Any]) -> None:
         """Train to the end, or until Ctrl-C, at which a checkpoint is written."""
-        self._files.rewind(progress.epoch)
-        self._started, self._batches = time.monotonic() - progress.seconds, batches
-        first, per_epoch = self.first_step(progress), self._loader.steps_per_epoch
-        with (
-            show_training(self._config.epochs, per_epoch, first_step=first) as display,
-            stoppable("stopping: writing a checkpoint first") as self._stop,
-        ):
-            while not progress.finished(self._config):
-                state, progress = self._epoch(state, progress, display)
-        return progress
+        run = self._run
+        shown = show_training(run.config.epochs, run.steps_per_epoch, first_step=run.step)
+        note = "stopping: writing a checkpoint first"
+        self._underway = Underway()
+        with shown as display, stoppable(note) as self._stop:
+            while not run.finished:
+                state = self._steps(state, batches, display)
+                self._end_epoch(state, display)
 
-    def first_step(self, progress: Progress) -> int:
-        """Return the number of the next step, counted from 0."""
-        return progress.steps(self._loader.steps_per_epoch)
+    def _steps(self, state: TrainState, batches: Iterator[Any], display: Display) -> TrainState:
+        """Do the steps that are left of an epoch."""
+        run, last = self._run, (self._run.progress.epoch + 1) * self._run.steps_per_epoch
+        for step in range(run.step + 1, last + 1):
+            images, labels = self._devices.place(next(batches), self._config.batch_size)
+            key = self._network.dropout_key
+            state, metrics = self._network.train_step(state, images, labels, key)
+            self._underway.append(metrics["loss"], [run])
+            self._settle(AHEAD)
+            display.step(step, next(iter(run.progress.losses[-1:]), None))
+            if self._stop.asked or (self._due() and step != last):
+                self._save(state)
+            self._stop.check()
+        self._settle()
+        return state
 
-    def _epoch(
-        self, state: TrainState, progress: Progress, display: Display
-    ) -> tuple[TrainState, Progress]:
-        """Do what is left of an epoch: steps, validation, metrics, checkpoint."""
-        state, losses = self._steps(state, progress, display)
-        begun = dataclasses.replace(progress, losses=tuple(losses))
-        epoch, loss = progress.epoch + 1, float(np.mean(losses))
-        progress = dataclasses.replace(progress, epoch=epoch, losses=())
-        scores, dice = None, None
-        if self._is_validated(epoch):
+    def _settle(self, ahead: int = 0) -> None:
+        self._underway.settle([self._run], ahead=ahead)
+        if self._run.failure is not None:
+            raise self._run.failure
+
+    def _end_epoch(self, state: TrainState, display: Display) -> None:
+        """Validate the network of an epoch, and write what the epoch gave."""
+        run, epoch = self._run, self._run.progress.epoch + 1
+        scores = None
+        if run.is_validated and self._validation:
             display.validate(epoch)
             try:
                 scores = self._validate(state)
             except KeyboardInterrupt:
-                self._save_within_epoch(state, begun)
+                self._save(state)
                 raise
-            dice = mean_dice(scores)
-            progress = progress.validated(dice)
-        best = dice is not None and progress.best_epoch == epoch
-        progress = dataclasses.replace(progress, seconds=time.monotonic() - self._started)
-        self._files.end_epoch(progress, losses, scores)
-        if best and self._files.board and self._shown:
-            self._files.board.picture(epoch, "validation", self._draw(state, self._shown, epoch))
-        last_alone = epoch == self._config.epochs and epoch % self._config.validate_every != 0
-        self._files.save(state, progress, best=best, keep_former=last_alone)
-        display.epoch(epoch, loss, dice, progress.best_dice)
-        return state, progress
+        self._settle()
+        loss, dice = run.end_epoch(scores)
+        if run.board and run.progress.is_best and self._shown:
+            run.board.picture(epoch, "validation", self._draw(state, self._shown, epoch))
+        self._save(state)
+        display.epoch(epoch, loss, dice, run.progress.best_dice)
 
-    def _steps(
-        self, state: TrainState, progress: Progress, display: Display
-    ) -> tuple[TrainState, list[float]]:
-        """Do the steps that are left of an epoch; return the losses of all of its steps."""
-        start = progress.epoch * self._loader.steps_per_epoch
-        losses = _Losses(progress.losses, functools.partial(self._failure, start))
-        steps = range(self.first_step(progress), start + self._loader.steps_per_epoch)
-        for step in steps:
-            images, labels = self._devices.place(next(self._batches), self._config.batch_size)
-            state, metrics = self._network.train_step(
-                state, images, labels, self._network.dropout_key
-            )
-            losses.append(metrics["loss"])
-            display.step(step + 1, losses.latest)
-            if self._stop.asked or (self._files.due() and step != steps[-1]):
-                self._save_within_epoch(state, dataclasses.replace(progress, losses=losses.all()))
-            self._stop.check()
-        return state, list(losses.all())
+    def _due(self) -> bool:
+        """Whether the last checkpoint is too long ago."""
+        return time.monotonic() - self._saved >= self._between
 
-    def _save_within_epoch(self, state: TrainState, progress: Progress) -> None:
-        seconds = time.monotonic() - self._started
-        self._files.save(state, dataclasses.replace(progress, seconds=seconds))
+    def _save(self, state: TrainState) -> None:
+        self._settle()
+        self._run.save(state)
+        self._saved = time.monotonic()
 
     def _predict(self, variables: PyTree, patches: Any) -> Any:
         self._stop.check()
         return self._network.predict(variables, patches)
-
-    def _failure(self, first_step: int, index: int, loss: float) -> InputError:
-        """Return the error of a loss that is not finite, at a step of the epoch."""
-        return self._files.failure(self._config, self._loader, first_step + index, loss)
-
-    def _is_validated(self, epoch: int) -> bool:
-        regular = epoch % self._config.validate_every == 0 or epoch == self._config.epochs
-        return regular and bool(self._validation)
 
     def _validate(self, state: TrainState) -> Scores:
         """Measure all cases; the hosts share them."""
@@ -539,7 +333,7 @@ class _Loop:
         table = np.zeros((len(self._validation), len(names), 2))
         mine = range(jax.process_index(), len(table), hosts)
         found = validate_cases(
-            (with_maps(self._validation[index]) for index in mine),
+            (self._validation[index].loaded() for index in mine),
             lambda patches: self._predict(variables, patches),
             self._config,
             batch_size=self._window_batch,
@@ -558,7 +352,7 @@ class _Loop:
 
     def _draw(self, state: TrainState, source: Case, epoch: int) -> bytes | None:
         """Draw how the network segments the first validation case."""
-        case, variables = with_maps(self._validation[0]), self._devices.local(state.variables)
+        case, variables = self._validation[0].loaded(), self._devices.local(state.variables)
         mask = segment_case(
             case,
             lambda patches: self._network.predict(variables, patches),
@@ -569,62 +363,7 @@ class _Loop:
         return overlay_png(source, case.raw_label, mask, labels=labels, title=title)
 
 
-class _Losses:
-    """The losses of an epoch, of which the newest may still be under way on the device.
-
-    Waiting for a loss only some steps later keeps the device busy all the time, and keeps the
-    host from running ahead without limit.
-    """
-
-    def __init__(self, done: Sequence[float], failure: Callable[[int, float], InputError]):
-        self._done, self._failure = list(done), failure
-        self._pending: deque[jax.Array] = deque()
-
-    @property
-    def latest(self) -> float | None:
-        """The newest loss that is known."""
-        return self._done[-1] if self._done else None
-
-    def append(self, loss: jax.Array) -> None:
-        """Add the loss of a step.
-
-        Raises:
-            InputError: An earlier one is not finite.
-        """
-        self._pending.append(loss)
-        self._settle(_AHEAD)
-
-    def all(self) -> tuple[float, ...]:
-        """Wait for all losses and return them.
-
-        Raises:
-            InputError: One is not finite.
-        """
-        self._settle(0)
-        return tuple(self._done)
-
-    def _settle(self, ahead: int) -> None:
-        while len(self._pending) > ahead:
-            self._done.append(float(self._pending.popleft()))
-            if not math.isfinite(self._done[-1]):
-                raise self._failure(len(self._done) - 1, self._done[-1])
-
-
-def score_rows(epoch: int, scores: Scores) -> list[Row]:
-    """Return the rows of a validation for the metrics file."""
-    return [
-        Row(epoch, "validation", score.metric, score.value, case, label)
-        for case, labels in scores.items()
-        for label, score in labels.items()
-    ]
-
-
-def steps_per_epoch(config: TrainConfig, split: Split) -> int:
-    """Return how many steps make an epoch."""
-    return math.ceil(len(split.train) * config.patches_per_case / config.batch_size)
-
-
-@contextlib.contextmanager
+@contextmanager
 def _folder(
     out: Path, config: TrainConfig, split: Split, *, resume: bool
 ) -> Iterator[Checkpoints | None]:
@@ -634,7 +373,7 @@ def _folder(
         return
     with owned(out):
         check_run(out, config, split, resume=resume)
-        with Checkpoints(out / CHECKPOINT_FOLDER) as checkpoints:
+        with Checkpoints(RunFolder(out).checkpoints) as checkpoints:
             yield checkpoints
 
 
@@ -643,9 +382,7 @@ def _shared(
 ) -> tuple[TrainState, Progress]:
     """Give all hosts and devices what the first host goes on from."""
     state, text = share_first(start[0], json.dumps(start[1]))
-    meta = json.loads(text)
-    progress = Progress(**{**meta, "losses": tuple(meta["losses"])}) if meta else Progress()
-    return devices.replicate(state), progress
+    return devices.replicate(state), Progress.from_json(json.loads(text))
 
 
 def _last(
@@ -661,6 +398,12 @@ def _last(
         return restored
     if planned % config.validate_every == 0:
         return restored
+    warnings.warn(
+        f"the validation after epoch {planned} is dropped, and the steps since the checkpoint "
+        f"before it are done again: a training of {config.epochs} epochs with validate_every "
+        f"{config.validate_every} has none there",
+        stacklevel=3,
+    )
     return checkpoints.restore_last(template, before=int(restored[0].step))
 
 
@@ -672,15 +415,5 @@ def _warn_of_patience(run: Path, config: TrainConfig, progress: Progress) -> Non
     )
 
 
-def _first_source(cases: Chosen) -> Case | None:
-    """Return the files of the first validation case."""
-    sources = (case.source if isinstance(case, CachedCase) else case for case in cases.validation)
-    return next(sources, None)
-
-
 def _result(run: Path, progress: Progress) -> FitResult:
     return FitResult(run, progress.epoch, progress.best_epoch, progress.best_dice, progress.seconds)
-
-
-def _text(sizes: Sequence[int]) -> str:
-    return " ".join(map(str, sizes))

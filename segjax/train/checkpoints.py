@@ -1,7 +1,6 @@
 """Snapshots of a training, whole or not there at all."""
 
 import contextlib
-import errno
 import json
 import logging
 import warnings
@@ -17,12 +16,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segjax.errors import InputError
+from segjax.files import disk_errors
+from segjax.runs.folder import RunFolder
 
-CHECKPOINT_FOLDER = "checkpoints"
 State = TypeVar("State")
 Which = Literal["best", "last"]
 Variables = dict[str, Any]
-_NO_SPACE = "No space left on device"
 
 
 class _Contents(NamedTuple):
@@ -185,7 +184,7 @@ def load_variables(run: Path, which: Which = "best") -> Variables:
         >>> variables = load_variables(Path("run"))  # doctest: +SKIP
         >>> logits = model.apply(variables, images)  # doctest: +SKIP
     """
-    folder = run / CHECKPOINT_FOLDER
+    folder = RunFolder(run).checkpoints
     if not folder.is_dir():
         raise InputError(f"{run}: holds no checkpoints; is it the folder of a training?")
     with _quiet():
@@ -337,19 +336,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of the disk into one line that says what to do."""
-    try:
-        yield
-    except Exception as error:
-        number = getattr(error, "errno", None)
-        if number == errno.ENOSPC or _NO_SPACE in str(error):
-            reason = "no space left on the disk: free some"
-        elif isinstance(error, OSError):
-            reason = f"not writable ({error.strerror}): make it so"
-        else:
-            raise
-        raise InputError(f"{folder}: {reason}, then run the same command again") from error

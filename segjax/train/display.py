@@ -2,10 +2,10 @@
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
+from segjax.progress import Lines, make_bar, say
 from segjax.train.devices import is_first_host
 
 _COMPILING = "compiling …"
@@ -43,7 +43,8 @@ def show_training(epochs: int, steps_per_epoch: int, *, first_step: int = 0) -> 
     if not sys.stderr.isatty():
         yield _Lines(epochs, first_step / steps_per_epoch)
         return
-    with _progress() as progress:
+    told = "loss {task.fields[loss]} · best Dice {task.fields[best]}"
+    with make_bar(told, counted=False) as progress:
         yield _Bar(progress, epochs, steps_per_epoch, first_step)
 
 
@@ -60,8 +61,7 @@ def show_resumption(epochs: int, steps_per_epoch: int, *, done: int, first_step:
         return
     within = first_step > done * steps_per_epoch
     where = f"in epoch {done + 1}" if within else f"after epoch {done}"
-    text = f"goes on {where} of {epochs} (step {first_step} of {epochs * steps_per_epoch})"
-    print(text, file=sys.stderr, flush=True)
+    say(f"goes on {where} of {epochs} (step {first_step} of {epochs * steps_per_epoch})")
 
 
 class _Nothing:
@@ -99,43 +99,12 @@ class _Bar:
         self._progress.update(self._task, description=description, **fields)
 
 
-def _progress() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.progress import TimeRemainingColumn as TimeLeftColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("loss {task.fields[loss]} · best Dice {task.fields[best]} ·"),
-        TimeElapsedColumn(),
-        TextColumn("· left"),
-        TimeLeftColumn(),
-        console=Console(stderr=True),
-        refresh_per_second=4,
-        speed_estimate_period=600,  # over several epochs with their validations
-    )
-
-
 class _Lines(_Nothing):
     def __init__(self, epochs: int, done: float):
-        self._epochs, self._first, self._start = epochs, done, time.monotonic()
-        print(_COMPILING, file=sys.stderr, flush=True)
+        self._epochs, self._lines = epochs, Lines(epochs, done=done)
+        say(_COMPILING)
 
     def epoch(self, epoch: int, loss: float, dice: float | None, best: float | None) -> None:
-        elapsed = time.monotonic() - self._start
-        made = epoch - self._first  # none where all but the validation was made before
-        parts = [f"epoch {epoch}/{self._epochs}", f"loss {loss:.4f}"]
-        if dice is not None:
-            parts.append(f"Dice {dice:.4f}")
-        if best is not None:
-            parts.append(f"best {best:.4f}")
-        if made > 0:
-            parts.append(f"{_duration(elapsed / made * (self._epochs - epoch))} left")
-        print(", ".join(parts), file=sys.stderr, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
+        told = {"loss": loss, "Dice": dice, "best": best}
+        parts = [f"{name} {value:.4f}" for name, value in told.items() if value is not None]
+        self._lines.tell(", ".join([f"epoch {epoch}/{self._epochs}", *parts]), epoch)

@@ -7,11 +7,10 @@ import numpy as np
 from segjax.data.loader import Batch, Loader
 from segjax.errors import InputError
 from segjax.files import atomic_path
+from segjax.runs.folder import RunFolder
 from segjax.train.config import TrainConfig
 
-__all__ = ["FAILED_BATCH", "save_failed_batch"]
-
-FAILED_BATCH = "failed-batch.npz"
+__all__ = ["save_failed_batch"]
 
 
 def save_failed_batch(
@@ -37,7 +36,7 @@ def save_failed_batch(
     whole = Loader(loader.cases, loader.sampling, augment=loader.augment, seed=loader.seed)
     images, labels = whole.batch(step)
     names = [loader.cases[draw.case].name for draw in whole.draw(step)]
-    path = run / FAILED_BATCH
+    path = RunFolder(run).failed_batch
     with atomic_path(path, overwrite=True) as temporary:
         np.savez_compressed(
             temporary,
@@ -61,7 +60,8 @@ def _described(names: list[str], batch: Batch) -> str:
 
 
 def _advice(config: TrainConfig) -> str:
-    advice = [f"a lower learning rate than {config.optimizer.learning_rate:g}"]
+    rate = "" if config.optimizer.is_handed else f" than {config.optimizer.learning_rate:g}"
+    advice = [f"a lower learning rate{rate}"]
     if config.optimizer.gradient_clip is None:
         advice.append("gradient_clip")
     if config.compute_dtype != "float32":

@@ -1,32 +1,27 @@
 """What a training was given: the digests of its cases, and what its images were like."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from segjax.data.cache import layout
-from segjax.data.cache.cache import CachedCase
-from segjax.data.cases import Case, LoadedCase
-from segjax.data.loader import TrainingCase
-from segjax.data.seen import Seen, Sight, intensity_spans, seen_in
+from segjax.codec import from_json
+from segjax.data.cases import StoredCase
+from segjax.data.loaded import TrainingCase
+from segjax.data.seen import Seen, seen_in
 from segjax.errors import InputError
-from segjax.files import atomic_path, read_json
-from segjax.grid import Grid
+from segjax.files import read_json_object, write_json
+from segjax.runs.folder import RunFolder
 from segjax.train.cases import Chosen
 from segjax.train.config import TrainConfig
 
-__all__ = ["INPUTS_FILE", "check_inputs", "read_seen", "write_inputs"]
-
-INPUTS_FILE = "inputs.json"
-_SWEEP_FILE = "sweep.json"  # beside the folder of all runs of a sweep
+__all__ = ["check_inputs", "read_seen", "write_inputs"]
 
 
 def check_inputs(run: Path, cases: Chosen, *, begun: bool = True) -> dict[str, Any]:
     """Refuse to go on with a training whose images or labels have changed since it began.
 
     Args:
-        run: Folder of the training; nothing is compared where it holds no :data:`INPUTS_FILE`.
+        run: Folder of the training; nothing is compared where it holds no ``inputs.json``.
         cases: Its cases as they are now.
         begun: Whether anything was learned from them yet; else nothing is compared.
 
@@ -61,10 +56,9 @@ def write_inputs(
     Raises:
         InputError: The file cannot be written.
     """
-    seen = seen_in(_sight(case, config) for case in cases)
+    seen = seen_in(case.sight(config.pipeline) for case in cases)
     content = {"seen": seen.to_json(), "cases": dict(identities)}
-    with atomic_path(run / INPUTS_FILE, overwrite=True) as path:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(content, RunFolder(run).inputs, overwrite=True, indent=1)
 
 
 def read_seen(run: Path) -> Seen | None:
@@ -76,26 +70,20 @@ def read_seen(run: Path) -> Seen | None:
     Raises:
         InputError: What it tells cannot be understood.
     """
-    whole = run.absolute().parent.parent
-    stored = (_read(run) or (_read(whole) if (whole / _SWEEP_FILE).exists() else {})).get("seen")
-    return None if stored is None else Seen.from_json(stored)
+    whole = RunFolder(run).sweep
+    stored = (_read(run) or (_read(whole.path) if whole else {})).get("seen")
+    where = f"{RunFolder(run).inputs}: seen"
+    return None if stored is None else from_json(Seen, stored, where=where)
 
 
 def _read(run: Path) -> dict[str, Any]:
-    path = run / INPUTS_FILE
-    if not path.exists():
-        return {}
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no JSON object")
-    return content
+    path = RunFolder(run).inputs
+    return read_json_object(path) if path.exists() else {}
 
 
-def _identify(case: Case | CachedCase, before: Mapping[str, Any]) -> dict[str, Any]:
+def _identify(case: StoredCase, before: Mapping[str, Any]) -> dict[str, Any]:
     coding = {} if case.coding.plain else {"coding": case.coding.to_json()}
-    if isinstance(case, CachedCase):
-        return {"cached": case.digest, **coding}
-    return {"sources": layout.sources(layout.files_of(case), before), **coding}
+    return {**case.identity(before), **coding}
 
 
 def _digests(identity: Mapping[str, Any]) -> Any:
@@ -111,16 +99,3 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if changed:
         return changed[0]
     return "the cache" if "cached" in now else "what the values of the labels stand for"
-
-
-def _sight(case: TrainingCase, config: TrainConfig) -> Sight:
-    if isinstance(case, CachedCase):
-        return Sight(case.grids[0], case.grids[-1], case.spans)
-    first, last = _ends(case, config)
-    return Sight(first, last, intensity_spans(case.image))
-
-
-def _ends(case: LoadedCase, config: TrainConfig) -> tuple[Grid, Grid]:
-    grids = case.grids or config.pipeline.grids(case.volume)
-    first = Grid(case.volume.spatial_shape, case.volume.affine)
-    return (grids[0], grids[-1]) if grids else (first, first)

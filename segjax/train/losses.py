@@ -14,18 +14,21 @@ Classes are treated one after another, each as a contiguous array of voxels: on 
 one-hot array with 3 classes on its last axis took six to nine times as long.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from functools import reduce
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, reduce
+from inspect import Parameter, signature
+from typing import Any, Literal, get_type_hints
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
+from segjax.codec import from_json, to_json
 from segjax.data.labels import IGNORED
 from segjax.errors import InputError
+from segjax.registry import HANDED, register, registry
 
 Predictions = Float[Array | np.ndarray, "batch *spatial class"]
 Labels = Integer[Array | np.ndarray, "batch *spatial"]
@@ -37,13 +40,14 @@ _SMALLEST_SMOOTH = 1e-8  # its square, which the gradient divides by, is still a
 _SMALLEST_PROBABILITY = 1e-7
 
 
+@register("loss", "dice")
 def dice_loss(
     predictions: Predictions,
     labels: Labels,
     *,
     logits: bool,
-    per: Per = "batch",
     background: bool = False,
+    per: Per = "batch",
     smooth: float = 1e-5,
 ) -> Scalar:
     """Return one minus the soft Dice coefficient, averaged over the classes.
@@ -56,9 +60,9 @@ def dice_loss(
             foreground of a binary problem.
         labels: Class indices ``(batch, *spatial)``; 255 where a voxel counts for nothing.
         logits: Whether the predictions are logits (True) or probabilities (False).
+        background: Whether class 0 counts as a class.
         per: Sum voxels over the whole "batch", or over each "image" and average the images,
             but those of which no voxel counts.
-        background: Whether class 0 counts as a class.
         smooth: Added to numerator and denominator, in voxels; at least 1e-8. It decides the
             value of a class that is absent: 0 when nothing is predicted, else near 1.
 
@@ -89,15 +93,16 @@ def dice_loss(
     )
 
 
+@register("loss", "tversky")
 def tversky_loss(
     predictions: Predictions,
     labels: Labels,
-    alpha: Weight,
+    alpha: Weight = 0.5,
     beta: Weight | None = None,
     *,
     logits: bool,
-    per: Per = "batch",
     background: bool = False,
+    per: Per = "batch",
     smooth: float = 1e-5,
 ) -> Scalar:
     """Return one minus the soft Tversky index, averaged over the classes.
@@ -114,9 +119,9 @@ def tversky_loss(
         alpha: Weight of the false negatives, not negative; may be a traced value.
         beta: Weight of the false positives, not negative; ``1 - alpha`` when None.
         logits: Whether the predictions are logits (True) or probabilities (False).
+        background: Whether class 0 counts as a class.
         per: Sum voxels over the whole "batch", or over each "image" and average the images,
             but those of which no voxel counts.
-        background: Whether class 0 counts as a class.
         smooth: Added to numerator and denominator, in voxels; at least 1e-8. It decides the
             value of a class that is absent: 0 when nothing is predicted, else near 1.
 
@@ -156,6 +161,7 @@ def tversky_loss(
     return _mean(1 - indices.mean(0), counts.any(axes))
 
 
+@register("loss", "cross-entropy")
 def cross_entropy(predictions: Predictions, labels: Labels, *, logits: bool) -> Scalar:
     """Return the mean, over all voxels that count, of minus the log-probability of their class.
 
@@ -191,59 +197,80 @@ def cross_entropy(predictions: Predictions, labels: Labels, *, logits: bool) -> 
     return own.sum() / jnp.maximum((labels != IGNORED).sum(), 1)
 
 
-_LOSSES: dict[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
-    "dice": (dice_loss, ("background", "per", "smooth")),
-    "tversky": (tversky_loss, ("alpha", "beta", "background", "per", "smooth")),
-    "cross-entropy": (cross_entropy, ()),
-}
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Term:
     """One loss and its weight in a sum.
 
-    A field that the named loss does not have must keep its default.
+    Besides "dice", "tversky" and "cross-entropy" every registered loss has a name: a function of
+    probabilities and targets, both ``(batch, *spatial, class)`` and 0 where a voxel counts for
+    nothing, which returns one number. Its other parameters are its options, with types as
+    :class:`segjax.codec.Record` takes them. One that takes ``logits`` gets what
+    :func:`cross_entropy` gets.
+
+    Args:
+        name: Of the loss.
+        weight: What the loss is multiplied by.
+        options: Those of the loss that shall have other values than their defaults.
 
     Attributes:
-        name: "dice", "tversky" or "cross-entropy".
-        weight: What the loss is multiplied by.
-        alpha: Tversky only: weight of the false negatives; may be a traced value.
-        beta: Tversky only: weight of the false positives; ``1 - alpha`` when None.
-        background: Dice and Tversky: whether class 0 counts as a class.
-        per: Dice and Tversky: sum voxels per "batch" or per "image".
-        smooth: Dice and Tversky: see ``tversky_loss``.
+        options: All options of the loss.
 
     Raises:
-        InputError: For an unknown name, or an option out of range or of no effect.
+        InputError: For an unknown name, or an option that is unknown, missing or out of range.
 
     Example:
-        >>> Term("tversky", alpha=0.7).weight
-        1.0
+        >>> Term("tversky", alpha=0.7).to_json()["alpha"]
+        0.7
+        >>> @register("loss", "focal-example")
+        ... def focal(probabilities, targets, *, gamma: float = 2.0):
+        ...     log = jnp.log(jnp.clip(probabilities, 1e-7, 1))
+        ...     return -(targets * (1 - probabilities) ** gamma * log).sum() / targets.sum()
+        >>> Term("focal-example", weight=0.5).to_json()
+        {'name': 'focal-example', 'weight': 0.5, 'gamma': 2.0}
     """
 
-    name: Literal["dice", "tversky", "cross-entropy"] = "dice"
-    weight: Weight = 1.0
-    alpha: Weight = 0.5
-    beta: Weight | None = None
-    background: bool = False
-    per: Per = "batch"
-    smooth: float = 1e-5
+    name: str
+    weight: Weight
+    options: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        if self.name not in _LOSSES:
-            raise InputError(f"unknown loss '{self.name}': choose from {', '.join(_LOSSES)}")
-        for option in fields(self)[2:]:
-            value = getattr(self, option.name)
-            if option.name not in _LOSSES[self.name][1] and value != option.default:
-                raise InputError(f"the loss '{self.name}' has no '{option.name}': leave it out")
-        _check_weight("weight", self.weight)
-        _check_options(self.alpha, self.beta, self.per, self.smooth)
+    def __init__(self, name: str = "dice", weight: Weight = 1.0, **options: Any) -> None:
+        weight = from_json(Weight, weight, where="weight")
+        _check_weight("weight", weight)
+        for field_name, value in (
+            ("name", name),
+            ("weight", weight),
+            ("options", _checked_options(name, options)),
+        ):
+            object.__setattr__(self, field_name, value)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.weight, tuple(self.options.items())))
 
     def __call__(self, predictions: Predictions, labels: Labels, *, logits: bool = True) -> Scalar:
         """Return the weighted loss of ``(batch, *spatial, class)`` predictions."""
-        function, names = _LOSSES[self.name]
-        options = {name: getattr(self, name) for name in names}
-        return self.weight * function(predictions, labels, logits=logits, **options)
+        function = registry("loss").get(self.name)
+        if "logits" in signature(function).parameters:
+            value = function(predictions, labels, logits=logits, **self.options)
+        else:
+            split = _softmax(predictions) if logits else _channels(predictions, _complement)
+            counts = _matching(labels, predictions) != IGNORED
+            probabilities = jnp.stack([jnp.where(counts, part, 0) for part in split], -1)
+            targets = jax.nn.one_hot(labels, len(split), dtype=probabilities.dtype)
+            value = function(probabilities, targets, **self.options)
+        if jnp.shape(value):
+            raise InputError(f"the loss '{self.name}' is {value.shape} numbers: it must be one")
+        return self.weight * value
+
+    def to_json(self) -> dict[str, Any]:
+        """Return name, weight and all options as plain data."""
+        return to_json({"name": self.name, "weight": self.weight, **self.options})
+
+    @classmethod
+    def from_json(cls, plain: Any) -> "Term":
+        """Return the term that :meth:`to_json` wrote; options left out have their defaults."""
+        if not isinstance(plain, Mapping):
+            raise InputError(f"give an object such as {{'name': 'dice'}}, not {plain!r}")
+        return cls(**plain)
 
 
 @dataclass(frozen=True)
@@ -281,46 +308,48 @@ class Loss:
         return reduce(jnp.add, values)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return the terms as plain data, each with the fields that its loss has."""
-        return [_term_to_json(term) for term in self.terms]
+        """Return the terms as plain data, each with all options of its loss."""
+        return [term.to_json() for term in self.terms]
 
     @classmethod
-    def from_json(cls, terms: Sequence[Mapping[str, Any]]) -> "Loss":
-        """Build the loss that ``to_json`` described.
+    def from_json(cls, terms: Any) -> "Loss":
+        """Return the loss that :meth:`to_json` described.
 
         Raises:
-            InputError: For an unknown field, an unknown loss or a value out of range.
+            InputError: For an unknown loss, or an option that is unknown or out of range.
         """
-        if not isinstance(terms, Sequence):
-            raise InputError(f"a loss is {terms!r}: give a list of terms")
-        return cls(tuple(_term_from_json(term) for term in terms))
+        if callable(terms):
+            raise InputError(f"{terms!r} has no name: give it to fit as loss=, or register it")
+        return cls(from_json(tuple[Term, ...], terms))
 
 
-_JSON_TYPES: dict[str, Any] = {
-    "name": str,
-    "weight": float | int,
-    "alpha": float | int,
-    "beta": float | int | None,
-    "background": bool,
-    "per": str,
-    "smooth": float | int,
-}
+def _checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a loss in the order of its parameters, those left out by default."""
+    if isinstance(name, str) and name.startswith(HANDED) and not options:
+        return {}
+    function = registry("loss").get(name)
+    known = _options_of(function)
+    if odd := [option for option in options if option not in known]:
+        raise InputError(f"the loss '{name}' has no '{odd[0]}': leave it out")
+    given = {option: options.get(option, default) for option, (_, default) in known.items()}
+    if missing := [option for option, value in given.items() if value is Parameter.empty]:
+        raise InputError(f"the loss '{name}' needs '{missing[0]}'")
+    values = {o: from_json(known[o][0], value, where=o) for o, value in given.items()}
+    if function in (dice_loss, tversky_loss):
+        _check_options(**{"alpha": 0.5, "beta": None, **values})
+    return values
 
 
-def _term_to_json(term: Term) -> dict[str, Any]:
-    kept = ("name", "weight", *_LOSSES[term.name][1])
-    return {name: value for name, value in asdict(term).items() if name in kept}
-
-
-def _term_from_json(term: Mapping[str, Any]) -> Term:
-    if not isinstance(term, Mapping):
-        raise InputError(f"a loss has a term {term!r}: give an object such as {{'name': 'dice'}}")
-    for name, value in term.items():
-        if name not in _JSON_TYPES:
-            raise InputError(f"unknown field '{name}' in a loss: use {', '.join(_JSON_TYPES)}")
-        if not isinstance(value, _JSON_TYPES[name]):
-            raise InputError(f"a loss has {name} {value!r}, which is of the wrong type")
-    return Term(**term)
+@cache
+def _options_of(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Return type and default of each parameter after the first two, ``logits`` apart."""
+    try:
+        hints = get_type_hints(getattr(function, "func", function), include_extras=True)
+    except NameError:  # of a type that is imported for type checkers alone
+        hints = {}
+    parameters = list(signature(function).parameters.values())[2:]
+    own = [p for p in parameters if p.name != "logits" and p.kind is not p.VAR_KEYWORD]
+    return {p.name: (hints.get(p.name, Any), p.default) for p in own}
 
 
 def _channels(predictions: Array | np.ndarray, other: Callable[[Array], Array]) -> list[Array]:
@@ -389,9 +418,14 @@ def _matching(labels: Array | np.ndarray, predictions: Array | np.ndarray) -> Ar
     return jnp.asarray(labels)
 
 
-def _check_options(alpha: Weight, beta: Weight | None, per: str, smooth: float) -> None:
+def _check_options(
+    alpha: Weight, beta: Weight | None, per: str, smooth: float, background: bool = False
+) -> None:
     _check_weight("alpha", alpha)
-    _check_weight("beta", 1 - alpha if beta is None else beta)
+    if beta is not None:
+        _check_weight("beta", beta)
+    elif isinstance(alpha, float | int) and alpha > 1:
+        raise InputError(f"alpha is {alpha}: give 0 to 1, or beta too, which else is 1 - alpha")
     if per not in ("batch", "image"):
         raise InputError(f"per is '{per}': choose 'batch' or 'image'")
     if not _SMALLEST_SMOOTH <= smooth < float("inf"):

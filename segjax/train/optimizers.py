@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules by name, as optax makes them."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from segjax.registry import accepted, register, registry
 from segjax.train.config import OptimizerConfig
 
 __all__ = ["make_optimizer", "make_schedule"]
@@ -22,20 +24,33 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     ``"lamb"`` and ``"lion"`` is decoupled: apart from the gradient, times the learning rate. That
     of ``"adam"``, ``"radam"`` and ``"sgd"`` is added to the gradient, as PyTorch does.
 
+    Another one is registered as a function of the schedule, which takes by name what it uses of
+    ``momentum`` and ``weight_decay``.
+
     Args:
         config: Kind and step sizes.
         steps: Length of the whole training, at least 1.
 
+    Raises:
+        InputError: The optimizer or the schedule is unknown.
+
     Example:
-        >>> optimizer = make_optimizer(OptimizerConfig(schedule="constant"), steps=10)
-        >>> opt_state = optimizer.init({"kernel": jnp.ones((3, 3))})
+        >>> @register("optimizer", "nadam-example")
+        ... def nadam(learning_rate, *, momentum):
+        ...     return optax.nadam(learning_rate, momentum)
+        >>> config = OptimizerConfig(name="nadam-example", schedule="constant")
+        >>> opt_state = make_optimizer(config, steps=10).init({"kernel": jnp.ones((3, 3))})
 
     Source:
         I. Loshchilov, F. Hutter, Decoupled weight decay regularization, ICLR 2019 (AdamW);
         L. Liu et al., ICLR 2020 (RAdam); Y. You et al., ICLR 2020 (LAMB); X. Chen et al.,
         NeurIPS 2023 (Lion); I. Sutskever et al., ICML 2013 (Nesterov's momentum).
     """
-    optimizer = _OPTIMIZERS[config.name](config, make_schedule(config, steps))
+    make = registry("optimizer").get(config.name)
+    if config.is_handed:
+        return make
+    options = {"momentum": config.momentum, "weight_decay": config.weight_decay}
+    optimizer = make(make_schedule(config, steps), **accepted(make, **options))
     if config.gradient_clip is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(config.gradient_clip), optimizer)
@@ -49,9 +64,15 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     in a line from 1/25 and then falls as a cosine; ``"one-cycle"`` rises as a cosine from 1/25
     over the first 30 % and falls to 1/250,000.
 
+    Another one is registered as a function of the peak and the number of steps, which takes by
+    name what it uses of ``warmup`` and ``power``.
+
     Args:
         config: Peak and kind of the schedule.
         steps: Length of the whole training, at least 1.
+
+    Raises:
+        InputError: The schedule is unknown.
 
     Example:
         >>> schedule = make_schedule(OptimizerConfig(learning_rate=0.5, schedule="cosine"), 10)
@@ -62,82 +83,62 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
         L. N. Smith, N. Topin, Super-convergence, 2018 (one cycle); F. Isensee et al., nnU-Net,
         Nat. Methods 18 (2021) 203-211 (polynomial, power 0.9).
     """
-    return _SCHEDULES[config.schedule](config, steps)
+    make = registry("schedule").get(config.schedule)
+    options = {"warmup": config.warmup, "power": config.power}
+    return make(config.learning_rate, steps, **accepted(make, **options))
 
 
-def _adamw(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
-    return optax.adamw(rate, config.momentum, weight_decay=config.weight_decay, mask=_decays)
+_Optimizer = Callable[..., optax.GradientTransformation]
 
 
-def _lamb(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
-    return optax.lamb(rate, config.momentum, weight_decay=config.weight_decay, mask=_decays)
+def _decoupled(
+    make: _Optimizer, rate: optax.Schedule, *, momentum: float, weight_decay: float
+) -> optax.GradientTransformation:
+    return make(rate, momentum, weight_decay=weight_decay, mask=_decays)
 
 
-def _lion(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
-    return optax.lion(rate, config.momentum, weight_decay=config.weight_decay, mask=_decays)
-
-
-def _adam(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
-    return _with_penalty(config, optax.adam(rate, config.momentum))
-
-
-def _radam(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
-    return _with_penalty(config, optax.radam(rate, config.momentum))
-
-
-def _sgd(config: OptimizerConfig, rate: optax.Schedule) -> optax.GradientTransformation:
-    return _with_penalty(config, optax.sgd(rate, config.momentum, nesterov=True))
-
-
-def _with_penalty(
-    config: OptimizerConfig, optimizer: optax.GradientTransformation
+def _penalised(
+    make: _Optimizer, rate: optax.Schedule, *, momentum: float, weight_decay: float
 ) -> optax.GradientTransformation:
     """Add the gradient of weight_decay / 2 · |kernels|² before an optimizer."""
-    return optax.chain(optax.add_decayed_weights(config.weight_decay, _decays), optimizer)
+    return optax.chain(optax.add_decayed_weights(weight_decay, _decays), make(rate, momentum))
 
 
-_OPTIMIZERS: dict[
-    str, Callable[[OptimizerConfig, optax.Schedule], optax.GradientTransformation]
-] = {
-    "adamw": _adamw,
-    "adam": _adam,
-    "radam": _radam,
-    "lamb": _lamb,
-    "lion": _lion,
-    "sgd": _sgd,
-}
+_SGD = functools.partial(optax.sgd, nesterov=True)
+register("optimizer", "adamw", functools.partial(_decoupled, optax.adamw))
+register("optimizer", "adam", functools.partial(_penalised, optax.adam))
+register("optimizer", "radam", functools.partial(_penalised, optax.radam))
+register("optimizer", "lamb", functools.partial(_decoupled, optax.lamb))
+register("optimizer", "lion", functools.partial(_decoupled, optax.lion))
+register("optimizer", "sgd", functools.partial(_penalised, _SGD))
 
 
-def _one_cycle(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    return optax.cosine_onecycle_schedule(steps, config.learning_rate)
+@register("schedule", "one-cycle")
+def _one_cycle(peak: float, steps: int) -> optax.Schedule:
+    return optax.cosine_onecycle_schedule(steps, peak)
 
 
-def _cosine(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    return optax.cosine_decay_schedule(config.learning_rate, steps)
+@register("schedule", "constant")
+def _constant(peak: float, steps: int) -> optax.Schedule:
+    return optax.constant_schedule(peak)
 
 
-def _constant(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    return optax.constant_schedule(config.learning_rate)
+@register("schedule", "cosine")
+def _cosine(peak: float, steps: int) -> optax.Schedule:
+    return optax.cosine_decay_schedule(peak, steps)
 
 
-def _polynomial(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    return optax.polynomial_schedule(config.learning_rate, 0.0, config.power, steps)
+@register("schedule", "polynomial")
+def _polynomial(peak: float, steps: int, *, power: float) -> optax.Schedule:
+    return optax.polynomial_schedule(peak, 0.0, power, steps)
 
 
-def _warmup_cosine(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    peak, rising = config.learning_rate, min(round(config.warmup * steps), steps - 1)
+@register("schedule", "warmup-cosine")
+def _warmup_cosine(peak: float, steps: int, *, warmup: float) -> optax.Schedule:
+    rising = min(round(warmup * steps), steps - 1)
     if rising == 0:
-        return _cosine(config, steps)
+        return _cosine(peak, steps)
     return optax.warmup_cosine_decay_schedule(_FIRST_RATE * peak, peak, rising, steps)
-
-
-_SCHEDULES: dict[str, Callable[[OptimizerConfig, int], optax.Schedule]] = {
-    "one-cycle": _one_cycle,
-    "cosine": _cosine,
-    "constant": _constant,
-    "polynomial": _polynomial,
-    "warmup-cosine": _warmup_cosine,
-}
 
 
 def _decays(params: PyTree) -> PyTree:

@@ -2,9 +2,7 @@
 
 import copy
 import functools
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -23,11 +21,11 @@ from segjax.data.augment.transform import (
 )
 from segjax.data.loader import Loader
 from segjax.errors import InputError
+from segjax.memory import device_bytes
 
-__all__ = ["ResidentLoader", "augment_batch", "device_memory", "stack_parameters"]
+__all__ = ["ResidentLoader", "augment_batch", "stack_parameters"]
 
 DeviceBatch = tuple[Float32[Array, "batch *patch channel"], Int32[Array, "batch *patch"]]
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class _Cases(NamedTuple):
@@ -236,28 +234,6 @@ def augment_batch(
     return images, labels
 
 
-def device_memory(device: jax.Device) -> int | None:
-    """Return the memory of a device in bytes; that of the host for a CPU.
-
-    On a GPU it is what JAX may take (``XLA_PYTHON_CLIENT_MEM_FRACTION``), on a CPU the machine's
-    or the container's; None where the system does not tell.
-
-    Args:
-        device: A device.
-
-    Example:
-        >>> memory = device_memory(jax.local_devices()[0])  # doctest: +SKIP
-    """
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-        return stats["bytes_limit"]
-    if device.platform != "cpu" or not hasattr(os, "sysconf"):
-        return None
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.is_file() else "max"
-    return min(total, int(limit)) if limit.isdecimal() else total
-
-
 @functools.partial(jax.jit, donate_argnums=0)
 def _insert(store: Array, array: Array, index: ArrayLike) -> Array:
     return lax.dynamic_update_index_in_dim(store, array, index, 0)
@@ -317,12 +293,12 @@ def _bytes(count: int, shape: Sequence[int], channels: int) -> int:
 def _check_memory(
     needed: int, count: int, shape: Sequence[int], fraction: float, device: jax.Device
 ) -> None:
-    memory = device_memory(device)
-    if memory is not None and needed > fraction * memory:
+    memory = device_bytes(device)
+    if memory is not None and needed > fraction * memory[0]:
         raise InputError(
             f"the {count} training cases take {_gb(needed)} on the device, padded to "
             f"{' × '.join(map(str, shape))} voxels each, and may take {fraction:.0%} of its "
-            f"{_gb(memory)}: crop or resample them, or load them from the disk instead"
+            f"{_gb(memory[0])}: crop or resample them, or load them from the disk instead"
         )
 
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, PyTree
 
-from segjax.data.cases import LoadedCase
 from segjax.data.labels import IGNORED
+from segjax.data.loaded import LoadedCase
 from segjax.data.patches import to_mask
-from segjax.evaluate.scores import Score, Scores, score
+from segjax.evaluate.scores import Score, Scores, score_of_counts
 from segjax.train.config import TrainConfig
 from segjax.train.step import Predict
 from segjax.train.validate import validate_cases, window_batch
@@ -145,7 +145,10 @@ def _by_case(
     batch: _Batch, counts: Int[np.ndarray, "batch label 3"], labels: Sequence[str]
 ) -> dict[str, dict[str, Score]]:
     return {
-        name: {label: score(*row, affine=affine) for label, row in zip(labels, rows, strict=True)}
+        name: {
+            label: score_of_counts(*row, affine=affine)
+            for label, row in zip(labels, rows, strict=True)
+        }
         for name, affine, rows in zip(batch.names, batch.affines, counts.tolist(), strict=False)
     }
 

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from segjax.errors import InputError
+from segjax.models.network import Network, name_of
 from segjax.train.config import Activation, ComputeDtype
 from segjax.train.losses import Loss
 
@@ -56,7 +57,7 @@ TrainStep = Callable[[TrainState, Images, Labels, Key[Array, ""]], tuple[TrainSt
 
 
 def init_state(
-    model: nn.Module,
+    model: Network,
     optimizer: optax.GradientTransformation,
     key: Key[Array, ""],
     patch_size: tuple[int, ...],
@@ -86,7 +87,7 @@ def init_state(
 
 
 def make_train_step(
-    model: nn.Module,
+    model: Network,
     loss: Loss,
     optimizer: optax.GradientTransformation,
     *,
@@ -160,7 +161,7 @@ def make_train_step(
     return jax.jit(train_step, donate_argnums=0)
 
 
-def make_predict(model: nn.Module, activation: Activation) -> Predict:
+def make_predict(model: Network, activation: Activation) -> Predict:
     """Make the jitted prediction: variables and images to probabilities.
 
     Args:
@@ -184,17 +185,19 @@ def make_predict(model: nn.Module, activation: Activation) -> Predict:
     return jax.jit(predict)
 
 
-def _check(model: nn.Module, compute_dtype: ComputeDtype, deep_supervision: bool) -> None:
-    if deep_supervision and not getattr(model, "heads", 0):
+def _check(model: Network, compute_dtype: ComputeDtype, deep_supervision: bool) -> None:
+    if deep_supervision and not model.heads:
         raise InputError(
-            f"deep_supervision: {type(model).__name__} has no heads to supervise; leave it out, or "
+            f"deep_supervision: {name_of(model)} has no heads to supervise; leave it out, or "
             "train mpunet++"
         )
     if compute_dtype != "float32" and jax.default_backend() == "cpu":
         warnings.warn(f"compute_dtype {compute_dtype} is slower on a CPU", stacklevel=3)
 
 
-def _weighted_mean(loss: Loss, outputs: Sequence[Array], labels: Labels) -> Float[Array, ""]:
+def _weighted_mean(
+    loss: Loss, outputs: Sequence[Float[Array, "batch *spatial class"]], labels: Labels
+) -> Float[Array, ""]:
     """Average the losses of outputs, each with half the weight of the one before."""
     weights = [0.5**i for i in range(len(outputs))]
     losses = [w * loss(logits, labels) for w, logits in zip(weights, outputs, strict=True)]
@@ -213,7 +216,7 @@ def _variables(params: PyTree, batch_stats: PyTree) -> dict[str, PyTree]:
     return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
 
 
-def _drop_axis(model: nn.Module, array: Any, axis: int) -> Any:
+def _drop_axis(model: Network, array: Any, axis: int) -> Any:
     """Take away the third axis of slices, for a 2D network."""
     slices = model.spatial_dims == 2 and array.ndim + axis == 3
     return jnp.squeeze(array, axis) if slices else array

@@ -13,22 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.data.cases import Case, files_in
+from segjax.data.cases import Case
 from segjax.data.io.formats import read_image
 from segjax.data.labels import IGNORED
+from segjax.data.sources import files_in
 from segjax.errors import InputError
 from segjax.evaluate.scores import Scores, by_label, mean_dice
 from segjax.extras import how_to_install
-from segjax.files import atomic_path
+from segjax.files import atomic_path, disk_errors
 from segjax.report.plots import overlay
-from segjax.train.checkpoints import disk_errors
+from segjax.runs.folder import RunFolder
 from segjax.train.config import TrainConfig
 from segjax.train.optimizers import make_schedule
 from segjax.volume import Volume
 
-__all__ = ["TENSORBOARD_FOLDER", "Board", "check_tensorboard", "overlay_png"]
+__all__ = ["Board", "check_tensorboard", "overlay_png"]
 
-TENSORBOARD_FOLDER = "tensorboard"
 _PREFIX = "events.out.tfevents."
 _TOTAL = "seconds/total"
 
@@ -73,7 +73,8 @@ class Board:
     """
 
     def __init__(self, run: Path, config: TrainConfig, steps_per_epoch: int, done: int = 0):
-        self._folder, self._done, self._per_epoch = run / TENSORBOARD_FOLDER, done, steps_per_epoch
+        self._folder = RunFolder(run).tensorboard
+        self._done, self._per_epoch = done, steps_per_epoch
         self._rates = _learning_rates(config, steps_per_epoch)
         with disk_errors(self._folder):
             self._folder.mkdir(exist_ok=True)
@@ -135,8 +136,10 @@ class Board:
     def _losses(self, epoch: int, losses: Sequence[float]) -> None:
         for step, loss in enumerate(losses, start=epoch * self._per_epoch + 1):
             if step > self._done:
-                rate = float(self._rates[step - 1])
-                self._add(step, {"loss/step": loss, "learning_rate": rate})
+                values = {"loss/step": loss}
+                if self._rates:
+                    values["learning_rate"] = self._rates[step - 1]
+                self._add(step, values)
                 self._done = step
 
     def _add(self, step: int, values: dict[str, float]) -> None:
@@ -192,11 +195,13 @@ def overlay_png(
         return path.read_bytes()
 
 
-def _learning_rates(config: TrainConfig, steps_per_epoch: int) -> np.ndarray:
-    """Return the learning rate of every step of a training."""
+def _learning_rates(config: TrainConfig, steps_per_epoch: int) -> list[float]:
+    """Return the learning rate of every step of a training; none of an optimizer handed over."""
+    if config.optimizer.is_handed:
+        return []
     steps = config.epochs * steps_per_epoch
     schedule = make_schedule(config.optimizer, steps)
-    return np.asarray(jax.vmap(lambda step: jnp.asarray(schedule(step)))(np.arange(steps)))
+    return jax.vmap(lambda step: jnp.asarray(schedule(step)))(np.arange(steps)).tolist()
 
 
 def _means(scores: Scores) -> dict[str, float]:

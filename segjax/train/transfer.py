@@ -18,16 +18,20 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from segjax import models
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.models import torch_files
+from segjax.registry import register, registry
+from segjax.runs.folder import RunFolder
+from segjax.text import listed
 from segjax.train.checkpoints import load_variables
-from segjax.train.config import CONFIG_FILE, InitConfig, TrainConfig, create_model, read_config
+from segjax.train.config import InitConfig, TrainConfig, read_config
 from segjax.train.step import Metrics, TrainState, TrainStep
 
 __all__ = [
-    "HELD_FILE",
     "Source",
+    "check_model",
     "freeze",
     "freeze_norms",
     "hold",
@@ -36,8 +40,6 @@ __all__ = [
     "warm_start",
 ]
 
-HELD_FILE = "init.npz"
-_FOLD = re.compile(r"fold\d+")
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _SHOWN = 4  # names in a message
 Place = tuple[str, ...]  # collection, layers …, leaf
@@ -65,7 +67,9 @@ def load_source(path: str | Path, model: str) -> Source:
     Args:
         path: Folder of a run, whose best checkpoint is taken; a state dict of MONAI's ``UNet``
             or of the MPU-Net++ authors' release (``.pt``, ``.pth``, ``.ckpt``, ``.bin``,
-            ``.safetensors``); or an ONNX file that ``segjax export`` wrote.
+            ``.safetensors``); an ONNX file that ``segjax export`` wrote; or a file of another
+            suffix, given to ``segjax.register("weights", suffix, read)``: ``read(path, model)``
+            returns the variables, and the names of the labels or None.
         model: Name of the network that the weights are to be used in.
 
     Raises:
@@ -80,14 +84,11 @@ def load_source(path: str | Path, model: str) -> Source:
         raise InputError(f"{path}: no such file or folder to start from")
     if path.is_dir():
         return _of_run(path, model)
-    if path.suffix == ".onnx":
-        return _of_onnx(path, model)
-    if path.suffix.lower() in torch_files.SUFFIXES:
-        return _of_torch(path, model)
-    raise InputError(
-        f"{path}: give the folder of a run, a state dict ({', '.join(torch_files.SUFFIXES)}) or an "
-        ".onnx file"
-    )
+    known = registry("weights")
+    if (kind := path.suffix.lower()) not in known:
+        raise InputError(f"{path}: give the folder of a run or a file ({', '.join(known.names())})")
+    variables, labels = known.get(kind)(path, model)
+    return Source(variables, _digest(path), labels)
 
 
 def recorded(config: TrainConfig, run: str | Path | None = None) -> TrainConfig:
@@ -118,19 +119,19 @@ def hold(config: TrainConfig, run: Path, *, begun: bool) -> None:
 
     Args:
         config: What is trained; without ``init`` nothing is written.
-        run: Folder of the training, which gets :data:`HELD_FILE`.
+        run: Folder of the training, which gets ``init.npz``.
         begun: Whether anything was learned from them yet; the file is left alone then.
 
     Raises:
         InputError: The weights cannot be read, or the file cannot be written.
     """
     init = config.init
-    if init is None or (begun and (run / HELD_FILE).exists()):
+    if init is None or (begun and RunFolder(run).init.exists()):
         return
     if Path(init.source).exists():
-        _write_held(run / HELD_FILE, _checked(init, config.model), init.source)
+        _write_held(RunFolder(run).init, _checked(init, config.model), init.source)
     elif (held := _held(init, run)) is not None:
-        _write_held(run / HELD_FILE, held, init.source)
+        _write_held(RunFolder(run).init, held, init.source)
 
 
 def warm_start(state: TrainState, config: TrainConfig, run: Path | None = None) -> TrainState:
@@ -264,11 +265,11 @@ def _matching(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
             raise InputError(f"freeze '{pattern}': no regular expression ({error})") from error
         if not matched:
             raise InputError(
-                f"freeze '{pattern}': finds none of the parameters {_listed(sorted(names))}"
+                f"freeze '{pattern}': finds none of the parameters {listed(sorted(names), _SHOWN)}"
             )
         found |= matched
     if len(found) == len(names):
-        raise InputError(f"freeze {_listed(patterns)}: nothing would be left to train")
+        raise InputError(f"freeze {listed(patterns, _SHOWN)}: nothing would be left to train")
     return found
 
 
@@ -281,7 +282,7 @@ def _digest_of_moved(init: InitConfig, run: Path) -> str | None:
     """Return the digest of weights that are no longer where a training took them from."""
     if (held := _held(init, run)) is not None:
         return held.digest
-    before = read_config(run).init if (run / CONFIG_FILE).exists() else None
+    before = read_config(run).init if RunFolder(run).config.exists() else None
     if before is not None and _is_it(init, before.source, before.digest):
         return before.digest
     raise InputError(f"{init.source}: no such file or folder to start from")
@@ -289,10 +290,10 @@ def _digest_of_moved(init: InitConfig, run: Path) -> str | None:
 
 def _held(init: InitConfig, run: Path) -> Source | None:
     """Read the weights of a source that moved, from a run or from folds that began with them."""
-    siblings = run.parent.glob("fold*") if _FOLD.fullmatch(run.name) else ()
-    for folder in (run, *sorted(run.glob("fold*")), *sorted(siblings)):
-        if (folder / HELD_FILE).exists():
-            name, source = _read_held(folder / HELD_FILE)
+    own = RunFolder(run)
+    for folder in (own, *own.folds, *own.other_folds):
+        if folder.init.exists():
+            name, source = _read_held(folder.init)
             if _is_it(init, name, source.digest):
                 return source
     return None
@@ -337,7 +338,7 @@ def _checked(init: InitConfig, model: str) -> Source:
 
 def _of_run(path: Path, model: str) -> Source:
     config = read_config(path)
-    _check_model(path, config.model, model)
+    check_model(path, config.model, model)
     variables = load_variables(path)
     digest = hashlib.sha256()
     for place, array in sorted(_flat(variables).items()):
@@ -346,23 +347,18 @@ def _of_run(path: Path, model: str) -> Source:
     return Source(variables, digest.hexdigest(), config.labels)
 
 
-def _of_onnx(path: Path, model: str) -> Source:
-    from segjax_onnx.predict.metadata import read_metadata
-    from segjax_onnx.write.weights import read_variables
-
-    metadata = read_metadata(path)
-    _check_model(path, metadata.model, model)
-    return Source(read_variables(path), _digest(path), metadata.labels)
-
-
-def _of_torch(path: Path, model: str) -> Source:
+def _of_torch(path: Path, model: str) -> tuple[dict[str, Any], None]:
     from segjax.models import from_torch
 
     try:
         variables = from_torch(model, torch_files.read_state_dict(path))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
-    return Source(variables, _digest(path))
+    return variables, None
+
+
+for _suffix in torch_files.SUFFIXES:
+    register("weights", _suffix, _of_torch)
 
 
 def _digest(path: Path) -> str:
@@ -370,7 +366,8 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_model(path: Path, there: str, wanted: str) -> None:
+def check_model(path: Path, there: str, wanted: str) -> None:
+    """Raise InputError where a file holds another network than the one that is to be trained."""
     if there != wanted:
         raise InputError(f"{path}: holds a {there}, not a {wanted}: train that network from it")
 
@@ -397,9 +394,8 @@ def _layers(config: TrainConfig) -> _Layers:
 def _shapes(config: TrainConfig, more_in: int, more_out: int) -> dict[Place, tuple[int, ...]]:
     """Return the shapes of all variables of a network of more channels."""
     channels = config.in_channels + more_in
-    model = create_model(
-        config.model, in_channels=channels, out_channels=config.out_channels + more_out
-    )
+    ends = {"in_channels": channels, "out_channels": config.out_channels + more_out}
+    model = models.create(config.model, **config.interface | ends)
     sizes = (2 * model.size_multiple,) * model.spatial_dims
     images = jax.ShapeDtypeStruct((1, *sizes, channels), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -416,10 +412,8 @@ def _check(config: TrainConfig, old: Arrays, new: Arrays, kept: frozenset[Place]
     path = config.init.source
     if unequal := sorted((set(old) ^ set(new)) - kept):
         where = "it lacks" if unequal[0] in new else f"{config.model} has no"
-        raise InputError(
-            f"{path}: holds another network than {config.model}: "
-            f"{where} {_listed(['/'.join(place) for place in unequal])}"
-        )
+        names = listed(["/".join(place) for place in unequal], _SHOWN)
+        raise InputError(f"{path}: holds another network than {config.model}: {where} {names}")
     for place in sorted(set(new) - kept):
         if _differs(old, new, place):
             advice = (
@@ -462,7 +456,3 @@ def _nested(arrays: Mapping[Place, Any]) -> dict[str, Any]:
 
 def _as_jax(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.array, tree)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

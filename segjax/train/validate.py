@@ -7,11 +7,10 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy.typing import ArrayLike
 
-from segjax.data.cases import LoadedCase
 from segjax.data.labels import IGNORED
-from segjax.data.loader import TrainingCase
+from segjax.data.loaded import LoadedCase, TrainingCase
 from segjax.data.patches import grid_corners, sliding_window, to_mask
-from segjax.evaluate.scores import Score, score
+from segjax.evaluate.scores import Score, score_of_counts
 from segjax.train.config import TrainConfig
 from segjax.volume import Volume
 
@@ -35,7 +34,7 @@ def validate_case(
 
     Returns:
         By label, the background left out: Dice where the label is there, else the volume of what
-        was found (:func:`segjax.evaluate.scores.score`).
+        was found (:func:`segjax.evaluate.scores.score_of_counts`).
     """
     return _measure(case, _predict(case, predict, config, batch_size), config)
 
@@ -103,7 +102,7 @@ def _measure(
     for value, name in enumerate(config.labels[1:], start=1):
         found, there = mask == value, truth.data == value
         counts = (int(np.count_nonzero(one)) for one in (found & there, found, there))
-        scores[name] = score(*counts, affine=truth.affine)
+        scores[name] = score_of_counts(*counts, affine=truth.affine)
     return scores
 
 

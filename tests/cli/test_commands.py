@@ -6,21 +6,20 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 
 import segjax.models
-from segjax import workflow
 from segjax.cli import main
 from segjax.cli.options import MODELS, PRESETS
 from segjax.cli.train import OPTIMIZERS, RECIPES, SCHEDULES
-from segjax.data.augment.recipes import recipe, recipe_names
 from segjax.data.io.formats import read_volume, write_volume
 from segjax.data.phantom.dataset import write_dataset
-from segjax.train.config import Optimizer, Schedule
-from segjax.train.presets import names, preset
+from segjax.registry import registry
+from segjax.studies import names, study
+from segjax.train.config import TrainConfig
+from segjax.train.plans import plan as plans
 from segjax.volume import Volume
 
 
@@ -60,12 +59,12 @@ def test_offered_models_are_those_of_the_library():
 
 def test_offered_presets_and_recipes_are_those_of_the_library():
     assert f"{{{','.join(names())}}}" == PRESETS
-    assert f"{{{','.join([*recipe_names(), 'none'])}}}" == RECIPES
+    assert f"{{{','.join([*names(), 'none'])}}}" == RECIPES
 
 
 def test_offered_optimizers_and_schedules_are_those_of_the_library():
-    assert f"{{{','.join(get_args(Optimizer))}}}" == OPTIMIZERS
-    assert f"{{{','.join(get_args(Schedule))}}}" == SCHEDULES
+    assert f"{{{','.join(registry('optimizer').names())}}}" == OPTIMIZERS
+    assert f"{{{','.join(registry('schedule').names())}}}" == SCHEDULES
 
 
 def test_training_leaves_a_complete_run(run):
@@ -112,8 +111,8 @@ def test_loss_and_settings_file_reach_the_configuration(data, tmp_path, monkeypa
     options += ["--compute-dtype", "bfloat16", "--deep-supervision"]
     assert train(data, tmp_path / "run", *options) == 130
     (plan,) = seen
-    terms = [(term.name, term.alpha) for term in plan.config.loss.terms]
-    assert terms == [("tversky", 0.7), ("cross-entropy", 0.5)]
+    terms = [(term.name, term.options.get("alpha")) for term in plan.config.loss.terms]
+    assert terms == [("tversky", 0.7), ("cross-entropy", None)]
     assert (plan.config.ema, plan.config.compute_dtype) == (0.99, "bfloat16")
     assert plan.config.deep_supervision
     optimizer = plan.config.optimizer
@@ -133,21 +132,22 @@ def test_preset_gives_all_that_no_other_option_decides(data, tmp_path, monkeypat
         seen.append((real_plan(*settings, **options), options))
         raise KeyboardInterrupt
 
-    real_plan = workflow.plan
-    monkeypatch.setattr(workflow, "plan", plan)
+    real_plan = plans.plan
+    monkeypatch.setattr(plans, "plan", plan)
     settings = tmp_path / "settings.json"
     settings.write_text(json.dumps({"patience": 9, "foreground": 0.25}))
     options = ["--preset", "meningioma-2d", "--alpha", "0.7", "--config", str(settings)]
     options += ["--learning-rate", "0.01", "--test", "0.4"]
     assert train(data, tmp_path / "run", *options) == 130
     ((made, fractions),) = seen
-    config, study = made.config, preset("meningioma-2d").config
-    assert (config.augment, config.dropout) == (study.augment, 0.3)
-    assert [step.name for step in config.pipeline.steps] == [s.name for s in study.pipeline.steps]
+    config, published = made.config, TrainConfig.from_json(study("meningioma-2d").settings())
+    assert (config.augment, config.dropout) == (published.augment, 0.3)
+    assert config.pipeline.unfitted() == published.pipeline
     assert (config.patience, config.foreground) == (9, 0.25)  # the file wins over the preset
     assert (config.model, config.patch_size, config.epochs) == ("unet2d-k3", (32, 32), 1)
-    assert config.optimizer == dataclasses.replace(study.optimizer, learning_rate=0.01)
-    assert [(term.name, term.alpha) for term in config.loss.terms] == [("tversky", 0.7)]
+    assert config.optimizer == dataclasses.replace(published.optimizer, learning_rate=0.01)
+    (term,) = config.loss.terms
+    assert (term.name, term.options["alpha"]) == ("tversky", 0.7)
     assert fractions["validation"] == 120 / 602
     assert len(made.split.test) == 1
 
@@ -162,7 +162,7 @@ def test_recipe_of_augmentation_reaches_the_configuration(data, tmp_path, monkey
     monkeypatch.setattr("segjax.workflow.train", stop)
     assert train(data, tmp_path / "run", "--augment", "ms-7t") == 130
     assert train(data, tmp_path / "run", "--augment", "none") == 130
-    assert seen == [recipe("ms-7t"), ()]
+    assert seen == [study("ms-7t").augmentation(), ()]
 
 
 def test_way_of_loading_reaches_the_training(data, tmp_path, monkeypatch):
@@ -186,7 +186,7 @@ def test_way_of_loading_reaches_the_training(data, tmp_path, monkeypatch):
         (["--loss", "dice", "--alpha", "0.7"], "--alpha belongs to the Tversky loss"),
         (["--preset", "ms-7t"], "preset 'ms-7t' is for mpunet++, unet3d: model unet2d-k3 has"),
         (["--brain", "hd-bet"], "--brain belongs to --preset"),
-        (["--augment", "spin"], "unknown recipe 'spin': known are meningioma-2d, ms-7t"),
+        (["--augment", "spin"], "no study is named 'spin': choose ms-7t, "),
         (["--ema", "1"], "ema must be a number between 0 and 1"),
         (["--deep-supervision"], "UNet has no heads to supervise"),
         (["--loss", "hinge"], "hinge"),
@@ -359,7 +359,7 @@ def test_preview_draws_a_case_and_its_label(data, tmp_path, capsys):
     assert main(["preview", image, *options]) == 1
     assert f"{out}: " in capsys.readouterr().err
     assert main(["preview", image, "-o", str(tmp_path / "b.png"), "--recipe", "none"]) == 1
-    assert "unknown recipe 'none': known are " in capsys.readouterr().err
+    assert "no study is named 'none': choose " in capsys.readouterr().err
     np.save(tmp_path / "small.npy", np.zeros((3, 3), np.uint8))
     assert main(["preview", image, str(tmp_path / "small.npy"), "-o", str(tmp_path / "c.png")]) == 1
     assert f"small.npy: has shape (3, 3), but {image} has" in capsys.readouterr().err

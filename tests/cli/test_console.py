@@ -1,12 +1,11 @@
 """What tables on the terminal say."""
 
 from segjax.cli.console import print_folds
-from segjax.evaluate.scores import Score
 from segjax.runs.folds import FoldScore
 
 
 def score(fold, case, label, metric, value):
-    return FoldScore(fold, 1, case, label, Score(metric, value))
+    return FoldScore(fold, 1, case, label, metric, value)
 
 
 def test_folds_are_averaged_over_the_cases_that_hold_the_label(capsys):

@@ -8,6 +8,8 @@ import pytest
 
 from segjax.cli import main
 from segjax.data.io.formats import write_volume
+from segjax.evaluate.lesions import LesionRule
+from segjax.registry import registry
 from segjax.volume import Volume
 
 
@@ -80,6 +82,23 @@ def test_each_option_of_the_rule_counts_lesions(evaluate, options, counts):
     code, text = evaluate(*options)
     assert code == 0
     assert line(text[text.index("Lesions of") :], "a ")[1:6] == counts
+
+
+def test_rules_are_those_that_are_registered(evaluate, monkeypatch):
+    rules = registry("lesion-rule")
+    assert "any, isbi-2015, msseg-2016" in evaluate("--lesion-rule", "mine")[1]
+    monkeypatch.setattr(rules, "_things", rules._things | {"mine": LesionRule(min_volume=2)})
+    _, text = evaluate("--lesion-rule", "mine")
+    assert line(text[text.index("Lesions of") :], "a ")[1:6] == ["1", "0", "1", "1", "1"]
+
+
+def test_sizes_of_pictures_are_in_pixels(tmp_path, capsys):
+    write_volume(Volume(np.eye(4, dtype=np.uint8), np.eye(3)), tmp_path / "a.png")
+    files = [str(tmp_path / "a.png")] * 2
+    assert main(["evaluate", *files, "--lesions", "--report", str(tmp_path / "out")]) == 0
+    for text in (capsys.readouterr().out, (tmp_path / "out" / "report.html").read_text()):
+        assert "pixels" in text
+        assert "voxels" not in text
 
 
 def test_ratios_of_nothing_are_dashes(evaluate, folders):

@@ -11,8 +11,8 @@ import pytest
 from segjax import workflow
 from segjax.cli import main
 from segjax.data.cache.cache import open_cache
-from segjax.data.cases import read_case_label
 from segjax.data.io.formats import read_volume, write_volume
+from segjax.train.plans import plan as planning
 from segjax.volume import Volume
 
 SHAPE = (32, 32)
@@ -74,12 +74,12 @@ def test_masks_of_0_and_255_are_lesions(tmp_path, planned):
     assert train(tmp_path / "data", tmp_path / "run", "--labels", "255=lesion") == 0
     (plan,) = planned
     assert plan.config.labels == ("background", "lesion")
-    assert np.unique(read_case_label(plan.dataset.cases[0]).data).tolist() == [0, 1]
+    assert np.unique(plan.dataset.cases[0].read_label().data).tolist() == [0, 1]
 
 
 def test_folds_get_the_values_too(data, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(workflow, "plan_folds", lambda _, *layers, **__: asked.extend(layers) or ())
+    monkeypatch.setattr(planning, "plan_folds", lambda _, *layers, **__: asked.extend(layers) or ())
     train(data, tmp_path / "cv", "--folds", "2", *BRATS)
     assert asked[-1]["label_values"] == {"background": 0, "core": [1, 4], "edema": 2}
 

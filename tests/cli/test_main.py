@@ -83,7 +83,8 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "unrecognized options: trian"),
+        (["trian"], "no command is named trian: did you mean train?"),
+        (["segment"], "no command is named segment: choose demo, preprocess, "),
         (["train"], "--data DIR, -o RUN, --out RUN; see segjax train --help"),
         (["train", "--data", "d", "--out", "o", "--epoch", "3"], "perhaps you meant: --epochs N"),
         (["export", "run", "--which", "worst"], "('best', 'last')"),
@@ -192,7 +193,7 @@ def test_interrupted_training_says_how_to_go_on(monkeypatch, capsys):
     def plan(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segjax.workflow.plan", plan)
+    monkeypatch.setattr("segjax.train.plans.plan.plan", plan)
     assert main(["train", "--data", "d", "--out", "o"]) == 130
     assert "the same command again goes on" in capsys.readouterr().err
 
@@ -201,7 +202,7 @@ def test_interrupted_preprocessing_says_how_to_go_on(monkeypatch, capsys):
     def find(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segjax.workflow.find_data", find)
+    monkeypatch.setattr("segjax.data.layouts.find_data", find)
     assert main(["preprocess", "in", "out", "--preset", "meningioma-2d"]) == 130
     assert "the same command again goes on where it stopped" in capsys.readouterr().err
 

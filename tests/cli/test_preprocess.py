@@ -13,7 +13,7 @@ from segjax.data.cache.cache import open_cache
 from segjax.data.io.formats import read_volume
 from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import HistogramStandardization, MinMax, Pipeline, Resample
-from segjax.data.prepare.presets import names, preset
+from segjax.studies import names, study
 
 STEPS = [{"step": "reorient", "orientation": "LPS"}, {"step": "min-max"}]
 
@@ -51,7 +51,7 @@ def test_preset_is_applied_told_and_not_done_twice(data, tmp_path, capsys):
     for name in ("ms_000", "ms_003"):
         assert f"{name}   made" in text
     cache = open_cache(out)
-    assert cache.requested == preset("meningioma-2d")
+    assert cache.requested == study("meningioma-2d").pipeline()
     assert (cache.cases[0].image.min(), cache.cases[0].image.max()) == (-1, 1)
     assert preprocess(data, out, "--preset", "meningioma-2d") == 0
     text = capsys.readouterr().out
@@ -114,7 +114,7 @@ def test_long_list_of_cases_is_cut(data, steps, tmp_path, capsys, monkeypatch):
         ((), "give either --preset or --config"),
         (("--preset", "ms-7t", "--config", "STEPS"), "give either --preset or --config"),
         (("--config", "STEPS", "--brain", "hd-bet"), "--brain belongs to --preset"),
-        (("--preset", "ms-3t"), "no preset is named 'ms-3t': choose ms-7t"),
+        (("--preset", "ms-3t"), "no study is named 'ms-3t': choose ms-7t"),
         (("--preset", "meningioma-2d", "--brain", "hd-bet"), "extracts no brain"),
         (("--config", "absent.json"), "absent.json: there is no such file"),
         (("--config", "STEPS", "--label", "lesions.nii.gz"), "name the images"),

@@ -1,25 +1,25 @@
 """The command that sweeps, on networks and images of milliseconds."""
 
 import csv
+import functools
 import json
+from pathlib import Path
 
 import pytest
 from flax import linen as nn
 
 from segjax import models
 from segjax.cli import main
-from segjax.data.folds import Grouping
+from segjax.data.grouping import Grouping
 from segjax.data.labels import asked_coding
 from segjax.data.phantom.dataset import write_dataset
 from segjax.evaluate.scores import Score
+from segjax.registry import registry
 from segjax.train.sweeps.sweep import MemberResult, SweepResult
 from segjax_onnx.predict.predictor import Predictor
 
 GRID = ["--kernel", "3", "--alpha", "0.3", "0.7", "--seed", "0"]
 FRACTIONS = ["--validation", "0.25", "--test", "0.25"]
-
-
-_create, _names = models.create, models.names
 
 
 class Plain(nn.Module):
@@ -30,6 +30,7 @@ class Plain(nn.Module):
     out_channels: int = 2
     spatial_dims: int = 2
     size_multiple: int = 4
+    heads: int = 0
 
     @nn.compact
     def __call__(self, images, *, train=False):
@@ -38,13 +39,6 @@ class Plain(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, shape[-1:])
         return models.ops.to_images(models.ops.conv([x], kernel, bias))
-
-
-def create(name, **options):
-    known = name.startswith("plain-k")
-    return (
-        Plain(int(name.removeprefix("plain-k")), **options) if known else _create(name, **options)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +57,9 @@ def settings(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch):
-    monkeypatch.setattr(models, "create", create)
-    monkeypatch.setattr(models, "names", lambda: (*_names(), "plain-k3"))
+def _tiny_networks():
+    with registry("network").lend(functools.partial(Plain, 3), "plain-k3"):
+        yield
 
 
 def command(data, out, settings, *options):
@@ -193,15 +187,30 @@ def test_groups_and_label_names_reach_the_plan(monkeypatch, tmp_path):
         seen.append((arguments, options))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segjax.workflow.plan", stop)
+    def find(*arguments, **options):
+        found.append((arguments, options))
+        return "the subjects"
+
+    found: list[tuple] = []
+    monkeypatch.setattr("segjax.train.plans.plan.plan", stop)
+    monkeypatch.setattr("segjax.data.layouts.find_data", find)
     base = ["sweep", "--data", "d", "--out", "o", "--images", "t1.png", "--label", "mask.png"]
     assert main([*base, "--group-by", "^p[0-9]+", "--labels", "255=tumour"]) == 130
-    (_, *settings), options = seen[0]
+    (data, *settings), options = seen[0]
+    assert data == "the subjects"
+    coding = asked_coding(["255=tumour"])
+    files = {"images": ("t1.png",), "label": "mask.png", "coding": coding}
+    assert found == [((Path("d"),), files)]
     assert options["grouping"] == Grouping("^p[0-9]+")
-    assert (options["images"], options["label"]) == (("t1.png",), "mask.png")
-    assert settings[-1]["label_values"] == asked_coding(["255=tumour"]).as_labels()
-    assert main([*base, "--neighbours", "3"]) == 130
+    assert settings[-1]["label_values"] == coding.as_labels()
+    assert main([*base, "--neighbours", "3", "--keep-fitted"]) == 130
     assert seen[1][1]["grouping"] == Grouping(neighbours=3)
+    assert [options["keep_fitted"] for _, options in seen] == [False, True]
+
+
+def test_subjects_without_a_label_map_are_refused(capsys):
+    assert main(["sweep", "--data", "d", "--out", "o", "--images", "t1.png"]) == 1
+    assert "d: name the label map of a subject too, as the images" in capsys.readouterr().err
 
 
 def test_several_at_once_apart_are_refused_before_any_data_are_read(capsys):
@@ -214,7 +223,7 @@ def test_interrupted_sweep_says_how_to_go_on(monkeypatch, capsys):
     def plan(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segjax.workflow.plan", plan)
+    monkeypatch.setattr("segjax.train.plans.plan.plan", plan)
     assert main(["sweep", "--data", "d", "--out", "o"]) == 130
     assert "the same command again goes on where it stopped" in capsys.readouterr().err
 

@@ -11,8 +11,8 @@ import pytest
 
 from segjax.data.augment import Affine, Flip, Noise
 from segjax.data.cache.cache import CachedCase
-from segjax.data.cases import LoadedCase
 from segjax.data.labels import IGNORED
+from segjax.data.loaded import LoadedCase
 from segjax.data.loader import Loader, Sampling, prefetch
 from segjax.errors import InputError
 from segjax.grid import Grid
@@ -48,7 +48,8 @@ def cached(case, folder):
     np.save(folder / case.name / "label.npy", case.label)
     np.save(folder / case.name / "foreground.npy", np.flatnonzero(case.label))
     grid = case.grids[-1] if case.grids else Grid(case.label.shape, case.volume.affine)
-    record = {"grids": [{"shape": grid.shape, "affine": grid.affine.tolist()}]}
+    grids = [{"shape": grid.shape, "affine": grid.affine.tolist()}]
+    record = {"grids": grids, "values": np.unique(case.label).tolist()}
     (folder / case.name / "case.json").write_text(json.dumps(record))
     return CachedCase(folder / case.name)
 
@@ -213,9 +214,10 @@ def test_of_the_foreground_of_a_cached_case_one_voxel_is_read(tmp_path):
 
 def test_cached_case_without_label_is_said(tmp_path):
     case = cached(random_case(1, (8, 8)), tmp_path)
+    loader = Loader([case], Sampling((4, 4), 1))
     (case.folder / "label.npy").unlink()
     with pytest.raises(InputError, match="case 'case1' has no label"):
-        Loader([case], Sampling((4, 4), 1)).batch(0)
+        loader.batch(0)
 
 
 def test_transforms_change_image_and_label_alike():
@@ -223,7 +225,7 @@ def test_transforms_change_image_and_label_alike():
     label = np.arange(64, dtype=np.uint8).reshape(shape)
     volume = Volume(label, np.eye(3))
     case = LoadedCase("ramp", label[..., None].astype(np.float32), label, volume, volume)
-    loader = Loader([case], Sampling((8, 8), 4), augment=(Flip((0, 1), 0.9),))
+    loader = Loader([case], Sampling((8, 8), 4), augment=(Flip((0, 1), probability=0.9),))
     images, labels = loader.batch(0)
     np.testing.assert_array_equal(images[..., 0], labels)
     assert not np.array_equal(labels[0], label)

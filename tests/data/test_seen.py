@@ -88,7 +88,7 @@ def test_spans_are_percentiles_of_each_channel():
 def test_what_was_seen_survives_json():
     seen = seen_in([Sight(grid(1, 2, 3), grid(1, 2, 3), ((0.0, 1.0),))])
     assert Seen.from_json(seen.to_json()) == seen
-    with pytest.raises(InputError, match="cannot be understood"):
+    with pytest.raises(InputError, match=r"field finest, coarsest, .* missing"):
         Seen.from_json({"spacing": [1, 1, 1]})
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from segjax.data import workers as grain_loader
 from segjax.data.augment import Noise
-from segjax.data.cases import LoadedCase
+from segjax.data.loaded import LoadedCase
 from segjax.data.loader import Loader, Sampling, prefetch
 from segjax.errors import InputError
 from segjax.volume import Volume

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segjax.errors import InputError
-from segjax.evaluate.lesions import RULES, Lesion, LesionRule, match_lesions, outcome_maps, rates
+from segjax.evaluate.lesions import Lesion, LesionRule, match_lesions, outcome_maps, rates
+from segjax.registry import registry
 
 CUBE = (1.0, 1.0, 1.0)
 TRUTH = np.array(
@@ -85,6 +86,7 @@ pairs = st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 0.4), st.floats(0, 0.4
         < np.array(drawn[1:]).reshape(2, 1, 1, 1)
     )
 )
+RULES = {name: registry("lesion-rule").get(name) for name in registry("lesion-rule").names()}
 rules = st.sampled_from([*RULES.values(), LesionRule(6, 2.5), LesionRule(26, 0, 0.5, 0.3, 0.5)])
 fast = settings(max_examples=40, deadline=None)
 

@@ -13,14 +13,8 @@ import pytest
 from segjax.data.io.formats import write_volume
 from segjax.data.labels import LabelCoding, asked_coding
 from segjax.errors import InputError
-from segjax.evaluate.folders import (
-    Pair,
-    coding_of,
-    compare_cases,
-    compare_masks,
-    match_masks,
-    read_pair,
-)
+from segjax.evaluate.compare import compare_cases
+from segjax.evaluate.pairs import Pair, coding_of, match_masks, read_pair
 from segjax.volume import Volume
 
 NFC, NFD = (unicodedata.normalize(form, "Jürgen") for form in ("NFC", "NFD"))
@@ -52,7 +46,7 @@ def test_names_match_in_either_unicode_form(tmp_path, forms):
         write(tmp_path / folder / f"{name}.nii.gz", np.ones((2, 2, 2)))
     (pair,) = match_masks(tmp_path / "masks", tmp_path / "labels")
     assert pair.case == NFC
-    assert [row["dice"] for row in compare_masks([pair])] == [1]
+    assert [row["dice"] for row in compare_cases([pair]).check().rows] == [1]
 
 
 @pytest.mark.parametrize("forms", [(NFC, NFD), (NFD, NFC)])
@@ -76,7 +70,7 @@ def test_masks_of_other_programs_are_compared(folders, suffix):
     image.SetDirection(np.diag([-1.0, -1.0, 1.0]).ravel())  # LPS -> RAS: the same axes as np.eye
     sitk.WriteImage(image, str(folders[0] / f"a{suffix}"))
     (folders[0] / "a.nii.gz").unlink()
-    assert [row["dice"] for row in compare_masks(match_masks(*folders))] == [1]
+    assert [row["dice"] for row in compare_cases(match_masks(*folders)).check().rows] == [1]
 
 
 @pytest.mark.parametrize("cropped", ["masks", "labels"])
@@ -93,7 +87,7 @@ def test_segments_that_were_cropped_lie_on_the_grid_of_the_other_mask(tmp_path, 
     (tmp_path / cropped).mkdir()
     segments = Volume(np.ones((3, 2, 1), np.uint8), affine)
     write_nrrd(segments, tmp_path / cropped / "a.seg.nrrd", segments={1: "lesion"})
-    (row,) = compare_masks(match_masks(tmp_path / "masks", tmp_path / "labels"))
+    (row,) = compare_cases(match_masks(tmp_path / "masks", tmp_path / "labels")).check().rows
     assert row["dice"] == pytest.approx(12 / 13 if cropped == "masks" else 1)
 
 
@@ -108,7 +102,7 @@ def test_segments_are_compared_by_their_names(tmp_path):
         (tmp_path / folder).mkdir()
         stored = data if folder == "masks" else np.where(data > 0, 3 - data, 0).astype(np.uint8)
         write_nrrd(Volume(stored, np.eye(4)), tmp_path / folder / "a.seg.nrrd", segments=names)
-    rows = compare_masks(match_masks(tmp_path / "masks", tmp_path / "labels"))
+    rows = compare_cases(match_masks(tmp_path / "masks", tmp_path / "labels")).check().rows
     assert {row["label"]: (row["dice"], row["truth_ml"]) for row in rows} == {
         "core": (1, 0.001),
         "oedema": (1, 0.002),
@@ -124,11 +118,11 @@ def test_a_segment_called_ignore_counts_for_nothing(tmp_path):
     write_nrrd(truth, tmp_path / "labels/a.seg.nrrd", segments=names)
     write(tmp_path / "masks/a.nii.gz", [[[1, 0, 1, 0]]])
     pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
-    (row,) = compare_masks(pairs)
+    (row,) = compare_cases(pairs).check().rows
     assert (row["label"], row["dice"]) == ("lesion", pytest.approx(2 / 3))  # TP 1, FN 1
     write_nrrd(truth, pairs[0].truth, segments={1: "lesion", 2: "cyst"}, overwrite=True)
     with pytest.raises(InputError, match="call the one 'ignore' that is to be ignored"):
-        compare_masks(pairs, coding=LabelCoding(ignored=2))
+        compare_cases(pairs, coding=LabelCoding(ignored=2)).check()
 
 
 def test_segments_that_cannot_be_read_fail_alone(tmp_path):
@@ -158,9 +152,9 @@ def test_labels_that_are_segments_only_in_part_need_a_dataset_json(tmp_path):
     write_nrrd(lesion, tmp_path / "labels/b.seg.nrrd", segments={1: "lesion"})
     pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
     with pytest.raises(InputError, match=r"a\.nii\.gz: holds no segments .* in dataset\.json"):
-        compare_masks(pairs)
+        compare_cases(pairs).check()
     describe(tmp_path, {"background": 0, "lesion": 1})
-    rows = compare_masks(pairs, coding=coding_of(tmp_path / "labels"))
+    rows = compare_cases(pairs, coding=coding_of(tmp_path / "labels")).check().rows
     assert [row["dice"] for row in rows] == [1, 1]
 
 
@@ -168,7 +162,7 @@ def test_links_are_followed(folders, tmp_path):
     masks, labels = folders
     os.symlink(masks / "a.nii.gz", labels / "b.nii.gz")
     os.symlink(masks / "a.nii.gz", masks / "b.nii.gz")
-    assert [row["dice"] for row in compare_masks(match_masks(masks, labels))] == [1, 1]
+    assert [row["dice"] for row in compare_cases(match_masks(masks, labels)).check().rows] == [1, 1]
 
 
 @pytest.mark.parametrize("kind", [0, 1])
@@ -176,7 +170,7 @@ def test_links_that_lead_nowhere_are_errors_with_their_name(folders, kind):
     (folders[kind] / "a.nii.gz").unlink()
     os.symlink("nowhere.nii.gz", folders[kind] / "a.nii.gz")
     with pytest.raises(InputError, match=rf"{folders[kind].name}/a\.nii\.gz: "):
-        compare_masks(match_masks(*folders))
+        compare_cases(match_masks(*folders)).check()
 
 
 def test_a_folder_that_is_a_link_to_nowhere_is_named(folders, tmp_path):
@@ -244,7 +238,7 @@ def test_values_of_the_truth_are_those_of_dataset_json(tmp_path, beside):
         tmp_path if beside else tmp_path / "labels", {"background": 0, "oedema": 100, "core": 255}
     )
     pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
-    rows = compare_masks(pairs, coding=coding_of(tmp_path / "labels"))
+    rows = compare_cases(pairs, coding=coding_of(tmp_path / "labels")).check().rows
     # oedema: TP 1, FN 1; core: TP 1
     assert [(row["label"], row["dice"]) for row in rows] == [
         ("oedema", pytest.approx(2 / 3)),
@@ -259,7 +253,7 @@ def test_predictions_that_hold_stored_values_are_read_as_the_truth_is(tmp_path):
     write(tmp_path / "masks/a.nii.gz", mask)
     describe(tmp_path, {"background": 0, "oedema": 128, "core": 255, "ignore": 7})
     (pair,) = match_masks(tmp_path / "masks", tmp_path / "labels")
-    rows = compare_masks([pair], coding=coding_of(tmp_path / "labels"))
+    rows = compare_cases([pair], coding=coding_of(tmp_path / "labels")).check().rows
     assert [row["dice"] for row in rows] == [pytest.approx(2 / 3), 1]
 
 
@@ -271,7 +265,7 @@ def test_predictions_that_could_be_read_either_way_are_named(tmp_path, mask, dou
     pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        compare_masks(pairs, coding=coding_of(tmp_path / "labels"))
+        compare_cases(pairs, coding=coding_of(tmp_path / "labels")).check()
     expected = r"masks/a.nii.gz: its value 2 is taken as class 2, 'b', .* 2 is stored for 'a' in"
     assert [bool(re.search(expected, str(one.message))) for one in said] == [True] * doubtful
 
@@ -284,7 +278,7 @@ def test_values_that_are_one_class_are_measured_as_one(tmp_path, mask, core):
     write(tmp_path / "labels/a.nii.gz", [[[1, 4, 4, 2, 0]]])
     write(tmp_path / "masks/a.nii.gz", [[mask]])
     pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
-    rows = compare_masks(pairs, coding=asked_coding(["1,4=core", "2=edema"]))
+    rows = compare_cases(pairs, coding=asked_coding(["1,4=core", "2=edema"])).check().rows
     assert [(row["label"], row["dice"]) for row in rows] == [
         ("core", pytest.approx(core)),
         ("edema", 1),
@@ -298,7 +292,7 @@ def test_subjects_are_matched_whatever_dataset_json_says_of_their_labels(tmp_pat
     pairs = match_masks(tmp_path / "masks", tmp_path / "patients", label="lesions.nii.gz")
     with pytest.raises(InputError, match="the value 3 is of 'whole' and of 'core'"):
         coding_of(tmp_path / "patients")
-    (row,) = compare_masks(pairs, coding=asked_coding(["2,3=tumour"]))
+    (row,) = compare_cases(pairs, coding=asked_coding(["2,3=tumour"])).check().rows
     assert row["dice"] == 1
 
 
@@ -306,7 +300,7 @@ def test_a_value_that_is_left_out_is_background(tmp_path):
     write(tmp_path / "labels/a.nii.gz", [[[1, 2, 2, 0]]])
     write(tmp_path / "masks/a.nii.gz", [[[1, 1, 0, 0]]])
     pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
-    (row,) = compare_masks(pairs, coding=asked_coding(["1=lesion", "2=background"]))
+    (row,) = compare_cases(pairs, coding=asked_coding(["1=lesion", "2=background"])).check().rows
     assert row["dice"] == pytest.approx(2 / 3)  # TP 1, FP 1
 
 
@@ -315,7 +309,7 @@ def test_several_values_can_be_ignored(tmp_path):
     write(tmp_path / "masks/a.nii.gz", [[[1, 0, 1, 1, 0]]])
     pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
     for coding in (asked_coding(["1=lesion", "7,8=ignore"]), LabelCoding(ignored=(7, 8))):
-        (row,) = compare_masks(pairs, coding=coding)
+        (row,) = compare_cases(pairs, coding=coding).check().rows
         assert row["dice"] == pytest.approx(2 / 3)  # TP 1, FN 1
 
 
@@ -330,7 +324,7 @@ def test_segments_with_names_are_read_one_way_only(tmp_path):
     pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        rows = compare_masks(pairs, coding=coding_of(tmp_path / "labels"))
+        rows = compare_cases(pairs, coding=coding_of(tmp_path / "labels")).check().rows
     assert [row["dice"] for row in rows] == [0, 1]
 
 
@@ -346,7 +340,7 @@ def test_a_cropped_seg_nrrd_without_names_lies_on_the_grid_of_the_other_mask(tmp
     affine[:3, 3] = 1
     path = write(tmp_path / "masks/a.nrrd", np.ones((2, 2, 2)), affine)
     path.rename(path.with_name("a.seg.nrrd"))
-    (row,) = compare_masks(match_masks(tmp_path / "masks", tmp_path / "labels"))
+    (row,) = compare_cases(match_masks(tmp_path / "masks", tmp_path / "labels")).check().rows
     assert row["dice"] == 1
 
 
@@ -359,7 +353,7 @@ def test_a_predicted_value_that_counts_for_nothing_is_refused_where_the_truth_ha
     with pytest.raises(InputError, match=r"masks/a\.nii\.gz: has the value 7, which counts for no"):
         read_pair(pair, coding=coding, predicted=coding)
     with pytest.raises(InputError, match=r"masks/a\.nii\.gz: has labels 7"):
-        compare_masks([pair], coding=coding)
+        compare_cases([pair], coding=coding).check()
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -370,7 +364,11 @@ def test_ignored_voxels_count_in_no_measure(tmp_path, named):
     if named:
         describe(tmp_path, {"background": 0, "lesion": 1, "ignore": 255})
     coding = coding_of(tmp_path / "labels", ignored=None if named else 255)
-    (row,) = compare_masks(match_masks(tmp_path / "masks", tmp_path / "labels"), coding=coding)
+    (row,) = (
+        compare_cases(match_masks(tmp_path / "masks", tmp_path / "labels"), coding=coding)
+        .check()
+        .rows
+    )
     assert row == {
         "case": "a",
         "label": "lesion" if named else "1",
@@ -386,7 +384,7 @@ def test_255_is_a_label_like_others_beside_another_value_that_is_ignored(tmp_pat
     write(tmp_path / "labels/a.nii.gz", [[[0, 255, 255, 3]]])
     write(tmp_path / "masks/a.nii.gz", [[[0, 255, 0, 255]]])
     pairs = match_masks(tmp_path / "masks", tmp_path / "labels")
-    (row,) = compare_masks(pairs, coding=coding_of(tmp_path / "labels", ignored=3))
+    (row,) = compare_cases(pairs, coding=coding_of(tmp_path / "labels", ignored=3)).check().rows
     assert (row["label"], row["dice"]) == ("255", pytest.approx(2 / 3))  # TP 1, FN 1
 
 
@@ -395,7 +393,11 @@ def test_a_named_class_can_be_ignored_where_values_are_classes(tmp_path):
     write(tmp_path / "labels/a.nii.gz", [[[0, 1, 2, 2]]])
     write(tmp_path / "masks/a.nii.gz", [[[0, 2, 2, 0]]])
     coding = coding_of(tmp_path / "labels", ignored=1)
-    (row,) = compare_masks(match_masks(tmp_path / "masks", tmp_path / "labels"), coding=coding)
+    (row,) = (
+        compare_cases(match_masks(tmp_path / "masks", tmp_path / "labels"), coding=coding)
+        .check()
+        .rows
+    )
     assert (row["label"], row["dice"]) == ("lesion", pytest.approx(2 / 3))  # TP 1, FN 1
 
 
@@ -470,7 +472,7 @@ def test_a_dicom_segmentation_is_the_truth_on_the_grid_of_the_prediction(tmp_pat
     prediction = mask.T.copy()
     prediction[0, 0, 0] = 1
     write(tmp_path / "masks/p1.nii.gz", prediction, np.diag([-1.0, -1.0, 1.0, 1.0]))  # LPS -> RAS
-    (row,) = compare_masks(match_masks(tmp_path / "masks", tmp_path / "labels"))
+    (row,) = compare_cases(match_masks(tmp_path / "masks", tmp_path / "labels")).check().rows
     assert (row["label"], row["dice"]) == ("lesion", pytest.approx(4 / 5))  # TP 2, FP 1
     turned = match_masks(tmp_path / "labels", tmp_path / "masks")
-    assert compare_masks(turned)[0]["positive_predictive_value"] == 1
+    assert compare_cases(turned).check().rows[0]["positive_predictive_value"] == 1

@@ -1,6 +1,7 @@
 """What counts of many cases."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from segjax.evaluate.scores import (
@@ -8,8 +9,9 @@ from segjax.evaluate.scores import (
     absent_in_words,
     by_label,
     mean_dice,
-    score,
+    score_of_counts,
     scores_of_rows,
+    validation_scores,
 )
 
 HEALTHY = Score("false_positive_ml", 0.0)
@@ -20,15 +22,19 @@ def dice(value):
 
 
 def test_dice_follows_its_definition_where_the_label_is_there():
-    assert score(2, 3, 5, affine=np.eye(4)) == dice(2 * 2 / (3 + 5))
-    assert score(0, 0, 5, affine=np.eye(4)) == dice(0)
+    assert score_of_counts(2, 3, 5, affine=np.eye(4)) == dice(2 * 2 / (3 + 5))
+    assert score_of_counts(0, 0, 5, affine=np.eye(4)) == dice(0)
 
 
 def test_false_positives_are_millilitres_or_pixels():
     affine = np.diag([2.0, 3.0, 5.0, 1.0])
-    assert score(0, 7, 0, affine=affine) == Score("false_positive_ml", pytest.approx(0.21))
-    assert score(0, 7, 0, affine=np.diag([2.0, 3.0, 1.0])) == Score("false_positive_pixels", 7)
-    assert score(0, 0, 0, affine=affine) == HEALTHY
+    assert score_of_counts(0, 7, 0, affine=affine) == Score(
+        "false_positive_ml", pytest.approx(0.21)
+    )
+    assert score_of_counts(0, 7, 0, affine=np.diag([2.0, 3.0, 1.0])) == Score(
+        "false_positive_pixels", 7
+    )
+    assert score_of_counts(0, 0, 0, affine=affine) == HEALTHY
 
 
 def test_rows_of_a_comparison_hold_the_same():
@@ -82,3 +88,18 @@ def test_a_network_that_finds_nothing_is_no_match_for_a_good_one():
 )
 def test_words_tell_how_many_cases_lack_a_label_and_what_was_found(scores, words):
     assert absent_in_words(scores) == words
+
+
+def test_scores_of_an_epoch_are_read_from_the_metrics_of_a_run():
+    rows = [
+        (1, "train", "", "", "loss", 0.1),
+        (1, "validation", "a", "lesion", "dice", 0.5),
+        (2, "validation", "a", "lesion", "dice", 0.75),
+        (2, "validation", "b", "lesion", "false_positive_ml", 1.5),
+        (2, "train", "", "", "seconds", 9.0),
+    ]
+    metrics = pd.DataFrame(rows, columns=["epoch", "split", "case", "label", "metric", "value"])
+    assert validation_scores(metrics, 2) == {
+        "a": {"lesion": Score("dice", 0.75)},
+        "b": {"lesion": Score("false_positive_ml", 1.5)},
+    }

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from segjax.errors import InputError
 from segjax.models import count_parameters, create, names
 
 
@@ -40,7 +41,7 @@ def test_overrides_reach_the_network():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="no network is named 'vnet': choose one of mpunet"):
+    with pytest.raises(InputError, match=r"unknown network 'vnet': .* Known are mpunet"):
         create("vnet")
 
 

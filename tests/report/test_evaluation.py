@@ -12,11 +12,12 @@ import segjax
 from segjax.data.io.formats import write_volume
 from segjax.data.labels import LabelCoding
 from segjax.errors import InputError
-from segjax.evaluate.folders import Pair, compare_cases, match_masks
+from segjax.evaluate.compare import compare_cases
 from segjax.evaluate.lesions import LesionRule
-from segjax.evaluate.metrics import read_metrics
+from segjax.evaluate.pairs import Pair, match_masks
 from segjax.report import evaluation as folder_report
 from segjax.report.evaluation import check_free, find_images_of, write_evaluation
+from segjax.runs.metrics import read_metrics
 from segjax.volume import Volume
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -156,7 +157,7 @@ def test_the_page_says_how_it_came_about(folders, pairs):
     facts = dict(zip(cells[::2], map(unescape, cells[1::2]), strict=True))
     assert list(facts) == ["date", "command", "data", "time", "machine", "versions"]
     assert facts["data"] == f"masks {folders / 'masks'}, labels {folders / 'labels'}"
-    assert facts["time"] == "1.5 min"
+    assert facts["time"] == "1 min 30 s"
     assert datetime.fromisoformat(facts["date"]).utcoffset() is not None
     assert f"segjax {segjax.__version__}" in facts["versions"]
     assert "Whether the network was trained on some of these cases is not known" in text

@@ -8,7 +8,7 @@ from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import MinMax, Pipeline, Reorient
 from segjax.errors import InputError
 from segjax.report import histograms as figures
-from segjax.report.histograms import before_and_after, histograms
+from segjax.report.histograms import before_and_after, draw_histograms
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def cache(tmp_path):
 def lines_of(monkeypatch, cache, path):
     """Return what was drawn in each panel: x and y of every line."""
     panels = []
-    monkeypatch.setattr(figures, "_style", lambda axes, **words: panels.append((axes, words)))
-    histograms(cache, path)
+    monkeypatch.setattr(figures, "style_axes", lambda axes, **words: panels.append((axes, words)))
+    draw_histograms(cache, path)
     return [
         (words["title"], [np.array(line.get_data()) for line in axes.get_lines()])
         for axes, words in panels
@@ -43,11 +43,11 @@ def test_every_image_has_a_line_of_area_1_before_and_after(cache, tmp_path, monk
 
 def test_picture_is_written_and_kept_unless_asked(cache, tmp_path):
     path = tmp_path / "h.png"
-    histograms(cache, path, title="heads")
+    draw_histograms(cache, path, title="heads")
     assert Image.open(path).size == (1800, 640)
     with pytest.raises(InputError, match="exists already"):
-        histograms(cache, path)
-    histograms(cache, path, overwrite=True)
+        draw_histograms(cache, path)
+    draw_histograms(cache, path, overwrite=True)
 
 
 def test_constant_images_have_no_line(tmp_path, monkeypatch):
@@ -61,18 +61,18 @@ def test_constant_images_have_no_line(tmp_path, monkeypatch):
 def test_cache_without_cases_has_no_picture(tmp_path):
     preprocess(Dataset(()), Pipeline(), tmp_path / "cache", workers=1)
     with pytest.raises(InputError, match="holds no case"):
-        histograms(open_cache(tmp_path / "cache"), tmp_path / "h.png")
+        draw_histograms(open_cache(tmp_path / "cache"), tmp_path / "h.png")
 
 
 def test_case_is_shown_before_and_after(cache, tmp_path, monkeypatch):
     shown = []
-    original = figures._draw_panel
+    original = figures.draw_panel
 
     def draw(axes, view, name, layers):
         shown.append((view, name))
         original(axes, view, name, layers)
 
-    monkeypatch.setattr(figures, "_draw_panel", draw)
+    monkeypatch.setattr(figures, "draw_panel", draw)
     before_and_after(cache.cases[0], tmp_path / "c.png")
     assert (tmp_path / "c.png").is_file()
     (before, first), (after, second) = shown

@@ -33,7 +33,7 @@ def panels(monkeypatch):
     def keep(axes, view, name, layers):
         drawn.append((name, {layer.name: int(layer.mask.sum()) for layer in layers}))
 
-    monkeypatch.setattr(lesion_plots, "_draw_panel", keep)
+    monkeypatch.setattr(lesion_plots, "draw_panel", keep)
     return drawn
 
 

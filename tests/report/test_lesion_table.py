@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from segjax.evaluate.lesions import RULES, LesionRule
+from segjax.evaluate.lesions import LesionRule
+from segjax.registry import registry
 from segjax.report.lesion_table import lesion_table, rule_in_words
 
 
@@ -58,7 +59,11 @@ def test_one_case_needs_no_sums():
         (LesionRule(), 2, ("8 neighbours",)),
         (LesionRule(min_volume=14.1), 3, ("at least 14.1 mm³",)),
         (LesionRule(min_volume=9), 2, ("at least 9 mm²",)),
-        (RULES["msseg-2016"], 3, ("18 neighbours", "more than 10 %", "65 %", "at most 70 %")),
+        (
+            registry("lesion-rule").get("msseg-2016"),
+            3,
+            ("18 neighbours", "more than 10 %", "65 %", "at most 70 %"),
+        ),
     ],
 )
 def test_rules_are_put_into_words(rule, rank, words):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from segjax.data.io.formats import read_image, read_label
 from segjax.errors import InputError
-from segjax.report import plots
+from segjax.report import style
 from segjax.report.plots import dice_by_case, learning_curves, overlay
 from segjax.volume import Volume
 
@@ -51,8 +51,8 @@ def draw(image, truth=None, prediction=None, **options):
 
 def drawn_axes(monkeypatch, csv, path):
     """Return the axes of the learning curves."""
-    figures, new = [], plots._new_figure
-    monkeypatch.setattr(plots, "_new_figure", lambda size: figures.append(new(size)) or figures[0])
+    figures, new = [], style.new_figure
+    monkeypatch.setattr(style, "new_figure", lambda size: figures.append(new(size)) or figures[0])
     learning_curves(csv, path)
     return figures[0].axes
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from segjax.data.augment import Flip, Noise, ScaleIntensity, names
-from segjax.data.augment.recipes import recipe
+from segjax.data.augment import Flip, Noise, ScaleIntensity
 from segjax.errors import InputError
-from segjax.report.plots import picture
-from segjax.report.preview import preview, preview_transforms
+from segjax.registry import registry
+from segjax.report.preview import draw_preview, preview_transforms
+from segjax.report.style import picture
+from segjax.studies import study
 from segjax.volume import Volume
 
 
@@ -31,7 +32,7 @@ def test_rows_show_the_original_then_draws_of_each_transform_then_all():
     image = slice_of()
     double = ScaleIntensity(factor=(2.0, 2.0), probability=0.0)
     both = [double, Flip(axes=(1,), probability=0.0)]
-    figure = preview(image, None, both, columns=3).figure
+    figure = draw_preview(image, None, both, columns=3).figure
     scaled, flipped, together = shown(figure, 3)
     for row in (scaled, flipped, together):
         np.testing.assert_array_equal(row[0], image.data)
@@ -56,7 +57,7 @@ def test_volumes_show_the_axial_slice_with_most_label_as_radiologists_see_it():
     label[1:3, 1, 2] = 1
     label[5, 4, 0] = 1
     affine = np.diag([1.0, 2.0, 3.0, 1.0])  # RAS
-    drawn = preview(Volume(data, affine), Volume(label, affine), [Flip()], columns=1)
+    drawn = draw_preview(Volume(data, affine), Volume(label, affine), [Flip()], columns=1)
     figure = drawn.figure
     np.testing.assert_array_equal(shown(figure, 1)[0][0], data[::-1, ::-1, 2].T)
     # right is left: voxels 1 and 2 of 6 become columns 4 and 3; voxel 1 of 5 becomes row 3
@@ -72,7 +73,7 @@ def test_what_is_drawn_is_told():
     label[5, 4, 0] = 2
     affine = np.diag([5.0, 10.0, 10.0, 1.0])  # a voxel is half a millilitre
     chain = [ScaleIntensity(factor=(2.0, 2.0), shift=(0.0, 0.0)), Flip(axes=(0,), probability=0.0)]
-    drawn = preview(Volume(data, affine), Volume(label, affine), chain, columns=2)
+    drawn = draw_preview(Volume(data, affine), Volume(label, affine), chain, columns=2)
     assert drawn.facts["slice"] == "axial slice 3 of 4"
     assert drawn.facts["label 1"] == "1.000 ml, 2 pixels in the slice"
     assert drawn.facts["label 2"] == "0.500 ml, 0 pixels in the slice"
@@ -90,8 +91,8 @@ def test_what_is_drawn_is_told():
 
 
 def test_parameters_of_every_transform_can_be_told():
-    drawn = preview(slice_of((24, 20)), None, preview_transforms(), columns=1)
-    assert [draw[0] for draw in drawn.draws] == [*names(), "all"]
+    drawn = draw_preview(slice_of((24, 20)), None, preview_transforms(), columns=1)
+    assert [draw[0] for draw in drawn.draws] == [*registry("transform").names(), "all"]
     assert all(0 < len(draw[2]) < 200 for draw in drawn.draws[:-1])
     elastic = next(draw[2] for draw in drawn.draws if draw[0] == "elastic")
     assert elastic.startswith("control_points 2×")
@@ -103,7 +104,7 @@ def test_bright_lesions_are_not_all_white():
     label = np.zeros(data.shape, np.uint8)
     data[10:12, 10:12] = 1.0
     label[10:12, 10:12] = 1
-    drawn = preview(Volume(data, np.eye(3)), Volume(label, np.eye(3)), [Flip()], columns=1)
+    drawn = draw_preview(Volume(data, np.eye(3)), Volume(label, np.eye(3)), [Flip()], columns=1)
     assert drawn.figure.axes[0].images[0].get_clim()[1] == 1.0
 
 
@@ -111,7 +112,7 @@ def test_volumes_in_any_orientation_show_the_same_slice():
     data = np.random.default_rng(0).random((6, 5, 4)).astype(np.float32)
     turned = Volume(data[::-1].transpose(2, 0, 1), np.eye(4)[:, [2, 0, 1, 3]] * [1, -1, 1, 1])
     one, other = (
-        shown(preview(volume, None, [Flip()], columns=1).figure, 1)[0][0]
+        shown(draw_preview(volume, None, [Flip()], columns=1).figure, 1)[0][0]
         for volume in (Volume(data, np.eye(4)), turned)
     )
     np.testing.assert_array_equal(one, other)
@@ -120,7 +121,7 @@ def test_volumes_in_any_orientation_show_the_same_slice():
 def test_draws_repeat_by_seed_and_differ_between_columns():
     noise = [Noise(std=(0.1, 0.5))]
     one, same, other = (
-        shown(preview(slice_of(), None, noise, seed=seed, columns=2).figure, 2)[0]
+        shown(draw_preview(slice_of(), None, noise, seed=seed, columns=2).figure, 2)[0]
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one[1], same[1])
@@ -131,26 +132,27 @@ def test_draws_repeat_by_seed_and_differ_between_columns():
 def test_constant_images_can_be_drawn(tmp_path):
     flat = slice_of().with_data(np.zeros((12, 10)))
     with picture(tmp_path / "flat.png") as save:
-        save(preview(flat, None, recipe("meningioma-2d"), columns=1).figure)
+        save(draw_preview(flat, None, study("meningioma-2d").augmentation(), columns=1).figure)
     assert (tmp_path / "flat.png").stat().st_size > 1000
 
 
 def test_transforms_are_those_of_a_recipe_or_all():
-    assert preview_transforms("ms-7t") == recipe("ms-7t")
-    assert tuple(transform.name for transform in preview_transforms()) == names()
+    assert preview_transforms("ms-7t") == study("ms-7t").augmentation()
+    names = tuple(transform.name for transform in preview_transforms())
+    assert names == registry("transform").names()
 
 
 @pytest.mark.parametrize("options", [{"transforms": []}, {"columns": 0}])
 def test_empty_previews_are_refused(options):
     with pytest.raises(InputError, match="one transform and one column"):
-        preview(slice_of(), None, **{"transforms": [Flip()], **options})
+        draw_preview(slice_of(), None, **{"transforms": [Flip()], **options})
 
 
 def test_negative_seeds_are_refused():
     with pytest.raises(InputError, match="seed -1: give a whole number, 0 or more"):
-        preview(slice_of(), None, [Flip()], seed=-1)
+        draw_preview(slice_of(), None, [Flip()], seed=-1)
 
 
 def test_labels_of_another_grid_are_refused():
     with pytest.raises(InputError, match="label"):
-        preview(slice_of(), Volume(np.zeros((3, 3), int), np.eye(3)), [Flip()])
+        draw_preview(slice_of(), Volume(np.zeros((3, 3), int), np.eye(3)), [Flip()])

@@ -77,7 +77,7 @@ def test_best_member_is_told_with_its_dice_and_settings(page):
         "its best epoch": "2",
         "finished trainings": "4",
         "of them failed": "2",
-        "time of training": "2.0 h",  # four of half an hour
+        "time of training": "2 h 0 min",  # four of half an hour
     }
     assert ("lesion", "0.700", "0.100", "0.700", "0.600", "0.800", "2") in rows(page)
     assert ("seed", "1") in rows(page)
@@ -89,7 +89,7 @@ def test_page_says_how_the_sweep_came_about_and_on_which_cases(page):
         ("date", "2026-03-01 09:30:00+01:00"),
         ("command", "segjax sweep"),
         ("data", "/a"),
-        ("time", "2.0 h"),
+        ("time", "2 h 0 min"),
         ("machine", "Debian"),
         ("versions", "segjax 0.1.0"),
         ("training", "2", "t, u"),

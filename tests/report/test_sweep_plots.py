@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from segjax.errors import InputError
-from segjax.evaluate.metrics import read_metrics
 from segjax.report.sweep_plots import (
     dice_by_image,
     draw_sweep,
@@ -16,6 +15,7 @@ from segjax.report.sweep_plots import (
     kernel_curves,
     read_sweep,
 )
+from segjax.runs.metrics import read_metrics
 
 ORANGE = (230, 159, 0)
 

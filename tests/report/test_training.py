@@ -161,7 +161,7 @@ def test_the_page_says_how_the_training_came_about(page):
         "versions", "segjax 0.1.0, Python 3.12.1",
     ]  # fmt: skip
     assert words[words.index("time") + 1] == "45.0 s"  # of the second: the first was killed
-    assert page.words[page.words.index("time of training") - 1] == "1.5 min"
+    assert page.words[page.words.index("time of training") - 1] == "1 min 30 s"
 
 
 def test_the_page_says_when_it_was_written_and_by_what(page):

@@ -1,129 +1,106 @@
-import dataclasses
 import errno
+import json
 import subprocess
 import sys
 
 import pytest
 
 from segjax import files
-from segjax.data.cases import Split
 from segjax.errors import InputError
-from segjax.runs import folder as run_folder
-from segjax.runs.folder import check_run, owned, planned_epochs, write_run
-from segjax.train.config import OptimizerConfig, TrainConfig, read_config
-
-CONFIG = TrainConfig("mpunet++", (64, 64, 64))
-SPLIT = Split(("a", "b"), ("c",))
+from segjax.runs.folder import RunFolder, owned
 
 
-def trained(folder, config=CONFIG):
-    """Make a folder as a training leaves it."""
-    folder.mkdir()
-    write_run(folder, config, SPLIT)
-    (folder / "checkpoints" / "12").mkdir(parents=True)
-    return folder
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path)
 
 
-def test_new_folder_and_own_folder_may_be_used(tmp_path):
-    check_run(tmp_path / "new", CONFIG, SPLIT, resume=True)
-    check_run(trained(tmp_path / "run"), CONFIG, SPLIT, resume=True)
+def put(path, content=""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
-def test_another_configuration_is_refused_with_the_fields_that_differ(tmp_path):
-    folder = trained(tmp_path / "run")
-    other = dataclasses.replace(CONFIG, epochs=3, seed=1)
-    said = (
-        r"epochs \(50 there, 3 now\); seed \(0 there, 1 now\); use that one "
-        rf"to go on with it \(--config {folder}/config\.json\)"
-    )
-    with pytest.raises(InputError, match=said):
-        check_run(folder, other, SPLIT, resume=True)
+def learn(folder, step, **meta):
+    """Leave the metadata of a checkpoint as Orbax does."""
+    put(folder.checkpoints / str(step) / "content" / "metadata", {"meta": meta})
 
 
-ENDLESS = dataclasses.replace(CONFIG, optimizer=OptimizerConfig(schedule="constant"))
+def test_names_are_those_of_the_design(folder, tmp_path):
+    assert folder.config == tmp_path / "config.json"
+    assert folder.fold(2).member("k3").checkpoints == tmp_path / "fold2/runs/k3/checkpoints"
+    assert str(RunFolder.split) == "split.json"
 
 
-def test_training_of_a_constant_rate_may_become_longer(tmp_path):
-    folder = trained(tmp_path / "run", ENDLESS)
-    longer = dataclasses.replace(ENDLESS, epochs=60)
-    check_run(folder, longer, SPLIT, resume=True)
-    assert planned_epochs(folder) == 50
-    write_run(folder, longer, SPLIT)
-    assert read_config(folder) == longer
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("config.json", "run"),
+        ("sweep.json", "sweep"),
+        ("folds.csv", "cross-validation"),
+        ("fold3/config.json", "cross-validation"),
+        ("fold3/mask.nii.gz", None),
+        ("folder/config.json", None),
+    ],
+)
+def test_folder_is_told_by_what_it_holds(folder, tmp_path, name, kind):
+    put(tmp_path / name)
+    assert folder.kind == kind
 
 
-def test_training_never_becomes_shorter(tmp_path):
-    folder = trained(tmp_path / "run", ENDLESS)
-    with pytest.raises(InputError, match=r"epochs \(50 there, 40 now\)"):
-        check_run(folder, dataclasses.replace(ENDLESS, epochs=40), SPLIT, resume=True)
+def test_folds_come_by_their_numbers(folder, tmp_path):
+    for name in ("fold10", "fold2", "folds", "fold2b"):
+        (tmp_path / name).mkdir()
+    assert [fold.path.name for fold in folder.folds] == ["fold2", "fold10"]
+    assert folder.fold(2).other_folds == folder.folds
+    assert RunFolder(tmp_path / "folds").other_folds == ()
 
 
-def test_longer_training_may_differ_in_nothing_else(tmp_path):
-    folder = trained(tmp_path / "run", ENDLESS)
-    with pytest.raises(InputError, match=r"epochs \(50 there, 60 now\); seed \(0 there, 1 now\)"):
-        check_run(folder, dataclasses.replace(ENDLESS, epochs=60, seed=1), SPLIT, resume=True)
+def test_member_knows_its_sweep(folder):
+    member = folder.member("k3-a0.5-s0")
+    assert member.sweep is None
+    put(folder.grid)
+    assert member.sweep == folder
 
 
-def test_schedule_laid_out_for_fewer_epochs_says_how_to_train_on(tmp_path):
-    folder = trained(tmp_path / "run")
-    said = "one-cycle was laid out for 50 epochs.*--init .*run --out OTHER"
-    with pytest.raises(InputError, match=said):
-        check_run(folder, dataclasses.replace(CONFIG, epochs=60), SPLIT, resume=True)
+def test_folder_without_files_is_at_no_epoch(folder):
+    assert (folder.has_checkpoints, folder.planned_epochs, folder.epoch) == (False, 0, None)
 
 
-def test_another_split_is_refused_with_the_cases_that_differ(tmp_path):
-    folder = trained(tmp_path / "run")
-    names = tuple(f"case{n}" for n in range(9))
-    said = rf"other train cases .* b, case0, case1, case2, …\); .*--split {folder}/split\.json"
-    with pytest.raises(InputError, match=said):
-        check_run(folder, CONFIG, Split(("a", *names), ("c",)), resume=True)
-    with pytest.raises(InputError, match=r"other validation cases \(only one of both has d\)"):
-        check_run(folder, CONFIG, Split(("a", "b"), ("c", "d")), resume=True)
-    check_run(folder, CONFIG, Split(("b", "a"), ("c",)), resume=True)
+@pytest.mark.parametrize(
+    ("settings", "meta", "finished"),
+    [
+        ({"epochs": 5, "patience": None}, {"epoch": 4, "stale": 9}, False),
+        ({"epochs": 5, "patience": 2}, {"epoch": 4, "stale": 1}, False),
+        ({"epochs": 5, "patience": 2}, {"epoch": 4, "stale": 2}, True),
+        ({"epochs": 4, "patience": None}, {"epoch": 4, "stale": 0}, True),
+    ],
+)
+def test_newest_checkpoint_says_how_far_a_training_is(folder, settings, meta, finished):
+    put(folder.config, settings)
+    assert not folder.is_finished
+    learn(folder, 9, epoch=1)
+    learn(folder, 12, **meta)
+    assert folder.has_checkpoints
+    assert (folder.epoch, folder.is_finished) == (4, finished)
+    assert folder.planned_epochs == settings["epochs"]
 
 
-def test_training_is_not_gone_on_with_unless_asked(tmp_path):
-    with pytest.raises(InputError, match="holds a training already"):
-        check_run(trained(tmp_path / "run"), CONFIG, SPLIT, resume=False)
+def test_checkpoint_that_cannot_be_read_is_passed_over(folder):
+    put(folder.config, {"epochs": 5})
+    learn(folder, 9, epoch=3)
+    put(folder.checkpoints / "12" / "content" / "metadata", "[")
+    assert folder.epoch == 3
 
 
-def test_run_that_learned_nothing_may_be_replaced(tmp_path):
-    write_run(tmp_path, CONFIG, SPLIT)
-    other, split = dataclasses.replace(CONFIG, epochs=3), Split(("a",), ())
-    check_run(tmp_path, other, split, resume=False)
-    write_run(tmp_path, other, split)
-    assert read_config(tmp_path) == other
+def test_ended_member_of_a_sweep_is_finished(folder):
+    put(folder.result, {})
+    assert folder.is_finished
 
 
-def test_run_that_learned_keeps_its_files(tmp_path):
-    folder = trained(tmp_path / "run")
-    write_run(folder, dataclasses.replace(CONFIG, epochs=3), SPLIT)
-    assert read_config(folder) == CONFIG
-
-
-@pytest.mark.parametrize("name", ["metrics.csv", "split.json"])
-def test_files_that_are_no_run_are_not_touched(tmp_path, name):
-    (tmp_path / name).write_text("mine")
-    with pytest.raises(InputError, match=f"holds {name} but no config.json"):
-        check_run(tmp_path, CONFIG, SPLIT, resume=True)
-    assert (tmp_path / name).read_text() == "mine"
-
-
-def test_checkpoints_without_configuration_are_no_run(tmp_path):
-    (tmp_path / "checkpoints" / "12").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"holds checkpoints but no config\.json"):
-        check_run(tmp_path, CONFIG, SPLIT, resume=True)
-
-
-def test_configuration_of_something_else_is_not_touched(tmp_path):
-    (tmp_path / "config.json").write_text('{"theme": "dark"}')
-    with pytest.raises(InputError, match="not the configuration of a segjax run"):
-        check_run(tmp_path, CONFIG, SPLIT, resume=True)
-
-
-def test_other_files_in_the_folder_do_no_harm(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    check_run(tmp_path, CONFIG, SPLIT, resume=True)
+def test_configuration_that_is_no_object_is_named(folder):
+    put(folder.config, [])
+    with pytest.raises(InputError, match=r"config\.json: holds no JSON object"):
+        _ = folder.planned_epochs
 
 
 def test_folder_is_made(tmp_path):
@@ -182,7 +159,10 @@ def test_errors_of_the_training_come_through_the_lock(tmp_path):
         raise BlockingIOError
 
 
-def test_names_of_the_files_are_those_of_the_design():
-    assert run_folder.SPLIT_FILE == "split.json"
-    assert run_folder.CONFIG_FILE == "config.json"
-    assert run_folder.METRICS_FILE == "metrics.csv"
+def test_folders_and_metrics_are_told_of_without_heavy_packages():
+    code = (
+        "import sys, segjax.runs.folder, segjax.runs.folds, segjax.runs.metrics\n"
+        "print({'numpy', 'pandas', 'jax', 'segjax.data', 'segjax.evaluate'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,13 +1,13 @@
 import pytest
 
 from segjax.errors import InputError
-from segjax.evaluate.scores import Score
+from segjax.runs.folder import RunFolder
 from segjax.runs.folds import (
     FoldScore,
-    fold_folder,
     mean_and_deviation,
     mean_by_label,
     read_folds,
+    read_scores,
     write_folds,
 )
 
@@ -24,15 +24,15 @@ run,3,train,,,seconds,12
 
 
 def fold_score(fold, case, value, label="lesion", metric="dice"):
-    return FoldScore(fold, 1, case, label, Score(metric, value))
+    return FoldScore(fold, 1, case, label, metric, value)
 
 
 def test_best_epoch_of_every_fold_counts(tmp_path):
     for fold, text in ((0, METRICS), (2, METRICS.replace("0.9", "0.1"))):
-        fold_folder(tmp_path, fold).mkdir()
-        (fold_folder(tmp_path, fold) / "metrics.csv").write_text(text)
+        RunFolder(tmp_path).fold(fold).path.mkdir()
+        RunFolder(tmp_path).fold(fold).metrics.write_text(text)
     scores = read_folds(tmp_path, 3)
-    assert [(s.fold, s.epoch, s.case, s.score.value) for s in scores] == [
+    assert [(s.fold, s.epoch, s.case, s.value) for s in scores] == [
         (0, 2, "a", 0.9),
         (0, 2, "b", 0.5),
         (2, 3, "a", 0.8),
@@ -48,7 +48,7 @@ def test_best_epoch_of_every_fold_counts(tmp_path):
 
 
 def test_fold_without_a_validation_yet_is_left_out(tmp_path):
-    fold_folder(tmp_path, 0).mkdir()
+    (tmp_path / "fold0").mkdir()
     (tmp_path / "fold0" / "metrics.csv").write_text("\n".join(METRICS.splitlines()[:2]))
     assert read_folds(tmp_path, 2) == []
     with pytest.raises(InputError, match="no fold was validated"):
@@ -71,10 +71,11 @@ def test_cases_without_a_label_are_in_no_mean_but_in_the_table(tmp_path):
         f"run,{epoch},validation,d,lesion,false_positive_ml,{epoch}\n" for epoch in (1, 2)
     )
     for fold, text in enumerate((healthy, only)):
-        fold_folder(tmp_path, fold).mkdir()
-        (fold_folder(tmp_path, fold) / "metrics.csv").write_text(text)
+        RunFolder(tmp_path).fold(fold).path.mkdir()
+        RunFolder(tmp_path).fold(fold).metrics.write_text(text)
     scores = read_folds(tmp_path, 2)
     assert mean_by_label(scores) == {"lesion": {0: 0.7}}
+    assert read_scores(write_folds(scores, tmp_path)) == scores
     assert write_folds(scores, tmp_path).read_text().splitlines()[-2:] == [
         "0,2,c,lesion,false_positive_ml,1.5",
         "1,2,d,lesion,false_positive_ml,2.0",  # of the newest network

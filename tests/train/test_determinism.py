@@ -15,29 +15,31 @@ from segjax.train.checkpoints import load_variables
 
 PROGRAM = """
 import sys
+from functools import partial
 
 import train_tiny as tiny
 
 from segjax import models
-from segjax.data.augment.recipes import recipe
-from segjax.data.cases import find_cases, split_cases
+from segjax.data.cases import find_cases
+from segjax.data.splits import split_cases
 from segjax.data.prepare.pipeline import Pipeline, ZScore
+from segjax.studies import study
 from segjax.train._fit import fit
 
-tiny.TINY["small"] = lambda **options: models.UNet(channels=(8, 16), strides=(2,), **options)
-models.create, models.names = tiny.create, tiny.names
+tiny.TINY["small"] = partial(models.UNet, channels=(8, 16), strides=(2,))
 config = tiny.config(
     model="small",
     patch_size=(64, 64),
     pipeline=Pipeline((ZScore(),)),
-    augment=recipe("meningioma-2d"),
+    augment=study("meningioma-2d").augmentation(),
     dropout=0.3,
     ema=0.9,
     patches_per_case=4,
 )
 dataset = find_cases(sys.argv[1])
 split = split_cases([case.name for case in dataset.cases], validation=0.25)
-fit(config, dataset, split, sys.argv[2])
+with tiny.registered():
+    fit(config, dataset, split, sys.argv[2])
 """
 
 

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from segjax import progress
 from segjax.train import display
 from segjax.train.display import show_resumption, show_training
 
@@ -45,7 +46,7 @@ def test_epoch_without_validation_shows_no_dice(capsys):
 
 def test_time_left_is_that_of_the_epochs_so_far(capsys, monkeypatch):
     clock = iter([100.0, 160.0, 220.0])
-    monkeypatch.setattr(display.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     with show_training(64, 2, first_step=4) as shown:  # two epochs were done before
         shown.epoch(3, 0.1, None, None)
         shown.epoch(4, 0.1, None, None)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segjax.data.cases import LoadedCase
+from segjax.data.loaded import LoadedCase
 from segjax.data.loader import Loader, Sampling
 from segjax.data.phantom.dataset import phantom
 from segjax.errors import InputError

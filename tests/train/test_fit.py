@@ -20,22 +20,22 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segjax import models
 from segjax.data.augment import ScaleIntensity
 from segjax.data.cache.cache import CachedCase, open_cache, preprocess
-from segjax.data.cases import Dataset, Split, find_cases, load_case, split_cases
+from segjax.data.cases import Dataset, find_cases
 from segjax.data.io.formats import read_image, read_label, write_volume
 from segjax.data.loader import Loader, Sampling
 from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import Pipeline, Reorient, Resample
+from segjax.data.splits import Split, split_cases
 from segjax.errors import InputError
-from segjax.evaluate.scores import Score, mean_dice
 from segjax.provenance import read_parts
 from segjax.train import _fit as fit_module
 from segjax.train import resident
-from segjax.train._fit import Loading, Progress, RunFinishedError, check_patch_size, fit
+from segjax.train import run as run_module
+from segjax.train._fit import Loading, RunFinishedError, fit
 from segjax.train.checkpoints import Checkpoints, load_variables
-from segjax.train.config import OptimizerConfig, TrainConfig, read_config
+from segjax.train.config import OptimizerConfig, read_config
 from segjax.train.losses import Loss, Term
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")
@@ -47,9 +47,9 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch):
-    monkeypatch.setattr(models, "create", tiny.create)
-    monkeypatch.setattr(models, "names", tiny.names)
+def _tiny_networks():
+    with tiny.registered():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +92,7 @@ RESUMED = {"epochs": 2, "patches_per_case": 2}  # 3 steps and one validation per
 def undisturbed(tmp_path_factory, folder, cache):
     """Return the run of the configuration ``RESUMED`` that nothing stopped."""
     run = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "create", tiny.create)
-        patch.setattr(models, "names", tiny.names)
+    with tiny.registered():
         dataset = find_cases(folder)
         split = split_cases([case.name for case in dataset.cases], validation=0.25)
         fit(tiny.config(**RESUMED), dataset, split, run)
@@ -289,7 +287,7 @@ def test_training_with_averages_resumes_exactly(tmp_path, dataset, split, monkey
 
 
 def test_data_too_large_for_the_device_leave_nothing_behind(tmp_path, dataset, split, monkeypatch):
-    monkeypatch.setattr(resident, "device_memory", lambda device: 1000)
+    monkeypatch.setattr(resident, "device_bytes", lambda device: (1000, "GPU"))
     with pytest.raises(InputError, match="3 training cases take"):
         fit(tiny.config(), dataset, split, tmp_path / "run", loading=Loading(on_device=True))
     assert not (tmp_path / "run").exists()
@@ -341,8 +339,6 @@ def test_metrics_of_an_epoch_that_is_done_again_are_not_there_twice(
     with pytest.raises(Killed):
         fit(config, dataset, split, tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(models, "create", tiny.create)
-    monkeypatch.setattr(models, "names", tiny.names)
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("tiny,1,valid")  # cut short
     fit(config, dataset, split, tmp_path)
@@ -379,19 +375,20 @@ def test_validation_that_only_fewer_epochs_end_with_is_taken_back(
 ):
     def train(run, epochs, *dice):
         values = iter(dice)
-        monkeypatch.setattr(fit_module, "mean_dice", lambda scores: next(values))
+        monkeypatch.setattr(run_module, "mean_dice", lambda scores: next(values))
         config = tiny.config(epochs=epochs, validate_every=2)
         return fit(config, dataset, split, tmp_path / run, checkpoint_seconds=seconds)
 
     train("at once", 4, 0.5, 0.4)
     assert train("longer", 3, 0.5, 0.9).best_epoch == 3
-    result = train("longer", 4, 0.4)
+    with pytest.warns(UserWarning, match="validation after epoch 3 is dropped.* 4 epochs with"):
+        result = train("longer", 4, 0.4)
     assert (result.epochs, result.best_epoch, result.best_dice) == (4, 2, 0.5)
     assert_same_end(tmp_path / "longer", tmp_path / "at once")
 
 
 def test_more_epochs_change_nothing_where_patience_was_over(tmp_path, dataset, split, monkeypatch):
-    monkeypatch.setattr(fit_module, "mean_dice", lambda scores: 0.5)
+    monkeypatch.setattr(run_module, "mean_dice", lambda scores: 0.5)
     config = tiny.config(epochs=3, patience=1)
     assert fit(config, dataset, split, tmp_path).epochs == 2
     with (
@@ -449,7 +446,7 @@ def test_early_stopping_counts_validations_without_a_better_dice(
     tmp_path, dataset, split, monkeypatch
 ):
     dice = iter([0.5, 0.6, 0.6, 0.55, 0.7])
-    monkeypatch.setattr(fit_module, "mean_dice", lambda scores: next(dice))
+    monkeypatch.setattr(run_module, "mean_dice", lambda scores: next(dice))
     config = tiny.config(epochs=9, patience=2)
     result = fit(config, dataset, split, tmp_path)
     assert (result.epochs, result.best_epoch, result.best_dice) == (4, 2, 0.6)
@@ -461,7 +458,7 @@ def test_best_network_is_the_one_of_the_best_validation(tmp_path, dataset, split
     # with a constant rate the first two of four epochs are those of two
     for epochs in (2, 4):
         values = iter([0.6, 0.8, 0.7, 0.1])
-        monkeypatch.setattr(fit_module, "mean_dice", lambda scores, v=values: next(v))
+        monkeypatch.setattr(run_module, "mean_dice", lambda scores, v=values: next(v))
         fit(tiny.config(epochs=epochs), dataset, split, tmp_path / str(epochs))
     for a, b in zip(arrays(tmp_path / "4", "best"), arrays(tmp_path / "2"), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -542,28 +539,6 @@ def test_wrong_number_of_channels_is_said(tmp_path, dataset, split):
         fit(tiny.config(in_channels=3), dataset, split, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("model", "patch", "said"),
-    [
-        ("mpunet++", (50, 60, 36), "multiples of 8; 48 56 32 or 56 64 40 would do"),
-        ("mpunet++", (4, 8, 8), r"multiples of 8; 8 8 8 would do"),
-        ("mpunet++", (64, 64), "does not fit mpunet\\+\\+: give 3 numbers$"),
-        ("unet2d-k3", (60, 64, 1), "multiples of 32; 32 64 1 or 64 64 1 would do"),
-        ("unet2d-k3", (64, 64, 8), "give 2 numbers, or x y 1 for the slices of volumes"),
-    ],
-)
-def test_patch_that_does_not_fit_says_which_would(model, patch, said):
-    network = models.create(model)
-    with pytest.raises(InputError, match=said):
-        check_patch_size(TrainConfig(model, patch), network)
-
-
-def test_patches_that_fit_are_taken():
-    check_patch_size(TrainConfig("mpunet++", (64, 40, 8)), models.create("mpunet++"))
-    check_patch_size(TrainConfig("unet2d-k3", (64, 32, 1)), models.create("unet2d-k3"))
-    check_patch_size(TrainConfig("unet2d-k3", (64, 32)), models.create("unet2d-k3"))
-
-
 def test_loss_that_is_not_finite_stops_and_is_not_saved(tmp_path, dataset, split, monkeypatch):
     rates = OptimizerConfig(1e30, schedule="constant", gradient_clip=None)
     config = tiny.config(epochs=9, optimizer=rates, seed=5)
@@ -578,7 +553,7 @@ def test_loss_that_is_not_finite_stops_and_is_not_saved(tmp_path, dataset, split
         assert np.isfinite(leaf).all()
     step = int(re.search(said, str(error.value))[2]) - 1
     cases = {case.name: case for case in dataset.cases}
-    chosen = [load_case(cases[name], config.pipeline) for name in split.train]
+    chosen = [cases[name].load(config.pipeline) for name in split.train]
     sampling = Sampling(config.patch_size, config.batch_size, config.foreground)
     loader = Loader(chosen, sampling, augment=config.augment, seed=5)
     with np.load(tmp_path / "failed-batch.npz") as batch:
@@ -608,16 +583,6 @@ def test_empty_masks_are_warned_of(tmp_path, folder):
     assert (result.epochs, result.best_epoch, result.best_dice) == (1, None, None)
     best, last = (arrays(tmp_path / "run", which) for which in ("best", "last"))
     assert all((a == b).all() for a, b in zip(best, last, strict=True))
-
-
-def test_epoch_is_chosen_by_the_cases_that_hold_a_label():
-    # a network that finds nothing would win where a healthy case counts 1 for that
-    nothing = {"ill": {"x": Score("dice", 0.0)}, "well": {"x": Score("false_positive_ml", 0.0)}}
-    good = {"ill": {"x": Score("dice", 0.8)}, "well": {"x": Score("false_positive_ml", 0.1)}}
-    progress = Progress()
-    for epoch, scores in enumerate((nothing, good, nothing, {"well": nothing["well"]}), 1):
-        progress = dataclasses.replace(progress, epoch=epoch).validated(mean_dice(scores))
-    assert (progress.best_epoch, progress.best_dice, progress.stale) == (2, 0.8, 1)
 
 
 def test_label_that_never_occurs_is_warned_of(tmp_path, dataset, split):

@@ -5,21 +5,21 @@ import os
 from dataclasses import replace
 
 import numpy as np
-import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from segjax.data.cache import layout
 from segjax.data.cache.cache import open_cache, preprocess
-from segjax.data.cases import Dataset, find_cases, split_cases
+from segjax.data.cases import Dataset, find_cases
 from segjax.data.io.formats import read_volume, write_volume
 from segjax.data.labels import LabelCoding, asked_coding
 from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import Pipeline, Reorient, ZScore
+from segjax.data.splits import split_cases
 from segjax.errors import InputError
+from segjax.runs.folder import RunFolder
 from segjax.train.cases import choose_cases, load_cases, read_case
 from segjax.train.config import TrainConfig
-from segjax.train.inputs import INPUTS_FILE, check_inputs, read_seen, write_inputs
+from segjax.train.inputs import check_inputs, read_seen, write_inputs
 
 PIPELINE = Pipeline((Reorient("RAS"), ZScore()))
 
@@ -100,7 +100,7 @@ def test_members_of_a_sweep_saw_what_the_sweep_saw(tmp_path, chosen):
 
 def test_runs_of_earlier_versions_tell_nothing_and_bad_files_are_named(tmp_path, chosen):
     assert read_seen(tmp_path) is None
-    (tmp_path / INPUTS_FILE).write_text(json.dumps([]))
+    (RunFolder(tmp_path).inputs).write_text(json.dumps([]))
     with pytest.raises(InputError, match=r"inputs\.json: holds no JSON object"):
         check_inputs(tmp_path, chosen)
 
@@ -134,7 +134,7 @@ def test_what_the_values_of_labels_stand_for_is_kept_with_a_run(tmp_path):
     split = split_cases([case.name for case in heads.cases], validation=0.5)
     for run, dataset in (("a", heads), ("b", open_cache(tmp_path / "cache"))):
         begin(tmp_path / run, choose_cases(Dataset(dataset.cases), split))
-        kept = json.loads((tmp_path / run / INPUTS_FILE).read_text())["cases"].values()
+        kept = json.loads((RunFolder(tmp_path / run).inputs).read_text())["cases"].values()
         assert [one["coding"] for one in kept] == [coding.to_json()] * 2
 
 
@@ -144,16 +144,3 @@ def test_cases_that_were_found_with_other_label_values_are_refused(chosen):
     (case, *_) = chosen.train
     with pytest.raises(InputError, match=rf"{case.name}': its label values .*, but label_values"):
         read_case(config, case)
-
-
-def test_a_dicom_segmentation_is_a_source_as_any_file(tmp_path):
-    dataset = pydicom.Dataset()
-    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
-    dataset.SOPInstanceUID = "1.2.3"
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
-    (source,) = layout.sources([tmp_path / "a.dcm"], {})
-    assert source["size"] == (tmp_path / "a.dcm").stat().st_size

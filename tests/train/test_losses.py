@@ -14,6 +14,7 @@ from jax.test_util import check_grads
 
 from segjax.data.labels import IGNORED
 from segjax.errors import InputError
+from segjax.registry import register, registry
 from segjax.train.losses import Loss, Term, cross_entropy, dice_loss, tversky_loss
 
 SMOOTH = 1e-5
@@ -461,14 +462,17 @@ def test_loss_is_immutable():
         (lambda: Term("dice", alpha=0.7), "'dice' has no 'alpha'"),
         (lambda: Term("cross-entropy", background=True), "has no 'background'"),
         (lambda: Term("tversky", alpha=-0.1), "alpha is -0.1"),
-        (lambda: Term("tversky", alpha=1.5), "beta is -0.5"),
-        (lambda: Term("tversky", alpha=float("nan")), "alpha is nan"),
+        (lambda: Term("tversky", alpha=1.5), "alpha is 1.5: give 0 to 1, or beta too"),
+        (lambda: Term("tversky", alpha=float("nan")), "alpha must be a number, not nan"),
         (lambda: Term("dice", smooth=0.0), "smooth is 0.0"),
         (lambda: Term("dice", per="voxel"), "per"),
         (lambda: Loss(()), "at least one term"),
         (lambda: Term("dice", weight=-1.0), "weight is -1.0"),
-        (lambda: Loss.from_json([{"name": "dice", "gamma": 2}]), "unknown field 'gamma'"),
-        (lambda: Loss.from_json([{"name": "tversky", "alpha": "0.3"}]), "alpha '0.3'"),
+        (lambda: Loss.from_json([{"name": "dice", "gamma": 2}]), "'dice' has no 'gamma'"),
+        (
+            lambda: Loss.from_json([{"name": "tversky", "alpha": "0.3"}]),
+            "alpha must be a number, not '0.3'",
+        ),
         (lambda: Loss.from_json(["dice"]), "'dice'"),
         (lambda: Loss.from_json(3), "3"),
     ],
@@ -486,3 +490,72 @@ def test_shapes_that_do_not_match_are_refused(predictions, labels):
     for loss in (dice_loss, cross_entropy):
         with pytest.raises((InputError, TypeError), match=r"\(2, 4|\(0, 4|labels"):
             loss(jnp.zeros(predictions), jnp.zeros(labels, int), logits=True)
+
+
+@pytest.fixture
+def own_losses(monkeypatch):
+    """Register losses as another package would, and forget them afterwards."""
+    losses = registry("loss")
+    losses.names()
+    monkeypatch.setattr(losses, "_things", dict(losses._things))
+
+    @register("loss", "soft-overlap")
+    def overlap(probabilities, targets, *, power: int = 1, smooth: float):
+        hit = (probabilities * targets)[..., 1:].sum()
+        return 1 - (2 * hit + smooth) / ((probabilities + targets)[..., 1:].sum() + smooth) ** power
+
+    @register("loss", "squared")
+    def squared(predictions, labels, *, logits: bool):
+        assert logits
+        return jnp.where(labels == IGNORED, 0, (predictions[..., 0] - labels) ** 2).mean()
+
+
+@pytest.mark.usefixtures("own_losses")
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("logits", [True, False])
+def test_loss_of_probabilities_and_targets_sees_no_ignored_voxel(classes, logits):
+    x, labels, _, (rest, rest_labels) = half_ignored(5, classes, 3)
+    if not logits:
+        x, rest = (np.exp(-np.abs(array)) for array in (x, rest))
+    loss = Loss((Term("soft-overlap", weight=0.5, smooth=1e-5),))
+    expected = 0.5 * dice_loss(rest, np.minimum(rest_labels, 1), logits=logits, smooth=5e-6)
+    value, gradient = jax.value_and_grad(lambda x: loss(x, labels, logits=logits))(x)
+    if classes == 1:
+        assert float(value) == pytest.approx(float(expected), abs=1e-6)
+    alone = loss(rest, rest_labels, logits=logits)
+    assert float(value) == pytest.approx(float(alone), abs=1e-6)
+    assert (np.asarray(gradient)[labels == IGNORED] == 0).all()
+
+
+@pytest.mark.usefixtures("own_losses")
+def test_loss_that_takes_logits_gets_predictions_and_labels_as_they_are():
+    logits, labels = random_case(12, classes=1)
+    found = Loss((Term("squared"),))(logits, labels)
+    assert float(found) == pytest.approx(((logits[..., 0] - labels) ** 2).mean(), rel=1e-5)
+
+
+@pytest.mark.usefixtures("own_losses")
+def test_options_of_a_registered_loss_survive_json():
+    loss = Loss((Term("soft-overlap", smooth=1, power=2), Term("squared")))
+    written = json.loads(json.dumps(loss.to_json()))
+    assert written[0] == {"name": "soft-overlap", "weight": 1.0, "power": 2, "smooth": 1}
+    assert Loss.from_json(written) == loss
+
+
+@pytest.mark.usefixtures("own_losses")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "the loss 'soft-overlap' needs 'smooth'"),
+        ({"smooth": 1.0, "gamma": 2}, "the loss 'soft-overlap' has no 'gamma'"),
+        ({"smooth": "much"}, "smooth must be a number, not 'much'"),
+        ({"smooth": 1.0, "power": 1.5}, "power must be a whole number, not 1.5"),
+    ],
+)
+def test_options_of_a_registered_loss_are_checked_by_their_annotations(options, said):
+    with pytest.raises(InputError, match=said):
+        Term("soft-overlap", **options)
+
+
+def test_losses_can_be_hashed_so_that_jax_can_compile_them():
+    assert hash(Loss((Term("tversky", alpha=0.7),))) == hash(Loss((Term("tversky", alpha=0.7),)))

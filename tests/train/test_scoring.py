@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.data.cases import LoadedCase
 from segjax.data.labels import IGNORED
+from segjax.data.loaded import LoadedCase
 from segjax.data.prepare.pipeline import Pipeline, Resample, ZScore
 from segjax.evaluate.scores import Score
 from segjax.train.config import TrainConfig

@@ -231,7 +231,9 @@ class TinyHeads(nn.Module):
     """A network whose output is the sum of three heads."""
 
     in_channels: int = 1
+    out_channels: int = 2
     spatial_dims: int = 2
+    size_multiple: int = 1
     heads: int = 3
 
     @nn.compact

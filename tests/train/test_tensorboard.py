@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segjax import models
-from segjax.data.cases import find_cases, split_cases
+from segjax.data.cases import find_cases
 from segjax.data.io.formats import read_label
 from segjax.data.labels import IGNORED
 from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import Pipeline, ZScore
+from segjax.data.splits import split_cases
 from segjax.errors import InputError
 from segjax.evaluate.scores import Score
 from segjax.train._fit import fit
@@ -32,9 +32,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny_networks():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "create", tiny.create)
-        patch.setattr(models, "names", tiny.names)
+    with tiny.registered():
         yield
 
 

@@ -10,15 +10,17 @@ import numpy as np
 import optax
 import pytest
 
-from segjax import models, workflow
-from segjax.data.cases import find_cases, split_cases
+from segjax import models
+from segjax.data.cases import find_cases
 from segjax.data.phantom.dataset import write_dataset
+from segjax.data.splits import split_cases
 from segjax.errors import InputError
 from segjax.train._fit import RunFinishedError, fit
 from segjax.train.checkpoints import Checkpoints, load_variables
 from segjax.train.config import InitConfig, OptimizerConfig, TrainConfig, read_config, write_config
 from segjax.train.losses import Loss
 from segjax.train.optimizers import make_optimizer
+from segjax.train.plans.plan import plan
 from segjax.train.step import init_state, make_train_step
 from segjax.train.transfer import (
     freeze,
@@ -41,15 +43,13 @@ KEY = jax.random.key(7)
 
 
 @pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch):
-    monkeypatch.setattr(models, "create", tiny.create)
-    monkeypatch.setattr(models, "names", tiny.names)
+def _tiny_networks():
+    with tiny.registered():
+        yield
 
 
 def state_of(config, seed=1, ema=None):
-    model = tiny.create(
-        config.model, in_channels=config.in_channels, out_channels=config.out_channels
-    )
+    model = models.create(config.model, **config.interface)
     key = jax.random.key(seed)
     return init_state(model, OPTIMIZER, key, config.patch_size, ema=ema)
 
@@ -67,9 +67,7 @@ def write_run(folder, config, seed=0):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of the tiny network, and its variables."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "create", tiny.create)
-        patch.setattr(models, "names", tiny.names)
+    with tiny.registered():
         folder = tmp_path_factory.mktemp("runs") / "run"
         return folder, write_run(folder, tiny.config())
 
@@ -212,7 +210,7 @@ def test_what_holds_no_weights_is_refused(monai, tmp_path):
         ("whole.pt", "is a whole network, pickled"),
         ("none.pt", "holds no state dict, from names to tensors"),
         ("foreign.pth", "these are no weights of unet2d-k3"),
-        ("notes.txt", "give the folder of a run, a state dict"),
+        ("notes.txt", r"give the folder of a run or a file \(.pt, .*, .safetensors, .onnx\)"),
         ("missing.pt", "no such file or folder"),
     ):
         with pytest.raises(InputError, match=rf"{name}: {message}"):
@@ -383,7 +381,7 @@ def test_configuration_keeps_its_source(tmp_path):
         tiny.config(freeze=("a",))
     for values, message in (
         ({"source": 3}, "init.source must be a file"),
-        ({"sauce": "run"}, "unknown field init.sauce"),
+        ({"sauce": "run"}, "init: unknown field 'sauce'"),
     ):
         with pytest.raises(InputError, match=message):
             TrainConfig.from_json(config.to_json() | {"init": values})
@@ -414,7 +412,7 @@ def test_tuned_network_keeps_frozen_layers_and_resumes_to_the_bit(tmp_path, run,
         patch.setattr(Checkpoints, "save", killed)
         with pytest.raises(Killed):
             fit(config, dataset, split, tmp_path / "parts")
-    monkeypatch.setattr("segjax.train._fit.warm_start", lambda *_: pytest.fail("started again"))
+    monkeypatch.setattr("segjax.train.network.warm_start", lambda *_: pytest.fail("started again"))
     fit(config, dataset, split, tmp_path / "parts")
     assert_equal(load_variables(tmp_path / "parts", "last"), whole)
 
@@ -422,5 +420,5 @@ def test_tuned_network_keeps_frozen_layers_and_resumes_to_the_bit(tmp_path, run,
 def test_plan_records_the_digest(tmp_path, run):
     write_dataset(tmp_path, count=3, shape=(16, 16, 16))
     settings = {"model": "tiny", "init": {"source": str(run[0])}}
-    config = workflow.plan(tmp_path, settings).config
+    config = plan(tmp_path, settings).config
     assert config.init == InitConfig(str(run[0]), load_source(run[0], "tiny").digest)

@@ -7,9 +7,10 @@ import onnx
 import pytest
 import scipy.ndimage
 
-from segjax.data.cases import Case, LoadedCase, load_case
+from segjax.data.cases import Case
 from segjax.data.io.formats import write_volume
 from segjax.data.labels import IGNORED, LabelCoding
+from segjax.data.loaded import LoadedCase
 from segjax.data.patches import to_mask
 from segjax.data.prepare.pipeline import (
     CropOrPad,
@@ -19,7 +20,8 @@ from segjax.data.prepare.pipeline import (
     Resample,
     ZScore,
 )
-from segjax.evaluate.folders import Pair, compare_cases
+from segjax.evaluate.compare import compare_cases
+from segjax.evaluate.pairs import Pair
 from segjax.evaluate.scores import Score, scores_of_rows
 from segjax.train.config import TrainConfig
 from segjax.train.scoring import Scorer
@@ -305,7 +307,7 @@ def test_validation_measures_what_predict_and_evaluate_do(
     settings = TrainConfig(
         "m", (8,) * rank, labels=LABELS[:classes], activation=activation, pipeline=pipeline
     )
-    found = validate_case(load_case(case, pipeline), predict, settings)
+    found = validate_case(case.load(pipeline), predict, settings)
     predictor = Predictor(save(proto, tmp_path / "model.onnx", settings))
     with warnings.catch_warnings(action="ignore"):  # of a file that tells no spacing
         (mask,) = predictor.predict_files([case], tmp_path / "masks")
@@ -316,7 +318,7 @@ def test_validation_measures_what_predict_and_evaluate_do(
         assert found[label].value == pytest.approx(one.value, abs=1e-6)
         assert 0 < one.value < 1
     (whole,) = (
-        Scorer([load_case(case, pipeline)], settings, lambda _, x: predict(x)).scores({}).values()
+        Scorer([case.load(pipeline)], settings, lambda _, x: predict(x)).scores({}).values()
     )
     assert whole == found
 

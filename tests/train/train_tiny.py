@@ -1,17 +1,20 @@
 """A tiny network and a program that trains it, for the tests to run and to kill."""
 
+import functools
 import math
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from segjax import models
 from segjax.data.augment import Noise
-from segjax.data.cases import Split, find_cases, split_cases
+from segjax.data.cases import find_cases
 from segjax.data.prepare.pipeline import Pipeline, Reorient, ZScore
+from segjax.data.splits import Split, split_cases
+from segjax.registry import registry
 from segjax.train.config import OptimizerConfig, TrainConfig
 
 
@@ -28,6 +31,7 @@ class Tiny(nn.Module):
     out_channels: int = 2
     spatial_dims: int = 3
     size_multiple: int = 4
+    heads: int = 0
 
     @nn.compact
     def __call__(self, images, *, train=False):
@@ -50,18 +54,24 @@ class TinyNoNorm(Tiny):
 
 TINY = {
     "tiny": Tiny,
-    "tiny2d": lambda **options: Tiny(spatial_dims=2, **options),
+    "tiny2d": functools.partial(Tiny, spatial_dims=2),
     "tiny-no-norm": TinyNoNorm,
 }
-_create, _names = models.create, models.names
 
 
-def create(name, **options):
-    return TINY[name](**options) if name in TINY else _create(name, **options)
+def exports(network, images):
+    """Say nothing against an export, in no time."""
+    return ""
 
 
-def names():
-    return (*_names(), *TINY)
+@contextmanager
+def registered():
+    """Let the tiny networks be found by their names."""
+    with ExitStack() as stack:
+        for name, make in TINY.items():
+            stack.enter_context(registry("network").lend(make, name))
+        stack.enter_context(registry("exporter").lend(exports, "ONNX"))
+        yield
 
 
 def config(**changes) -> TrainConfig:
@@ -85,7 +95,6 @@ def main(data: str, out: str, epochs: str, tensorboard: str, *host: str) -> None
 
     if host:
         connect_hosts(host[0], hosts=2, index=int(host[1]))
-    models.create, models.names = create, names
     dataset = find_cases(data)
     split: Split = split_cases([case.name for case in dataset.cases], validation=0.25)
     one_cycle = OptimizerConfig(learning_rate=1e-2)
@@ -100,4 +109,5 @@ def main(data: str, out: str, epochs: str, tensorboard: str, *host: str) -> None
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with registered():
+        main(*sys.argv[1:])

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from segjax.codec import from_json
 from segjax.data.seen import Seen
 from segjax.errors import InputError
-from segjax_onnx.predict import runtime as _runtime
+from segjax_onnx.predict.runtime import first_line, open_session
 
 KEY = "segjax"
 """The name under which the file's metadata holds the JSON text."""
@@ -100,11 +101,11 @@ class ModelMetadata:
         _check_names(cls, values)
         try:
             decoded: dict[str, Any] = {n: tuple(values[n]) for n in ("labels", "patch_size")}
-            decoded["seen"] = Seen.from_json(values["seen"]) if values.get("seen") else None
+            decoded["seen"] = from_json(Seen | None, values.get("seen") or None, where="seen")
             return cls(**{**values, **decoded})
         except TypeError as error:
             raise InputError(
-                f"the segjax metadata hold a wrong type ({_runtime.first_line(error)})"
+                f"the segjax metadata hold a wrong type ({first_line(error)})"
             ) from error
 
 
@@ -141,7 +142,7 @@ def read_metadata(path: str | Path) -> ModelMetadata:
             ...
         segjax.errors.InputError: missing.onnx: no such file
     """
-    return metadata_of(_runtime.open_session(path, optimize=False), path)
+    return metadata_of(open_session(path, optimize=False), path)
 
 
 def metadata_of(session: Any, path: str | Path) -> ModelMetadata:

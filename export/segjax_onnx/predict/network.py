@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ from jaxtyping import Float32
 
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.errors import InputError
-from segjax_onnx.predict import runtime as _runtime
+from segjax.runs.folder import RunFolder
 from segjax_onnx.predict.metadata import ModelMetadata, metadata_of
+from segjax_onnx.predict.runtime import first_line, open_session
 from segjax_onnx.predict.unexported import what_to_do
-
-MODEL_FILE = "model.onnx"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +50,7 @@ class Network:
         except Exception as error:  # onnxruntime's errors share no class of their own
             raise InputError(
                 f"{self.path}: onnxruntime failed on a batch of shape {images.shape}; smaller "
-                f"patches or batches need less memory ({_runtime.first_line(error)})"
+                f"patches or batches need less memory ({first_line(error)})"
             ) from error
         return np.moveaxis(output.reshape(*output.shape[:2], *patches.shape[1:-1]), 1, -1)
 
@@ -65,7 +63,7 @@ def open_network(
     Raises:
         InputError: If it is no network of segjax, or its preprocessing cannot be understood.
     """
-    session = _runtime.open_session(path, threads=threads, providers=providers)
+    session = open_session(path, threads=threads, providers=providers)
     metadata = metadata_of(session, path)
     return Network(path, session, metadata, _read_pipeline(path, metadata))
 
@@ -83,12 +81,10 @@ def find_files(path: str | Path) -> tuple[str | Path, ...]:
     folder = Path(path)
     if not folder.is_dir():
         return (path,)
-    folds = [fold for fold in folder.glob("fold*") if re.fullmatch("fold[0-9]+", fold.name)]
-    folds.sort(key=lambda fold: int(fold.name.removeprefix("fold")))
-    files = [run / MODEL_FILE for run in folds or [folder]]
+    files = [run.model for run in RunFolder(folder).folds or [RunFolder(folder)]]
     for file in files:
         if not file.is_file():
-            raise InputError(f"{file.parent}: holds no {MODEL_FILE}; {what_to_do(file.parent)}")
+            raise InputError(f"{file.parent}: holds no {file.name}; {what_to_do(file.parent)}")
     return tuple(files)
 
 

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from segjax.data.cases import Case, files_in
+from segjax.data.cases import Case
 from segjax.data.io.dicom.series import Series
 from segjax.data.io.formats import (
-    MASK_SUFFIXES,
     Source,
+    mask_suffixes,
     normal_name,
     read_volume,
     suffix,
     write_volume,
 )
+from segjax.data.sources import files_in
 from segjax.errors import InputError
 from segjax.files import atomic_path, check_new
 from segjax.volume import Volume
@@ -33,7 +34,7 @@ def output_files(case: Case, out: str | Path, format: str | None = None) -> tupl
     Args:
         case: What is segmented.
         out: Folder of the masks.
-        format: Suffix of the mask, one of :data:`segjax.data.io.formats.MASK_SUFFIXES`; by default
+        format: Suffix of the mask, one of :func:`segjax.data.io.formats.mask_suffixes`; by default
             that of the case's images, or one that holds masks.
 
     Raises:
@@ -45,8 +46,8 @@ def output_files(case: Case, out: str | Path, format: str | None = None) -> tupl
         ('a.png', 'a_probabilities.npy')
     """
     kind = _suffix(case) if format is None else format
-    if kind.lower() not in MASK_SUFFIXES:
-        raise InputError(f"format {kind}: masks are written as {', '.join(MASK_SUFFIXES)}")
+    if kind.lower() not in mask_suffixes():
+        raise InputError(f"format {kind}: masks are written as {', '.join(mask_suffixes())}")
     map_kind = _MAP_SUFFIXES.get(kind.lower(), kind)
     return Path(out) / f"{case.name}{kind}", Path(out) / f"{case.name}{_MAP}{map_kind}"
 
@@ -167,7 +168,7 @@ def make_folder(path: str | Path) -> Path:
 
 
 def write_map(probabilities: Volume, path: Path, *, like: Source | None, overwrite: bool) -> None:
-    """Write probabilities as a volume; those of an image of rank 2 as an NPY file.
+    """Write probabilities as a volume; NPY files of images of rank 2 hold labels last too.
 
     Args:
         probabilities: Data ``(*spatial, label)``.
@@ -178,7 +179,7 @@ def write_map(probabilities: Volume, path: Path, *, like: Source | None, overwri
     Raises:
         InputError: It exists already, or cannot be written.
     """
-    if probabilities.spatial_dims == 3:
+    if probabilities.spatial_dims == 3 or path.suffix.lower() != ".npy":
         write_volume(probabilities, path, like=like, overwrite=overwrite)
         return
     with atomic_path(path, overwrite=overwrite) as temporary:
@@ -190,4 +191,4 @@ def _suffix(case: Case) -> str:
     image = case.images[0]
     found = ".nii.gz" if isinstance(image, Series) else suffix(image)
     masks = _OTHER_MASKS.get(found.lower(), found)
-    return masks if masks.lower() in MASK_SUFFIXES else ".nii.gz"
+    return masks if masks.lower() in mask_suffixes() else ".nii.gz"

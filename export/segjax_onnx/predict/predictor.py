@@ -1,7 +1,6 @@
 """Masks from volumes, with onnxruntime alone."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,26 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from segjax.data.cases import Case
-from segjax.data.io.dicom.series import Series
-from segjax.data.io.formats import Source, read_image, write_volume
+from segjax.data.io.formats import write_volume
 from segjax.data.patches import grid_corners, sliding_window, to_mask
-from segjax.data.prepare.pipeline import Resample
 from segjax.data.prepare.tilt import upright, warn_of_tilts
-from segjax.data.seen import Seen, Sight, intensity_spans
+from segjax.data.seen import Sight, intensity_spans
 from segjax.errors import InputError
-from segjax.grid import orientation
 from segjax.progress import track
-from segjax.text import plural
 from segjax.volume import Volume
+from segjax_onnx.predict.doubts import Doubts
+from segjax_onnx.predict.inputs import Affine, Image, name_of, placed, read
 from segjax_onnx.predict.metadata import ModelMetadata
 from segjax_onnx.predict.network import Network, agreed, check_patches, find_files, open_network
 from segjax_onnx.predict.outputs import check_outputs, make_folder, output_files, write_map
-
-Image = Source | Sequence[Source] | Volume | np.ndarray
-Affine = Float[np.ndarray, "_ _"]
 
 _UPRIGHT = "; predict --resample gives an upright mask, which every viewer shows right"
 
@@ -102,8 +96,7 @@ class Predictor:
         self.metadata: ModelMetadata = agreed(self._networks)
         if patch_size is None:
             check_patches(self._networks)
-        self._strict = strict
-        self._named: set[str | Path] = set()
+        self._doubts = Doubts(strict)
         self._flips = _flips(self.metadata, mirror_axes)
         default_batch = 1 if self.providers[0].startswith("CPU") else self.metadata.batch_size
         self._window = _Window(
@@ -162,10 +155,12 @@ class Predictor:
             2
         """
         if isinstance(image, np.ndarray):
-            image = self._placed(image, affine)
+            image = placed(image, affine, self.metadata)
         elif affine is not None:
-            raise InputError(f"{_name(image)}: has an affine of its own; give one with arrays only")
-        return self._probabilities(self._read(image), name=_name(image))
+            raise InputError(
+                f"{name_of(image)}: has an affine of its own; give one with arrays only"
+            )
+        return self._probabilities(read(image, self.metadata), name=name_of(image))
 
     def predict_files(
         self,
@@ -180,7 +175,7 @@ class Predictor:
         """Segment cases and write each mask under the name of its case.
 
         Args:
-            cases: What to segment; `segjax.data.cases.find_images` lists files and folders.
+            cases: What to segment; `segjax.data.images.find_images` lists files and folders.
             out: The folder to write to, made if needed. Masks have the format of their images;
                 those of NRRD images are ``.seg.nrrd``, with the names of the labels, those of
                 MetaImages ``.nrrd``, and those of DICOM series ``.nii.gz``.
@@ -189,7 +184,7 @@ class Predictor:
             overwrite: Whether to replace files.
             resample: Whether tilted volumes are resampled to right angles first; their masks then
                 lie on that upright grid.
-            format: Suffix of all masks, one of :data:`segjax.data.io.formats.MASK_SUFFIXES`.
+            format: Suffix of all masks, one of :func:`segjax.data.io.formats.mask_suffixes`.
 
         Returns:
             The masks' files.
@@ -209,9 +204,9 @@ class Predictor:
         outputs = [output_files(case, folder, format) for case in cases]
         jobs = list(zip(cases, outputs, strict=True))
         for case, (mask, map_) in jobs if len(jobs) == 1 else track(jobs, "Segmenting"):
-            image = self._read(case.images)
+            image = read(case.images, self.metadata)
             given = upright(image) if resample else image
-            probable = self._probabilities(given, name=_name(case.images))
+            probable = self._probabilities(given, name=name_of(case.images))
             like = case.images[0] if given is image else None
             options: dict[str, Any] = {"like": like, "overwrite": overwrite}
             labels = dict(enumerate(self.metadata.labels[1:], start=1))
@@ -219,41 +214,6 @@ class Predictor:
             if probabilities:
                 write_map(probable, map_, **options)
         return [mask for mask, _ in outputs]
-
-    def _placed(self, array: np.ndarray, affine: Affine | None) -> Volume:
-        """Give an array its place; the last axis holds channels where there are as many."""
-        rank, channels = self.metadata.spatial_dims, self.metadata.in_channels
-        if array.dtype.kind not in "biuf":
-            raise InputError(f"the array holds {array.dtype}, but an image has real numbers")
-        if affine is not None:
-            return Volume(array, affine)
-        with_channels = array.ndim > rank and array.shape[-1] == channels
-        axes = array.ndim - with_channels
-        if axes not in (rank, 3):
-            one = " or without that axis" if channels == 1 else ""
-            raise InputError(
-                f"an array of shape {array.shape}: {self.metadata.model} takes {rank} spatial axes "
-                f"and then {plural(channels, 'channel')}{one}"
-            )
-        return Volume(array, np.eye(axes + 1))
-
-    def _read(self, image: Source | Sequence[Source] | Volume) -> Volume:
-        rank, channels = self.metadata.spatial_dims, self.metadata.in_channels
-        name = _name(image)
-        if isinstance(image, Volume):
-            volume = _finite(image)
-        else:
-            volume = read_image(image, channels=channels)
-        if volume.channels != channels:
-            raise InputError(
-                f"{name}: {plural(volume.channels, 'channel')}; the network takes {channels}"
-            )
-        if volume.spatial_dims < rank:
-            raise InputError(
-                f"{name}: a 2D image of shape {volume.spatial_shape}, but the network takes "
-                "volumes: give it NIfTI files"
-            )
-        return volume
 
     def _probabilities(self, given: Volume, *, name: str) -> Volume:
         warn_of_tilts({name: given.affine}, _UPRIGHT)
@@ -289,34 +249,10 @@ class Predictor:
             raise InputError(f"{name}: {error}") from error
         sight = Sight(grids[0], grids[-1], intensity_spans(processed.data))
         for network in networks:
-            self._doubt(name, network, sight)
+            self._doubts.say(name, network, sight)
         patches = self._predict_patches(processed.data, networks)
         predicted = processed.with_data(patches)
         return pipeline.restore(predicted, given, grids=grids).data
-
-    def _doubt(self, name: str, network: Network, sight: Sight) -> None:
-        """Say in what an image is far from those that a network was trained on."""
-        seen = network.metadata.seen or _assumed(network, sight)
-        if seen is None:
-            self._doubt_file(network, sight)
-        elif doubts := "; ".join(seen.doubts(sight, axes=self.metadata.spatial_dims)):
-            if self._strict:
-                raise InputError(f"{name}: {doubts}: refused, as --strict asks")
-            warnings.warn(f"{name}: {doubts}: the mask may be wrong", stacklevel=6)
-
-    def _doubt_file(self, network: Network, sight: Sight) -> None:
-        """Name, once, a file that does not tell at what spacing its network was trained."""
-        if len(sight.given.shape) == 2:
-            return
-        doubt = (
-            f"{network.path}: holds no spacing, as files of earlier versions: see to it yourself "
-            "that voxels have the size of those that it was trained on"
-        )
-        if self._strict:
-            raise InputError(f"{doubt}: refused, as --strict asks")
-        if network.path not in self._named:
-            self._named.add(network.path)
-            warnings.warn(doubt, stacklevel=7)
 
     def _predict_patches(
         self,
@@ -358,23 +294,6 @@ def _mask(probabilities: Volume) -> Volume:
     return probabilities.with_data(to_mask(probabilities.data))
 
 
-def _assumed(network: Network, sight: Sight) -> Seen | None:
-    """Return what a file of an earlier version saw at least: the spacing that it resamples to."""
-    steps = [step for step in network.pipeline.steps if isinstance(step, Resample)]
-    if not steps or len(sight.processed.shape) == 2:
-        return None
-    spacing = steps[-1].spacing
-    return Seen(spacing, spacing, spacing, orientation(sight.processed.affine), (), ())
-
-
-def _name(image: Source | Sequence[Source] | Volume) -> str:
-    if isinstance(image, Volume):
-        return "the volume"
-    if isinstance(image, str | Path | Series):
-        return str(image)
-    return ", ".join(map(str, image)) if isinstance(image, Sequence) else str(image)
-
-
 def _files(path: str | Path | Sequence[str | Path]) -> list[str | Path]:
     listed = [path] if isinstance(path, str | Path) else path
     files = [file for one in listed for file in find_files(one)]
@@ -414,10 +333,3 @@ def _checked_batch_size(batch_size: int) -> int:
     if batch_size < 1:
         raise InputError(f"batch size {batch_size}: give a number of at least 1")
     return batch_size
-
-
-def _finite(volume: Volume) -> Volume:
-    wrong = volume.data.size - np.count_nonzero(np.isfinite(volume.data))
-    if wrong:
-        raise InputError(f"the volume holds {wrong} NaN or infinite values; replace them")
-    return volume

@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from flax import linen as nn
+from jaxtyping import Float, Float32
 
 import segjax
 from segjax import models
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.models import ops
+from segjax.models.network import Network, built_on_ops, name_of
 from segjax.train.checkpoints import load_variables
 from segjax.train.config import TrainConfig, read_config
 from segjax.train.inputs import read_seen
-from segjax_onnx.predict import runtime as _runtime
+from segjax.train.network import handed
 from segjax_onnx.predict.metadata import KEY, ModelMetadata
+from segjax_onnx.predict.runtime import first_line, open_session
 from segjax_onnx.write import primitives
 from segjax_onnx.write.weights import WEIGHTS_KEY, describe_weights
 
@@ -39,7 +43,7 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def to_onnx(
-    model: Any, variables: Variables, *, metadata: ModelMetadata, opset: int = 18
+    model: Network, variables: Variables, *, metadata: ModelMetadata, opset: int = 18
 ) -> "onnx.ModelProto":
     """Convert a network to ONNX.
 
@@ -67,7 +71,7 @@ def to_onnx(
         'image'
     """
     _check(model, metadata, opset)
-    return _attach(_convert(model, variables, metadata.activation, opset), metadata, variables)
+    return _attach(convert(model, variables, metadata.activation, opset), metadata, variables)
 
 
 def export_onnx(
@@ -77,6 +81,7 @@ def export_onnx(
     which: Literal["best", "last"] = "best",
     overwrite: bool = False,
     opset: int = 18,
+    network: nn.Module | None = None,
 ) -> Path:
     """Write the network of a run as one ONNX file.
 
@@ -89,6 +94,7 @@ def export_onnx(
         which: The checkpoint, ``"best"`` by validation Dice or ``"last"``.
         overwrite: Whether to replace the file.
         opset: ONNX operator set, 17 to 21.
+        network: Of a run that was trained with one that has no name: the same again.
 
     Returns:
         The file.
@@ -103,9 +109,9 @@ def export_onnx(
     """
     run, path = Path(run), checked_name(path)
     with atomic_path(path, overwrite=overwrite) as temporary:
-        config = read_config(run)
+        with handed(read_config(run), network=network) as config:
+            model = models.create(config.model, **config.interface)
         variables = load_variables(run, which)
-        model = _create(config)
         metadata = dataclasses.replace(_describe(config, model, which), seen=read_seen(run))
         temporary.write_bytes(checked_bytes(model, variables, metadata=metadata, opset=opset))
     return path
@@ -123,7 +129,7 @@ def checked_name(path: str | Path) -> Path:
 
 
 def checked_bytes(
-    model: Any, variables: Variables, *, metadata: ModelMetadata, opset: int
+    model: Network, variables: Variables, *, metadata: ModelMetadata, opset: int
 ) -> bytes:
     """Convert a network as :func:`to_onnx` does, and compare its answers with those of JAX.
 
@@ -131,20 +137,13 @@ def checked_bytes(
         InputError: As :func:`to_onnx`; or the answers differ by more than `TOLERANCE`.
     """
     proto = to_onnx(model, variables, metadata=metadata, opset=opset)
-    proto = _attach(proto, dataclasses.replace(metadata, local=_is_local(proto)), variables)
+    local = built_on_ops(model) and _is_local(proto)
+    proto = _attach(proto, dataclasses.replace(metadata, local=local), variables)
     _check_parity(proto, model, variables, metadata.activation)
     return proto.SerializeToString(deterministic=True)
 
 
-def _create(config: TrainConfig) -> Any:
-    channels = {"in_channels": config.in_channels, "out_channels": config.out_channels}
-    try:
-        return models.create(config.model, **channels)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
-def _describe(config: TrainConfig, model: Any, which: str) -> ModelMetadata:
+def _describe(config: TrainConfig, model: Network, which: str) -> ModelMetadata:
     """Return what a run's configuration says of its network."""
     settings = config.to_json()
     training = {name: settings[name] for name in ("epochs", "seed", "loss", "optimizer")}
@@ -164,7 +163,7 @@ def _describe(config: TrainConfig, model: Any, which: str) -> ModelMetadata:
     )
 
 
-def _check(model: Any, metadata: ModelMetadata, opset: int) -> None:
+def _check(model: Network, metadata: ModelMetadata, opset: int) -> None:
     if opset not in _OPSETS:
         raise InputError(f"opset {opset}: give one from {_OPSETS[0]} to {_OPSETS[-1]}")
     for name in ("spatial_dims", "in_channels", "out_channels", "size_multiple"):
@@ -173,27 +172,40 @@ def _check(model: Any, metadata: ModelMetadata, opset: int) -> None:
             raise InputError(f"metadata: {name} is {told}, but that of the network is {actual}")
 
 
-def _convert(model: Any, variables: Variables, activation: str, opset: int) -> "onnx.ModelProto":
-    """Trace the network with the ONNX forms, and let jax2onnx write the graph."""
+def convert(model: Network, variables: Variables, activation: str, opset: int) -> "onnx.ModelProto":
+    """Trace a network with the ONNX forms, and let jax2onnx write the graph, without metadata.
+
+    Raises:
+        InputError: The network is not built on :mod:`segjax.models.ops`, and jax2onnx cannot.
+    """
     import jax2onnx
 
     arrays = jax.tree.map(np.asarray, variables)
-    activate = _ACTIVATIONS[activation]
+    activate, on_ops = _ACTIVATIONS[activation], built_on_ops(model)
 
     def probabilities(images: jax.Array) -> jax.Array:
+        if not on_ops:
+            logits = model.apply(arrays, jnp.moveaxis(images, 1, -1))
+            return activate(jnp.moveaxis(logits, -1, 1))
         with ops.use(primitives.onnx_forms):
             return activate(model.apply(arrays, images))
 
     primitives.register()
     space = [f"{model.size_multiple}*{axis}" for axis in _AXES[model.spatial_dims]]
-    proto = jax2onnx.to_onnx(
-        probabilities,
-        [("batch", model.in_channels, *space)],
-        model_name="segjax",
-        opset=opset,
-        input_names=["image"],
-        output_names=["probabilities"],
-    )
+    try:
+        proto = jax2onnx.to_onnx(
+            probabilities,
+            [("batch", model.in_channels, *space)],
+            model_name="segjax",
+            opset=opset,
+            input_names=["image"],
+            output_names=["probabilities"],
+        )
+    except Exception as error:
+        if on_ops:
+            raise
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"jax2onnx cannot convert {name_of(model)} ({why})") from error
     del proto.graph.value_info[:]  # every runtime infers shapes for itself
     return proto
 
@@ -217,10 +229,10 @@ def _is_local(proto: "onnx.ModelProto") -> bool:
 
 
 def _check_parity(
-    proto: "onnx.ModelProto", model: Any, variables: Variables, activation: str
+    proto: "onnx.ModelProto", model: Network, variables: Variables, activation: str
 ) -> None:
     """Refuse a network that computes something else than JAX, at two shapes."""
-    session = _runtime.open_session(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     # A norm over the few voxels that small images leave at the lowest level magnifies rounding.
     for batch, factors in ((1, (4, 4, 4)), (2, (5, 4, 3))):
@@ -231,14 +243,17 @@ def _check_parity(
         difference = float(np.abs(np.moveaxis(found, 1, -1) - expected).max())
         if not difference <= TOLERANCE:
             raise InputError(
-                f"the exported {model.__class__.__name__} differs from JAX by {difference:.2g} "
+                f"the exported {name_of(model)} differs from JAX by {difference:.2g} "
                 f"(at most {TOLERANCE:g} is allowed) on images of shape {images.shape}: nothing "
                 "was written"
             )
 
 
 def _reference(
-    model: Any, variables: Variables, activation: str, images: np.ndarray
+    model: Network,
+    variables: Variables,
+    activation: str,
+    images: Float32[np.ndarray, "batch *spatial channel"],
 ) -> Float[np.ndarray, "batch *spatial label"]:
     """Compute probabilities in JAX, at full precision."""
     with jax.default_matmul_precision("highest"):

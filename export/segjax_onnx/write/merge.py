@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from segjax.data.seen import together
 from segjax.errors import InputError
-from segjax.extras import how_to_install
 from segjax.files import atomic_path
-from segjax_onnx.predict import runtime as _runtime
 from segjax_onnx.predict.metadata import KEY, ModelMetadata
+from segjax_onnx.predict.network import find_files
+from segjax_onnx.write.weights import load_proto
 
 if TYPE_CHECKING:
     import onnx
@@ -50,15 +50,13 @@ def export_ensemble(
         >>> export_ensemble("cv", "cv/model.onnx")  # doctest: +SKIP
         PosixPath('cv/model.onnx')
     """
-    from segjax_onnx.predict.network import find_files
-
     path = Path(path)
     if path.suffix != ".onnx":
         raise InputError(f"{path}: give the file a name that ends in .onnx")
     listed = [members] if isinstance(members, str | Path) else members
     files = [file for member in listed for file in find_files(member)]
     with atomic_path(path, overwrite=overwrite) as temporary:
-        merged = merge([_load(file) for file in files], names=[str(file) for file in files])
+        merged = merge([load_proto(file) for file in files], names=[str(file) for file in files])
         temporary.write_bytes(merged.SerializeToString(deterministic=True))
     return path
 
@@ -110,19 +108,6 @@ def _add_mean(graph: "onnx.GraphProto", names: Sequence[str]) -> None:
     share = onnx.numpy_helper.from_array(np.array(1 / len(names), np.float32), "share")
     graph.initializer.append(share)
     graph.node.append(onnx.helper.make_node("Mul", [total, "share"], [_OUTPUT]))
-
-
-def _load(path: str | Path) -> "onnx.ModelProto":
-    try:
-        import onnx
-    except ImportError as error:
-        raise InputError(f"merging networks needs onnx: {how_to_install('train')}") from error
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        return onnx.load(path)
-    except Exception as error:  # protobuf's errors share no class of their own
-        raise InputError(f"{path}: no ONNX network ({_runtime.first_line(error)})") from error
 
 
 def _agreed(protos: "Sequence[onnx.ModelProto]", names: Sequence[str]) -> ModelMetadata:

@@ -17,6 +17,7 @@ import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.typing import ArrayLike
+from jaxtyping import Float32
 
 # Given jax2onnx's builder, the ONNX inputs and the primitive's parameters, add the node and return
 # its output.
@@ -244,7 +245,7 @@ def conv_transpose(
 def _convolve(
     primitive: Primitive,
     xs: Sequence[jax.Array],
-    weights: np.ndarray,
+    weights: Float32[np.ndarray, "out in *size"],
     bias: ArrayLike | None,
     stride: int,
 ) -> jax.Array:

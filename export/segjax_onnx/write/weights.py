@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from segjax.errors import InputError
 from segjax.extras import how_to_install
-from segjax_onnx.predict import runtime as _runtime
+from segjax_onnx.predict.runtime import first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -73,7 +73,7 @@ def read_variables(path: str | Path) -> dict[str, Any]:
         >>> variables = read_variables("model.onnx")  # doctest: +SKIP
         >>> logits = model.apply(variables, images)  # doctest: +SKIP
     """
-    proto = _load(path)
+    proto = load_proto(path)
     texts = {entry.key: entry.value for entry in proto.metadata_props}
     if WEIGHTS_KEY not in texts:
         raise InputError(
@@ -91,19 +91,23 @@ def read_variables(path: str | Path) -> dict[str, Any]:
     return variables
 
 
-def _load(path: str | Path) -> "onnx.ModelProto":
+def load_proto(path: str | Path) -> "onnx.ModelProto":
+    """Read an ONNX file as it is.
+
+    Raises:
+        InputError: The file is missing or no network, or the package onnx is missing.
+    """
     try:
         import onnx
     except ImportError as error:
-        raise InputError(
-            f"reading weights of an ONNX file needs onnx: {how_to_install('train')}"
-        ) from error
+        needs = f"reading and merging ONNX files needs onnx: {how_to_install('train')}"
+        raise InputError(needs) from error
     try:
         return onnx.load(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except Exception as error:  # protobuf's errors share no class of their own
-        raise InputError(f"{path}: no ONNX network ({_runtime.first_line(error)})") from error
+        raise InputError(f"{path}: no ONNX network ({first_line(error)})") from error
 
 
 def _convolutions(proto: "onnx.ModelProto") -> Iterator[tuple[Kernel, bool]]:
@@ -144,17 +148,17 @@ def _flat(variables: Mapping[str, Any], place: Place = ()) -> Iterator[tuple[Pla
             yield (*place, name), value
 
 
-def _put(variables: dict[str, Any], place: list[str], array: np.ndarray) -> None:
+def _put(variables: dict[str, Any], place: list[str], array: Float32[np.ndarray, "..."]) -> None:
     for name in place[:-1]:
         variables = variables.setdefault(name, {})
     variables[place[-1]] = array
 
 
-def _encode(array: np.ndarray) -> dict[str, Any]:
+def _encode(array: Float[Any, "..."]) -> dict[str, Any]:
     data = np.ascontiguousarray(array, "<f4").tobytes()
     return {"shape": list(array.shape), "float32": base64.b64encode(data).decode()}
 
 
-def _decode(entry: Mapping[str, Any]) -> np.ndarray:
+def _decode(entry: Mapping[str, Any]) -> Float32[np.ndarray, "..."]:
     data = np.frombuffer(base64.b64decode(entry["float32"]), "<f4")
     return data.astype(np.float32).reshape(entry["shape"])

@@ -10,10 +10,17 @@ from segjax.data.augment.gamma import Gamma
 from segjax.data.augment.ghosting import Ghosting
 from segjax.data.augment.motion import Motion
 from segjax.data.augment.noise import Noise
-from segjax.data.augment.registry import from_json, names, to_json
 from segjax.data.augment.scale_intensity import ScaleIntensity
 from segjax.data.augment.spike import Spike
-from segjax.data.augment.transform import Transform, apply_all, augment_patch, draw_all
+from segjax.data.augment.transform import (
+    IntensityTransform,
+    Parameters,
+    SpatialTransform,
+    Transform,
+    apply_all,
+    augment_patch,
+    draw_all,
+)
 
 __all__ = [
     "Affine",
@@ -24,15 +31,15 @@ __all__ = [
     "Flip",
     "Gamma",
     "Ghosting",
+    "IntensityTransform",
     "Motion",
     "Noise",
+    "Parameters",
     "ScaleIntensity",
+    "SpatialTransform",
     "Spike",
     "Transform",
     "apply_all",
     "augment_patch",
     "draw_all",
-    "from_json",
-    "names",
-    "to_json",
 ]

@@ -1,6 +1,6 @@
 """Rotate, scale and shift images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -13,10 +13,8 @@ from segjax.data.augment.transform import (
     SpatialTransform,
     check_fill,
     check_pairs,
-    check_probability,
     check_spacing,
     long_axes,
-    occurs,
     spacing_of,
     turning_axes,
     uniform_by_axis,
@@ -64,10 +62,10 @@ class Affine(SpatialTransform):
     isotropic: bool = False
     spacing: tuple[float, ...] = ()
     fill: Fill = "minimum"
-    probability: float = 1.0
+    probability: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         check_fill(self)
         check_pairs(self, "scales", least=_SMALLEST)
         check_pairs(self, "degrees")
@@ -87,10 +85,8 @@ class Affine(SpatialTransform):
         degrees = uniform_by_axis(rng, self, "degrees", turning_axes(shape))
         return scales, degrees, uniform_by_axis(rng, self, "translation", axes)
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
         """Draw ``matrix``, ``(rank, rank + 1)``: see :func:`affine_matrix`."""
-        if not occurs(rng, self.probability):
-            return None
         spacing = spacing_of(self, len(shape) - 1)
         return {"matrix": affine_matrix(*self.sample(rng, shape), spacing=spacing)}
 

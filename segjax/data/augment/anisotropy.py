@@ -9,11 +9,11 @@ from jaxtyping import Float, Int, Integer, Num
 
 from segjax.data.augment._arrays import as_float
 from segjax.data.augment._axes import along, check_axes, present_axes, visited_axes
-from segjax.data.augment.transform import Parameters, check_bounds, check_probability, occurs
+from segjax.data.augment.transform import Parameters, Transform, check_bounds
 
 
 @dataclass(frozen=True)
-class Anisotropy:
+class Anisotropy(Transform):
     """Leave out voxels along one axis and interpolate them again.
 
     Of the n voxels along the axis, the ones nearest to ⌊n / m⌋ places at a distance of m voxels,
@@ -48,10 +48,9 @@ class Anisotropy:
     axes: tuple[int, ...] = (0, 1, 2)
     downsampling: tuple[float, float] = (1.5, 5.0)
     scalars_only: bool = True
-    probability: float = 0.5
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         check_axes(self.name, self.axes)
         check_bounds(self, "downsampling", least=1.0)
 
@@ -61,10 +60,12 @@ class Anisotropy:
         return int(axis), float(rng.uniform(*self.downsampling))
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
-        """Draw the axis and m, and work out what :func:`coarse_grid` says."""
+        """Draw whether the transform is applied; refuse an image that has none of the axes."""
         present_axes(self.name, self.axes, shape)
-        if not occurs(rng, self.probability):
-            return None
+        return super().draw(rng, shape)
+
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
+        """Draw the axis and m, and work out what :func:`coarse_grid` says."""
         axis, downsampling = self.sample(rng, shape)
         return coarse_grid(shape, axis=axis, downsampling=downsampling)
 

@@ -14,8 +14,6 @@ from segjax.data.augment.transform import (
     IntensityTransform,
     Parameters,
     check_bounds,
-    check_probability,
-    occurs,
     uniform,
 )
 from segjax.errors import InputError
@@ -52,18 +50,15 @@ class BiasField(IntensityTransform):
     name: ClassVar[str] = "bias-field"
     coefficients: tuple[float, float] = (-0.5, 0.5)
     order: int = 3
-    probability: float = 0.5
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         check_bounds(self, "coefficients")
         if not 0 <= self.order < 100:
             raise InputError(f"bias-field: order {self.order} is out of range: give 0 to 99")
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
         """Draw ``coefficients``: every c, sorted by i, then j, then k."""
-        if not occurs(rng, self.probability):
-            return None
         terms = _exponents(self.order, shape[:-1])
         return {"coefficients": uniform(rng, self.coefficients, len(terms))}
 

@@ -13,10 +13,8 @@ from segjax.data.augment.transform import (
     IntensityTransform,
     Parameters,
     check_pairs,
-    check_probability,
     check_spacing,
     long_axes,
-    occurs,
     spacing_of,
     uniform_by_axis,
 )
@@ -55,17 +53,14 @@ class Blur(IntensityTransform):
     name: ClassVar[str] = "blur"
     std: tuple[float, ...] = (0.0, 2.0)
     spacing: tuple[float, ...] = ()
-    probability: float = 0.5
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         check_pairs(self, "std", least=0.0)
         check_spacing(self)
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
         """Draw ``std``: the standard deviation along each axis, in voxels."""
-        if not occurs(rng, self.probability):
-            return None
         std = uniform_by_axis(rng, self, "std", long_axes(shape))
         return {"std": std / np.array(spacing_of(self, len(std)), np.float32)}
 

@@ -1,6 +1,6 @@
 """Bend images smoothly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -12,10 +12,8 @@ from segjax.data.augment.transform import (
     Parameters,
     SpatialTransform,
     check_fill,
-    check_probability,
     check_spacing,
     long_axes,
-    occurs,
     spacing_of,
 )
 from segjax.errors import InputError
@@ -65,10 +63,10 @@ class Elastic(SpatialTransform):
     locked_borders: int = 2
     spacing: tuple[float, ...] = ()
     fill: Fill = "minimum"
-    probability: float = 1.0
+    probability: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         check_fill(self)
         check_spacing(self)
         if self.locked_borders not in (0, 1, 2):
@@ -99,13 +97,11 @@ class Elastic(SpatialTransform):
             moved[axis][free] = component[free]
         return moved
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
         """Draw ``control_points``, ``(rank, *control_points)``: displacements in voxels.
 
         Along an axis of one voxel there is one control point.
         """
-        if not occurs(rng, self.probability):
-            return None
         rank = len(shape) - 1
         spacing = np.array(spacing_of(self, rank), np.float32).reshape((rank,) + (1,) * rank)
         return {"control_points": self.sample(rng, shape) / spacing}

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Integer
 
-from segjax.data.augment.transform import Parameters, check_probability
+from segjax.data.augment.transform import Parameters, Transform
 from segjax.errors import InputError
 
 
 @dataclass(frozen=True)
-class Flip:
+class Flip(Transform):
     """Mirror the image along each of some axes, each with the same probability.
 
     In RAS orientation axis 0 swaps left and right.
@@ -37,10 +37,9 @@ class Flip:
 
     name: ClassVar[str] = "flip"
     axes: tuple[int, ...] = (0,)
-    probability: float = 0.5
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         if min(self.axes, default=-1) < 0 or len(set(self.axes)) < len(self.axes):
             raise InputError(f"flip: axes {self.axes} must be different numbers, 0 or more")
 

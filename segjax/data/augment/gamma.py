@@ -12,8 +12,6 @@ from segjax.data.augment.transform import (
     IntensityTransform,
     Parameters,
     check_bounds,
-    check_probability,
-    occurs,
     uniform,
 )
 
@@ -41,16 +39,13 @@ class Gamma(IntensityTransform):
 
     name: ClassVar[str] = "gamma"
     log_gamma: tuple[float, float] = (-0.3, 0.3)
-    probability: float = 0.5
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         check_bounds(self, "log_gamma")
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
         """Draw ``gamma``, one number per channel."""
-        if not occurs(rng, self.probability):
-            return None
         return {"gamma": np.exp(uniform(rng, self.log_gamma, shape[-1]))}
 
     def identity(self, shape: tuple[int, ...]) -> Parameters:

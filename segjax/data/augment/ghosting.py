@@ -20,8 +20,6 @@ from segjax.data.augment.transform import (
     IntensityTransform,
     Parameters,
     check_bounds,
-    check_probability,
-    occurs,
     uniform,
 )
 from segjax.errors import InputError
@@ -63,10 +61,9 @@ class Ghosting(IntensityTransform):
     axes: tuple[int, ...] = (0, 1, 2)
     intensity: tuple[float, float] = (0.5, 1.0)
     restore: tuple[float, float] | None = None
-    probability: float = 0.5
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         check_whole(self, "num_ghosts", least=0)
         check_axes(self.name, self.axes)
         check_bounds(self, "intensity", least=0.0)
@@ -76,10 +73,13 @@ class Ghosting(IntensityTransform):
                 raise InputError(f"ghosting: restore {self.restore} must not be over 1")
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
+        """Draw whether the transform is applied; refuse an image that has none of the axes."""
+        present_axes(self.name, self.axes, shape)
+        return super().draw(rng, shape)
+
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
         """Draw ``num_ghosts``, ``axis`` and ``intensity``, and ``restore`` where it has bounds."""
         axes = present_axes(self.name, self.axes, shape)
-        if not occurs(rng, self.probability):
-            return None
         low, high = self.num_ghosts
         drawn = {
             "num_ghosts": np.int32(rng.integers(low, high + 1)),

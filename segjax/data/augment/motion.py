@@ -16,10 +16,8 @@ from segjax.data.augment.transform import (
     IntensityTransform,
     Parameters,
     check_bounds,
-    check_probability,
     check_spacing,
     long_axes,
-    occurs,
     spacing_of,
     turning_axes,
 )
@@ -72,10 +70,9 @@ class Motion(IntensityTransform):
     translation: tuple[float, float] = (-10.0, 10.0)
     num_transforms: int = 2
     spacing: tuple[float, ...] = ()
-    probability: float = 0.5
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         check_bounds(self, "degrees")
         check_bounds(self, "translation")
         check_spacing(self)
@@ -96,10 +93,8 @@ class Motion(IntensityTransform):
         times = _even_times(count) + rng.uniform(-_JITTER, _JITTER, count) / (count + 1)
         return degrees, translation, times.astype(np.float32)
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
         """Draw the ``matrices`` of the movements and their ``times``."""
-        if not occurs(rng, self.probability):
-            return None
         degrees, translation, times = self.sample(rng, shape)
         spacing = spacing_of(self, len(shape) - 1)
         return {"matrices": motion_matrices(degrees, translation, spacing=spacing), "times": times}

@@ -12,8 +12,6 @@ from segjax.data.augment.transform import (
     IntensityTransform,
     Parameters,
     check_bounds,
-    check_probability,
-    occurs,
     uniform,
 )
 
@@ -44,17 +42,14 @@ class Noise(IntensityTransform):
     name: ClassVar[str] = "noise"
     std: tuple[float, float] = (0.0, 0.1)
     mean: tuple[float, float] = (0.0, 0.0)
-    probability: float = 0.5
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         check_bounds(self, "std", least=0.0)
         check_bounds(self, "mean")
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
         """Draw ``mean`` and ``std``, and the ``seed`` that n is made from."""
-        if not occurs(rng, self.probability):
-            return None
         (std,), (mean,) = uniform(rng, self.std, 1), uniform(rng, self.mean, 1)
         return {"mean": mean, "std": std, "seed": draw_seed(rng)}
 

@@ -11,8 +11,6 @@ from segjax.data.augment.transform import (
     IntensityTransform,
     Parameters,
     check_bounds,
-    check_probability,
-    occurs,
     uniform,
 )
 
@@ -42,17 +40,14 @@ class ScaleIntensity(IntensityTransform):
     name: ClassVar[str] = "scale-intensity"
     factor: tuple[float, float] = (0.7, 1.3)
     shift: tuple[float, float] = (0.0, 0.0)
-    probability: float = 0.5
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         check_bounds(self, "factor", least=0.0)
         check_bounds(self, "shift")
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
         """Draw ``factor`` and ``shift``, one number per channel each."""
-        if not occurs(rng, self.probability):
-            return None
         factor = uniform(rng, self.factor, shape[-1])
         return {"factor": factor, "shift": uniform(rng, self.shift, shape[-1])}
 

@@ -14,9 +14,7 @@ from segjax.data.augment.transform import (
     IntensityTransform,
     Parameters,
     check_bounds,
-    check_probability,
     long_axes,
-    occurs,
     uniform,
 )
 
@@ -51,21 +49,18 @@ class Spike(IntensityTransform):
     name: ClassVar[str] = "spike"
     num_spikes: tuple[int, int] = (1, 1)
     intensity: tuple[float, float] = (1.0, 3.0)
-    probability: float = 0.5
 
     def __post_init__(self) -> None:
-        check_probability(self)
+        super().__post_init__()
         check_whole(self, "num_spikes", least=0)
         check_bounds(self, "intensity")
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
         """Draw ``count``, ``intensity`` and ``positions``.
 
         Positions, ``(spike, axis)``, are shares of the size of k-space, whose centre is
         frequency 0; there are as many as the greatest count asks for.
         """
-        if not occurs(rng, self.probability):
-            return None
         (low, high), axes = self.num_spikes, long_axes(shape)
         drawn = {
             "count": np.int32(rng.integers(low, high + 1)),

@@ -3,14 +3,15 @@
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import lru_cache, reduce
 from types import ModuleType
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Integer, Num
 
+from segjax.codec import Named
 from segjax.data.augment._arrays import as_float
 from segjax.data.augment._deformation import Deformation, compose
 from segjax.data.augment._sampling import Fill, warp, warp_label, warp_pair
@@ -19,11 +20,11 @@ from segjax.errors import InputError
 Parameters = Mapping[str, Any]
 
 
-@runtime_checkable
-class Transform(Protocol):
+@dataclass(frozen=True)
+class Transform(Named, ABC, kind="transform"):
     """A random change of an image and its label map, in two halves.
 
-    :meth:`draw` takes all randomness from a NumPy generator; :meth:`apply` and
+    :meth:`parameters` takes all randomness from a NumPy generator; :meth:`apply` and
     :meth:`apply_label` are pure functions of arrays, written for any array namespace
     (``numpy``, ``jax.numpy``), and may run under ``jax.jit`` and ``jax.vmap``. Parameters are
     small arrays whose shapes depend on the shape of the image alone, so that those of a batch can
@@ -32,41 +33,84 @@ class Transform(Protocol):
     An axis of one voxel is no axis: of a slice of a volume, ``(x, y, 1, channel)``, a transform
     makes what it makes of an image ``(x, y, channel)``. A dataclass that measures in mm has a field
     ``spacing``, empty by default: :func:`for_spacing` puts that of the image there.
+
+    A frozen dataclass with a ``name`` that derives from :class:`IntensityTransform`,
+    :class:`SpatialTransform` or this class registers itself: trainings take and store it.
+
+    Args:
+        probability: Of being applied at all, in [0, 1].
+
+    Raises:
+        InputError: Where the probability is out of range.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Brighten(IntensityTransform):
+        ...     name: ClassVar[str] = "brighten-example"
+        ...     most: float = 0.5
+        ...
+        ...     def parameters(self, rng, shape):
+        ...         return {"added": np.float32(rng.uniform(0, self.most))}
+        ...
+        ...     def identity(self, shape):
+        ...         return {"added": np.float32(0)}
+        ...
+        ...     def apply(self, image, parameters, xp):
+        ...         return image + parameters["added"]
+        >>> Brighten(most=0.2).to_json()
+        {'transform': 'brighten-example', 'most': 0.2, 'probability': 0.5}
     """
 
-    name: ClassVar[str]
+    probability: float = field(default=0.5, kw_only=True)
 
-    @property
-    def probability(self) -> float:
-        """Probability that the transform is applied at all, in [0, 1]."""
-        ...
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise InputError(
+                f"{self.name}: probability {self.probability} is out of range: "
+                "give a number in [0, 1]"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the name, the fields and, last, the probability as JSON values."""
+        plain = super().to_json()
+        plain["probability"] = plain.pop("probability")
+        return plain
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters | None:
-        """Draw the parameters for an image of shape ``(*spatial, channel)``.
+        """Draw whether the transform is applied, and its parameters.
 
-        Returns None, with probability ``1 - probability``, where nothing is to be applied; no
-        parameters, ``{}``, are applied.
+        Args:
+            rng: Source of randomness.
+            shape: Of the image, ``(*spatial, channel)``.
+
+        Returns:
+            None, with probability ``1 - probability``, where nothing is to be applied; no
+            parameters, ``{}``, are applied.
         """
-        ...
+        return self.parameters(rng, shape) if rng.random() < self.probability else None
 
+    def parameters(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Parameters:
+        """Draw the parameters for an image of shape ``(*spatial, channel)``; none by default."""
+        return {}
+
+    @abstractmethod
     def identity(self, shape: tuple[int, ...]) -> Parameters:
-        """Return the parameters that change nothing, in the form of :meth:`draw`'s."""
-        ...
+        """Return the parameters that change nothing, in the form of :meth:`parameters`'."""
 
+    @abstractmethod
     def apply(
         self, image: Float[Any, "*spatial channel"], parameters: Parameters, xp: ModuleType
     ) -> Float[Any, "*spatial channel"]:
         """Change the image, with the array functions of ``xp``."""
-        ...
 
+    @abstractmethod
     def apply_label(
         self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
     ) -> Integer[Any, "*spatial"]:
         """Change the label map in the same way; no value appears that was not there."""
-        ...
 
 
-class IntensityTransform:
+class IntensityTransform(Transform):
     """A transform that moves nothing, so that label maps stay as they are."""
 
     def apply_label(
@@ -76,7 +120,7 @@ class IntensityTransform:
         return label
 
 
-class SpatialTransform(ABC):
+class SpatialTransform(Transform):
     """A transform that moves voxels: several in a row are one deformation, one interpolation."""
 
     fill: Fill
@@ -263,20 +307,6 @@ def augment_patch(
     return apply_all(transforms, parameters, image, label, np)
 
 
-def occurs(rng: np.random.Generator, probability: float) -> bool:
-    """Return True with the given probability.
-
-    Args:
-        rng: Source of randomness; one number is taken in any case.
-        probability: In [0, 1].
-
-    Example:
-        >>> occurs(np.random.default_rng(0), 1.0)
-        True
-    """
-    return bool(rng.random() < probability)
-
-
 def uniform(
     rng: np.random.Generator, bounds: tuple[float, float], count: int
 ) -> Float32[np.ndarray, " count"]:
@@ -324,7 +354,7 @@ def turning_axes(shape: tuple[int, ...]) -> Bool[np.ndarray, " angles"]:
     return _read_only(np.array([plane.all() for plane in planes]))
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
+def _read_only(array: Bool[np.ndarray, " axes"]) -> Bool[np.ndarray, " axes"]:
     array.flags.writeable = False
     return array
 
@@ -376,15 +406,6 @@ def spacing_of(transform: Any, rank: int) -> tuple[float, ...]:
             f"{transform.name}: spacing {transform.spacing} does not fit an image of {rank} axes"
         )
     return tuple(transform.spacing) or (1.0,) * rank
-
-
-def check_probability(transform: Transform) -> None:
-    """Raise InputError where a transform's probability is not in [0, 1]."""
-    if not 0 <= transform.probability <= 1:
-        raise InputError(
-            f"{transform.name}: probability {transform.probability} is out of range: "
-            "give a number in [0, 1]"
-        )
 
 
 def check_bounds(transform: Transform, field: str, *, least: float = -np.inf) -> None:

@@ -10,7 +10,9 @@ A cache is a folder::
     early/<name>/               images after the last expensive step; may be deleted
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,21 +27,24 @@ from segjax.data.cache.layout import (
     LABEL,
     RECORD,
     is_cache,
-    read_json,
     read_manifest,
 )
 from segjax.data.cache.make import Outcome, read_grids
 from segjax.data.cache.pool import default_workers
 from segjax.data.cache.run import Run, prepare_folder
-from segjax.data.cases import Case, Dataset, Split
+from segjax.data.cases import Case, Dataset
 from segjax.data.io.formats import read_label
 from segjax.data.labels import PLAIN, LabelCoding
+from segjax.data.loaded import LoadedCase, Look
 from segjax.data.prepare.lost import Lost
 from segjax.data.prepare.pipeline import Pipeline
-from segjax.data.seen import Span
+from segjax.data.seen import Sight, Span
+from segjax.data.sources import image_of
+from segjax.data.splits import Split
 from segjax.errors import InputError
-from segjax.files import locked
+from segjax.files import locked, read_json_object
 from segjax.grid import Grid
+from segjax.text import plural
 from segjax.volume import Volume
 
 __all__ = ["Cache", "CachedCase", "Histogram", "Outcome", "is_cache", "open_cache", "preprocess"]
@@ -131,15 +136,20 @@ class CachedCase:
         return Lost(*lost) if lost else None
 
     @property
-    def digest(self) -> str:
-        """What stays the same as long as files and steps do."""
-        return str(self._record["key"])
+    def spacing(self) -> tuple[float, ...]:
+        """Distance between the voxels of ``image``, in mm."""
+        return self.grids[-1].spacing
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The folder of all cases."""
+        return (self.folder.parent,)
 
     @property
     def source(self) -> Case:
         """The files that the case was made of; they may be gone."""
         record, label = self._record, self._record["label"]
-        images = [layout.image_of(one) for one in record["sources"] if one["path"] != label]
+        images = [image_of(one) for one in record["sources"] if one["path"] != label]
         return Case(self.name, tuple(images), Path(label) if label else None, self.coding)
 
     @property
@@ -147,6 +157,63 @@ class CachedCase:
         """What the values of the label map on disk stand for."""
         stored = self._record.get("coding")
         return PLAIN if stored is None else LabelCoding.from_json(stored)
+
+    def identity(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what stays the same as long as files and steps do; nothing is read anew."""
+        return {"cached": str(self._record["key"])}
+
+    def look(self, pipeline: Pipeline) -> Look:
+        """Look at the small files; the pipeline was applied already."""
+        grids = self.grids
+        processed = Grid(self.label.shape, grids[-1].affine)
+        values = frozenset(self.values)
+        return Look(grids[0], processed, self.image.shape[-1], values, self.folder)
+
+    def load(
+        self, pipeline: Pipeline, *, classes: int | None = None, channels: int | None = None
+    ) -> "CachedCase":
+        """Return the case, once its small files say that it can be trained on.
+
+        Args:
+            pipeline: What it must have been preprocessed by.
+            classes: Number of label values, background included; larger values are refused.
+            channels: Number of channels that the image must have.
+
+        Raises:
+            InputError: It is another one than that.
+        """
+        home = self.folder.parent.parent
+        if _applied(home, layout.changed(home)) != pipeline:
+            raise InputError(
+                f"{home}: was preprocessed by other steps than those of the configuration; "
+                "take its pipeline, or preprocess again with these"
+            )
+        *shape, found = self.image.shape
+        if tuple(shape) != self.label.shape or channels not in (None, found):
+            raise InputError(
+                f"case '{self.name}' has {plural(found, 'channel')} of shape {tuple(shape)} and a "
+                f"label of shape {self.label.shape}; {channels or found} of one shape are expected"
+            )
+        if classes and (wrong := [value for value in self.values if value >= classes]):
+            raise InputError(
+                f"case '{self.name}' has labels {', '.join(map(str, wrong))}, but with "
+                f"{classes} classes values go from 0 to {classes - 1}"
+            )
+        return self
+
+    def sight(self, pipeline: Pipeline) -> Sight:
+        """Return what a network sees of the image; the pipeline was applied already."""
+        grids = self.grids
+        return Sight(grids[0], grids[-1], self.spans)
+
+    def loaded(self) -> LoadedCase:
+        """Return the case with its label map as on disk; its arrays stay where they are.
+
+        Raises:
+            InputError: As :meth:`raw_label`.
+        """
+        volume, truth = self.volume(), self.raw_label()
+        return LoadedCase(self.name, self.image, self.label, volume, truth, self.grids)
 
     def volume(self) -> Volume:
         """Return the geometry of the image as it was on disk; its zeros take no memory."""
@@ -175,7 +242,7 @@ class CachedCase:
 
     @property
     def _record(self) -> dict[str, Any]:
-        return read_json(self.folder / RECORD)
+        return read_json_object(self.folder / RECORD)
 
     def _map(self, file: str) -> Any:
         try:
@@ -195,6 +262,12 @@ class CachedCase:
             f"{self.folder}: the cached case cannot be read ({error}); delete the folder and run "
             "segjax preprocess again"
         )
+
+
+@lru_cache(maxsize=8)
+def _applied(home: Path, changed: int) -> Pipeline:
+    """Return the pipeline that a cache was made by, as long as its manifest stays the same."""
+    return Pipeline.from_json(read_manifest(home)["pipeline"])
 
 
 @dataclass(frozen=True)

@@ -3,48 +3,21 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from segjax.data.cases import Case
-from segjax.data.io.dicom.segmentation import is_label_object
-from segjax.data.io.dicom.series import Series, is_dicom, series_files
-from segjax.data.io.metaimage import metaimage_files
-from segjax.data.io.nrrd import nrrd_files
 from segjax.data.labels import PLAIN, LabelCoding
 from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.sources import Source, digest_files
 from segjax.errors import InputError
-from segjax.files import atomic_path, reading
-from segjax.files import read_json as read_any_json
+from segjax.files import read_json_object
 
 FORMAT = 1  # raise it when a step's result or the files of a case change
 MANIFEST = "manifest.json"
 CASES, EARLY = "cases", "early"
 IMAGE, LABEL, FOREGROUND, RECORD = "image.npy", "label.npy", "foreground.npy", "case.json"
-_CHUNK = 2**20
 _KEYS = {"complete", "requested", "pipeline", "learned_from", "labels", "channels", "cases"}
-
-Source = Mapping[str, Any]
-"""A file or DICOM series that a case was made of: its path, size, time of change and digest."""
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        InputError: The file is missing or holds anything else.
-    """
-    values = read_any_json(path)
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: holds no JSON object")
-    return values
-
-
-def write_json(values: Mapping[str, Any], path: Path) -> None:
-    """Write a JSON object, whole or not at all."""
-    with atomic_path(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def is_cache(folder: str | Path) -> bool:
@@ -55,7 +28,7 @@ def is_cache(folder: str | Path) -> bool:
         False
     """
     try:
-        return "segjax_cache" in read_json(Path(folder) / MANIFEST)
+        return "segjax_cache" in read_json_object(Path(folder) / MANIFEST)
     except InputError:
         return is_damaged(Path(folder))
 
@@ -66,7 +39,7 @@ def is_damaged(folder: Path) -> bool:
     if not path.is_file() or not (folder / CASES).is_dir():
         return False
     try:
-        return not read_json(path)
+        return not read_json_object(path)
     except InputError:
         return True
 
@@ -80,7 +53,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not is_cache(folder):
         raise InputError(f"{folder}: was not made by segjax preprocess (no {MANIFEST})")
     try:
-        manifest = read_json(folder / MANIFEST)
+        manifest = read_json_object(folder / MANIFEST)
     except InputError as error:
         raise InputError(f"{error}; preprocess again, which mends it") from error
     if manifest["segjax_cache"] != FORMAT:
@@ -95,6 +68,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def changed(folder: Path) -> int:
+    """Return when the manifest of a cache was written last, in ns; 0 where there is none."""
+    path = folder / MANIFEST
+    return path.stat().st_mtime_ns if path.is_file() else 0
+
+
 def remove_remains(folder: Path) -> None:
     """Remove the unfinished folders of a run that was killed."""
     for remains in folder.glob(".*"):
@@ -107,7 +86,7 @@ def record(folder: Path) -> dict[str, Any]:
     A case that has lost an array, or a part of one, has none.
     """
     try:
-        values = read_json(folder / RECORD)
+        values = read_json_object(folder / RECORD)
     except InputError:
         return {}
     if not {"key", "sources", "grids", "before", "arrays"} <= values.keys():
@@ -120,57 +99,6 @@ def record(folder: Path) -> dict[str, Any]:
 def array_sizes(folder: Path) -> dict[str, int]:
     """Return the size of every array of a case, in bytes."""
     return {file.name: file.stat().st_size for file in sorted(folder.glob("*.npy"))}
-
-
-def sources(files: Iterable[Path | Series], before: Mapping[str, Any]) -> list[Source]:
-    """Look at the files that a case is made of.
-
-    A file of the size and time that the record of an earlier run states keeps its digest; only
-    another one is read.
-
-    Args:
-        files: The files and DICOM series of a case; a DICOM file stands for its series.
-        before: The record; may be empty.
-
-    Raises:
-        InputError: A file is missing or cannot be read.
-    """
-    known = {_identity(source): source for source in before.get("sources", ())}
-    found: list[Source] = []
-    for file in files:
-        now = _look(file)
-        then = known.get(_identity(now))
-        same = then is not None and {**then, **now} == then
-        found.append({**now, "digest": then["digest"] if then and same else digest_files(file)})
-    return found
-
-
-def unchanged(files: Iterable[Path | Series], before: Mapping[str, Any]) -> bool:
-    """Say whether no file has changed since its record, by size and time alone."""
-    known = {_identity(source): source for source in before.get("sources", ())}
-    try:
-        found = [_look(file) for file in files]
-    except InputError:
-        return False
-    return all(
-        {**known.get(_identity(now), {}), **now} == known.get(_identity(now)) for now in found
-    )
-
-
-def image_of(source: Source) -> Path | Series:
-    """Return the file or series that :func:`sources` looked at; it may be gone."""
-    if (series := source.get("series")) is None:
-        return Path(source["path"])
-    try:
-        return Series.from_json(series)
-    except InputError:  # reading its first file says what is wrong
-        return Path(series["files"][0])
-
-
-def same_files(files: Iterable[Path | Series], before: Mapping[str, Any]) -> bool:
-    """Say whether a record is of these files, changed or not."""
-    now = [_identity(_place(file)) for file in files]
-    return now == [_identity(source) for source in before.get("sources", ())]
 
 
 def key(
@@ -199,81 +127,3 @@ def key(
     if colours:
         content.append("colours")
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=20).hexdigest()
-
-
-def digest_files(source: Path | Series) -> str:
-    """Return a digest of the content of a file, or of the files of a DICOM series in order.
-
-    Raises:
-        InputError: A file cannot be read.
-    """
-    total = hashlib.blake2b(digest_size=20)
-    if isinstance(source, Series):
-        total.update(source.name.encode())
-    for file in _parts(source):
-        with reading(file) as stream:
-            while chunk := stream.read(_CHUNK):
-                total.update(chunk)
-    return total.hexdigest()
-
-
-def _parts(source: Path | Series) -> tuple[Path, ...]:
-    if isinstance(source, Series):
-        return source.files
-    if source.is_dir() or _is_slice(source):
-        return series_files(source)
-    return _FILES.get(source.suffix.lower(), _itself)(source)
-
-
-def _is_slice(source: Path) -> bool:
-    return is_dicom(source) and is_label_object(source) is None
-
-
-def _itself(source: Path) -> tuple[Path, ...]:
-    return (source,)
-
-
-_FILES: dict[str, Callable[[Path], tuple[Path, ...]]] = {
-    ".mha": metaimage_files,
-    ".mhd": metaimage_files,
-    ".nhdr": nrrd_files,
-    ".nrrd": nrrd_files,
-}
-
-
-def _place(source: Path | Series) -> dict[str, Any]:
-    if isinstance(source, Series):
-        return {"path": str(source.folder.absolute()), "series": source.to_json()}
-    return {"path": str(source.absolute())}
-
-
-def _identity(source: Source) -> str:
-    return json.dumps([source["path"], source.get("series")], sort_keys=True)
-
-
-def _look(source: Path | Series) -> dict[str, Any]:
-    try:
-        states = [file.stat() for file in _beside(source)]
-    except OSError as error:
-        raise InputError(f"{error.filename or source}: cannot be read: {error.strerror}") from error
-    return {
-        **_place(source),
-        "size": sum(state.st_size for state in states),
-        "mtime_ns": sum(state.st_mtime_ns for state in states),
-    }
-
-
-def _beside(source: Path | Series) -> Sequence[Path]:
-    """List the files that a source may be made of: the file, or all beside a DICOM file."""
-    if isinstance(source, Series):
-        return source.files
-    if source.is_dir():
-        return sorted(file for file in source.rglob("*") if file.is_file())
-    if _is_slice(source):
-        return sorted(file for file in source.parent.iterdir() if file.is_file())
-    return _parts(source)
-
-
-def files_of(case: Case) -> tuple[Path | Series, ...]:
-    """Return all files of a case, the label last."""
-    return (*case.images, *([case.label] if case.label else []))

@@ -11,16 +11,17 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from segjax.data import sources
 from segjax.data.cache import layout
-from segjax.data.cases import Case, read_case_label
+from segjax.data.cases import Case
 from segjax.data.io.dicom.series import Series
 from segjax.data.io.formats import COLOURS, may_name_segments, read_image
-from segjax.data.labels import classes_of, foreground
+from segjax.data.labels import LabelCoding, classes_of, foreground
 from segjax.data.prepare.lost import lost_lesions
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.seen import intensity_spans
 from segjax.errors import InputError
-from segjax.files import atomic_folder
+from segjax.files import atomic_folder, write_json
 from segjax.grid import Grid, grid
 from segjax.volume import Volume
 
@@ -106,16 +107,27 @@ def kept_steps(pipeline: Pipeline) -> int:
 def find(job: Job) -> Outcome | None:
     """Return the outcome of a case that is there and right, by size and time of its files."""
     before = layout.record(job.folder)
-    files = layout.files_of(job.case)
+    files = job.case.parts
     if (
         before
-        and layout.same_files(files, before)
-        and layout.unchanged(files, before)
+        and sources.same_files(files, before)
+        and sources.unchanged(files, before)
         and _key(job, before["sources"]) == before["key"]
         and before.get("coding", job.case.coding.to_json()) == job.case.coding.to_json()
     ):
         return _outcome(job, "unchanged")
     return None
+
+
+def coding_before(job: Job) -> LabelCoding | None:
+    """Return what label values stood for, where a case is outdated by nothing else."""
+    before = layout.record(job.folder)
+    if not before.get("coding"):
+        return None
+    then = LabelCoding.from_json(before["coding"])
+    case, classes = replace(job.case, coding=then), len(then.names) or None
+    unaltered = _key(replace(job, case=case, classes=classes), before["sources"]) == before["key"]
+    return then if unaltered and _key(job, before["sources"]) != before["key"] else None
 
 
 def make(job: Job) -> Outcome:
@@ -134,7 +146,7 @@ def early_image(job: Job) -> Volume:
     Raises:
         InputError: The image cannot be read or processed.
     """
-    found = layout.sources(job.case.images, layout.record(job.folder))
+    found = sources.identify(job.case.images, layout.record(job.folder))
     return _early(job, found).image
 
 
@@ -163,13 +175,13 @@ def _tried(job: Job, do: Callable[[Job], Outcome]) -> Outcome:
 
 def _about(job: Job, problem: InputError) -> str:
     """Name the image where an error, as that of a step, names no file."""
-    files = layout.files_of(job.case)
+    files = job.case.parts
     named = [str(job.out), *map(str, files), *(f"{file.parent}:" for file in map(_first, files))]
     known = any(name in str(problem) for name in named)
     return str(problem) if known else f"{job.case.images[0]}: {problem}"
 
 
-def _key(job: Job, found: Sequence[layout.Source]) -> str:
+def _key(job: Job, found: Sequence[sources.Source]) -> str:
     case = job.case
     named = case.label is not None and may_name_segments(case.label)
     return layout.key(
@@ -190,7 +202,7 @@ def _outcome(job: Job, state: str) -> Outcome:
 def _make(job: Job) -> Outcome:
     begin = time.perf_counter()
     before = layout.record(job.folder)
-    found = layout.sources(layout.files_of(job.case), before)
+    found = sources.identify(job.case.parts, before)
     key = _key(job, found)
     if before.get("key") == key:
         _refresh(job, before, found)
@@ -219,18 +231,18 @@ def _make(job: Job) -> Outcome:
             "seconds": time.perf_counter() - begin,
             "peak_megabytes": peak_megabytes(),
         }
-        layout.write_json(record, folder / layout.RECORD)
+        write_json(record, folder / layout.RECORD, overwrite=True, indent=1)
     return _outcome(job, "made")
 
 
-def _refresh(job: Job, before: dict[str, Any], found: Sequence[layout.Source]) -> None:
+def _refresh(job: Job, before: dict[str, Any], found: Sequence[sources.Source]) -> None:
     """Note that files have the content they had, under another name or of another time."""
     now = {**before, **_origin(job, found)}
     if now != before:
-        layout.write_json(now, job.folder / layout.RECORD)
+        write_json(now, job.folder / layout.RECORD, overwrite=True, indent=1)
 
 
-def _origin(job: Job, found: Sequence[layout.Source]) -> dict[str, Any]:
+def _origin(job: Job, found: Sequence[sources.Source]) -> dict[str, Any]:
     label = job.case.label
     return {
         "sources": list(found),
@@ -252,7 +264,7 @@ class _Start(NamedTuple):
     histograms: list[dict[str, Any]]
 
 
-def _early(job: Job, found: Sequence[layout.Source]) -> _Start:
+def _early(job: Job, found: Sequence[sources.Source]) -> _Start:
     """Read the image after the steps whose result is kept, or make it."""
     if not job.kept:
         return _begin(job)
@@ -274,7 +286,7 @@ def _early(job: Job, found: Sequence[layout.Source]) -> _Start:
             "grids": _plain(grids),
             "before": start.histograms,
         }
-        layout.write_json(record, temporary / layout.RECORD)
+        write_json(record, temporary / layout.RECORD, overwrite=True, indent=1)
     return _Start(image, grids, start.histograms)
 
 
@@ -286,7 +298,7 @@ def _begin(job: Job) -> _Start:
 def _raw_label(job: Job, place: Grid) -> Volume | None:
     if job.case.label is None:
         return None
-    return read_case_label(job.case, classes=job.classes, like=place)
+    return job.case.read_label(classes=job.classes, like=place)
 
 
 def read_grids(record: dict[str, Any]) -> tuple[Grid, ...]:

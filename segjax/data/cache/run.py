@@ -12,6 +12,7 @@ from segjax.data.cache import layout, pool
 from segjax.data.cache.make import (
     Job,
     Outcome,
+    coding_before,
     early_image,
     find,
     kept_steps,
@@ -19,14 +20,18 @@ from segjax.data.cache.make import (
     prepare,
     read_grids,
 )
-from segjax.data.cases import Case, Dataset, Split, are_colours
+from segjax.data.cases import Case, Dataset
+from segjax.data.images import are_colours
 from segjax.data.prepare.hd_bet import check_installed
 from segjax.data.prepare.lost import Lost, warn_of_lost
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.prepare.tilt import warn_of_tilts
+from segjax.data.splits import Split
 from segjax.errors import InputError
+from segjax.files import write_json
 from segjax.interrupt import noted
 from segjax.progress import track
+from segjax.text import plural
 from segjax.volume import Volume
 
 
@@ -70,6 +75,7 @@ class Run:
         waiting = [job for job in jobs if job.case.name not in known]
         if waiting:
             self._write(pipeline, learned_from, list(known), complete=False)
+            self._warn_of_labels(waiting)
         known |= {done.case: done for done in self._each(make, waiting, "Preprocessing")}
         outcomes = [known[job.case.name] for job in jobs]
         there = [outcome.case for outcome in outcomes if not outcome.error]
@@ -79,6 +85,20 @@ class Run:
         warn_of_tilts({name: read_grids(r)[0].affine for name, r in records.items()})
         self._write(pipeline, learned_from, there, complete=True)
         return outcomes
+
+    def _warn_of_labels(self, waiting: Sequence[Job]) -> None:
+        """Say so before all is made again for what the values of labels stand for alone."""
+        stood = [then for job in waiting if (then := coding_before(job))]
+        if not stood:
+            return
+        first = stood[0]
+        way_back = f"give --labels {first.as_options()}" if first.names else "leave out --labels"
+        warnings.warn(
+            f"{self._out}: {plural(len(stood), 'case')} must be made again, since label values "
+            f"stand for {self._dataset.coding} by now, and stood for {first}; to keep what is "
+            f"there, stop and {way_back}",
+            stacklevel=4,
+        )
 
     def _begin(self) -> None:
         for name in (layout.CASES, *([layout.EARLY] if self._kept else [])):
@@ -154,7 +174,7 @@ class Run:
             "cases": sorted(cases),
         }
         if manifest != self._before:
-            layout.write_json(manifest, self._out / layout.MANIFEST)
+            write_json(manifest, self._out / layout.MANIFEST, overwrite=True, indent=1)
             self._before = manifest
 
 

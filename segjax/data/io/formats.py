@@ -22,14 +22,15 @@ from segjax.data.labels import IGNORED, PLAIN, LabelCoding
 from segjax.errors import InputError
 from segjax.files import reading
 from segjax.grid import Grid, grid
+from segjax.registry import register, registry
 from segjax.text import plural
 from segjax.volume import Volume
 
 __all__ = [
     "COLOURS",
-    "IMAGE_SUFFIXES",
-    "MASK_SUFFIXES",
     "check_same_grid",
+    "image_suffixes",
+    "mask_suffixes",
     "may_name_segments",
     "normal_name",
     "read_grid",
@@ -46,39 +47,13 @@ PathLike = str | os.PathLike[str]
 Source = PathLike | Series
 
 _SEGMENTS = ".seg.nrrd"
-_READERS: dict[str, Callable[[PathLike], Volume]] = {
-    ".nii": read_nifti,
-    ".nii.gz": read_nifti,
-    ".png": read_png,
-    ".npy": read_npy,
-    ".nrrd": read_nrrd,
-    ".nhdr": read_nrrd,
-    ".mha": read_metaimage,
-    ".mhd": read_metaimage,
+_GRIDS: dict[Callable[..., Volume], Callable[[PathLike], tuple[Grid, int]]] = {
+    read_nifti: nifti_grid,
+    read_png: png_grid,
+    read_npy: npy_grid,
+    read_nrrd: nrrd_grid,
+    read_metaimage: metaimage_grid,
 }
-_GRIDS: dict[str, Callable[[PathLike], tuple[Grid, int]]] = {
-    ".nii": nifti_grid,
-    ".nii.gz": nifti_grid,
-    ".png": png_grid,
-    ".npy": npy_grid,
-    ".nrrd": nrrd_grid,
-    ".nhdr": nrrd_grid,
-    ".mha": metaimage_grid,
-    ".mhd": metaimage_grid,
-}
-_WRITERS: dict[str, Callable[..., None]] = {
-    ".nii": write_nifti,
-    ".nii.gz": write_nifti,
-    ".png": write_png,
-    ".npy": write_npy,
-    ".nrrd": write_nrrd,
-    _SEGMENTS: write_nrrd,
-}
-IMAGE_SUFFIXES: tuple[str, ...] = tuple(_READERS)
-"""Suffixes of the files that can be read; DICOM is read by its mark, not by name."""
-MASK_SUFFIXES: tuple[str, ...] = tuple(_WRITERS)
-"""Suffixes of the files that can be written."""
-
 COLOURS = 3
 """Channels of a picture in colour."""
 
@@ -88,11 +63,35 @@ _LARGEST = 2**31 - 1
 _LISTED = 8
 
 
+def image_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of the files that can be read; DICOM is read by its mark, not by name.
+
+    ``segjax.register("reader", ".xyz", read)`` adds one: ``read(path)`` returns a volume.
+
+    Example:
+        >>> image_suffixes()[:3]
+        ('.nii', '.nii.gz', '.png')
+    """
+    return registry("reader").names()
+
+
+def mask_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of the files that can be written.
+
+    ``segjax.register("writer", ".xyz", write)`` adds one: ``write(volume, path, *, overwrite)``.
+
+    Example:
+        >>> mask_suffixes()[:3]
+        ('.nii', '.nii.gz', '.png')
+    """
+    return registry("writer").names()
+
+
 def read_volume(source: Source) -> Volume:
     """Read a volume in the format that its suffix names, or a DICOM series.
 
     Args:
-        source: A file with one of :data:`IMAGE_SUFFIXES`; a DICOM file of any other name, which
+        source: A file with one of :func:`image_suffixes`; a DICOM file of any other name, which
             stands for its series; a folder that holds one DICOM series; or a series itself.
 
     Returns:
@@ -110,12 +109,10 @@ def read_volume(source: Source) -> Volume:
     """
     if isinstance(source, Series) or _is_series(Path(source)):
         return read_dicom(source)
-    if str(source).lower().endswith(_SEGMENTS):
-        return read_segmentation_nrrd(source)[0]
     if Path(source).is_symlink():  # what leads nowhere has no wrong format
         with reading(source):
             pass
-    return _READERS[_suffix(source, IMAGE_SUFFIXES)](source)
+    return _reader(source)(Path(source))
 
 
 def read_grid(source: Source) -> tuple[Grid, int]:
@@ -143,7 +140,12 @@ def read_grid(source: Source) -> tuple[Grid, int]:
         return _whole_grid(source) if mosaic else (source.grid, 1)
     if _is_series(Path(source)):
         return _whole_grid(source)
-    return _GRIDS[_suffix(source, IMAGE_SUFFIXES)](source)
+    header = _GRIDS.get(_reader(source))
+    return header(source) if header else _whole_grid(source)
+
+
+def _reader(source: PathLike) -> Callable[..., Volume]:
+    return registry("reader").get(_suffix(source, image_suffixes()))
 
 
 def _whole_grid(source: Source) -> tuple[Grid, int]:
@@ -153,7 +155,7 @@ def _whole_grid(source: Source) -> tuple[Grid, int]:
 
 def _is_series(path: Path) -> bool:
     name = path.name.lower()
-    mark = not name.endswith(IMAGE_SUFFIXES) and (name.endswith(".dcm") or is_dicom(path))
+    mark = not name.endswith(image_suffixes()) and (name.endswith(".dcm") or is_dicom(path))
     return mark or path.is_dir()
 
 
@@ -169,7 +171,7 @@ def write_volume(
 
     Args:
         volume: Volume to write. PNG and NPY files do not keep its affine.
-        path: File with one of :data:`MASK_SUFFIXES`.
+        path: File with one of :func:`mask_suffixes`.
         like: File on the same grid; of NIfTI, the header's fields of its place are taken over.
         segments: Name of each label value, which ``.seg.nrrd`` keeps; other formats keep none.
         overwrite: Replace a file that is there already.
@@ -183,14 +185,14 @@ def write_volume(
         >>> mask = Volume(np.zeros((4, 5, 6), np.uint8), np.eye(4))
         >>> write_volume(mask, Path(tempfile.mkdtemp()) / "mask.nii.gz")
     """
-    kind = _suffix(path, MASK_SUFFIXES)
-    nifti = (".nii", ".nii.gz")
+    kind = _suffix(path, mask_suffixes())
+    write = registry("writer").get(kind)
     options: dict[str, object] = {}
-    if kind in nifti and not isinstance(like, Series | None):
-        options = {"like": like} if str(like).lower().endswith(nifti) else {}
-    if kind == _SEGMENTS:
+    if write is write_nifti and not isinstance(like, Series | None):
+        options = {"like": like} if str(like).lower().endswith((".nii", ".nii.gz")) else {}
+    if write is write_nrrd and kind == _SEGMENTS:
         options = {"segments": segments or {}}
-    _WRITERS[kind](volume, path, **options, overwrite=overwrite)
+    write(volume, path, **options, overwrite=overwrite)
 
 
 def read_image(sources: Source | Sequence[Source], *, channels: int | None = None) -> Volume:
@@ -293,7 +295,7 @@ def _stored_label(
         return volume, named or None
     if name.endswith(".png"):
         return read_png(path, stored=True), None
-    kind = None if name.endswith(IMAGE_SUFFIXES) else is_label_object(path)
+    kind = None if name.endswith(image_suffixes()) else is_label_object(path)
     if kind is None:
         return read_volume(path), None
     if like is None:
@@ -314,7 +316,7 @@ def may_name_segments(path: PathLike) -> bool:
     """
     name = str(path).lower()
     return name.endswith(_SEGMENTS) or (
-        not name.endswith(IMAGE_SUFFIXES) and is_label_object(path) is not None
+        not name.endswith(image_suffixes()) and is_label_object(path) is not None
     )
 
 
@@ -338,7 +340,7 @@ def segment_names(path: PathLike) -> tuple[str, ...] | None:
     if name.endswith(_SEGMENTS):
         volume, names = read_segmentation_nrrd(path)
         return tuple(names.values()) if names or not volume.data.any() else None
-    if name.endswith(IMAGE_SUFFIXES) or is_label_object(path) is None:
+    if name.endswith(image_suffixes()) or is_label_object(path) is None:
         return None
     return dicom_segment_names(path)
 
@@ -456,7 +458,7 @@ def suffix(path: PathLike) -> str:
         ('.NII.gz', '.txt', '.seg.nrrd')
     """
     name = Path(path).name
-    known = sorted({*IMAGE_SUFFIXES, *MASK_SUFFIXES}, key=len, reverse=True)
+    known = sorted({*image_suffixes(), *mask_suffixes()}, key=len, reverse=True)
     length = next((len(end) for end in known if name.lower().endswith(end)), None)
     return Path(name).suffix if length is None else name[-length:]
 
@@ -516,3 +518,28 @@ def _values(data: Shaped[np.ndarray, "..."]) -> str:
     values = np.unique(data)
     more = ", …" if len(values) > _LISTED else ""
     return ", ".join(f"{value:.6g}" for value in values[:_LISTED].tolist()) + more
+
+
+def _read_segments(path: PathLike) -> Volume:
+    return read_segmentation_nrrd(path)[0]
+
+
+_GRIDS[_read_segments] = nrrd_grid
+for _kinds, _read in (
+    (".nii .nii.gz", read_nifti),
+    (".png", read_png),
+    (".npy", read_npy),
+    (".nrrd .nhdr", read_nrrd),
+    (".mha .mhd", read_metaimage),
+    (_SEGMENTS, _read_segments),
+):
+    for _kind in _kinds.split():
+        register("reader", _kind, _read)
+for _kinds, _write in (
+    (".nii .nii.gz", write_nifti),
+    (".png", write_png),
+    (".npy", write_npy),
+    (f".nrrd {_SEGMENTS}", write_nrrd),
+):
+    for _kind in _kinds.split():
+        register("writer", _kind, _write)

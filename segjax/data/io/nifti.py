@@ -182,7 +182,7 @@ class _Head:
     dtype: np.dtype[Any]
     offset: int
     scaling: tuple[float, float] | None
-    affine: np.ndarray
+    affine: Float64[np.ndarray, "4 4"]
 
     @property
     def size(self) -> int:
@@ -222,20 +222,26 @@ def _inflate(raw: bytes, size: int, path: Path, *, verify: bool = False) -> byte
     """Decompress at most the first ``size`` bytes of a gzip file of one or more members."""
     parts, missing, rest = [], size, raw
     while missing and rest:
-        member = zlib.decompressobj(_GZIP)
-        try:
-            parts.append(member.decompress(rest, missing))
-            if verify and len(parts[-1]) == missing:  # go on to the checksum
-                member.decompress(member.unconsumed_tail, 2**20)
-        except zlib.error as error:
-            raise InputError(f"{path}: is corrupt: {error}; fetch or write it again") from error
-        missing -= len(parts[-1])
-        if verify and not member.eof and not member.unconsumed_tail:
-            raise InputError(f"{path}: is truncated; fetch or write it again")
-        rest = member.unused_data
+        part, rest = _inflate_member(rest, missing, path, verify)
+        parts.append(part)
+        missing -= len(part)
     if verify and missing:
         raise InputError(f"{path}: is truncated: {missing:,} bytes of its {size:,} are missing")
     return b"".join(parts)
+
+
+def _inflate_member(raw: bytes, size: int, path: Path, verify: bool) -> tuple[bytes, bytes]:
+    """Decompress at most ``size`` bytes of one member; return them and what comes after it."""
+    member = zlib.decompressobj(_GZIP)
+    try:
+        part = member.decompress(raw, size)
+        if verify and len(part) == size:  # go on to the checksum
+            member.decompress(member.unconsumed_tail, 2**20)
+    except zlib.error as error:
+        raise InputError(f"{path}: is corrupt: {error}; fetch or write it again") from error
+    if verify and not member.eof and not member.unconsumed_tail:
+        raise InputError(f"{path}: is truncated; fetch or write it again")
+    return part, member.unused_data
 
 
 def _stored_header(content: bytes, path: Path) -> "Nifti1Header":
@@ -288,13 +294,18 @@ def _layout(header: "Nifti1Header", path: Path) -> tuple[tuple[int, ...], np.dty
         raise InputError(f"{path}: holds {what}; convert it to integers or floats")
     if len(shape) < 2 or min(shape) < 1 or offset < 0:
         raise InputError(f"{path}: its header states shape {shape} from byte {offset}")
+    return _axes(shape, path), dtype, offset
+
+
+def _axes(shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
+    """Return the sizes of three axes of space, and of the channels if any."""
     channels = tuple(n for n in shape[3:] if n > 1)
     if len(channels) > 1:
         raise InputError(
             f"{path}: has shape {shape}; give three axes of space and at most one more of several "
             "voxels, that of the channels"
         )
-    return (*shape, 1)[:3] + channels, dtype, offset
+    return (*shape, 1)[:3] + channels
 
 
 def _check_size(size: int, length: int, compressed: bool, path: Path) -> None:

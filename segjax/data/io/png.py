@@ -174,7 +174,7 @@ def _pixels(volume: Volume, path: Path) -> Shaped[np.ndarray, "row column *chann
     if data.dtype.kind not in "biu":
         raise InputError(f"{path}: a PNG takes integers, not {data.dtype}; scale and round first")
     low, high = int(data.min()), int(data.max())
-    if low < 0 or high > (255 if data.ndim == 3 else 65535):
+    if not 0 <= low <= high <= (255 if data.ndim == 3 else 65535):
         raise InputError(f"{path}: values {low} to {high} do not fit a PNG")
     wide = high > 255 or data.dtype == np.uint16
     return np.ascontiguousarray(data, np.uint16 if wide and data.ndim == 2 else np.uint8)

@@ -1,6 +1,5 @@
 """Synthetic heads with lesions: data to try everything on, and to prove that a network learns."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,7 @@ from segjax.data.io.formats import write_volume
 from segjax.data.phantom.head import Head, Space, Tissue, draw_head, smooth_noise
 from segjax.data.phantom.lesions import paint_meningioma, paint_ms
 from segjax.errors import InputError
-from segjax.files import atomic_path
+from segjax.files import write_json
 from segjax.volume import Volume
 
 __all__ = ["Kind", "phantom", "write_dataset"]
@@ -186,5 +185,4 @@ def _write_description(path: Path, kind: str) -> None:
         "channel_names": {"0": _CHANNEL[kind]},
         "labels": {"background": 0, name: 1},
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    write_json(description, path)

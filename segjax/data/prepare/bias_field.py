@@ -170,7 +170,7 @@ def estimate_bias_field(
 class _Channel:
     """One channel and how to estimate its field."""
 
-    data: np.ndarray
+    data: Float32[np.ndarray, "*spatial"]
     spacing: tuple[float, ...]
     options: N4
     threads: int | None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -13,13 +13,13 @@ from segjax.data.prepare.spatial import resample
 from segjax.errors import InputError
 from segjax.grid import grid
 from segjax.progress import track
+from segjax.registry import register, registry
 from segjax.volume import Volume
 
-__all__ = ["METHODS", "Extractor", "extract_brain"]
+__all__ = ["Extractor", "check_method", "extract_brain"]
 
-METHODS = ("classical", "hd-bet", "zero-background")
-Extractor: TypeAlias = str | Path | Volume | Callable[[Volume], Volume]
-"""A word of ``METHODS``, a segjax ONNX file, a mask, or a function from an image to its mask."""
+Extractor: TypeAlias = Callable[..., Volume]
+"""A function ``(image, *, channel)`` that returns a mask; it may take options by keyword."""
 
 _SMALLEST = 50.0  # mm along every axis; less holds no head
 _ZEROS = 0.1  # part of the image that is 0 where the background was set to 0
@@ -29,10 +29,10 @@ _DIP = 1.35  # the scalp is so much brighter than the skull below it
 
 def extract_brain(
     image: Volume,
-    method: Extractor = "classical",
+    method: str | Path | Volume | Extractor = "classical",
     *,
     channel: int = 0,
-    device: Device | None = None,
+    **options: Any,
 ) -> Volume:
     """Return the mask of the brain in an image.
 
@@ -48,7 +48,9 @@ def extract_brain(
     - a path that ends in ``.onnx``: a network of segjax, given the whole image where it takes as
       many channels, else the chosen one; every label but 0 is brain.
     - a volume on the image's grid: every voxel over 0 is brain.
-    - a function that is given the image and returns such a volume.
+    - a function that is given the image and ``channel``, and returns such a volume; or the name
+      under which it is registered, ``segjax.register("extractor", name, function)``. Under a
+      suffix, such as ".onnx", a function is registered that makes one of a file.
 
     Measured by ``benchmarks/brain_extraction.py``: on six FLAIR, T1 and contrast-enhanced T1
     volumes of two real patients, whose background is 0, the Dice of "classical" is 1 with that
@@ -63,7 +65,7 @@ def extract_brain(
             grid: oblique, flipped, of thick slices.
         method: One of the ways.
         channel: The channel to look at: best a T1 or a FLAIR.
-        device: Where HD-BET computes: "cpu", "cuda" or "mps".
+        options: Of the way: "hd-bet" takes ``device``, "cpu", "cuda" or "mps".
 
     Returns:
         The mask, uint8, 0 or 1, on the image's grid, without a channel axis.
@@ -85,10 +87,12 @@ def extract_brain(
     """
     if not 0 <= channel < image.channels:
         raise InputError(f"channel {channel}: the image has {image.channels}, counted from 0")
-    one = image.with_data(image.channels_last[..., channel])
-    if not np.isfinite(one.data).all():
+    if not np.isfinite(image.channels_last[..., channel]).all():
         raise InputError("the image holds NaN or infinite values; mend it first")
-    mask = _find(image, one, method, device)
+    if isinstance(method, Volume):
+        mask = method
+    else:
+        mask = _extractor(method)(image, channel=channel, **options)
     if mask.spatial_shape != image.spatial_shape or mask.channels != 1:
         raise InputError(
             f"the brain mask has shape {mask.data.shape}, the image {image.spatial_shape}: they "
@@ -100,34 +104,62 @@ def extract_brain(
     return image.with_data(inside.astype(np.uint8))
 
 
-def _find(image: Volume, one: Volume, method: Extractor, device: Device | None) -> Volume:
-    """Return a mask by one of the ways; ``one`` is the chosen channel."""
-    if isinstance(method, Volume):
-        return method
-    if callable(method):
-        return method(image)
-    if Path(method).suffix.lower() == ".onnx":
-        from segjax_onnx.predict.predictor import Predictor
+def check_method(method: str | Path) -> str:
+    """Return the name in the registry of extractors: the method itself, or the suffix of a file.
 
-        predictor = Predictor(method)
-        whole = predictor.metadata.in_channels == image.channels
-        return predictor.predict(image if whole else one)
-    if method == "zero-background":
-        return one.with_data(_largest_filled(one.data != 0))
-    if method not in METHODS:
-        raise InputError(
-            f"method {str(method)!r}: give one of {', '.join(METHODS)}, or an .onnx file"
-        )
-    extent = np.multiply(one.spatial_shape, one.spacing)
-    if one.spatial_dims != 3 or 1 in one.spatial_shape or extent.min() < _SMALLEST:
-        raise InputError(
-            f"an image of shape {one.spatial_shape} over {extent.round().tolist()} mm is no whole "
-            f"head: {method!r} needs a volume of at least {_SMALLEST:g} mm along every axis"
-        )
-    if method == "hd-bet":
-        return hd_bet_mask(one, device)
-    (mask,) = [_classical(one) for _ in track(range(1), "Extracting the brain", unit="image")]
+    Raises:
+        InputError: There is none; the message gives all.
+
+    Example:
+        >>> check_method("hd-bet")
+        'hd-bet'
+    """
+    known = registry("extractor")
+    for name in (str(method), Path(method).suffix.lower()):
+        if name and name in known:
+            return name
+    words = [name for name in known.names() if not name.startswith(".")]
+    files = [name for name in known.names() if name.startswith(".")]
+    raise InputError(
+        f"method {str(method)!r}: give one of {', '.join(words)}, or a file ({', '.join(files)}); "
+        "others are known where the package is imported or installed that registers them"
+    )
+
+
+def _extractor(method: str | Path | Extractor) -> Extractor:
+    if callable(method):
+        return method
+    found = registry("extractor").get(name := check_method(method))
+    return found(method) if name.startswith(".") else found
+
+
+@register("extractor", "classical")
+def _balloon(image: Volume, *, channel: int) -> Volume:
+    head = _head(image, channel, "classical")
+    (mask,) = [_classical(head) for _ in track(range(1), "Extracting the brain", unit="image")]
     return mask
+
+
+@register("extractor", "hd-bet")
+def _hd_bet(image: Volume, *, channel: int, device: Device | None = None) -> Volume:
+    return hd_bet_mask(_head(image, channel, "hd-bet"), device)
+
+
+@register("extractor", "zero-background")
+def _zero_background(image: Volume, *, channel: int) -> Volume:
+    one = image.channels_last[..., channel]
+    return image.with_data(_largest_filled(one != 0))
+
+
+def _head(image: Volume, channel: int, method: str) -> Volume:
+    """Return a channel of a volume that may hold a head."""
+    extent = np.multiply(image.spatial_shape, image.spacing)
+    if image.spatial_dims != 3 or 1 in image.spatial_shape or extent.min() < _SMALLEST:
+        raise InputError(
+            f"an image of shape {image.spatial_shape} over {extent.round().tolist()} mm is no "
+            f"whole head: {method!r} needs a volume of at least {_SMALLEST:g} mm along every axis"
+        )
+    return image.with_data(image.channels_last[..., channel])
 
 
 def _classical(image: Volume) -> Volume:

@@ -9,6 +9,7 @@ skull. Lengths are in mm.
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
@@ -50,9 +51,9 @@ class _Mesh:
         neighbours: Of every vertex; the five-fold ones name one of them twice.
     """
 
-    points: np.ndarray
-    faces: np.ndarray
-    neighbours: np.ndarray
+    points: Float[np.ndarray, "vertex 3"]
+    faces: Int64[np.ndarray, "face 3"]
+    neighbours: Int64[np.ndarray, "vertex 6"]
 
 
 def working_grid(before: Grid) -> Grid:
@@ -165,8 +166,8 @@ def _sphere(subdivisions: int) -> _Mesh:
     points = np.array([(0, a, b * golden) for a in (-1, 1) for b in (-1, 1)], np.float64)
     points = np.concatenate([np.roll(points, turn, axis=1) for turn in range(3)])
     near = np.isclose(np.linalg.norm(points[:, None] - points, axis=-1), 2)
-    triples = ((i, j, k) for i in range(12) for j in range(i) for k in range(j))
-    faces = np.array([(i, j, k) for i, j, k in triples if near[i, j] and near[j, k] and near[i, k]])
+    k, j, i = np.array([*combinations(range(len(points)), 3)]).T
+    faces = np.stack([i, j, k], axis=1)[near[i, j] & near[j, k] & near[i, k]]
     points /= np.linalg.norm(points[0])
     for _ in range(subdivisions):
         points, faces = _subdivide(points, faces)

@@ -1,7 +1,8 @@
 """Preprocessing as data: a list of steps that is applied, inverted and stored with a model."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from segjax.data.prepare.steps import (
     ZScore,
 )
 from segjax.errors import InputError
+from segjax.files import read_json
 from segjax.grid import Grid, same_grid
 from segjax.grid import grid as grid_of
 from segjax.progress import track
@@ -41,24 +43,8 @@ __all__ = [
     "Rescale",
     "Step",
     "ZScore",
+    "read_pipeline",
 ]
-
-_STEPS: dict[str, type[Step]] = {
-    step.name: step
-    for step in (
-        Reorient,
-        Resample,
-        CropOrPad,
-        CropToForeground,
-        BiasFieldCorrection,
-        BrainExtraction,
-        HistogramStandardization,
-        ClipPercentiles,
-        ZScore,
-        MinMax,
-        Rescale,
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -310,7 +296,7 @@ class Pipeline:
             >>> Pipeline((ZScore("nonzero"),)).to_json()
             [{'step': 'z-score', 'where': 'nonzero'}]
         """
-        return [{"step": step.name, **_plain(asdict(step))} for step in self.steps]
+        return [step.to_json() for step in self.steps]
 
     @classmethod
     def from_json(cls, steps: Any) -> "Pipeline":
@@ -331,7 +317,7 @@ class Pipeline:
         """
         if isinstance(steps, str | Mapping) or not isinstance(steps, Sequence):
             raise InputError(f"a pipeline is a list of steps, not {steps!r}")
-        return cls(tuple(_step(entry) for entry in steps))
+        return cls(tuple(Step.from_json(step) for step in steps))
 
     def _walk(self, like: Volume) -> tuple[tuple[Grid, ...], Step | None]:
         """Return the grids up to the first step that needs the image, and that step."""
@@ -362,30 +348,19 @@ class Pipeline:
         return grids
 
 
-def _step(entry: Any) -> Step:
-    name = entry.get("step") if isinstance(entry, Mapping) else None
-    if not isinstance(name, str) or name not in _STEPS:
-        raise InputError(f"unknown step {name or entry!r}: give one of {', '.join(_STEPS)}")
-    given = {key: _tuples(value) for key, value in entry.items() if key != "step"}
-    known = [field.name for field in fields(_STEPS[name])]
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise InputError(f"step {name!r}: unknown field {unknown[0]!r}; it has {known}")
+def read_pipeline(path: str | Path) -> Pipeline:
+    """Read a pipeline from a JSON file: a list of steps, or an object that has one.
+
+    Args:
+        path: What :meth:`Pipeline.to_json` returns, or a run's ``config.json``.
+
+    Raises:
+        InputError: The file holds no pipeline; the message names the file.
+    """
+    values = read_json(path)
     try:
-        return _STEPS[name](**given)
+        return Pipeline.from_json(values["pipeline"] if isinstance(values, dict) else values)
+    except KeyError as error:
+        raise InputError(f"{path}: has no 'pipeline', and is no list of steps") from error
     except InputError as error:
-        raise InputError(f"step {name!r}: {error}") from error
-    except TypeError as error:
-        raise InputError(f"step {name!r}: give it {known}, not {given}") from error
-
-
-def _plain(given: Any) -> Any:
-    """Turn tuples into lists, all the way down."""
-    if isinstance(given, Mapping):
-        return {key: _plain(value) for key, value in given.items()}
-    return [_plain(value) for value in given] if isinstance(given, tuple) else given
-
-
-def _tuples(value: Any) -> Any:
-    """Turn lists into tuples, all the way down."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+        raise InputError(f"{path}: {error}") from error

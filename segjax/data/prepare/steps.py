@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from segjax.codec import Named
 from segjax.data.prepare import histogram, intensity, spatial
 from segjax.data.prepare.bias_field import N4, correct_bias_field
-from segjax.data.prepare.brain import METHODS, extract_brain
+from segjax.data.prepare.brain import check_method, extract_brain
 from segjax.data.prepare.spatial import Interpolation
 from segjax.errors import InputError
 from segjax.grid import Grid, crop_to_grid, reorient, reorient_grid, restore_orientation
@@ -33,15 +34,25 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Named, kind="step"):
     """Change an image in one way; this base class changes nothing.
 
     A step of intensities overrides ``apply``; a spatial step overrides ``apply_label``, ``grid``
     and ``invert`` too; a step that learns from a set of images overrides ``fitted``, ``fit`` and
-    ``unfitted``.
-    """
+    ``unfitted``. A frozen dataclass with a ``name`` that derives from this one registers itself:
+    pipelines take it, and files that hold it are read wherever its module is imported.
 
-    name: ClassVar[str] = ""
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Clip(Step):
+        ...     name: ClassVar[str] = "clip-example"
+        ...     most: int | float = 1.0
+        ...
+        ...     def apply(self, image):
+        ...         return image.with_data(np.clip(image.data, 0, self.most))
+        >>> Clip(2).to_json()
+        {'step': 'clip-example', 'most': 2}
+    """
 
     @property
     def fitted(self) -> bool:
@@ -331,8 +342,8 @@ class BrainExtraction(Step):
     """Set what is not brain to 0 (:func:`brain.extract_brain`).
 
     Attributes:
-        method: "classical", "hd-bet", "zero-background", or the path of a segjax ONNX file, which
-            must be there wherever the step is applied.
+        method: "classical", "hd-bet", "zero-background" or another registered name; or the path of
+            a segjax ONNX file, which must be there wherever the step is applied.
         channel: The channel that the brain is found in; all are masked.
     """
 
@@ -341,11 +352,7 @@ class BrainExtraction(Step):
     channel: int = 0
 
     def __post_init__(self) -> None:
-        word = isinstance(self.method, str)
-        if not word or not (self.method in METHODS or self.method.lower().endswith(".onnx")):
-            raise InputError(
-                f"method {self.method!r}: give one of {', '.join(METHODS)}, or an .onnx file"
-            )
+        check_method(self.method)
         if isinstance(self.channel, bool) or not isinstance(self.channel, int) or self.channel < 0:
             raise InputError(f"channel {self.channel!r}: give a number from 0")
 

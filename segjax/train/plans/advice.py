@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,24 +12,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segjax import models
 from segjax.data import augment
-from segjax.data.cases import Case, Dataset
-from segjax.data.prepare.pipeline import ClipPercentiles, Pipeline, Reorient, Step, ZScore
+from segjax.data.cases import Dataset
+from segjax.data.prepare.pipeline import (
+    ClipPercentiles,
+    Pipeline,
+    Reorient,
+    Resample,
+    Step,
+    ZScore,
+)
 from segjax.errors import InputError
-from segjax.memory import available_bytes
+from segjax.memory import device_bytes
 from segjax.text import plural
-from segjax.train.config import TrainConfig, create_model, default_config, resampling
+from segjax.train.config import OptimizerConfig, TrainConfig
 from segjax.train.plans.examine import Look, examine, fixed_sides, hit_rate, read_labels
 from segjax.train.plans.survey import SAME_SPACING, Survey, spacing_spread, survey
 
 __all__ = ["Advice", "Reason", "advise", "training_bytes"]
 
 _LOOKED_AT = 60  # cases whose images are read, evenly spaced over all
+_USUAL = "mpunet++"  # the network that is trained where none is asked for
+_LARGEST = {2: 256, 3: 64}  # voxels along an axis of a patch, by the network's rank
+_SMALL_PATCH = 48**3  # voxels; of smaller patches four make a batch
+_STEPS = 1000  # of a training, about
 _ANISOTROPIC = 3.0  # from this ratio of spacings on, slices are networks' better food
 _STRIPPED = 0.2  # fraction of exact zeros that only a removed background has
 _LONG_TAIL = 3.0  # see Look.tail
 _SYMMETRIC = 0.7  # correlation of a mirror image
 _TOLD = 5  # cases that can tell on which side labels lie
+_AXES = {"R": "left-right", "A": "front-back", "S": "up-down"}
+_AXES |= {"L": _AXES["R"], "P": _AXES["A"], "I": _AXES["S"]}
 _KEPT = 8.5  # bytes that a step keeps for each byte of a layer's output
 
 
@@ -58,21 +73,42 @@ class Advice:
     """
 
     config: TrainConfig
-    facts: dict[str, str]
+    facts: Mapping[str, str]
     reasons: tuple[Reason, ...]
 
 
 def advise(
-    dataset: Dataset[Case], *, model: str | None = None, memory_gb: float | None = None
+    dataset: Dataset,
+    *,
+    model: str | None = None,
+    pipeline: Pipeline | None = None,
+    look: bool = True,
+    memory_gb: float | None = None,
 ) -> Advice:
-    """Look at a dataset and propose how to train on it.
+    """Propose how to train on a dataset.
 
-    All label maps are read, and up to 60 images. What nothing in the data decides is as in
-    :func:`segjax.train.config.default_config`.
+    Volumes are turned to RAS and brought to the median spacing of the set, where theirs differs
+    from it by more than 5 %; intensities become z-scores. A patch covers 95 of 100 cases where
+    they are small, and has at most 64 voxels along an axis of a volume, 256 of an image; a 2D
+    network on volumes gets patches of one slice. About 1000 steps are made, in epochs that see
+    each case about once as a whole. Intensities are scaled and noise is added. MPU-Net++ gets no
+    dropout: on hippocampi, runs without it reached 0.887 and with its study's 0.3 of 6 to 9
+    channels 0.867, at different learning rates.
+
+    All label maps and the headers of all images are read for that, and it is what a training
+    takes that nothing else is said of. With ``look``, up to 60 images are read besides, and these
+    choices may differ: the coarse axis of anisotropic volumes goes last, at the 10th percentile
+    of its spacings; thick slices, flat volumes and images get a 2D network; removed backgrounds
+    are left out of the z-scores, and long tails clipped; batch, then patch are halved until a
+    training fits the memory; rare foreground is drawn more often; patches are mirrored along axes
+    along which images are symmetric and labels take no side. Nothing is mirrored without a look,
+    since left and right differ in a brain.
 
     Args:
-        dataset: Labelled cases.
-        model: The network, if it is decided already.
+        dataset: Labelled cases, as files or, without a look, from a cache.
+        model: The network, if it is decided already; without a look ``"mpunet++"`` else.
+        pipeline: Preprocessing, if it is decided already; for a cache the one it was made by.
+        look: Whether to look at the images, too.
         memory_gb: Memory that a training may take; by default that of the GPU, or half of what
             the computer has or this container may have of it; no limit where neither is known.
 
@@ -81,25 +117,85 @@ def advise(
             patch of its smallest size fits the memory.
 
     Example:
-        >>> advise(find_cases("brains")).config.patch_size  # doctest: +SKIP
-        (64, 64, 64)
+        >>> advise(find_cases("hippocampus"), look=False).config.patch_size  # doctest: +SKIP
+        (40, 56, 48)
     """
-    found = survey(dataset, Pipeline((Reorient("RAS"),)))
-    step = math.ceil(len(dataset.cases) / _LOOKED_AT)
-    cases = dataset.cases[::step]
-    grid = _choose_grid(found)
-    turned = Pipeline(grid.steps)
-    looks = examine(cases, Pipeline(grid.steps[:1]), len(found.labels))
-    norm, because = _choose_normalisation(looks)
-    network = _choose_network(grid, model)
-    pipeline = Pipeline((*grid.steps, *norm))
-    start = default_config(dataset, network.value, pipeline=pipeline)
-    config, memory = _fit_memory(start, memory_gb)
-    hits = hit_rate(read_labels(cases, turned), config.patch_size)
+    found = survey(dataset, pipeline or Pipeline((Reorient("RAS"),)))
+    grid = _choose_grid(found, look=look) if pipeline is None else _given_grid(found, pipeline)
+    network = _choose_network(grid, model, look=look)
+    looks = _looks(dataset, grid, found) if look else []
+    norm, because = _choose_normalisation(looks, pipeline)
+    after = found if pipeline else functools.reduce(Survey.after, grid.steps, found)
+    pipeline = pipeline or Pipeline((*grid.steps, *norm))
+    config = _usual(network.value, pipeline, after, len(dataset.cases))
+    if look:
+        config, chosen = _looked_at(config, dataset, grid, looks, memory_gb)
+    else:
+        chosen = (_patch(config), Reason("batch", f"{config.batch_size} in a step", "the usual"))
+    reasons = (grid.reason, network, because, *chosen, _length(config, dataset))
+    return Advice(config, _facts(found, looks, len(dataset.cases)), reasons)
+
+
+def _usual(model: str, pipeline: Pipeline, found: Survey, cases: int) -> TrainConfig:
+    """Return what the sizes, channels and labels of cases suggest, after preprocessing."""
+    channels = {"in_channels": found.channels, "out_channels": len(found.labels)}
+    network = models.create(model, rank=found.spatial_dims, **channels)
+    if network.spatial_dims > found.spatial_dims:
+        raise InputError(f"model {model} needs volumes, but the cases are 2D: use a 2D model")
+    patch = _patch_size(found.shapes, network)
+    flat = network.spatial_dims == 2
+    batch_size = 8 if flat else 4 if math.prod(patch) <= _SMALL_PATCH else 2
+    patches_per_case = _patches_per_case(found.shapes, patch)
+    epochs = math.ceil(_STEPS / math.ceil(cases * patches_per_case / batch_size))
+    return TrainConfig(
+        model,
+        patch,
+        in_channels=found.channels,
+        labels=found.labels,
+        pipeline=pipeline,
+        batch_size=batch_size,
+        patches_per_case=patches_per_case,
+        epochs=max(10, epochs),
+        validate_every=max(1, epochs // 20),
+        dropout=0.0 if model == _USUAL else None,
+        optimizer=OptimizerConfig(learning_rate=1e-2 if model == _USUAL else 1e-3),
+        augment=(augment.ScaleIntensity(), augment.Noise()),
+    )
+
+
+def _patch_size(shapes: Sequence[tuple[int, ...]], model: Any) -> tuple[int, ...]:
+    largest, multiple = _LARGEST[model.spatial_dims], model.size_multiple
+    usual = np.percentile(np.array(shapes), 95, axis=0)
+    sizes = [max(multiple, -(-min(int(n), largest) // multiple) * multiple) for n in np.ceil(usual)]
+    return (*sizes[: model.spatial_dims], *[1] * (len(sizes) - model.spatial_dims))
+
+
+def _patches_per_case(shapes: Sequence[tuple[int, ...]], patch: tuple[int, ...]) -> int:
+    voxels = float(np.median(np.prod(np.array(shapes), axis=1)))
+    return min(8, max(1, round(voxels / math.prod(patch))))
+
+
+def _looked_at(
+    config: TrainConfig,
+    dataset: Dataset,
+    grid: "_Grid",
+    looks: Sequence[Look],
+    memory_gb: float | None,
+) -> tuple[TrainConfig, tuple[Reason, ...]]:
+    """Change what memory, the places of the foreground and symmetry speak against."""
+    config, memory = _fit_memory(config, memory_gb)
+    hits = hit_rate(read_labels(_some(dataset), Pipeline(grid.steps)), config.patch_size)
     config, drawing = _choose_foreground(config, hits)
     config, mirrors = _choose_mirrors(config, looks, grid)
-    reasons = (grid.reason, network, because, *memory, drawing, mirrors, _length(config, dataset))
-    return Advice(config, _facts(found, looks, len(dataset.cases)), reasons)
+    return config, (*memory, drawing, mirrors)
+
+
+def _looks(dataset: Dataset, grid: "_Grid", found: Survey) -> list[Look]:
+    return examine(_some(dataset), Pipeline(grid.turns), len(found.labels))
+
+
+def _some(dataset: Dataset) -> Sequence[Any]:
+    return dataset.cases[:: math.ceil(len(dataset.cases) / _LOOKED_AT)]
 
 
 @dataclass(frozen=True)
@@ -107,7 +203,7 @@ class _Grid:
     """The orientation and spacing that a training sees.
 
     Attributes:
-        steps: What brings images there; the first one turns them.
+        steps: What brings images there.
         spacing: In mm, in the order of the axes then.
         size: Median number of voxels, in that order.
         reason: Why.
@@ -118,13 +214,18 @@ class _Grid:
     size: tuple[int, ...]
     reason: Reason
 
+    @property
+    def turns(self) -> tuple[Reorient, ...]:
+        """The steps that only turn images."""
+        return tuple(step for step in self.steps if isinstance(step, Reorient))
 
-def _choose_grid(found: Survey) -> _Grid:
-    """Take the median spacing; the coarse axis of anisotropic volumes goes last."""
+
+def _choose_grid(found: Survey, *, look: bool) -> _Grid:
+    """Take the median spacing; with a look, the coarse axis of anisotropic volumes goes last."""
     spacings, shapes = np.array(found.spacings), np.array(found.shapes)
     target = np.median(spacings, axis=0)
     coarse = int(target.argmax())
-    anisotropic = bool(target.max() / target.min() >= _ANISOTROPIC)
+    anisotropic = look and bool(target.max() / target.min() >= _ANISOTROPIC)
     if anisotropic:  # a few thin series must not be thrown to the coarseness of the others
         target[coarse] = np.percentile(spacings[:, coarse], 10)
     order = [axis for axis in range(len(target)) if axis != coarse] + [coarse]
@@ -132,9 +233,33 @@ def _choose_grid(found: Survey) -> _Grid:
     orientation = "".join("RAS"[axis] for axis in order) if len(order) == 3 else "RAS"
     size = np.median(shapes * spacings / target, axis=0)[order]
     ordered = tuple(float(target[axis]) for axis in order)
-    steps = (Reorient(orientation), *resampling(found, ordered))
+    steps = (Reorient(orientation), *_resampling(found, ordered))
     reason = _spacing_reason(found, ordered, anisotropic=anisotropic)
     return _Grid(steps, ordered, tuple(round(n) for n in size), reason)
+
+
+def _resampling(found: Survey, spacing: Sequence[float]) -> tuple[Step, ...]:
+    """Return what brings volumes, and later ones, to a spacing; pictures have none."""
+    if found.spatial_dims == 2:
+        return ()
+    rounded = tuple(float(f"{value:.3g}") for value in spacing)
+    return (Resample(rounded, tolerance=SAME_SPACING),)
+
+
+def _given_grid(found: Survey, pipeline: Pipeline) -> _Grid:
+    """Take the grid of a preprocessing that is decided, and warn where it leaves spacings apart."""
+    if spacing_spread(found.spacings) > SAME_SPACING:
+        rows = np.array(found.spacings)
+        low, high = (" × ".join(f"{mm:.3g}" for mm in row) for row in (rows.min(0), rows.max(0)))
+        warnings.warn(
+            f"voxels go from {low} to {high} mm, and nothing resamples them: lesions of one size "
+            "look different in size to the network; segjax plan proposes a spacing",
+            stacklevel=4,
+        )
+    steps = tuple(step for step in pipeline.steps if isinstance(step, Reorient | Resample))
+    spacing, size = (np.median(np.array(rows), axis=0) for rows in (found.spacings, found.shapes))
+    reason = Reason("spacing", _spacing_range(found), "that of the preprocessing asked for")
+    return _Grid(steps, tuple(map(float, spacing)), tuple(map(round, size)), reason)
 
 
 def _spacing_reason(found: Survey, target: Sequence[float], *, anisotropic: bool) -> Reason:
@@ -148,26 +273,34 @@ def _spacing_reason(found: Survey, target: Sequence[float], *, anisotropic: bool
     return Reason("spacing", _mm(target), f"spacings go from {said}: the median{coarse_too}")
 
 
-def _choose_network(grid: _Grid, model: str | None) -> Reason:
+def _choose_network(grid: _Grid, model: str | None, *, look: bool) -> Reason:
     if model is not None:
         return Reason("network", model, "asked for")
+    if not look:
+        return Reason("network", _USUAL, "the usual")
     if len(grid.size) == 2:
         return Reason("network", "unet2d-k3", "the images are 2D")
     ratio = max(grid.spacing) / min(grid.spacing)
     if ratio >= _ANISOTROPIC:
         why = f"voxels are {ratio:.1f} times as long as wide: slices, not volumes"
         return Reason("network", "unet2d-k3", why)
-    least = create_model("mpunet++", in_channels=1, out_channels=2).size_multiple
+    least = models.create(_USUAL).size_multiple
     if min(grid.size) < least:
         why = f"volumes of {_times(grid.size)} voxels are too flat for a 3D network: slices"
         return Reason("network", "unet2d-k3", why)
     why = (
         "nearly isotropic volumes; 38 thousand parameters were as good as 1.7 million in the study"
     )
-    return Reason("network", "mpunet++", why)
+    return Reason("network", _USUAL, why)
 
 
-def _choose_normalisation(looks: Sequence[Look]) -> tuple[tuple[Step, ...], Reason]:
+def _choose_normalisation(
+    looks: Sequence[Look], pipeline: Pipeline | None
+) -> tuple[tuple[Step, ...], Reason]:
+    if pipeline is not None:
+        return (), Reason("normalisation", "as it is", "that of the preprocessing asked for")
+    if not looks:
+        return (ZScore(),), Reason("normalisation", "z-score of all voxels", "the usual")
     zeros = float(np.median([look.background for look in looks]))
     tail = float(np.median([look.tail for look in looks]))
     medians = [look.median for look in looks]
@@ -196,14 +329,15 @@ def _fit_memory(
     there = f"of {limit:.3g} GB{whose}" if math.isfinite(limit) else f"GB{whose}"
     needs = f"takes about {training_bytes(config) / 1e9:.2g} {there}"
     cut = "" if config == usual else "; a usual one would not fit"
-    patch = Reason(
-        "patch", _times(config.patch_size), "most of a case, at most 64³ voxels or 256² pixels"
-    )
+    patch = _patch(config)
     if config.patch_size != usual.patch_size:
-        patch = Reason(
-            "patch", _times(config.patch_size), f"{_times(usual.patch_size)} is too much"
-        )
+        patch = dataclasses.replace(patch, why=f"{_times(usual.patch_size)} is too much")
     return config, (patch, Reason("batch", f"{config.batch_size} in a step", needs + cut))
+
+
+def _patch(config: TrainConfig) -> Reason:
+    why = "most of a case, at most 64³ voxels or 256² pixels"
+    return Reason("patch", _times(config.patch_size), why)
 
 
 def _smaller(config: TrainConfig, limit: float) -> TrainConfig:
@@ -238,15 +372,16 @@ def training_bytes(config: TrainConfig) -> float:
         True
     """
     channels = config.in_channels, config.out_channels
-    parameters, outputs = _sizes(config.model, channels, config.patch_size)
+    parameters, outputs = _sizes(config.model, channels, config.patch_size[: config.rank])
     return 4 * (4 * parameters + _KEPT * config.batch_size * outputs)
 
 
 @functools.cache
 def _sizes(name: str, channels: tuple[int, int], patch: tuple[int, ...]) -> tuple[int, int]:
     """Return the numbers of a network's parameters and of all layers' outputs for a patch."""
-    model = create_model(name, in_channels=channels[0], out_channels=channels[1])
-    images = jax.ShapeDtypeStruct((1, *patch[: model.spatial_dims], channels[0]), jnp.float32)
+    ends = {"in_channels": channels[0], "out_channels": channels[1]}
+    model = models.create(name, rank=len(patch), **ends)
+    images = jax.ShapeDtypeStruct((1, *patch, channels[0]), jnp.float32)
 
     def run(images: jax.Array) -> Any:
         variables = model.init(jax.random.key(0), images)
@@ -262,18 +397,16 @@ def _numbers(tree: Any) -> int:
 
 
 def _model(config: TrainConfig) -> Any:
-    channels = {"in_channels": config.in_channels, "out_channels": config.out_channels}
-    return create_model(config.model, **channels)
+    return models.create(config.model, **config.interface)
 
 
 def _device_memory() -> tuple[float, str]:
-    device = jax.local_devices()[0]
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] / 1e9, " of the GPU"
-    if (found := available_bytes()) is None:
+    found = device_bytes(jax.local_devices()[0])
+    if found is None:
         return math.inf, "; how much there is cannot be told here: say it (--memory)"
     size, whose = found
+    if whose == "GPU":
+        return size / 1e9, " of the GPU"
     return size / 2e9, f", half of the {whose}'s memory"
 
 
@@ -309,14 +442,12 @@ def _choose_mirrors(
 
 
 def _axis_names(grid: _Grid) -> list[str]:
-    step = grid.steps[0]
-    words = {"R": "left-right", "A": "front-back", "S": "up-down"}
-    if len(grid.size) == 2 or not isinstance(step, Reorient):
-        return ["axis 0", "axis 1"]
-    return [words[letter] for letter in step.orientation]
+    if len(grid.size) == 2 or not grid.turns:
+        return [f"axis {axis}" for axis in range(len(grid.size))]
+    return [_AXES[letter] for letter in grid.turns[-1].orientation]
 
 
-def _length(config: TrainConfig, dataset: Dataset[Case]) -> Reason:
+def _length(config: TrainConfig, dataset: Dataset) -> Reason:
     steps = math.ceil(len(dataset.cases) * config.patches_per_case / config.batch_size)
     drawn = f"{config.patches_per_case} from each case in an epoch"
     why = f"about {config.epochs * steps} steps; patches drawn: {drawn}"
@@ -324,19 +455,26 @@ def _length(config: TrainConfig, dataset: Dataset[Case]) -> Reason:
 
 
 def _facts(found: Survey, looks: Sequence[Look], cases: int) -> dict[str, str]:
-    shapes = np.array(found.shapes)
+    facts = {
+        "cases": str(cases),
+        "shape": _shape_range(np.array(found.shapes)),
+        "spacing": _spacing_range(found),
+        "channels": str(found.channels),
+        "labels": ", ".join(found.labels[1:]),
+    }
+    return facts | _foreground_facts(found, looks, cases) if looks else facts
+
+
+def _foreground_facts(found: Survey, looks: Sequence[Look], cases: int) -> dict[str, str]:
     fractions = np.mean([look.fractions for look in looks], axis=0)
     lesions = [size for look in looks for size in look.lesions]
     voxel = float(np.median(np.prod(np.array(found.spacings), axis=1)))
-    unit, size = ("ml", voxel / 1000) if shapes.shape[1] == 3 else ("pixels", 1.0)
+    unit, size = ("ml", voxel / 1000) if found.spatial_dims == 3 else ("pixels", 1.0)
     low, middle, high = np.percentile(lesions or [0], (5, 50, 95)) * size
     empty = sum(not look.lesions for look in looks)
     shares = zip(found.labels[1:], fractions, strict=True)
     return {
         "cases": f"{cases} ({plural(len(looks), 'image')} looked at, {empty} without any label)",
-        "shape": _shape_range(shapes),
-        "spacing": _spacing_range(found),
-        "channels": str(found.channels),
         "labels": ", ".join(f"{name} {share:.2%} of the voxels" for name, share in shares),
         "pieces": f"{len(lesions) / len(looks):.1f} of foreground in a case, of {middle:.3g} "
         f"{unit} (5th to 95th percentile: {low:.3g} to {high:.3g})",

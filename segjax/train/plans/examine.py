@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy import ndimage
 
-from segjax.data.cases import Case, read_case_label
+from segjax.data.cases import Case
 from segjax.data.io.formats import read_image
 from segjax.data.labels import foreground
 from segjax.data.prepare.pipeline import Pipeline
@@ -70,7 +70,7 @@ def hit_rate(labels: Iterable[UInt8[np.ndarray, "..."]], patch: _Shape) -> float
 def read_labels(cases: Sequence[Case], pipeline: Pipeline) -> Iterator[UInt8[np.ndarray, "..."]]:
     """Yield the foreground of cases one after another, turned as the pipeline turns the images."""
     for case in track(cases, "Drawing patches"):
-        label = pipeline.apply_label(read_case_label(case)).data
+        label = pipeline.apply_label(case.read_label()).data
         yield foreground(np.asarray(label, np.uint8)).astype(np.uint8)
 
 
@@ -90,7 +90,7 @@ def _hits(rng: np.random.Generator, mask: np.ndarray, patch: _Shape) -> float:
 def _look(case: Case, pipeline: Pipeline, classes: int) -> Look:
     given = read_image(case.images)
     image = pipeline.apply(given).data
-    label = pipeline.apply_label(read_case_label(case, like=grid(given))).data
+    label = pipeline.apply_label(case.read_label(like=grid(given))).data
     seen = image.any(axis=-1)
     values = [channel[seen] for channel in np.moveaxis(image, -1, 0)] if seen.any() else [image]
     return Look(

@@ -2,17 +2,15 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from segjax.data.cache.cache import CachedCase
-from segjax.data.cases import Case, Dataset, read_case_label
-from segjax.data.io.formats import COLOURS, read_grid, read_image
-from segjax.data.labels import classes_of
+from segjax.data.cases import Dataset
+from segjax.data.io.formats import COLOURS
+from segjax.data.loaded import Look
 from segjax.data.prepare.pipeline import Pipeline, Step
 from segjax.data.prepare.tilt import warn_of_tilts
 from segjax.errors import InputError
@@ -77,17 +75,17 @@ def survey(dataset: Dataset, pipeline: Pipeline) -> Survey:
     """
     if not dataset.cases:
         raise InputError("the dataset has no cases: nothing to train on")
-    looks: dict[str, _Look] = {}
+    looks: dict[str, Look] = {}
     for case in track(dataset.cases, "Looking at the labels"):
-        look = looks.setdefault(case.name, _look(case, pipeline))
+        look = looks.setdefault(case.name, case.look(pipeline))
         first = next(iter(looks.values()))
-        if len(look.grid.shape) != len(first.grid.shape):
+        if len(look.processed.shape) != len(first.processed.shape):
             raise InputError(
-                f"case '{case.name}' has {len(look.grid.shape)} spatial axes, case "
-                f"'{dataset.cases[0].name}' has {len(first.grid.shape)}: train on either alone"
+                f"case '{case.name}' has {len(look.processed.shape)} spatial axes, case "
+                f"'{dataset.cases[0].name}' has {len(first.processed.shape)}: train on either alone"
             )
     warn_of_tilts({name: look.given.affine for name, look in looks.items()})
-    labels = _label_names(dataset, {name: look.values for name, look in looks.items()})
+    labels = _label_names(dataset, looks.values())
     channels = _agreed(looks)
     if dataset.channels is not None and len(dataset.channels) != channels:
         warnings.warn(
@@ -95,24 +93,15 @@ def survey(dataset: Dataset, pipeline: Pipeline) -> Survey:
             f"({', '.join(dataset.channels)}), but the images have {channels}",
             stacklevel=2,
         )
-    return Survey(tuple(look.grid for look in looks.values()), channels, labels)
+    return Survey(tuple(look.processed for look in looks.values()), channels, labels)
 
 
-class _Look(NamedTuple):
-    """Grid of a case as it is given and after preprocessing, its channels, and its labels."""
-
-    given: Grid
-    grid: Grid
-    channels: int
-    values: set[int]
-
-
-def _agreed(looks: Mapping[str, _Look]) -> int:
+def _agreed(looks: Mapping[str, Look]) -> int:
     """Return the channels of all cases; grey pictures among colours have three."""
     channels: dict[int, str] = {}
     for name, look in looks.items():
         channels.setdefault(look.channels, name)
-    flat = all(len(look.grid.shape) == 2 for look in looks.values())
+    flat = all(len(look.processed.shape) == 2 for look in looks.values())
     if len(channels) == 1 or (flat and set(channels) == {1, COLOURS}):
         return max(channels)
     found = ", ".join(f"'{name}' has {count}" for count, name in sorted(channels.items()))
@@ -130,29 +119,13 @@ def spacing_spread(spacings: Sequence[Sequence[float]]) -> float:
     return float((rows.max(axis=0) / rows.min(axis=0) - 1).max())
 
 
-def _look(case: Case | CachedCase, pipeline: Pipeline) -> _Look:
-    if isinstance(case, CachedCase):
-        grid = Grid(case.label.shape, case.grids[-1].affine)
-        return _Look(case.grids[0], grid, case.image.shape[-1], set(case.values))
-    if case.label is None:
-        raise InputError(f"case '{case.name}' has no label: training needs one")
-    heads = [read_grid(image) for image in case.images]
-    label = read_case_label(case, like=heads[0][0])
-    values = set(classes_of(label.data, case.coding))
-    grids = pipeline.grids(label)
-    if grids is None:
-        fitted = Pipeline(tuple(step for step in pipeline.steps if step.fitted))
-        _, grids = fitted.trace(read_image(case.images))
-    return _Look(heads[0][0], grids[-1], sum(count for _, count in heads), values)
-
-
-def _label_names(dataset: Dataset, found: Mapping[str, set[int]]) -> tuple[str, ...]:
+def _label_names(dataset: Dataset, looks: Collection[Look]) -> tuple[str, ...]:
     """Take the names of ``dataset.json``, or make names for values that have no gap."""
-    values = set().union(*found.values())
+    values = set[int]().union(*(look.values for look in looks))
     if dataset.labels is not None:
         if unnamed := sorted(values - set(dataset.labels)):
             raise InputError(
-                f"{_file_with(dataset, found, unnamed[-1])}: the labels hold the values "
+                f"{_place_of(looks, unnamed[-1])}: the labels hold the values "
                 f"{_list(unnamed)}, which have no name: name every value in dataset.json or with "
                 f"--labels: {unnamed[0]}=NAME, or {unnamed[0]}=background to leave it out"
             )
@@ -160,7 +133,7 @@ def _label_names(dataset: Dataset, found: Mapping[str, set[int]]) -> tuple[str, 
     highest = max(values)
     if missing := sorted(set(range(1, highest + 1)) - values):
         raise InputError(
-            f"{_file_with(dataset, found, highest)}: the labels hold the values "
+            f"{_place_of(looks, highest)}: the labels hold the values "
             f"{_list(sorted(values))}, but never {_list(missing)}: number them 0, 1, 2, … without "
             "a gap, or name every value in dataset.json or with --labels, such as "
             f"{_example(sorted(values - {0}))}"
@@ -177,11 +150,9 @@ def _example(values: Sequence[int]) -> str:
     return " ".join(f"{value}=NAME" for value in values[:_SHOWN]) + more
 
 
-def _file_with(dataset: Dataset, found: Mapping[str, set[int]], value: int) -> Path:
+def _place_of(looks: Iterable[Look], value: int) -> Path:
     """Return the first label map that holds a value."""
-    name = next(name for name, some in found.items() if value in some)
-    case = next(case for case in dataset.cases if case.name == name)
-    return case.folder if isinstance(case, CachedCase) else case.label
+    return next(look.place for look in looks if value in look.values)
 
 
 def _list(values: Sequence[int]) -> str:

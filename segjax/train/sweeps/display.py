@@ -2,13 +2,15 @@
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
+from segjax.progress import BETWEEN_LINES, Lines, make_bar
+from segjax.text import clock
 from segjax.train.sweeps.member import Member, MemberResult, MemberRun
 
-_BETWEEN_LINES = 30.0  # seconds between two lines about epochs, where there is no terminal
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class SweepDisplay:
@@ -29,13 +31,14 @@ class SweepDisplay:
         members: Sequence[Member],
         results: Mapping[str, MemberResult],
         *,
-        bar: Any | None = None,
+        bar: "Progress | None" = None,
     ):
         self._members = {member.name: member for member in members}
         self._results = dict(results)
         self._epochs: dict[str, tuple[int, float]] = {}
-        self._bar, self._shown = bar, time.monotonic()
-        self._task = bar and bar.add_task("", total=len(members), completed=len(results), left="")
+        self._bar, self._lines = bar, Lines(between=BETWEEN_LINES)
+        if bar is not None:
+            self._task = bar.add_task("", total=len(members), completed=len(results), left="")
 
     def epoch(self, run: MemberRun, loss: float) -> None:
         """Show what an epoch of a member gave."""
@@ -70,13 +73,13 @@ class SweepDisplay:
         """Return the seconds of an epoch by kernel."""
         known = [(name, r.epochs, r.seconds) for name, r in self._results.items()]
         known += [(name, *done) for name, done in self._epochs.items()]
-        rates: dict[int, float] = {}
-        for kernel in {member.kernel for member in self._members.values()}:
-            own = [k for k in known if k[0] in self._members]
-            own = [k for k in own if self._members[k[0]].kernel == kernel]
-            if epochs := sum(k[1] for k in own):
-                rates[kernel] = sum(k[2] for k in own) / epochs
-        return rates
+        sums: dict[int, tuple[int, float]] = {}
+        for name, epochs, seconds in known:
+            if name in self._members:
+                kernel = self._members[name].kernel
+                before = sums.get(kernel, (0, 0.0))
+                sums[kernel] = before[0] + epochs, before[1] + seconds
+        return {kernel: seconds / epochs for kernel, (epochs, seconds) in sums.items() if epochs}
 
     def _expected(self, member: Member) -> float:
         """Return how many epochs a member will have, by those of the finished ones."""
@@ -86,15 +89,13 @@ class SweepDisplay:
 
     def _show(self, text: str, *, always: bool) -> None:
         left = self.seconds_left()
-        told = "" if left is None else f"about {_duration(left)} left"
+        told = "" if left is None else f"about {clock(left)} left"
         if self._bar is not None:
             name, done = text.partition(":")[0], len(self._results)
             self._bar.update(self._task, description=name, completed=done, left=told)
-        elif always or time.monotonic() - self._shown >= _BETWEEN_LINES:
-            self._shown = time.monotonic()
-            count = f"{len(self._results)}/{len(self._members)} finished"
-            line = f"{text}; {', '.join(part for part in (count, told) if part)}"
-            print(line, file=sys.stderr, flush=True)
+        else:
+            line = f"{text}; {len(self._results)}/{len(self._members)} finished"
+            self._lines.tell(f"{line}, {told}" if told else line, always=always)
 
 
 @contextlib.contextmanager
@@ -105,32 +106,10 @@ def show_sweep(
     if not sys.stderr.isatty():
         yield SweepDisplay(members, results)
         return
-    with _progress() as bar:
+    with make_bar("finished", left="{task.fields[left]}") as bar:
         yield SweepDisplay(members, results, bar=bar)
-
-
-def _progress() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("finished ·"),
-        TimeElapsedColumn(),
-        TextColumn("· {task.fields[left]}"),
-        console=Console(stderr=True),
-        refresh_per_second=4,
-    )
 
 
 def _rate(rates: Mapping[int, float], kernel: int) -> float:
     near = min(rates, key=lambda known: abs(known - kernel))
     return rates[near] * (kernel / near) ** 2
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

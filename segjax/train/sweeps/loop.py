@@ -13,20 +13,20 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from segjax.data.cases import LoadedCase, Split
-from segjax.data.loader import Loader, Sampling, TrainingCase, prefetch
+from segjax.data.loaded import LoadedCase
+from segjax.data.loader import Loader, prefetch
+from segjax.data.splits import Split
 from segjax.errors import InputError
 from segjax.evaluate.scores import Scores
 from segjax.interrupt import Stop
-from segjax.train._fit import Network, steps_per_epoch
 from segjax.train.config import TrainConfig
+from segjax.train.network import Network
 from segjax.train.resident import ResidentLoader
+from segjax.train.run import AHEAD, Underway
 from segjax.train.scoring import Scorer
 from segjax.train.sweeps.display import SweepDisplay
 from segjax.train.sweeps.member import Member, MemberRun
 from segjax.train.sweeps.together import Programs, Seat, Together, deal, powers_of_two
-
-_AHEAD = 2  # rounds that may be under way before the host waits for the oldest of them
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class SweepData:
 
     Attributes:
         split: Names of the cases.
+        loader: Where the batches come from; of another seed when reseeded.
         batches: For each device that members train on, what gives the batch of any step; of
             another seed when reseeded.
         validation: Cases to choose the best epoch by.
@@ -42,32 +43,26 @@ class SweepData:
     """
 
     split: Split
+    loader: Loader
     batches: Mapping[jax.Device, Loader | ResidentLoader]
     validation: Sequence[LoadedCase]
     test: Sequence[LoadedCase]
 
 
 def make_batches(
-    config: TrainConfig,
-    cases: Sequence[TrainingCase],
-    on_device: bool | None,
-    devices: Sequence[jax.Device],
+    loader: Loader, on_device: bool | None, devices: Sequence[jax.Device]
 ) -> Mapping[jax.Device, Loader | ResidentLoader]:
     """Make the source of all batches for each device.
 
     Args:
-        config: Patches and augmentation.
-        cases: To train on.
-        on_device: Whether to keep them on every device; ``None``: where it is no CPU and they fit.
+        loader: Where they come from.
+        on_device: Whether to keep the cases on every device; ``None``: where it is no CPU and
+            they fit.
         devices: Which members train on.
 
     Raises:
         InputError: They have to fit and do not.
     """
-    sampling = Sampling(
-        config.patch_size, config.batch_size, config.foreground, config.patches_per_case
-    )
-    loader = Loader(cases, sampling, augment=config.augment, seed=config.seed)
     if on_device is False or (on_device is None and jax.default_backend() == "cpu"):
         return dict.fromkeys(devices, loader)
     try:
@@ -156,19 +151,10 @@ class _Group:
         """Return the state of a member, which does not outlive the next step."""
         return self._programs.unpack(self._packed, index)
 
-    def at_epoch_end(self) -> Iterator[tuple["_Group", int]]:
-        """Yield the members that have all steps of an epoch behind them, each with its place."""
-        for index, run in enumerate(self.runs):
-            if run.epoch_is_over and not run.error:
-                yield self, index
-
     def release(self) -> None:
         """Hand the states back to the members."""
         for index, run in enumerate(self.runs):
             run.state = self.state(index)
-
-
-_Lane = list[_Group]  # the programs of one device
 
 
 class SweepLoop:
@@ -202,23 +188,22 @@ class SweepLoop:
     ):
         self._data, self._display, self._between = data, display, checkpoint_seconds
         self._devices = tuple(data.batches)
-        self._per_epoch = steps_per_epoch(config, data.split)
-        network = Network(config, self._per_epoch)
-        self._programs = Programs(config, self._per_epoch, together)
+        per_epoch = data.loader.steps_per_epoch
+        network = Network(config, per_epoch)
+        self._programs = Programs(config, per_epoch, together)
         self._validation = {}
         for device in self._devices:
             with jax.default_device(device):  # so that images lie there
                 self._validation[device] = Scorer(data.validation, config, network.predict)
         self._test = Scorer(data.test, config, network.predict)
-        self._streams = _Streams(data.batches, config.epochs * self._per_epoch)
-        self._pending: deque[tuple[jax.Array, list[MemberRun]]] = deque()
-        self._marked = self._saved = time.monotonic()
+        self._streams = _Streams(data.batches, config.epochs * per_epoch)
+        self._underway, self._saved = Underway(), time.monotonic()
         self.stop = Stop()
         self._start = functools.partial(
             MemberRun,
             split=data.split,
+            loader=data.loader,
             first_state=jax.jit(network.first_state),
-            steps_per_epoch=self._per_epoch,
             tensorboard=tensorboard,
         )
 
@@ -253,15 +238,17 @@ class SweepLoop:
             active, deal([run.device for run in active], self._devices), strict=True
         ):
             run.device = device
-        lanes = [lane for d in self._devices if (lane := self._lane(active, d, at_once))]
+        groups = [group for d in self._devices for group in self._groups(active, d, at_once)]
         self._streams.follow(active)
         while not any(run.finished for run in active):
-            self._round(lanes, active)
-        self._settle(0, active)
-        for group in itertools.chain(*lanes):
+            self._round(groups, active)
+        self._underway.settle(active)
+        for group in groups:
             group.release()
 
-    def _lane(self, active: Sequence[MemberRun], device: jax.Device, at_once: int) -> _Lane:
+    def _groups(
+        self, active: Sequence[MemberRun], device: jax.Device, at_once: int
+    ) -> list[_Group]:
         """Make the programs of one device."""
         waiting = deque(run for run in active if run.device == device)
         return [
@@ -269,28 +256,28 @@ class SweepLoop:
             for size in powers_of_two(len(waiting), at_once)
         ]
 
-    def _round(self, lanes: Sequence[_Lane], active: Sequence[MemberRun]) -> None:
+    def _round(self, groups: Sequence[_Group], active: Sequence[MemberRun]) -> None:
         """Make one step of every member, and what is due after it."""
         self._streams.next()
-        groups = list(itertools.chain(*lanes))
         for group in groups:
-            self._pending.append((group.step(self._streams), group.runs))
-        self._settle(_AHEAD * len(groups), active)
+            self._underway.append(group.step(self._streams), group.runs)
+        self._underway.settle(active, ahead=AHEAD * len(groups))
         if any(run.epoch_is_over for run in active):
-            self._settle(0, active)
-            self._end_epochs(lanes)
+            self._underway.settle(active)
+            self._end_epochs(groups)
         if self.stop.asked or time.monotonic() - self._saved >= self._between:
             self._save(groups, active)
         self.stop.check()
 
-    def _end_epochs(self, lanes: Sequence[_Lane]) -> None:
+    def _end_epochs(self, groups: Sequence[_Group]) -> None:
         """Validate the members that are at the end of an epoch, one on each device at a time."""
-        over = ([place for group in lane for place in group.at_epoch_end()] for lane in lanes)
-        for places in itertools.zip_longest(*over):
+        over = [(g, i) for g in groups for i, run in enumerate(g.runs) if run.epoch_is_over]
+        queues = ([place for place in over if place[0].device == d] for d in self._devices)
+        for places in itertools.zip_longest(*queues):
             begun = [self._begin_validation(*place) for place in places if place]
             for run, state, wait in begun:
-                loss = run.progress.losses[-1]
-                run.end_epoch(state, wait and wait())
+                loss, _ = run.end_epoch(wait and wait())
+                run.hold_best(state)
                 self._display.epoch(run, loss)
 
     def _begin_validation(
@@ -303,20 +290,9 @@ class SweepLoop:
 
     def _save(self, groups: Sequence[_Group], active: Sequence[MemberRun]) -> None:
         """Write checkpoints of all members that have more to do."""
-        self._settle(0, active)
+        self._underway.settle(active)
         for group in groups:
             for index, run in enumerate(group.runs):
                 if not run.finished:
                     run.save(group.state(index))
         self._saved = time.monotonic()
-
-    def _settle(self, ahead: int, active: Sequence[MemberRun]) -> None:
-        """Wait for losses, but for those of the newest programs; share the time among members."""
-        while len(self._pending) > ahead:
-            losses, runs = self._pending.popleft()
-            for run, loss in zip(runs, np.asarray(losses).tolist(), strict=True):
-                run.add_loss(loss)
-        now = time.monotonic()
-        for run in active:
-            run.add_seconds((now - self._marked) / len(active))
-        self._marked = now

@@ -16,31 +16,32 @@ import jax
 import numpy as np
 
 import segjax
-from segjax.data.cache.cache import CachedCase
-from segjax.data.cases import Case, Split, files_in, write_split
+from segjax.codec import check_survives
+from segjax.data.cases import Dataset, StoredCase
 from segjax.data.io.formats import read_image
 from segjax.data.labels import foreground
+from segjax.data.sources import files_in
+from segjax.data.splits import Split, write_split
 from segjax.errors import InputError
 from segjax.evaluate.scores import DICE, mean_dice
-from segjax.files import atomic_path
+from segjax.files import atomic_path, write_json
 from segjax.interrupt import stoppable
 from segjax.provenance import recording
-from segjax.runs.folder import SPLIT_FILE, check_split, owned
+from segjax.runs.folder import RunFolder, owned
 from segjax.text import exact
-from segjax.train._fit import Network
 from segjax.train.cases import (
-    AnyDataset,
     Chosen,
     choose_cases,
     folder_of_cases,
     load_cases,
     read_case,
-    with_maps,
 )
 from segjax.train.checkpoints import load_variables
 from segjax.train.config import TrainConfig, differences
 from segjax.train.inputs import check_inputs, write_inputs
-from segjax.train.storable import check_storable
+from segjax.train.network import Network, check_network
+from segjax.train.resume import check_split
+from segjax.train.run import make_loader
 from segjax.train.sweeps.display import SweepDisplay, show_sweep
 from segjax.train.sweeps.loop import SweepData, SweepLoop, make_batches
 from segjax.train.sweeps.member import Member, MemberResult, read_result
@@ -50,11 +51,6 @@ from segjax.train.validate import segment_case
 
 __all__ = ["Execution", "Member", "MemberResult", "SweepConfig", "SweepResult", "sweep"]
 
-SWEEP_FILE = "sweep.json"
-RESULTS_FILE = "results.csv"
-IMAGES_FILE = "images.csv"
-RUNS_FOLDER = "runs"
-EXAMPLES_FOLDER = "examples"
 _AT_ONCE: dict[Together, int] = {"vmap": 8, "unrolled": 4, "apart": 1}
 _EXAMPLES = 4  # test images whose masks are kept
 
@@ -217,7 +213,7 @@ class SweepResult:
     @property
     def run(self) -> Path | None:
         """The folder of the best member, an ordinary run."""
-        return self.folder / RUNS_FOLDER / self.best.name if self.best else None
+        return RunFolder(self.folder).member(self.best.name).path if self.best else None
 
     def mean_test_dice(self, kernel: int, alpha: float) -> float | None:
         """Average the test Dice of a combination over its seeds; ``None`` where none has any."""
@@ -239,7 +235,7 @@ _DEFAULT = Execution()
 
 def sweep(
     config: SweepConfig,
-    dataset: AnyDataset,
+    dataset: Dataset[StoredCase],
     split: Split,
     out: str | Path,
     *,
@@ -256,7 +252,8 @@ def sweep(
     The folder gets ``sweep.json``, ``split.json``, ``provenance.json``, ``results.csv`` (a row for
     each finished member), ``images.csv`` (Dice by member, test case and label), ``examples/`` (test
     images with the masks of the best member) and ``runs/``, where each member has the folder of an
-    ordinary training. A member whose loss is not finite any more ends there; the table says so.
+    ordinary training. A member whose loss is not finite any more ends there, with the batch in its
+    ``failed-batch.npz``; the table says so.
 
     Args:
         config: The grid.
@@ -275,7 +272,7 @@ def sweep(
         'k5-a0.5-s1'
     """
     out = Path(out)
-    check_storable(config.base)
+    check_survives(config.base, kind=TrainConfig)
     if jax.process_count() > 1:
         raise InputError(
             "a sweep takes the devices of one machine: give each machine other seeds or kernels, "
@@ -286,6 +283,8 @@ def sweep(
         raise InputError("a sweep needs validation and test cases: change the split")
     if execution.tensorboard:
         check_tensorboard()
+    for member in {member.kernel: member for member in config.members}.values():
+        check_network(Network(member.config, 1))
     with owned(out):
         _check_folder(out, config, split)
         identities = check_inputs(out, chosen)
@@ -301,10 +300,11 @@ def sweep(
 
 def _check_folder(out: Path, config: SweepConfig, split: Split) -> None:
     """Refuse the folder of another sweep, or of one on other cases."""
-    path = out / SWEEP_FILE
+    folder = RunFolder(out)
+    path = folder.grid
     if not path.exists():
-        if (out / RUNS_FOLDER).exists():
-            raise InputError(f"{out}: holds {RUNS_FOLDER} but no {SWEEP_FILE}; give another folder")
+        if folder.runs.exists():
+            raise InputError(f"{out}: holds runs but no sweep.json; give another folder")
         return
     try:
         before = TrainConfig.from_json(json.loads(path.read_text(encoding="utf-8"))["base"])
@@ -313,9 +313,9 @@ def _check_folder(out: Path, config: SweepConfig, split: Split) -> None:
     if changed := differences(before, config.base):
         raise InputError(
             f"{out}: holds a sweep with another configuration: {'; '.join(changed)}; "
-            "use that one to go on with it, or give another folder"
+            f"use that one to go on with it (--config {path}), or give another folder"
         )
-    check_split(out / SPLIT_FILE, split)
+    check_split(folder.split, split)
 
 
 def _train(
@@ -328,10 +328,11 @@ def _train(
 ) -> None:
     """Train all members that are not finished, one network after the other."""
     loaded = load_cases(config.base, chosen)
-    with_masks = ([with_maps(case) for case in part] for part in loaded[1:])
+    with_masks = ([case.loaded() for case in part] for part in loaded[1:])
     devices = execution.local_devices
-    batches = make_batches(config.base, loaded.train, execution.on_device, devices)
-    data = SweepData(split, batches, *with_masks)
+    loader = make_loader(config.base, loaded.train)
+    batches = make_batches(loader, execution.on_device, devices)
+    data = SweepData(split, loader, batches, *with_masks)
     _write_plan(out, config, split)
     write_inputs(out, identities, config.base, loaded.train)
     members, results = config.members, _read_results(out, config.members)
@@ -360,7 +361,7 @@ def _train_kernel(
         tensorboard=execution.tensorboard,
         display=display,
     )
-    queue = deque((member, out / RUNS_FOLDER / member.name) for member in members)
+    queue = deque((member, RunFolder(out).member(member.name).path) for member in members)
     with stoppable("stopping: writing checkpoints first") as loop.stop:
         for run in loop.run(queue, execution.members_at_once):
             results = _read_results(out, config.members)
@@ -369,14 +370,14 @@ def _train_kernel(
 
 
 def _write_plan(out: Path, config: SweepConfig, split: Split) -> None:
-    write_split(split, out / SPLIT_FILE, overwrite=True)  # first: a grid has always its split
+    write_split(split, RunFolder(out).split, overwrite=True)  # first: a grid has always its split
     values = {"segjax": segjax.__version__, **config.to_json()}
-    with atomic_path(out / SWEEP_FILE, overwrite=True) as path:
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_json(values, RunFolder(out).grid, overwrite=True)
 
 
 def _read_results(out: Path, members: Sequence[Member]) -> dict[str, MemberResult]:
-    found = {member.name: read_result(out / RUNS_FOLDER / member.name) for member in members}
+    folder = RunFolder(out)
+    found = {member.name: read_result(folder.member(member.name).path) for member in members}
     return {name: result for name, result in found.items() if result is not None}
 
 
@@ -388,12 +389,12 @@ def _write_tables(
 
     done = [(member, results[member.name]) for member in members if member.name in results]
     tables = {
-        RESULTS_FILE: pd.DataFrame([_row(*pair) for pair in done]),
-        IMAGES_FILE: pd.DataFrame([row for pair in done for row in _image_rows(*pair)]),
+        RunFolder(out).results: pd.DataFrame([_row(*pair) for pair in done]),
+        RunFolder(out).images: pd.DataFrame([row for pair in done for row in _image_rows(*pair)]),
     }
-    for name, table in tables.items():
-        with atomic_path(out / name, overwrite=True) as path:
-            table.to_csv(path, index=False)
+    for path, table in tables.items():
+        with atomic_path(path, overwrite=True) as temporary:
+            table.to_csv(temporary, index=False)
 
 
 def _row(member: Member, result: MemberResult) -> dict[str, Any]:
@@ -428,7 +429,7 @@ def _write_examples(result: SweepResult, chosen: Chosen) -> None:
         return
     network = Network(member.config, 1)
     variables = load_variables(run)
-    folder = result.folder / EXAMPLES_FOLDER
+    folder = RunFolder(result.folder).examples
     folder.mkdir(exist_ok=True)
     scores = result.results[member.name].test
     dice = {name: mean_dice({name: labels}) for name, labels in scores.items()}
@@ -441,14 +442,14 @@ def _write_examples(result: SweepResult, chosen: Chosen) -> None:
 
 
 def _write_example(
-    path: Path, case: Case | CachedCase, network: Network, variables: Mapping[str, Any]
+    path: Path, case: StoredCase, network: Network, variables: Mapping[str, Any]
 ) -> None:
-    source = case.source if isinstance(case, CachedCase) else case
+    source = case.source
     if not all(file.exists() for image in source.images for file in files_in(image)):
         warnings.warn(f"{path}: not made, for its image is gone", stacklevel=2)
         return
     config = network.config
-    loaded = with_maps(read_case(config, case))
+    loaded = read_case(config, case).loaded()
     mask = segment_case(loaded, lambda patches: network.predict(variables, patches), config)
     image = read_image(source.images)
     with atomic_path(path) as temporary:

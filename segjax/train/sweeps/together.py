@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
 from segjax.errors import InputError
-from segjax.train._fit import Network
 from segjax.train.config import TrainConfig
-from segjax.train.losses import Loss, Weight
+from segjax.train.losses import Loss, Term, Weight
+from segjax.train.network import Network
 from segjax.train.step import TrainState
 
 __all__ = [
@@ -107,15 +107,17 @@ def with_alpha(loss: Loss, alpha: Weight) -> Loss:
         InputError: The loss has no Tversky term.
 
     Example:
-        >>> from segjax.train.losses import Term
-        >>> with_alpha(Loss((Term("tversky"), Term("cross-entropy"))), 0.7).terms[0].alpha
+        >>> loss = with_alpha(Loss((Term("tversky"), Term("cross-entropy"))), 0.7)
+        >>> loss.terms[0].options["alpha"]
         0.7
     """
     if not any(term.name == "tversky" for term in loss.terms):
         raise InputError("the loss has no Tversky term whose alpha could vary: add one")
     return Loss(
         tuple(
-            dataclasses.replace(term, alpha=alpha) if term.name == "tversky" else term
+            Term(term.name, term.weight, **{**term.options, "alpha": alpha})
+            if term.name == "tversky"
+            else term
             for term in loss.terms
         )
     )

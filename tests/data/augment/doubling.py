@@ -1,20 +1,19 @@
 """A transform that draws no parameters."""
 
+from dataclasses import dataclass
+from typing import ClassVar
 
-class Doubling:
+from segjax.data.augment.transform import IntensityTransform
+
+
+@dataclass(frozen=True)
+class Doubling(IntensityTransform):
     """Draw no parameters, and double the image."""
 
-    name = "doubling"
-    probability = 1.0
-
-    def draw(self, rng, shape):
-        return {}
+    name: ClassVar[str] = "doubling"
 
     def identity(self, shape):
         return {}
 
     def apply(self, image, parameters, xp):
         return 2 * image
-
-    def apply_label(self, label, parameters, xp):
-        return label

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, fields
 from functools import cache
+from typing import ClassVar
 
 import hypothesis.strategies as st
 import jax
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from segjax.codec import from_json, to_json
 from segjax.data.augment import (
     Affine,
     Anisotropy,
@@ -29,13 +32,11 @@ from segjax.data.augment import (
     apply_all,
     augment_patch,
     draw_all,
-    from_json,
-    names,
-    to_json,
 )
-from segjax.data.augment.transform import for_spacing
+from segjax.data.augment.transform import IntensityTransform, for_spacing
 from segjax.data.labels import IGNORED
 from segjax.errors import InputError
+from segjax.registry import registry
 from tests.data.augment.doubling import Doubling
 
 TRANSFORMS = [
@@ -159,8 +160,9 @@ def test_draws_repeat_by_seed(transform):
 def test_draws_repeat_in_another_process():
     code = (
         "import json, sys, numpy as np\n"
-        "from segjax.data.augment import draw_all, from_json\n"
-        "transforms = from_json(json.load(sys.stdin))\n"
+        "from segjax.data.augment import Transform, draw_all\n"
+        "from segjax.codec import from_json\n"
+        "transforms = from_json(tuple[Transform, ...], json.load(sys.stdin))\n"
         "drawn = draw_all(np.random.default_rng(5), (9, 8, 7, 1), transforms)\n"
         "print(repr([float(value.sum()) for p in drawn for value in p.values()]))"
     )
@@ -294,7 +296,7 @@ def test_patches_go_through_all_transforms_in_order():
 
 
 @each
-def test_transforms_satisfy_the_protocol(transform):
+def test_transforms_are_of_one_kind(transform):
     assert isinstance(transform, Transform)
 
 
@@ -307,21 +309,60 @@ def test_impossible_probabilities_are_refused(kind, probability):
 
 def test_json_gives_the_same_transforms_back():
     text = json.dumps(to_json(TRANSFORMS))
-    assert from_json(json.loads(text)) == tuple(TRANSFORMS)
-    assert {transform.name for transform in TRANSFORMS} <= set(names())
+    assert from_json(tuple[Transform, ...], json.loads(text)) == tuple(TRANSFORMS)
+    assert {transform.name for transform in TRANSFORMS} <= set(registry("transform").names())
 
 
 @pytest.mark.parametrize(
     ("step", "message"),
     [
         ({"transform": "warp"}, "unknown transform 'warp': known are affine, "),
-        ({"axes": [0]}, "unknown transform None"),
-        ({"transform": "noise", "sigma": 1}, "noise: unknown field 'sigma': known are std"),
-        ({"transform": "noise", "std": "big"}, "noise: "),
-        ({"transform": "noise", "std": 1}, "noise: .* cannot be understood"),
-        ({"transform": "flip", "axes": ["left"]}, "flip: "),
+        ({"axes": [0]}, "unknown transform {'axes': \\[0\\]}: known are affine, "),
+        ({"transform": "noise", "sigma": 1}, "'noise': unknown field 'sigma': known are .*std"),
+        ({"transform": "noise", "std": "big"}, "'noise': std must be a list of 2, not 'big'"),
+        ({"transform": "noise", "std": 1}, "'noise': std must be a list of 2, not 1"),
+        ({"transform": "flip", "axes": ["left"]}, r"'flip': axes\[0\] must be a whole number"),
+        ({"transform": "flip", "axes": [-1]}, "'flip': .*must be different numbers, 0 or more"),
     ],
 )
 def test_json_that_cannot_be_understood_is_named(step, message):
     with pytest.raises(InputError, match=message):
-        from_json([step])
+        Transform.from_json(step)
+
+
+@dataclass(frozen=True)
+class Brighten(IntensityTransform):
+    name: ClassVar[str] = "brighten"
+    most: float = 0.5
+
+    def parameters(self, rng, shape):
+        return {"added": np.float32(rng.uniform(0, self.most))}
+
+    def identity(self, shape):
+        return {"added": np.float32(0)}
+
+    def apply(self, image, parameters, xp):
+        return image + parameters["added"]
+
+
+def test_transform_of_others_is_known_by_its_name_drawn_by_its_chance_and_applied():
+    image, label = make_pair(0)
+    (own,) = from_json(tuple[Transform, ...], [{"transform": "brighten", "most": 2.0}])
+    assert own == Brighten(most=2.0)
+    rng = np.random.default_rng(0)
+    drawn = [own.draw(rng, image.shape) for _ in range(1000)]
+    assert 0.45 < np.mean([one is not None for one in drawn]) < 0.55
+    result, same = augment_patch(rng, image, label, [Brighten(most=2.0, probability=1.0)])
+    assert 0 < (result - image).max() <= 2
+    np.testing.assert_array_equal(same, label)
+    with pytest.raises(InputError, match="brighten: probability 2 is out of range"):
+        Brighten(probability=2)
+
+
+def test_json_of_transforms_is_that_of_the_files_there_are():
+    assert to_json((Flip(axes=(0, 1)), Blur(std=(0.0, 1.0)))) == [
+        {"transform": "flip", "axes": [0, 1], "probability": 0.5},
+        {"transform": "blur", "std": [0.0, 1.0], "spacing": [], "probability": 0.5},
+    ]
+    for transform in TRANSFORMS:
+        assert list(transform.to_json())[:: len(fields(transform))] == ["transform", "probability"]

@@ -17,12 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from segjax.data.cache import layout
-from segjax.data.cache import make as _cache_make
-from segjax.data.cache import pool as _cache_pool
+from segjax.data.cache import make, pool
 from segjax.data.cache.cache import CachedCase, is_cache, open_cache, preprocess
-from segjax.data.cases import Case, Dataset, Split, find_cases, find_images, load_case
-from segjax.data.io.dicom.series import series_files
+from segjax.data.cases import Case, Dataset, find_cases
+from segjax.data.images import find_images
 from segjax.data.io.formats import read_image, read_label, write_volume
 from segjax.data.labels import asked_coding
 from segjax.data.phantom.dataset import write_dataset
@@ -40,6 +38,7 @@ from segjax.data.prepare.pipeline import (
     Rescale,
     ZScore,
 )
+from segjax.data.splits import Split
 from segjax.errors import InputError
 from segjax.volume import Volume
 
@@ -67,7 +66,7 @@ def test_cached_case_holds_what_loading_it_gives(heads, tmp_path):
     assert cache.pipeline == PIPELINE
     assert (cache.labels, cache.channels) == (heads.labels, heads.channels)
     for case, cached in zip(heads.cases, cache.cases, strict=True):
-        loaded = load_case(case, PIPELINE)
+        loaded = case.load(PIPELINE)
         assert cached.name == case.name
         np.testing.assert_array_equal(cached.image, loaded.image)
         np.testing.assert_array_equal(cached.label, loaded.label)
@@ -77,7 +76,12 @@ def test_cached_case_holds_what_loading_it_gives(heads, tmp_path):
         assert cached.volume().spatial_shape == loaded.volume.spatial_shape
         assert [g.shape for g in cached.grids] == [g.shape for g in loaded.grids]
         np.testing.assert_array_equal(cached.grids[-1].affine, loaded.grids[-1].affine)
-        assert cached.values == (0, 1)
+        assert cached.values == loaded.values == (0, 1)
+        assert cached.spacing == loaded.spacing
+        assert cached.look(PIPELINE)[2:4] == case.look(PIPELINE)[2:4] == (1, {0, 1})
+        assert cached.look(PIPELINE).processed.shape == case.look(PIPELINE).processed.shape
+        for one, other in zip(cached.sight(PIPELINE), loaded.sight(PIPELINE), strict=True):
+            assert np.array_equal(getattr(one, "affine", one), getattr(other, "affine", other))
         assert cached.source == dataclasses.replace(
             case, images=tuple(p.absolute() for p in case.images), label=case.label.absolute()
         )
@@ -161,7 +165,9 @@ def test_values_that_stand_for_other_classes_make_the_labels_again(tmp_path):
         find_cases(tmp_path / "heads", coding=asked_coding([option]))
         for option in ("1=lesion", "1,2=lesion", "1,2=tumour", "1,2=tumour")
     ]
-    made = [states(preprocess(one, Pipeline(), tmp_path / "cache", workers=1)) for one in found]
+    said = r"2 cases must be made again, .* and stood for background \(0\), lesion \(1\);"
+    with pytest.warns(UserWarning, match=rf"{said} .*give --labels 1=lesion$"):
+        made = [states(preprocess(one, Pipeline(), tmp_path / "cache", workers=1)) for one in found]
     assert made == [["made"] * 2] * 3 + [["unchanged"] * 2]
     cache = open_cache(tmp_path / "cache")
     assert (cache.labels, cache.coding) == (found[-1].labels, found[-1].coding)
@@ -301,22 +307,22 @@ def test_worker_processes_make_the_same_cache_without_jax(heads, tmp_path):
         np.testing.assert_array_equal(one.label, two.label)
 
 
-def look_around(job: _cache_make.Job) -> _cache_make.Outcome:
+def look_around(job: make.Job) -> make.Outcome:
     names = ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS")
-    return _cache_make.Outcome(
+    return make.Outcome(
         job.case.name, json.dumps(["jax" in sys.modules, *(os.environ[n] for n in names)])
     )
 
 
-def jobs(heads: Dataset, out: Path) -> list[_cache_make.Job]:
-    return [_cache_make.Job(case, PIPELINE, 0, out) for case in heads.cases]
+def jobs(heads: Dataset, out: Path) -> list[make.Job]:
+    return [make.Job(case, PIPELINE, 0, out) for case in heads.cases]
 
 
 def test_workers_share_the_cores_and_load_no_jax(heads, tmp_path, monkeypatch):
     pytest.importorskip("jax")
-    monkeypatch.setattr(_cache_pool, "cores", lambda: 6)
+    monkeypatch.setattr(pool, "cores", lambda: 6)
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    found = _cache_pool.run(look_around, jobs(heads, tmp_path), 2)
+    found = pool.run(look_around, jobs(heads, tmp_path), 2)
     assert {outcome.state for outcome in found} == {'[false, "3", "3"]'}
     assert os.environ["OMP_NUM_THREADS"] == "5"
 
@@ -324,24 +330,24 @@ def test_workers_share_the_cores_and_load_no_jax(heads, tmp_path, monkeypatch):
 def test_systems_that_do_not_tell_a_process_its_cores_have_some(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert _cache_pool.cores() == 1
+    assert pool.cores() == 1
 
 
 def test_worker_waits_for_the_end_of_its_parent(monkeypatch):
     ended = []
     parent = SimpleNamespace(join=lambda: ended.append("parent"))
-    monkeypatch.setattr(_cache_pool, "parent_process", lambda: parent)
+    monkeypatch.setattr(pool, "parent_process", lambda: parent)
     monkeypatch.setattr(os, "_exit", ended.append)
     monkeypatch.setattr(signal, "signal", lambda *words: ended.append(words))
-    _cache_pool._begin()
+    pool._begin()
     until(lambda: ended[1:], 2)
     assert ended == [(signal.SIGINT, signal.SIG_DFL), "parent", 1]
 
 
 def test_default_number_of_workers_is_that_of_the_cores_but_at_most_8(monkeypatch):
     for cores, workers in ((1, 1), (4, 4), (64, 8)):
-        monkeypatch.setattr(_cache_pool, "cores", lambda cores=cores: cores)
-        assert _cache_pool.default_workers() == workers
+        monkeypatch.setattr(pool, "cores", lambda cores=cores: cores)
+        assert pool.default_workers() == workers
 
 
 # Stopped in the middle
@@ -350,12 +356,12 @@ def test_default_number_of_workers_is_that_of_the_cores_but_at_most_8(monkeypatc
 PROGRAM = """
 import sys
 from pathlib import Path
-from segjax.data import _cache_make
+from segjax.data.cache import make
 from segjax.data.cache.cache import preprocess
 from segjax.data.cases import find_cases
 from segjax.data.prepare.pipeline import MinMax, Pipeline
 
-saved = _cache_make._save
+saved = make._save
 
 def save(array, path):
     saved(array, path)
@@ -363,7 +369,7 @@ def save(array, path):
     if sys.argv[3] in str(path) and Path(sys.argv[1], "cases", "ms_000").exists():
         input()  # for ever
 
-_cache_make._save = save
+make._save = save
 preprocess(find_cases(sys.argv[2]), Pipeline((MinMax(),)), sys.argv[1], workers=1)
 """
 
@@ -389,26 +395,26 @@ def test_killed_run_leaves_no_half_case_and_goes_on(file, heads, tmp_path):
     assert sorted(p.name for p in (out / "cases").iterdir()) == ["ms_000", "ms_001", "ms_002"]
 
 
-def wait_for_ever(job: _cache_make.Job) -> _cache_make.Outcome:
+def wait_for_ever(job: make.Job) -> make.Outcome:
     (job.out / f"{os.getpid()}").touch()
     time.sleep(600)
-    return _cache_make.Outcome(job.case.name, "made")
+    return make.Outcome(job.case.name, "made")
 
 
 def test_workers_end_with_their_parent(heads, tmp_path):
     code = f"""
 from pathlib import Path
-from segjax.data import _cache_pool
-from tests.data.test_cache import jobs, wait_for_ever
+from segjax.data.cache import pool
+from tests.data.cache.test_cache import jobs, wait_for_ever
 from segjax.data.cases import find_cases
 if __name__ == "__main__":
-    list(_cache_pool.run(wait_for_ever, jobs(find_cases({str(tmp_path / "heads")!r}),
+    list(pool.run(wait_for_ever, jobs(find_cases({str(tmp_path / "heads")!r}),
          Path({str(tmp_path / "pids")!r})), 2))
 """
     (tmp_path / "pids").mkdir()
     script = tmp_path / "script.py"
     script.write_text(code)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen([sys.executable, str(script)], env=environment) as program:
         workers = until(lambda: [int(path.name) for path in (tmp_path / "pids").iterdir()], 2)
         program.kill()
@@ -432,14 +438,14 @@ def is_running(pid: int) -> bool:
     return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-def die(job: _cache_make.Job) -> _cache_make.Outcome:
+def die(job: make.Job) -> make.Outcome:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
 
 def test_killed_worker_is_reported(heads, tmp_path):
     with pytest.raises(InputError, match=r"worker processes was killed.*use fewer workers"):
-        list(_cache_pool.run(die, jobs(heads, tmp_path), 2))
+        list(pool.run(die, jobs(heads, tmp_path), 2))
 
 
 def test_folder_in_use_is_refused(heads, tmp_path):
@@ -451,7 +457,7 @@ def test_folder_in_use_is_refused(heads, tmp_path):
 
 
 def test_full_disk_stops_everything_and_says_so(heads, tmp_path, monkeypatch):
-    saved, calls = _cache_make._save, []
+    saved, calls = make._save, []
 
     def save(array, path):
         calls.append(path)
@@ -459,7 +465,7 @@ def test_full_disk_stops_everything_and_says_so(heads, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         saved(array, path)
 
-    monkeypatch.setattr(_cache_make, "_save", save)
+    monkeypatch.setattr(make, "_save", save)
     with pytest.raises(InputError, match=r"No space left on device; make room and run .* again"):
         preprocess(heads, PIPELINE, tmp_path / "cache", workers=1)
     assert len(calls) == 5  # the third case was not tried
@@ -753,7 +759,7 @@ def test_only_slow_steps_before_anything_is_learned_are_kept():
         ((nyul, n4), 0),
         ((n4, nyul, n4), 1),
     ):
-        assert _cache_make.kept_steps(Pipeline(steps)) == kept
+        assert make.kept_steps(Pipeline(steps)) == kept
 
 
 def test_histograms_count_voxels_that_are_no_background(tmp_path):
@@ -774,7 +780,7 @@ def test_histograms_count_voxels_that_are_no_background(tmp_path):
 
 
 def test_constant_image_has_an_empty_histogram():
-    counted = _cache_make.count_channels(Volume(np.full((4, 4), 7.0), np.eye(3)))
+    counted = make.count_channels(Volume(np.full((4, 4), 7.0), np.eye(3)))
     assert counted == [{"low": 7.0, "high": 7.0, "counts": [0] * 100}]
 
 
@@ -794,7 +800,7 @@ def test_constant_image_has_an_empty_histogram():
     )
 )
 def test_any_finite_values_are_counted_from_low_to_high(values):
-    counted = _cache_make._count(values)
+    counted = make._count(values)
     inside = values[values != values[0]].astype(np.float64)
     assert len(counted["counts"]) == 100
     between = (counted["low"] <= inside) & (inside <= counted["high"])
@@ -807,7 +813,7 @@ def test_any_finite_values_are_counted_from_low_to_high(values):
 def test_each_count_is_of_a_hundredth_of_the_range():
     rng = np.random.default_rng(0)
     values = np.concatenate([[-7], rng.normal(50, 10, 5000)]).astype(np.float32)
-    counted = _cache_make._count(values)
+    counted = make._count(values)
     inside, span = values[1:].astype(np.float64), (counted["low"], counted["high"])
     expected, edges = np.histogram(inside, 100, span)
     assert np.abs(inside[:, None] - edges[1:-1]).min() > 1e-9  # no value lies on an edge
@@ -816,21 +822,12 @@ def test_each_count_is_of_a_hundredth_of_the_range():
 
 def test_two_values_one_step_of_float32_apart_are_counted():
     values = np.array([0, 1e6, np.nextafter(np.float32(1e6), np.float32(2e6)), 1e6], np.float32)
-    counted = _cache_make._count(values)
+    counted = make._count(values)
     assert counted["low"] == 1e6
     assert [n for n in counted["counts"] if n] == [2]  # the 99.9th percentile is below the highest
 
 
 # What a case depends on
-
-
-@pytest.fixture
-def series(data_dir, tmp_path) -> Path:
-    """A DICOM series of three slices."""
-    (tmp_path / "series").mkdir()
-    for file in series_files(data_dir / "dicom" / "flair_oblique")[:3]:
-        shutil.copy(file, tmp_path / "series")
-    return tmp_path / "series"
 
 
 def test_all_files_of_a_dicom_series_count(series, tmp_path):
@@ -855,29 +852,12 @@ def test_error_of_a_series_names_its_folder_alone(series, tmp_path):
     assert outcome.error.startswith(f"{series} (series 36459): two slices lie at")
 
 
-def test_folder_of_a_dicom_series_is_one_source(series):
-    (source,) = layout.sources([series], {})
-    assert source["size"] == sum(file.stat().st_size for file in series.iterdir())
-    assert layout.unchanged([series], {"sources": [source]})
-    sorted(series.iterdir())[-1].unlink()
-    assert not layout.unchanged([series], {"sources": [source]})
-    assert layout.digest_files(series) != source["digest"]
-
-
-def test_missing_source_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"absent\.nii: cannot be read: No such file"):
-        layout.sources([tmp_path / "absent.nii"], {})
-    with pytest.raises(InputError, match=r"absent\.nii: there is no such file"):
-        layout.digest_files(tmp_path / "absent.nii")
-    assert not layout.unchanged([tmp_path / "absent.nii"], {})
-
-
 def test_peak_memory_is_told_where_the_system_tells_it(monkeypatch):
-    assert _cache_make.peak_megabytes() > 20
-    monkeypatch.setattr(_cache_make.Path, "read_text", lambda *a, **k: "VmRSS: 1 kB\n")
-    assert _cache_make.peak_megabytes() > 20
-    monkeypatch.setattr(_cache_make.sys, "platform", "win32")
-    assert _cache_make.peak_megabytes() == 0
+    assert make.peak_megabytes() > 20
+    monkeypatch.setattr(make.Path, "read_text", lambda *a, **k: "VmRSS: 1 kB\n")
+    assert make.peak_megabytes() > 20
+    monkeypatch.setattr(make.sys, "platform", "win32")
+    assert make.peak_megabytes() == 0
 
 
 def test_warnings_of_workers_are_told_with_their_case(tmp_path):

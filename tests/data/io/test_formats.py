@@ -9,10 +9,11 @@ import pydicom
 import pytest
 from PIL import Image
 
+from segjax.data.images import find_images
 from segjax.data.io.formats import (
-    IMAGE_SUFFIXES,
-    MASK_SUFFIXES,
     check_same_grid,
+    image_suffixes,
+    mask_suffixes,
     read_grid,
     read_image,
     read_label,
@@ -24,6 +25,7 @@ from segjax.data.io.formats import (
 )
 from segjax.data.labels import LabelCoding
 from segjax.errors import InputError
+from segjax.registry import register, registry
 from segjax.volume import Volume
 
 AFFINE = np.diag([-1.0, 1.0, 3.0, 1.0])
@@ -39,9 +41,9 @@ def cube(value=0, dtype=np.float32):
 
 
 def test_suffixes():
-    known = (".nii", ".nii.gz", ".png", ".npy", ".nrrd", ".nhdr", ".mha", ".mhd")
-    assert known == IMAGE_SUFFIXES
-    assert MASK_SUFFIXES == (".nii", ".nii.gz", ".png", ".npy", ".nrrd", ".seg.nrrd")
+    known = (".nii", ".nii.gz", ".png", ".npy", ".nrrd", ".nhdr", ".mha", ".mhd", ".seg.nrrd")
+    assert known == image_suffixes()
+    assert mask_suffixes() == (".nii", ".nii.gz", ".png", ".npy", ".nrrd", ".seg.nrrd")
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "A.NII.GZ", "a.npy"])
@@ -378,3 +380,35 @@ def test_contrast_that_float32_cannot_hold_is_refused(tmp_path):
         read_image(tmp_path / "a.npy")
     np.save(tmp_path / "b.npy", 1e6 + np.eye(4))
     assert len(np.unique(read_image(tmp_path / "b.npy").data)) == 2
+
+
+@pytest.fixture
+def xyz(monkeypatch):
+    """A format of another package: the shape, and the voxels as bytes."""
+    for kind in ("reader", "writer"):
+        registry(kind).names()
+        monkeypatch.setattr(registry(kind), "_things", {**registry(kind)._things})
+
+    @register("reader", ".xyz")
+    def read(path):
+        head, voxels = path.read_bytes().split(b"\n", 1)
+        shape = tuple(map(int, head.split()))
+        return Volume(np.frombuffer(voxels, np.uint8).reshape(shape), np.diag([2.0, 2, 2, 1]))
+
+    @register("writer", ".xyz")
+    def write(volume, path, *, overwrite):
+        head = " ".join(map(str, volume.data.shape)).encode()
+        with path.open("wb" if overwrite else "xb") as file:
+            file.write(head + b"\n" + volume.data.astype(np.uint8).tobytes())
+
+
+def test_a_format_of_another_package_is_read_and_written_by_its_suffix(xyz, tmp_path):
+    path = tmp_path / "sub-1.XYZ"
+    write_volume(Volume(np.arange(24).reshape(2, 3, 4), np.eye(4)), path)
+    assert (stem(path), suffix(path)) == ("sub-1", ".XYZ")
+    place, channels = read_grid(str(path))
+    assert (place.shape, place.spacing, channels) == ((2, 3, 4), (2, 2, 2), 1)
+    np.testing.assert_array_equal(read_image(path).data[..., 0], np.arange(24).reshape(2, 3, 4))
+    assert read_label(path).data.max() == 23
+    (case,) = find_images([tmp_path])
+    assert (case.name, case.images) == ("sub-1", (path,))

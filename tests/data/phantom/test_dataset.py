@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segjax.data.cases import load_case
 from segjax.data.phantom.dataset import phantom, write_dataset
 from segjax.data.phantom.head import smooth_noise
 from segjax.data.prepare.pipeline import Pipeline
@@ -109,7 +108,7 @@ def test_dataset_is_found_and_loaded_as_it_was_drawn(tmp_path, shape, suffix):
     assert dataset.labels == {0: "background", 1: "meningioma"}
     assert dataset.channels == ("T1 with gadolinium",)
     image, label = phantom((5, 1), shape=shape, kind="meningioma")
-    loaded = load_case(dataset.cases[1], Pipeline(), classes=2, channels=1)
+    loaded = dataset.cases[1].load(Pipeline(), classes=2, channels=1)
     np.testing.assert_array_equal(loaded.label, label.data)
     np.testing.assert_allclose(loaded.volume.affine, label.affine)
     assert np.corrcoef(loaded.image.ravel(), image.data.ravel())[0, 1] > 0.999

@@ -18,9 +18,11 @@ from segjax.data.phantom.head import Tissue, draw_head
 from segjax.data.prepare import brain_surface as _brain_surface
 from segjax.data.prepare import hd_bet as _hd_bet
 from segjax.data.prepare.brain import extract_brain
+from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.prepare.spatial import resample
 from segjax.errors import InputError
 from segjax.grid import Grid, grid, reorient
+from segjax.registry import register, registry
 from segjax.volume import Volume
 
 SHAPE = (80, 100, 96)
@@ -193,13 +195,27 @@ def test_the_chosen_channel_counts():
 def test_masks_and_functions_are_taken():
     image = Volume(np.arange(12.0).reshape(3, 4), np.eye(3))
     given = image.with_data(np.where(image.data > 5, 2, 0))
-    by_function = extract_brain(image, lambda volume: volume.with_data(volume.data > 5))
+    by_function = extract_brain(image, lambda volume, channel: volume.with_data(volume.data > 5))
     np.testing.assert_array_equal(extract_brain(image, given).data, image.data > 5)
     np.testing.assert_array_equal(by_function.data, image.data > 5)
     with pytest.raises(InputError, match=r"mask has shape \(4, 3\), the image \(3, 4\)"):
         extract_brain(image, Volume(np.ones((4, 3)), np.eye(3)))
     with pytest.raises(InputError, match="no brain was found"):
         extract_brain(image, image.with_data(np.zeros((3, 4))))
+
+
+def test_a_registered_extractor_is_a_method_of_the_pipeline(monkeypatch):
+    monkeypatch.setattr(registry("extractor"), "_things", {**registry("extractor")._things})
+
+    @register("extractor", "bright")
+    def bright(image, *, channel, over=5):
+        return image.with_data(image.channels_last[..., channel] > over)
+
+    image = Volume(np.arange(12.0).reshape(3, 4), np.eye(3))
+    pipeline = Pipeline.from_json([{"step": "brain-extraction", "method": "bright"}])
+    expected = image.data * (image.data > 5)
+    np.testing.assert_array_equal(pipeline.apply(image).data[..., 0], expected)
+    np.testing.assert_array_equal(extract_brain(image, "bright", over=7).data, image.data > 7)
 
 
 def test_a_network_that_is_not_there_is_named():
@@ -411,8 +427,7 @@ def test_the_stand_in_reads_what_is_written(tmp_path):
 
 def test_importing_the_module_imports_no_network():
     program = (
-        "import sys, segjax.data.prepare.brain; "
-        "print('torch' in sys.modules, 'jax' in sys.modules)"
+        "import sys, segjax.data.prepare.brain; print('torch' in sys.modules, 'jax' in sys.modules)"
     )
     out = subprocess.check_output([sys.executable, "-c", program], text=True)
     assert out == "False False\n"

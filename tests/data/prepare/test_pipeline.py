@@ -1,6 +1,8 @@
 """Pipelines: applied, inverted, written as JSON."""
 
 import json
+from dataclasses import dataclass
+from typing import ClassVar
 
 import nibabel
 import numpy as np
@@ -29,6 +31,7 @@ from segjax.data.prepare.pipeline import (
     Rescale,
     Step,
     ZScore,
+    read_pipeline,
 )
 from segjax.errors import InputError
 from segjax.grid import Grid, grid
@@ -519,14 +522,14 @@ def test_fields_may_be_left_out():
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([{"step": "n5"}], "unknown step 'n5': give one of reorient, resample"),
+        ([{"step": "n5"}], "unknown step 'n5': known are reorient, resample"),
         ([{"where": "all"}], "unknown step {'where': 'all'}"),
-        (["z-score"], "unknown step 'z-score'"),
+        (["z-score"], "must be an object with 'step', not 'z-score'"),
         ([{"step": ["z-score"]}], r"unknown step \['z-score'\]"),
         ({"step": "z-score"}, "a pipeline is a list of steps"),
         ("z-score", "a pipeline is a list of steps"),
         ([{"step": "z-score", "mask": 1}], "'z-score': unknown field 'mask'"),
-        ([{"step": "crop-or-pad"}], "'crop-or-pad': give it"),
+        ([{"step": "crop-or-pad"}], "'crop-or-pad': field shape is missing"),
         ([{"step": "z-score", "where": "brain"}], "'z-score': .*brain"),
         ([{"step": "reorient", "orientation": "XYZ"}], "'reorient': .*XYZ"),
         ([{"step": "reorient", "orientation": 3}], "'reorient': .*3"),
@@ -562,6 +565,28 @@ def test_json_that_means_nothing_is_refused(steps, message):
         Pipeline.from_json(steps)
 
 
+@dataclass(frozen=True)
+class Clip(Step):
+    name: ClassVar[str] = "clip-of-others"
+    most: float = 1.0
+
+    def apply(self, image):
+        return image.with_data(np.minimum(image.data, self.most))
+
+
+def test_a_step_of_others_is_stored_read_and_applied():
+    pipeline = Pipeline((Clip(2.0), MinMax()))
+    assert pipeline.to_json() == [{"step": "clip-of-others", "most": 2.0}, {"step": "min-max"}]
+    assert Pipeline.from_json(pipeline.to_json()) == pipeline
+    volume = Volume(np.array([[0.0, 1.0, 9.0]]), np.eye(3))
+    assert pipeline.apply(volume).data.ravel().tolist() == [0.0, 0.5, 1.0]
+
+
+def test_a_step_that_nobody_registered_is_told_with_what_to_do():
+    with pytest.raises(InputError, match=r"unknown step .sharpen.: .*import or install"):
+        Pipeline.from_json([{"step": "sharpen"}])
+
+
 def test_a_step_that_overrides_nothing_changes_nothing():
     volume = Volume(np.ones((3, 4, 5)), affine_of())
     step = Step()
@@ -572,3 +597,27 @@ def test_a_step_that_overrides_nothing_changes_nothing():
     assert step.fitted
     assert step.fit([volume]) is step
     assert step.invert(volume, before, "nearest") is volume
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_steps_are_read_from_a_list_or_a_configuration(wrapped, tmp_path):
+    steps = ALL.to_json()
+    path = tmp_path / "steps.json"
+    path.write_text(json.dumps({"pipeline": steps, "epochs": 3} if wrapped else steps))
+    assert read_pipeline(path) == ALL
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no JSON"),
+        ('{"epochs": 3}', "has no 'pipeline'"),
+        ('[{"step": "magic"}]', "unknown step 'magic'"),
+        ('"reorient"', "a pipeline is a list of steps"),
+    ],
+)
+def test_file_without_steps_is_named(text, message, tmp_path):
+    path = tmp_path / "steps.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"steps\.json: .*{message}"):
+        read_pipeline(path)

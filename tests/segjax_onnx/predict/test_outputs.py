@@ -9,6 +9,7 @@ import pytest
 from segjax.data.cases import Case
 from segjax.data.io.formats import write_volume
 from segjax.errors import InputError
+from segjax.registry import registry
 from segjax.volume import Volume
 from segjax_onnx.predict.outputs import check_outputs, output_files, write_map
 
@@ -33,6 +34,15 @@ def volume(kind):
 )
 def test_masks_have_the_format_of_their_image_or_one_that_holds_masks(image, mask):
     assert output_files(Case("a", (Path(image),)), "out")[0] == Path("out") / mask
+
+
+def test_masks_of_another_package_s_format_are_written_by_its_writer_or_as_nifti(monkeypatch):
+    case = Case("a", (Path("a.xyz"),))
+    for kind in ("reader", "writer"):
+        names = (*registry(kind).names(), ".xyz")
+        monkeypatch.setattr(registry(kind), "names", lambda names=names: names)
+        expected = "a.nii.gz" if kind == "reader" else "a.xyz"
+        assert output_files(case, "out")[0].name == expected
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -6,6 +6,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from typing import ClassVar
 
 import nibabel
 import numpy as np
@@ -15,14 +16,16 @@ import pydicom
 import pytest
 from PIL import Image
 
-from segjax.data.cases import Case, find_images
+from segjax.data.cases import Case
+from segjax.data.images import find_images
 from segjax.data.io.formats import read_volume, segment_names, write_volume
 from segjax.data.prepare.brain import extract_brain
-from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.pipeline import Pipeline, Step
 from segjax.data.prepare.tilt import tilt
 from segjax.data.seen import Sight, seen_in
 from segjax.errors import InputError
 from segjax.grid import Grid
+from segjax.registry import register, registry
 from segjax.volume import Volume
 from segjax.workflow import segment
 from segjax_onnx import Predictor
@@ -318,10 +321,35 @@ def test_options_that_cannot_be_are_refused(model, options, message):
         Predictor(model, **options)
 
 
-def test_a_pipeline_of_another_version_is_refused(tmp_path):
+def test_a_step_that_nobody_registered_is_named_with_what_to_do(tmp_path):
     model = write_model(tmp_path / "model.onnx", pipeline=[{"step": "histogram"}])
-    with pytest.raises(InputError, match=r"model\.onnx: .*histogram"):
+    message = r"model\.onnx: unknown step 'histogram': .*; import or install the package"
+    with pytest.raises(InputError, match=message):
         Predictor(model)
+
+
+@dataclasses.dataclass(frozen=True)
+class Raise(Step):
+    name: ClassVar[str] = "raise"
+    by: float = 1.0
+
+    def apply(self, image):
+        return image.with_data(image.data + np.float32(self.by))
+
+
+def test_a_step_of_another_package_is_applied_before_the_network(tmp_path):
+    model = write_model(tmp_path / "model.onnx", pipeline=[Raise(3.0).to_json()])
+    dark = Volume(np.full((4, 4, 4), -2, np.float32), np.eye(4))
+    assert Predictor(model).predict(dark).data.all()
+
+
+def test_an_image_of_another_package_s_format_is_found_and_segmented(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry("reader"), "_things", {**registry("reader")._things})
+    register("reader", ".xyz", lambda path: Volume(np.load(path.open("rb")), np.eye(4)))
+    np.save((tmp_path / "a.xyz").open("wb"), lesion_of((16, 16, 8)))
+    (mask,) = Predictor(model).predict_files(find_images([tmp_path]), tmp_path / "out")
+    assert mask.name == "a.nii.gz"
+    np.testing.assert_array_equal(read_volume(mask).data, lesion_of((16, 16, 8)))
 
 
 def test_files_that_are_no_network_are_refused_in_one_line(model, tmp_path):

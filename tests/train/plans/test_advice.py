@@ -7,17 +7,19 @@ import warnings
 import numpy as np
 import pytest
 
-from segjax import workflow
 from segjax.cli import main
-from segjax.data.augment import Flip
+from segjax.data.augment import Flip, Noise, ScaleIntensity
 from segjax.data.cache.cache import preprocess
-from segjax.data.cases import Dataset, find_cases
+from segjax.data.cases import Case, Dataset, find_cases
 from segjax.data.io.formats import write_volume
+from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import ClipPercentiles, Pipeline, Reorient, Resample, ZScore
 from segjax.errors import InputError
-from segjax.train.config import TrainConfig, default_config
+from segjax.train.config import TrainConfig
+from segjax.train.losses import Loss, Term
 from segjax.train.plans.advice import advise, training_bytes
 from segjax.train.plans.examine import hit_rate
+from segjax.train.plans.plan import plan, read_settings
 from segjax.volume import Volume
 
 SUFFIX = {2: ".npy", 3: ".nii.gz"}
@@ -89,11 +91,11 @@ def test_different_spacings_are_brought_to_their_median(tmp_path):
     with pytest.warns(
         UserWarning, match=r"from 0\.9 × 1 × 1 to 1\.2 × 1 × 3 mm, and nothing resam"
     ):
-        default_config(find_cases(tmp_path), pipeline=Pipeline((Reorient("RAS"), ZScore())))
-    assert default_config(find_cases(tmp_path)).pipeline.steps[1] == config.pipeline.steps[1]
+        usual(find_cases(tmp_path), pipeline=Pipeline((Reorient("RAS"), ZScore())))
+    assert usual(find_cases(tmp_path)).pipeline.steps[1] == config.pipeline.steps[1]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        default_config(find_cases(tmp_path), pipeline=config.pipeline)
+        usual(find_cases(tmp_path), pipeline=config.pipeline)
 
 
 def test_thick_slices_go_last_and_to_a_2d_network(tmp_path):
@@ -220,7 +222,7 @@ def test_memory_that_nobody_knows_limits_nothing(tmp_path, monkeypatch):
         (None, "GB; how much there is cannot be told here: say it (--memory)"),
         ((8 * 10**9, "container"), "of 4 GB, half of the container's memory"),
     ):
-        monkeypatch.setattr("segjax.train.plans.advice.available_bytes", lambda found=found: found)
+        monkeypatch.setattr("segjax.train.plans.advice.device_bytes", lambda _, found=found: found)
         config, why, _ = proposal(tmp_path)
         assert config == usual
         assert said in why["batch"].why
@@ -242,7 +244,7 @@ def test_plan_is_written_and_trained_with(tmp_path, capsys):
     text = capsys.readouterr().out
     for words in ("4 images looked at", "because", "normalisation", str(path)):
         assert words in text
-    planned = workflow.plan(data, workflow.read_settings(path)).config
+    planned = plan(data, read_settings(path)).config
     assert planned.to_json() == {
         k: v for k, v in json.loads(path.read_text()).items() if k != "segjax"
     }
@@ -282,3 +284,77 @@ def test_spacing_of_a_cache_is_that_it_was_brought_to(tmp_path):
     cache = open_cache(tmp_path / "cache")
     found = survey(Dataset(cache.cases, cache.labels, cache.channels), cache.pipeline)
     np.testing.assert_allclose(found.spacings, 1.5)
+
+
+# What a training takes without a look at the images
+
+
+def usual(dataset, model=None, **options):
+    return advise(dataset, model=model, look=False, **options).config
+
+
+def labelled(folder, shapes, *, values=(0, 1), rank=3) -> Dataset:
+    cases = []
+    suffix = ".nii.gz" if rank == 3 else ".png"
+    for number, shape in enumerate(shapes):
+        label = np.zeros(shape, np.uint8)
+        label.flat[: len(values)] = values
+        paths = [folder / f"{kind}{number}{suffix}" for kind in ("image", "label")]
+        affine = np.eye(rank + 1)
+        write_volume(Volume(label, affine), paths[0])
+        write_volume(Volume(label, affine), paths[1])
+        cases.append(Case(f"case{number}", (paths[0],), paths[1]))
+    return Dataset(tuple(cases))
+
+
+def test_default_patch_covers_small_volumes_in_multiples_of_eight(tmp_path):
+    # 20 sizes along x, 19 of at most 38: the patch covers these, and not the one of 60
+    shapes = [(38, 55, 42)] * 19 + [(60, 55, 42)]
+    config = usual(labelled(tmp_path, shapes), "mpunet++")
+    assert config.patch_size == (40, 56, 48)
+    assert config.patches_per_case == 1
+
+
+def test_default_patch_of_large_volumes_is_64_and_sees_them_as_a_whole(tmp_path):
+    config = usual(labelled(tmp_path, [(128, 128, 64)]), "mpunet++")
+    assert config.patch_size == (64, 64, 64)
+    assert config.patches_per_case == 4
+    assert config.batch_size == 2
+
+
+def test_default_patch_is_measured_after_the_spatial_steps(tmp_path):
+    pipeline = Pipeline((Resample((2.0, 2.0, 2.0)),))
+    config = usual(labelled(tmp_path, [(64, 64, 32)]), pipeline=pipeline)
+    assert config.patch_size == (32, 32, 16)
+    assert config.pipeline == pipeline
+
+
+def test_defaults_of_volumes(tmp_path):
+    dataset = write_dataset(tmp_path, count=3, shape=(24, 24, 24))
+    config = usual(dataset)
+    assert config.model == "mpunet++"
+    assert config.labels == ("background", "lesion")
+    resample = Resample((1.0, 1.0, 1.0), tolerance=0.05)
+    assert config.pipeline == Pipeline((Reorient("RAS"), resample, ZScore()))
+    assert config.loss == Loss((Term("dice"), Term("cross-entropy")))
+    assert {type(transform) for transform in config.augment} == {Noise, ScaleIntensity}
+    assert config.optimizer.schedule == "one-cycle"
+    assert config.batch_size == 4
+    assert 900 <= config.epochs <= 1100  # one step per epoch
+    TrainConfig.from_json(config.to_json())
+
+
+def test_defaults_of_images(tmp_path):
+    config = usual(labelled(tmp_path, [(300, 70)], rank=2), "unet2d-k3")
+    assert config.patch_size == (256, 96)
+    assert config.batch_size == 8
+
+
+def test_2d_network_on_volumes_gets_slices(tmp_path):
+    config = usual(labelled(tmp_path, [(60, 70, 20)]), "unet2d-k3")
+    assert config.patch_size == (64, 96, 1)
+
+
+def test_3d_network_on_images_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"model mpunet\+\+ needs volumes, but the cases are 2D"):
+        usual(labelled(tmp_path, [(30, 40)], rank=2), "mpunet++")

@@ -15,19 +15,21 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segjax import models
-from segjax.data.cases import Split, find_cases
+from segjax.data.cases import find_cases
 from segjax.data.loader import Loader
 from segjax.data.phantom.dataset import write_dataset
+from segjax.data.splits import Split
 from segjax.errors import InputError
 from segjax.evaluate.scores import Score
 from segjax.provenance import read_parts
 from segjax.train import resident
-from segjax.train._fit import Network, RunFinishedError, fit
+from segjax.train._fit import RunFinishedError, fit
 from segjax.train.checkpoints import Checkpoints, load_variables
 from segjax.train.config import InitConfig, read_config
 from segjax.train.losses import Loss
+from segjax.train.network import Network
 from segjax.train.resident import ResidentLoader
+from segjax.train.run import make_loader
 from segjax.train.sweeps import loop as _sweep_loop
 from segjax.train.sweeps import member as _member
 from segjax.train.sweeps.display import SweepDisplay, show_sweep
@@ -51,9 +53,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny_networks():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "create", tiny.create)
-        patch.setattr(models, "names", tiny.names)
+    with tiny.registered():
         yield
 
 
@@ -126,7 +126,7 @@ def test_grid_holds_every_combination_once():
     assert names[:3] == ["k3-a0.3-s0", "k3-a0.3-s1", "k3-a0.7-s0"]
     assert len(set(names)) == 8
     last = grid.members[-1].config
-    assert (last.model, last.loss.terms[0].alpha, last.seed) == ("tiny-k1", 0.7, 1)
+    assert (last.model, last.loss.terms[0].options["alpha"], last.seed) == ("tiny-k1", 0.7, 1)
     assert last.loss.terms[1] == tiny.config().loss.terms[1]
     assert last.augment == tiny.config().augment
 
@@ -340,8 +340,15 @@ def test_member_that_diverges_ends_and_the_others_go_on(tmp_path, dataset, split
     monkeypatch.setattr(_member.MemberRun, "add_loss", add_loss)
     grid = SweepConfig(tiny.config(), (3,), (0.3,), (0, 1))
     result = sweep(grid, dataset, split, tmp_path / "sweep", execution=PAIRS)
-    errors = [result.results[member.name].error for member in grid.members]
-    assert errors == ["", "the loss became nan at step 5"]
+    well, failed = (result.results[member.name] for member in grid.members)
+    assert well.error == ""
+    said = "failed-batch.npz: the loss became nan at step 5 with this batch, from "
+    assert failed.error.startswith(said)
+    assert failed.steps == 5
+    with np.load(tmp_path / "sweep" / "runs" / "k3-a0.3-s1" / "failed-batch.npz") as batch:
+        expected = make_loader(grid.members[1].config, _training_cases(dataset, split)).batch(4)
+        np.testing.assert_array_equal(batch["images"], expected[0])
+        np.testing.assert_array_equal(batch["labels"], expected[1])
     rows = table(tmp_path / "sweep" / "results.csv")
     assert [row["epochs"] for row in rows] == ["3", "1"]
     assert all(row["test_dice"] for row in rows)  # those of the first epoch's network
@@ -392,7 +399,7 @@ def test_alphas_that_differ_late_have_folders_of_their_own():
         "k3-a0.30000000000000004-s0",
         "k3-a1-s0",
     ]
-    assert [m.config.loss.terms[0].alpha for m in grid.members][:2] == [0.5, 0.5000001]
+    assert [m.config.loss.terms[0].options["alpha"] for m in grid.members][:2] == [0.5, 0.5000001]
 
 
 @pytest.mark.parametrize("together", ["apart", None])
@@ -462,33 +469,37 @@ def test_damaged_result_is_named(done, tmp_path):
 
 def test_data_go_to_the_device_where_they_fit(dataset, split, monkeypatch):
     config = tiny.config()
-    cases = _sweep_loop_cases(config, dataset, split)
+    cases = _training_cases(dataset, split)
     devices = jax.local_devices()[:1]
 
     def kind(on_device):
-        return type(make_batches(config, cases, on_device, devices)[devices[0]])
+        return type(make_batches(make_loader(config, cases), on_device, devices)[devices[0]])
 
     assert (kind(None), kind(True)) == (Loader, ResidentLoader)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert kind(None) == ResidentLoader
-    monkeypatch.setattr(resident, "device_memory", lambda device: 1000)
+    monkeypatch.setattr(resident, "device_bytes", lambda device: (1000, "GPU"))
     assert kind(None) == Loader
     with pytest.raises(InputError, match="on the device"):
         kind(True)
 
 
-def _sweep_loop_cases(config, dataset, split):
+def _training_cases(dataset, split):
     from segjax.train.cases import choose_cases, load_cases
 
-    return load_cases(config, choose_cases(dataset, split)).train
+    return load_cases(tiny.config(), choose_cases(dataset, split)).train
 
 
 @pytest.mark.parametrize("on_device", [False, True])
 def test_reseeded_batches_are_those_of_a_loader_of_that_seed(dataset, split, on_device):
-    cases = _sweep_loop_cases(tiny.config(), dataset, split)
+    cases = _training_cases(dataset, split)
     devices = jax.local_devices()[:1]
-    ours = make_batches(tiny.config(), cases, on_device, devices)[devices[0]].reseeded(7).batch(3)
-    theirs = make_batches(tiny.config(seed=7), cases, on_device, devices)[devices[0]].batch(3)
+
+    def batches(seed):
+        return make_batches(make_loader(tiny.config(seed=seed), cases), on_device, devices)
+
+    ours = batches(0)[devices[0]].reseeded(7).batch(3)
+    theirs = batches(7)[devices[0]].batch(3)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one, other)
 

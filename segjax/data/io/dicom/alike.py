@@ -4,7 +4,7 @@ import re
 
 from segjax.data.io.dicom.header import IDENTITY, Frame, Identity
 
-__all__ = ["agree", "essence", "is_parallel", "is_roughly_parallel", "same_time"]
+__all__ = ["agree", "essence", "is_parallel", "is_roughly_parallel", "same_series", "same_time"]
 
 _OF_STUDY = ("StudyDate", "AccessionNumber")  # a study may go on past midnight
 _SAME_COSINES = 2e-3  # 0.1°
@@ -24,6 +24,11 @@ def agree(one: Identity, other: Identity) -> bool:
         both["PatientName"] = _plain(both["PatientName"][0]), _plain(both["PatientName"][1])
     known = _OF_STUDY if "StudyInstanceUID" in both else ()
     return all(a == b for name, (a, b) in both.items() if name not in known)
+
+
+def same_series(one: Identity, other: Identity) -> bool:
+    """Say whether two headers state one series instance UID."""
+    return any(one[:1]) and one[:1] == other[:1]
 
 
 def essence(identity: Identity) -> Identity:

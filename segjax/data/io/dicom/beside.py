@@ -38,12 +38,12 @@ def gather(path: Path, own: Sequence[Frame]) -> Contents:
         contents = read_files(sorted(path.parent.iterdir()))
     except OSError as error:
         raise InputError(f"{path.parent}: cannot be listed: {error.strerror}") from error
-    mine = [frame for frame in contents.frames if _is_beside(own[0], frame)]
+    mine = _beside(own[0], contents.frames)
     for folder in _near(path.parent):
         first = read_files(_files(folder), until_image=True)
         if any(_may_continue(mine, frame) for frame in first.frames[:1]):
             there = read_files(_files(folder))
-            if _continues(mine, [frame for frame in there.frames if _is_beside(own[0], frame)]):
+            if _continues(mine, _beside(own[0], there.frames)):
                 contents.add(there)
             continue
         contents.strays += first.strays
@@ -115,10 +115,11 @@ def _follow(frames: Sequence[Frame], others: Sequence[Frame]) -> bool:
     return bool(one_step and on_line)
 
 
-def _is_beside(frame: Frame, other: Frame) -> bool:
-    """Say whether another slice is parallel and of the same series."""
-    alike = other.position is not None and agree(frame.identity, other.identity)
-    return alike and is_parallel(frame, other)
+def _beside(frame: Frame, others: Sequence[Frame]) -> list[Frame]:
+    """Return the slices that are parallel to one and of the same series."""
+    placed = [other for other in others if other.position is not None]
+    alike = [other for other in placed if agree(frame.identity, other.identity)]
+    return [other for other in alike if is_parallel(frame, other)]
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from segjax.data.io.dicom.values import values
@@ -72,10 +74,8 @@ def acquisition_facts(dataset: "Dataset") -> dict[str, Any]:
         if words and all(map(_CODE.fullmatch, words)):
             facts[name] = words if len(words) > 1 or name == "ImageType" else words[0]
     for name, keywords, unit in _NUMBERS:
-        for number in (_number(dataset, keyword) for keyword in keywords):
-            if number is not None:
-                facts[name] = number if unit == 1 else float(f"{number * unit:.9g}")
-                break
+        if (number := _number(dataset, keywords)) is not None:
+            facts[name] = number if unit == 1 else float(f"{number * unit:.9g}")
     return facts
 
 
@@ -88,12 +88,11 @@ def identifying_facts(dataset: "Dataset") -> dict[str, str]:
     return facts
 
 
-def _number(dataset: "Dataset", keyword: str) -> int | float | None:
-    """Return a finite number; None where there is none."""
-    try:
-        number = float(values(dataset, keyword)[0])
-    except (IndexError, TypeError, ValueError):
-        return None
-    if not math.isfinite(number):
-        return None
-    return int(number) if number.is_integer() else number
+def _number(dataset: "Dataset", keywords: Iterable[str]) -> int | float | None:
+    """Return the first finite number under some names; None where there is none."""
+    for keyword in keywords:
+        with suppress(IndexError, TypeError, ValueError):
+            number = float(values(dataset, keyword)[0])
+            if math.isfinite(number):
+                return int(number) if number.is_integer() else number
+    return None

@@ -43,6 +43,10 @@ class _Element:
     start: int  # byte of its value
     length: int
 
+    @property
+    def tag(self) -> tuple[int, int]:
+        return self.group, self.number
+
 
 def is_dicom(path: str | os.PathLike[str]) -> bool:
     """Say whether an ordinary file holds DICOM, with or without the preamble and the mark.
@@ -100,7 +104,7 @@ def transfer_syntax(head: bytes) -> str:
     for element in _elements(head, begin, "little", False):
         if element is None or element.group != _META:
             break
-        if (element.group, element.number) == _SYNTAX:
+        if element.tag == _SYNTAX:
             value = head[element.start : element.start + element.length]
             return value.decode("ascii", "replace").strip("\0 ")
     return ""
@@ -118,14 +122,9 @@ def _begins_dataset(
     for element in _elements(head, 0, order, implicit):
         if last[0] == _META and (element is None or element.group > _META):
             return count >= _ENOUGH  # the data set may be coded in another way
-        if element is None:
+        if element is None or not _may_follow(last, element, head, size):
             return False
-        tag = element.group, element.number
-        if not count and element.group not in (_META, _FIRST):
-            return False
-        if tag <= last or not _is_plausible(element, head, size):
-            return False
-        count, last = count + 1, tag
+        count, last = count + 1, element.tag
         if element.length == _UNDEFINED or count == _MOST:
             break
     return count >= _ENOUGH
@@ -147,6 +146,12 @@ def _elements(
         length = int.from_bytes(head[first:start], order)
         yield _Element(group, number, start, length)
         at = start + length
+
+
+def _may_follow(last: tuple[int, int], element: _Element, head: bytes, size: int) -> bool:
+    """Say whether an element may come after a tag, (0, 0) for none, at the begin of a file."""
+    begins = last != (0, 0) or element.group in (_META, _FIRST)
+    return begins and element.tag > last and _is_plausible(element, head, size)
 
 
 def _is_plausible(element: _Element, head: bytes, size: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segjax.data.io.dicom.alike import agree
+from segjax.data.io.dicom.alike import agree, same_series
 from segjax.data.io.dicom.header import (
     FaultyFileError,
     Frame,
@@ -98,6 +98,16 @@ class _Look:
     strange: list[Problem] = field(default_factory=list)  # hold no DICOM
     bare: Counter[Path] = field(default_factory=Counter)  # DICOM files without suffix, by folder
 
+    def suspects(self) -> list[Problem]:
+        """Return the files that should be DICOM by their names, but cannot be read."""
+        coded = Counter(p.file.parent for p in self.strange if _is_coded(p.file))
+        odd = self.bare - coded  # the folders where these are fewer than the DICOM files
+        return [p for p in self.locked if _may_be_dicom(p.file, self.names)] + [
+            p
+            for p in self.strange
+            if _is_named_dicom(p.file, self.names) or (p.file.parent in odd and _is_coded(p.file))
+        ]
+
 
 def read_files(files: Iterable[Path], *, until_image: bool = False) -> Contents:
     """Read the headers of the DICOM files among some files.
@@ -117,15 +127,7 @@ def read_files(files: Iterable[Path], *, until_image: bool = False) -> Contents:
         _read(file, look)
         if until_image and look.contents.frames:
             break
-    look.contents.problems += [p for p in look.locked if _may_be_dicom(p.file, look.names)]
-    odd = Counter(problem.file.parent for problem in look.strange if _is_coded(problem.file))
-    few = {folder for folder, count in odd.items() if count < look.bare[folder]}
-    look.contents.problems += [
-        problem
-        for problem in look.strange
-        if _is_named_dicom(problem.file, look.names)
-        or (problem.file.parent in few and _is_coded(problem.file))
-    ]
+    look.contents.problems += look.suspects()
     return look.contents
 
 
@@ -145,16 +147,14 @@ def concerns(
         beside: Whether files named like the slices count next to a single folder of slices too.
     """
     theirs = frames[0].identity
-    named = bool(theirs[0]) and problem.identity[:1] == theirs[:1]
-    if not named and not agree(problem.identity, theirs):
+    if not (same_series(problem.identity, theirs) or agree(problem.identity, theirs)):
         return False
     homes = {frame.file.parent for frame in frames}
     home = problem.file.parent
     if home in homes:
         return True
-    above = {folder.parent for folder in homes}
     spread = len(homes) > 1 or (beside and _is_named_alike(problem.file, frames))
-    return spread and home not in others and (home in above or home.parent in above | homes)
+    return spread and home not in others and _is_next_to(home, homes)
 
 
 def is_part(stray: Stray, frames: Sequence[Frame]) -> bool:
@@ -165,8 +165,14 @@ def is_part(stray: Stray, frames: Sequence[Frame]) -> bool:
     first = frames[0]
     if stray.shape != first.pixels.shape or not agree(stray.identity, first.identity):
         return False
-    named = bool(first.identity[0]) and stray.identity[:1] == first.identity[:1]
+    named = same_series(stray.identity, first.identity)
     return (named and not stray.is_unfit) or stray.file.parent in {f.file.parent for f in frames}
+
+
+def _is_next_to(folder: Path, homes: set[Path]) -> bool:
+    """Say whether a folder lies in, beside or above one of some, or in one beside them."""
+    above = {home.parent for home in homes}
+    return folder in above or folder.parent in above | homes
 
 
 def _is_named_alike(file: Path, frames: Sequence[Frame]) -> bool:

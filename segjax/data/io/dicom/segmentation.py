@@ -138,13 +138,13 @@ def read_dicom_segmentation(
     coding = _coding(path, header)
     owners = _owners(path, header, coding, segments)
     planes = place(path, header, like)
-    drawn = [i for i, owner in enumerate(owners) if owner is None or owner in values]
-    _check_repeats(path, planes, {i: owners[i] for i in drawn})
+    drawn = {i: owner for i, owner in enumerate(owners) if owner is None or owner in values}
+    _check_repeats(path, planes, drawn)
     undecided = 0
-    for frame, stored in read_frames(path, header, drawn):
+    for frame, stored in read_frames(path, header, list(drawn)):
         _check_values(path, stored, coding, segments)
         undecided += _count_undecided(stored, coding)
-        for number, mask in _masks(stored, coding, owners[frame]):
+        for number, mask in _masks(stored, coding, drawn[frame]):
             if number in values:
                 canvas.draw(values[number], *_upright(mask, planes, frame))
     if undecided:

@@ -50,6 +50,12 @@ class Planes:
         axis = int((abs(self.columns[frame]) + abs(self.rows[frame])).argmin())
         return axis, int(self.corners[frame, axis])
 
+    def gaps(self) -> tuple[int, Int64[np.ndarray, "gap"]]:
+        """Return the axis that the first frame lies across, and the gaps between all along it."""
+        slices = [self.slice(frame) for frame in range(len(self.corners))]
+        axis = slices[0][0]
+        return axis, np.diff(np.unique([place for across, place in slices if across == axis]))
+
 
 def place(path: Path, header: "Dataset", like: Grid) -> Planes:
     """Return where the frames lie in the image.
@@ -182,21 +188,22 @@ def _check_pitch(path: Path, planes: Planes, like: Grid, groups: Sequence["Datas
     Neighbouring slices prove that they do not; else the distance between slices tells, or their
     thickness, which may be less than the distance.
     """
-    places = [planes.slice(frame) for frame in range(len(planes.corners))]
-    axis = places[0][0]
-    steps = np.diff(np.unique([along for across, along in places if across == axis]))
-    if like.shape[axis] == 1 or (steps.size and steps.min() == 1):
+    axis, gaps = planes.gaps()
+    if like.shape[axis] == 1 or (gaps.size and gaps.min() == 1):
         return
-    with parsing(path):
-        between, thickness = (
-            abs(float(macro(groups, "PixelMeasuresSequence", keyword) or 0))
-            for keyword in ("SpacingBetweenSlices", "SliceThickness")
-        )
+    keywords = ("SpacingBetweenSlices", "SliceThickness")
+    between, thickness = (_millimetres(path, groups, keyword) for keyword in keywords)
+    stated = between or thickness
     apart = 1 / float(np.linalg.norm(np.linalg.inv(like.affine)[axis, :3]))
-    coarser = not (between or thickness) <= _COARSER * apart  # NaN too
+    coarser = not stated <= _COARSER * apart  # NaN too
     if coarser or 0 < between < _FINER * apart:
         raise InputError(
-            f"{path}: lies on another grid than its image: its slices are "
-            f"{between or thickness:.4g} mm apart, the image's {apart:.4g} mm; resample it onto "
-            "the image's grid"
+            f"{path}: lies on another grid than its image: its slices are {stated:.4g} mm apart, "
+            f"the image's {apart:.4g} mm; resample it onto the image's grid"
         )
+
+
+def _millimetres(path: Path, groups: Sequence["Dataset"], keyword: str) -> float:
+    """Return a length of the pixels; 0 where it is not stated."""
+    with parsing(path):
+        return abs(float(macro(groups, "PixelMeasuresSequence", keyword) or 0))

@@ -1,6 +1,5 @@
 """Read DICOM series: slices in files of any name become volumes; nothing of the patient leaves."""
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from segjax.data.io.dicom import geometry
-from segjax.data.io.dicom.alike import agree, essence
+from segjax.data.io.dicom.alike import agree, essence, same_series
 from segjax.data.io.dicom.beside import gather
 from segjax.data.io.dicom.dcm2niix import find_dcm2niix, read_with_dcm2niix
 from segjax.data.io.dicom.facts import acquisition_facts, identifying_facts
@@ -20,7 +19,7 @@ from segjax.data.io.dicom.scan import Contents, Problem, Stray, concerns, is_par
 from segjax.data.io.dicom.split import differences, distinctions, split, torn
 from segjax.data.io.nifti import write_nifti
 from segjax.errors import InputError
-from segjax.files import atomic_path, walk
+from segjax.files import walk, write_json
 from segjax.grid import Grid
 from segjax.grid import grid as grid_of
 from segjax.volume import Volume
@@ -149,13 +148,7 @@ class Series:
             >>> Series.from_json(series.to_json()).files == series.files  # doctest: +SKIP
             True
         """
-        try:
-            name, files = str(content["name"]), [Path(file) for file in content["files"]]
-            wanted = content.get("frames") or [(number, 0) for number in range(len(files))]
-            wanted = {(files[number], index) for number, index in wanted}
-            problems = tuple(map(str, content.get("problems", ())))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"this describes no DICOM series: {content!r:.200}") from error
+        name, files, wanted, problems = _described(content)
         frames = [frame for file in files for frame in read_frames(file)]
         frames = [frame for frame in frames if (frame.file, frame.index) in wanted]
         found = _named(split(frames)) if len(frames) == len(wanted) else []
@@ -165,6 +158,17 @@ class Series:
                 f"series {name} that they were; look for the series again"
             )
         return replace(found[0], name=name, problems=problems)
+
+
+def _described(content: Any) -> tuple[str, list[Path], set[tuple[Path, int]], tuple[str, ...]]:
+    """Return a stored series' name, files, slices by file and number of the frame, and problems."""
+    try:
+        files = [Path(file) for file in content["files"]]
+        numbers = content.get("frames") or [(number, 0) for number in range(len(files))]
+        wanted = {(files[number], index) for number, index in numbers}
+        return str(content["name"]), files, wanted, tuple(map(str, content.get("problems", ())))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"this describes no DICOM series: {content!r:.200}") from error
 
 
 class Found(NamedTuple):
@@ -406,9 +410,7 @@ def write_sidecar(
     Example:
         >>> write_sidecar(find_series("dicom/flair")[0], "flair.json")  # doctest: +SKIP
     """
-    facts = sidecar(series, identifiers=identifiers)
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_json(sidecar(series, identifiers=identifiers), path, overwrite=overwrite)
 
 
 def convert(
@@ -524,31 +526,35 @@ def _warn_of_parts(found: Sequence[Series]) -> None:
 
 def _series_of(path: Path) -> list[Series]:
     """Return the volumes that hold the frames of a file, from all files that may belong to it."""
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
-    own = read_frames(path)
-    if not own:
-        raise InputError(f"{path}: holds no image")
+    own = _frames_of(path)
     if own[0].position is None:
         return _named([own])
     contents = gather(path, own)
     first = own[0].identity
-    named = [frame for frame in contents.frames if first[0] and frame.identity[0] == first[0]]
+    named = [frame for frame in contents.frames if same_series(first, frame.identity)]
     _warn_of_parts(_named(split(named)))
     frames = [frame for frame in contents.frames if agree(first, frame.identity)]
     mine = [series for series in _named(split(frames)) if path in series.files]
     found = [_with_problems(series, contents) for series in mine]
-    for series in found:
-        _warn_of_doubts(series, contents)
+    _warn_of_doubts(found, contents)
     return found
 
 
-def _warn_of_doubts(series: Series, contents: Contents) -> None:
+def _frames_of(path: Path) -> tuple[Frame, ...]:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    if not (frames := read_frames(path)):
+        raise InputError(f"{path}: holds no image")
+    return frames
+
+
+def _warn_of_doubts(found: Sequence[Series], contents: Contents) -> None:
     """Warn of files in folders beside that cannot be read, of whatever series they are."""
     folders = {frame.file.parent for frame in contents.frames}
-    near = [p for p in contents.problems if concerns(p, series.frames, folders, beside=True)]
-    if doubts := [p.message for p in near if p.message not in series.problems]:
-        _warn(f"{series}: may lack a part: {_listed(doubts)}")
+    for series in found:
+        near = [p for p in contents.problems if concerns(p, series.frames, folders, beside=True)]
+        if doubts := [p.message for p in near if p.message not in series.problems]:
+            _warn(f"{series}: may lack a part: {_listed(doubts)}")
 
 
 def _with_problems(series: Series, contents: Contents) -> Series:

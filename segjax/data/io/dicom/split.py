@@ -2,8 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from itertools import combinations, pairwise
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import combinations, pairwise, starmap
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,9 @@ def split(frames: Sequence[Frame]) -> list[tuple[Frame, ...]]:
     """
     order = {id(frame): number for number, frame in enumerate(frames)}
     mosaics = [[frame] for frame in frames if frame.is_mosaic]
-    alike: list[Slices] = []
-    for group in _group(
-        [f for f in frames if not f.is_mosaic], lambda frame: essence(frame.identity)
-    ):
-        alike += _by_geometry(group)
-    volumes = _completed([part for group in alike for part in _sequences(group)])
-    told = [part for volume in volumes for part in _told_apart(volume)]
+    slices = [frame for frame in frames if not frame.is_mosaic]
+    alike = _divide(_group(slices, lambda frame: essence(frame.identity)), _by_geometry)
+    told = _divide(_completed(_divide(alike, _sequences)), _told_apart)
     told = sorted((*mosaics, *told), key=lambda part: min(order[id(frame)] for frame in part))
     return [sort(part) for part in told]
 
@@ -85,10 +81,15 @@ def distinctions(volumes: Sequence[Sequence[Frame]]) -> list[str]:
     told = []
     for name in said[0][0]:
         values = [{one[name] for one in part} for part in said]
-        known = _clusters(set.union(*values)) if name in TIMING else {}
-        if not set.intersection(*({known.get(value, value) for value in part} for part in values)):
+        if not set.intersection(*(_numbered(values) if name in TIMING else values)):
             told.append(name + ("" if name.startswith(_UNSAID) else _listed(values)))
     return told
+
+
+def _numbered(parts: Sequence[set[tuple[float, ...]]]) -> list[set[int]]:
+    """Return the times that parts state by number; those that differ by less than 1 % are one."""
+    known = _clusters(set.union(*parts))
+    return [{known[time] for time in part} for part in parts]
 
 
 def _said(frame: Frame) -> dict[str, Any]:
@@ -122,6 +123,10 @@ def _group(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> list[Sl
     for frame in frames:
         groups.setdefault(key(frame), []).append(frame)
     return list(groups.values())
+
+
+def _divide(parts: Iterable[Slices], how: Callable[[Slices], list[Slices]]) -> list[Slices]:
+    return [smaller for part in parts for smaller in how(part)]
 
 
 def _by_geometry(frames: Slices) -> list[Slices]:
@@ -228,12 +233,14 @@ def _marks(volume: Slices) -> set[Hashable]:
 
 def _complete(home: Slices, volume: Slices) -> bool:
     one, other = home[0], volume[0]
-    times = zip(one.timing, other.timing, strict=True)
-    alike = agree(one.identity, other.identity) and all(
-        a == b or not a or not b for a, b in zip(one.kind, other.kind, strict=True)
-    )
-    timed = all(not a or not b or same_time(a, b) for a, b in times)
-    return alike and timed and is_parallel(one, other) and _is_stack([*home, *volume])
+    alike = agree(one.identity, other.identity) and is_parallel(one, other)
+    alike = alike and all(a == b for a, b in _said_by_both(one.kind, other.kind))
+    timed = all(starmap(same_time, _said_by_both(one.timing, other.timing)))
+    return alike and timed and _is_stack([*home, *volume])
+
+
+def _said_by_both(one: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return [(a, b) for a, b in zip(one, other, strict=True) if a and b]
 
 
 # -- slices at one place ------------------------------------------------------------------------
@@ -241,7 +248,7 @@ def _complete(home: Slices, volume: Slices) -> bool:
 
 def _told_apart(frames: Slices) -> list[Slices]:
     """Tell apart slices at one place by hints, else by folders; leave them if none does."""
-    return [part for told in _by_hints(frames, 0) for part in _by_folders(told)]
+    return _divide(_by_hints(frames, 0), _by_folders)
 
 
 def _hints(frame: Frame) -> Key:

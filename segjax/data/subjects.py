@@ -1,0 +1,148 @@
+"""Find the cases of a dataset that has a folder for every subject."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from segjax.data._listing import is_image
+from segjax.data.cases import Case, Dataset, dataset_of
+from segjax.data.description import describe_dataset
+from segjax.data.io.dicom.series import Series, choose_series, holds_dicom
+from segjax.data.io.formats import normal_name, stem
+from segjax.data.labels import LabelCoding
+from segjax.errors import InputError
+from segjax.files import walk
+from segjax.text import plural
+
+__all__ = ["find_subjects"]
+
+
+def find_subjects(
+    folder: str | Path,
+    *,
+    images: Sequence[str],
+    label: str | None = None,
+    coding: LabelCoding | None = None,
+) -> Dataset[Case]:
+    """Find one case in every folder that holds files of certain names, however deep.
+
+    Args:
+        folder: Where to look.
+        images: Name of the file of each channel, in order, such as ``("flair.nii.gz",)``, or of
+            a folder that holds one DICOM series. Stars stand for any letters:
+            ``"*_FLAIR.nii.gz"`` in a BIDS tree.
+        label: Name of the label map; None where there are none.
+        coding: What its values stand for, whatever ``dataset.json`` says.
+
+    Returns:
+        The cases, sorted by name: the folders from ``folder`` on, joined by ``_``. Channels are
+        called as their files.
+
+    Raises:
+        InputError: No folder holds the first image, one lacks another file or holds more than one
+            of that name, or two cases get one name.
+
+    Warns:
+        UserWarning: Folders that hold the other files, or any images, hold no first image.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("flair.nii.gz", "lesions.nii.gz"):
+        ...     (folder / "patient07").mkdir(exist_ok=True)
+        ...     (folder / "patient07" / name).touch()
+        >>> dataset = find_subjects(folder, images=["flair.nii.gz"], label="lesions.nii.gz")
+        >>> dataset.cases[0].name, dataset.channels
+        ('patient07', ('flair',))
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    names = [normal_name(name) for name in (*images, *([label] if label else []))]
+    if not images or any(not name or len(Path(name).parts) != 1 for name in names):
+        raise InputError(f"{', '.join(names) or 'nothing'}: give names of files, without a folder")
+    tree = _entries(folder)
+    subjects = [place for place, entries in tree.items() if _matching(entries, names[0])]
+    if not subjects:
+        raise InputError(f"{folder}: neither it nor a folder in it holds {images[0]}")
+    _warn_of_others(folder, tree, subjects, names)
+    named = [_subject_name(folder, subject) for subject in subjects]
+    found = [[_only(tree[subject], subject, name) for name in names] for subject in subjects]
+    count = len(images)
+    cases = [
+        Case(name, tuple(map(_image, files[:count])), files[count] if label else None)
+        for name, files in zip(named, found, strict=True)
+    ]
+    if repeated := sorted({name for name in named if named.count(name) > 1}):
+        raise InputError(f"{folder}: case '{repeated[0]}' occurs more than once")
+    channels = tuple(stem(name).strip("*?_.") for name in images)
+    told = all(channels) and len(set(channels)) == len(channels)
+    described = replace(describe_dataset(folder, coding), channels=channels if told else None)
+    return dataset_of(sorted(cases, key=lambda case: case.name), described)
+
+
+def _entries(folder: Path) -> dict[Path, list[Path]]:
+    """List the files of every folder in a tree, and the folders in it; hidden ones are left out."""
+    tree: dict[Path, dict[Path, None]] = {folder: {}}
+    for file in walk(folder):
+        inside = [file, *(up for up in file.parents if up != folder and folder in up.parents)]
+        if any(entry.name.startswith(".") for entry in inside):
+            continue
+        for entry in inside:
+            tree.setdefault(entry.parent, {})[entry] = None
+    return {place: list(entries) for place, entries in sorted(tree.items())}
+
+
+def _matching(entries: Sequence[Path], pattern: str) -> list[Path]:
+    """Return the files and DICOM folders whose name a pattern fits."""
+    fitting = [entry for entry in entries if fnmatchcase(normal_name(entry.name), pattern)]
+    return [entry for entry in fitting if not entry.is_dir() or holds_dicom(entry)]
+
+
+def _warn_of_others(
+    folder: Path,
+    tree: Mapping[Path, Sequence[Path]],
+    subjects: Sequence[Path],
+    names: Sequence[str],
+) -> None:
+    """Name the folders that hold images or labels but lack the first image, and broken links."""
+    lost = [entry for entries in tree.values() for entry in entries if _is_broken(entry)]
+    others = [
+        place
+        for place, entries in tree.items()
+        if place not in subjects
+        and not any(subject in place.parents for subject in subjects)
+        and (any(map(is_image, entries)) or any(_matching(entries, name) for name in names[1:]))
+    ]
+    for what, found in ((f"without {names[0]}", others), ("that are links to nowhere", lost)):
+        if found:
+            warnings.warn(
+                f"{folder}: left out {plural(len(found), 'folder')} {what}, such as "
+                f"{found[0].relative_to(folder)}",
+                stacklevel=3,
+            )
+
+
+def _is_broken(entry: Path) -> bool:
+    """Say whether what should be a folder is a link that leads nowhere."""
+    return entry.is_symlink() and not entry.exists() and not entry.suffix
+
+
+def _subject_name(folder: Path, subject: Path) -> str:
+    return normal_name("_".join(subject.relative_to(folder).parts) or folder.absolute().name)
+
+
+def _only(entries: Sequence[Path], subject: Path, name: str) -> Path:
+    found = _matching(entries, name)
+    if not found:
+        raise InputError(f"{subject}: holds no {name}; every case needs one")
+    if len(found) > 1:
+        raise InputError(f"{subject}: both {found[0].name} and {found[1].name} are {name}")
+    return found[0]
+
+
+def _image(entry: Path) -> Path | Series:
+    """Return the series that a folder holds; a file is an image itself."""
+    return choose_series(entry, None) if entry.is_dir() else entry
