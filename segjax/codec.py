@@ -82,7 +82,7 @@ class Check:
         segjax.errors.InputError: epochs must be a whole number from 1 up, not 0
     """
 
-    holds: Callable[[Any], bool]
+    holds: Callable[[Any], bool] = dataclasses.field(repr=False)
     words: str
 
 
@@ -121,11 +121,11 @@ class Record:
 class Named(Record):
     """Base of the classes of a kind: each registers itself under its attribute ``name``.
 
-    A class without a name of its own is not registered. In JSON the name stands first.
+    A class without a name of its own is not registered. In JSON the name stands first, under the
+    kind.
 
     Class keywords:
         kind: Of the registry, for the base of a kind alone.
-        key: Of the name in JSON; the kind by default.
         overwrite: Take the name of another class.
 
     Example:
@@ -142,14 +142,11 @@ class Named(Record):
 
     name: ClassVar[str] = ""
     registry_kind: ClassVar[str] = ""
-    registry_key: ClassVar[str] = ""
 
-    def __init_subclass__(
-        cls, *, kind: str = "", key: str = "", overwrite: bool = False, **options: Any
-    ) -> None:
+    def __init_subclass__(cls, *, kind: str = "", overwrite: bool = False, **options: Any) -> None:
         super().__init_subclass__(**options)
         if kind:
-            cls.registry_kind, cls.registry_key = kind, key or kind
+            cls.registry_kind = kind
         elif isinstance(name := vars(cls).get("name"), str) and name:
             registry(cls.registry_kind).register(name, cls, overwrite=overwrite)
 
@@ -159,19 +156,15 @@ class Named(Record):
         Raises:
             InputError: The class is not registered, or a field cannot be stored.
         """
-        cls = type(self)
-        name = registry(cls.registry_kind).name_of(cls)
+        cls, kind = type(self), self.registry_kind
+        name = registry(kind).name_of(cls)
         if name is None and "name" in vars(cls):
-            raise InputError(
-                f"{cls.registry_kind} {cls.name!r} is another class by now: make this one anew"
-            )
+            raise InputError(f"{kind} {cls.name!r} is another class by now: make this one anew")
         if name is None:
             hint = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
-            raise InputError(
-                f"{cls.registry_kind} {cls.__name__} has no name: give the class name = {hint!r}"
-            )
-        with _inside(f"{cls.registry_kind} {name!r}", apart=True):
-            return {cls.registry_key: name, **_write_parts(self)}
+            raise InputError(f"{kind} {cls.__name__} has no name: give the class name = {hint!r}")
+        with _inside(f"{kind} {name!r}", apart=True):
+            return {kind: name, **_write_parts(self)}
 
     @classmethod
     def from_json(cls: type[_Own], plain: Any) -> _Own:
@@ -180,15 +173,15 @@ class Named(Record):
         Raises:
             InputError: The name is unknown; or a field is unknown, missing or out of range.
         """
-        kind, key = cls.registry_kind, cls.registry_key
+        kind = cls.registry_kind
         if not isinstance(plain, Mapping):
             raise _must(cls, plain)
-        name = plain.get(key)
+        name = plain.get(kind)
         found = registry(kind).get(plain if name is None else name)
         with _inside(f"{kind} {name!r}", apart=True):
             if not isinstance(found, type) or not issubclass(found, cls):
                 raise InputError(f"{dotted_name(found)} is no class derived from {cls.__name__}")
-            return _read_fields(found, {k: v for k, v in plain.items() if k != key})
+            return _read_fields(found, {k: v for k, v in plain.items() if k != kind})
 
 
 def to_json(value: Any, *, where: str = "") -> Any:
@@ -418,7 +411,7 @@ def _frozen(plain: Any) -> Any:
 
 
 def _scalar(kind: Any, plain: Any) -> Any:
-    right = isinstance(plain, _SCALARS[kind]) and isinstance(plain, bool) == (kind is bool)
+    right = isinstance(plain, _SCALARS[kind][0]) and isinstance(plain, bool) == (kind is bool)
     if not right or (isinstance(plain, float) and not math.isfinite(plain)):
         raise _must(kind, plain)
     return plain
@@ -487,28 +480,24 @@ class _Form(NamedTuple):
     words: Callable[..., str]
 
 
-_FORMS = {
+_FORMS: dict[Any, _Form] = {
     Annotated: _Form(_checked, _words_of_checked),
     **dict.fromkeys((Union, UnionType), _Form(_any_of, _words_of_union)),
     Literal: _Form(_choice, lambda *values: f"one of {', '.join(map(str, values))}"),
     tuple: _Form(_tuple, lambda *kinds: "a list" if ... in kinds else f"a list of {len(kinds)}"),
     **dict.fromkeys((abc.Mapping, dict), _Form(_mapping, lambda *kinds: "an object")),
 }
-_SCALARS: dict[Any, Any] = {bool: bool, int: Integral, float: Real, str: str, NoneType: NoneType}
-_WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    NoneType: "null",
-    tuple: "a list",
-    abc.Mapping: "an object",
-    dict: "an object",
+_SCALARS: dict[Any, tuple[type, str]] = {
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "text"),
+    NoneType: (NoneType, "null"),
 }
 
 
 def _must(kind: Any, plain: Any) -> InputError:
-    unknown = f"of a type that JSON has ({getattr(kind, '__name__', kind)} is none)"
+    unknown = f"of a type that is stored ({getattr(kind, '__name__', kind)} is none; {_STORED})"
     return _at("", f" must be {_words(kind) or unknown}, not {brief(plain)}")
 
 
@@ -516,7 +505,9 @@ def _words(kind: Any) -> str:
     """Describe the values of a type; empty where JSON has none."""
     if form := _FORMS.get(get_origin(kind)):
         return form.words(*get_args(kind))
-    if key := getattr(kind, "registry_key", ""):
+    if kind in _SCALARS:
+        return _SCALARS[kind][1]
+    if key := getattr(kind, "registry_kind", ""):
         return f"an object with {key!r}"
     record = hasattr(kind, "from_json") or dataclasses.is_dataclass(kind)
-    return _WORDS.get(kind, "an object" if record else "")
+    return "an object" if record or kind in (dict, abc.Mapping) else ""

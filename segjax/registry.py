@@ -139,7 +139,7 @@ class Registry:
     def name_of(self, thing: Any) -> str | None:
         """Return the name of a thing; None where it has none."""
         self._load_homes()
-        return next((name for name, other in self._things.items() if other is thing), None)
+        return next((name for name, other in self._things.copy().items() if other is thing), None)
 
     def __contains__(self, name: object) -> bool:
         for load in (self._load_homes, _load_plugins):
@@ -159,7 +159,9 @@ class Registry:
 
     def _checked(self, name: Any) -> str:
         if name in _COLUMNS.get(self.kind, ()):
-            raise InputError(f"{self.kind} {name!r}: tables have a column of that name; take another")
+            raise InputError(
+                f"{self.kind} {name!r}: a column of tables has that name; take another"
+            )
         suffix = self.kind in ("reader", "writer", "weights")
         if isinstance(name, str) and re.fullmatch(r"\.[^\sA-Z]+" if suffix else r"\S+", name):
             return name
@@ -168,7 +170,8 @@ class Registry:
 
 
 def _default_name(thing: Any) -> Any:
-    return getattr(thing, "name", None) or getattr(thing, "__name__", "").replace("_", "-")
+    name = getattr(thing, "__name__", "")  # of a lambda it is "<lambda>"
+    return getattr(thing, "name", None) or (name.isidentifier() and name.replace("_", "-"))
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -211,7 +214,7 @@ def _load(plugin: "EntryPoint") -> None:
         found = plugin.load()
         if callable(found) and not isinstance(found, type):
             found()
-    except Exception as error:  # whatever a package of others raises
+    except (Exception, SystemExit) as error:  # whatever a package of others raises
         package = plugin.dist.name if plugin.dist else plugin.value
         problem = f"plugin {plugin.name!r} of {package} failed: {type(error).__name__}: {error}"
         _FAILED.append(problem)

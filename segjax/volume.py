@@ -1,13 +1,14 @@
 """Voxels and where they lie in the patient: the value that every stage hands on."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Shaped
 
 from segjax.errors import InputError
 
-__all__ = ["Volume", "check_affine", "voxel_size"]
+__all__ = ["Volume", "check_affine", "check_volume", "voxel_size"]
 
 _FLATTEST = 1e-6  # volume of a voxel over that of a box with the same edges: 1 without shear
 
@@ -34,6 +35,8 @@ class Volume:
         >>> flair = Volume(np.zeros((192, 192, 60)), np.diag([1.0, 1.0, 3.0, 1.0]))
         >>> flair.spacing, flair.channels
         ((1.0, 1.0, 3.0), 1)
+        >>> flair
+        Volume(192 × 192 × 60 float64, voxels of 1 × 1 × 3 mm)
     """
 
     data: np.ndarray
@@ -51,6 +54,11 @@ class Volume:
                 f"data of shape {self.data.shape} does not fit an affine of shape {affine.shape}: "
                 f"give {rank} non-empty spatial axes, and at most one channel axis after them"
             )
+
+    def __repr__(self) -> str:
+        shape = " × ".join(map(str, self.data.shape))
+        spacing = " × ".join(f"{size:.4g}" for size in self.spacing)
+        return f"Volume({shape} {self.data.dtype}, voxels of {spacing} mm)"
 
     @property
     def spatial_dims(self) -> int:
@@ -115,6 +123,22 @@ def voxel_size(affine: Shaped[np.ndarray, "_ _"]) -> float:
     if len(axes) == 3:
         return float(abs(np.cross(axes[0], axes[1]) @ axes[2]))
     return float(abs(axes[0][0] * axes[1][1] - axes[0][1] * axes[1][0]))
+
+
+def check_volume(thing: Any, what: str) -> Volume:
+    """Return a thing that others made, if it is a volume.
+
+    Raises:
+        InputError: It is none.
+
+    Example:
+        >>> check_volume(np.zeros(3), "what step 'sharpen' returns")
+        Traceback (most recent call last):
+        segjax.errors.InputError: what step 'sharpen' returns must be a segjax.Volume, not ndarray
+    """
+    if not isinstance(thing, Volume):
+        raise InputError(f"{what} must be a segjax.Volume, not {type(thing).__name__}")
+    return thing
 
 
 def check_affine(affine: Float64[np.ndarray, "..."]) -> None:

@@ -231,14 +231,22 @@ def finish(run: str | Path, cases: Sequence[Case]) -> dict[str, Path]:
         What was written, by name.
 
     Raises:
-        InputError: The run cannot be read, or the exported network does not agree with it.
+        InputError: The run cannot be read.
+
+    Warns:
+        UserWarning: The network cannot be exported, or the exported one does not agree with it;
+            the report has no pictures then.
     """
     from segjax.report.training import write_report
     from segjax_onnx.predict.predictor import Predictor
     from segjax_onnx.write.convert import export_onnx
 
     run = Path(run)
-    model = export_onnx(run, RunFolder(run).model, overwrite=True)
+    try:
+        model = export_onnx(run, RunFolder(run).model, overwrite=True)
+    except InputError as error:  # what was learned is worth a report all the same
+        warnings.warn(f"no {RunFolder(run).model.name}: {error}", stacklevel=2)
+        return {"report": write_report(run)}
     predictor = Predictor(model)
     shown = [case for case in cases if _is_there(case)][:_EXAMPLES]
     examples = [example(case, predictor) for case in shown]

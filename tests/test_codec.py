@@ -163,7 +163,7 @@ def test_classes_register_themselves_by_their_own_name():
 
 
 def test_a_class_may_take_over_the_name_of_another(tools):
-    class Tool(Named, kind="tool", key="which"):
+    class Tool(Named, kind="tool"):
         pass
 
     class First(Tool):
@@ -177,8 +177,8 @@ def test_a_class_may_take_over_the_name_of_another(tools):
     class Third(Tool, overwrite=True):
         name = "first"
 
-    assert Tool.from_json({"which": "first"}).to_json() == {"which": "first"}
-    assert type(Tool.from_json({"which": "first"})) is Third
+    assert Tool.from_json({"tool": "first"}).to_json() == {"tool": "first"}
+    assert type(Tool.from_json({"tool": "first"})) is Third
     with pytest.raises(InputError, match="tool 'first' is another class by now: make this one ane"):
         First().to_json()
 
@@ -341,7 +341,7 @@ class Nowhere(Record):
 
 
 def test_types_that_json_has_not_are_told():
-    with pytest.raises(InputError, match=r"values must be of a type that JSON has \(ndarray is n"):
+    with pytest.raises(InputError, match=r"values must be of a type that is stored \(ndarray is n"):
         Array.from_json({"values": [1, 2]})
     with pytest.raises(InputError, match="count must be a whole number, not 'a'"):
         from_json(Annotated[int, "a note"], "a", where="count")

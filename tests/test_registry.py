@@ -3,6 +3,7 @@ import functools
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,8 @@ def test_two_functions_without_a_name_are_not_one(tools):
     tools.register("square", lambda x: x * x)
     with pytest.raises(InputError, match=r"'square' is .*lambda> already"):
         tools.register("square", lambda x: x**2)
+    with pytest.raises(InputError, match="a name is text without blanks"):
+        tools.register(thing=lambda x: x)
 
 
 @pytest.mark.parametrize("name", ["", "two words", " ", "a\n"])
@@ -118,7 +121,7 @@ def test_names_are_text_without_blanks(tools, name):
 
 
 def test_a_metric_is_not_called_as_a_column_is():
-    with pytest.raises(InputError, match="metric 'case': tables have a column of that name; take"):
+    with pytest.raises(InputError, match="metric 'case': a column of tables has that name; take"):
         Registry("metric").register("case", len, overwrite=True)
     assert Registry("tool").register("case", len) is len
 
@@ -242,9 +245,24 @@ def test_a_plugin_that_fails_warns_and_stops_nothing(tools, install):
         tools.get("fien")
 
 
+def test_a_plugin_that_exits_stops_nothing(tools, install):
+    install("segjax_exits", "import sys\nsys.exit(3)", "segjax_exits")
+    with pytest.warns(UserWarning, match="plugin 'segjax_exits' .* failed: SystemExit: 3"):
+        assert tools.names() == ()
+
+
+def test_names_are_found_while_another_thread_registers():
+    tools = Registry("tool")
+    thread = threading.Thread(target=lambda: [tools.register(f"t{n}", n) for n in range(20_000)])
+    thread.start()
+    while thread.is_alive():
+        assert tools.name_of(test_names_are_found_while_another_thread_registers) is None
+    assert len(tools.names()) == 20_000
+
+
 def test_importing_the_registry_loads_nothing_heavy():
     code = (
-        "import sys, segjax.registry as r; r.register('network', 'mine', len)\n"
+        "import sys, segjax.codec, segjax.registry as r; r.register('network', 'mine', len)\n"
         "print(sorted({'jax', 'numpy', 'scipy', 'importlib.metadata'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -72,6 +72,16 @@ def test_segmented_2d_images_tell_pixels(tmp_path):
     assert (result.sizes, result.unit) == ((3.0, 2.0), "pixels")
 
 
+def test_a_network_that_cannot_be_exported_gets_its_report(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise InputError("ONNX has no form of fft")
+
+    monkeypatch.setattr("segjax_onnx.write.convert.export_onnx", refuse)
+    monkeypatch.setattr("segjax.report.training.write_report", lambda run: run / "report.html")
+    with pytest.warns(UserWarning, match=r"no model\.onnx: ONNX has no form of fft"):
+        assert workflow.finish(tmp_path, []) == {"report": tmp_path / "report.html"}
+
+
 def test_one_bad_image_does_not_stop_the_others(tmp_path):
     results = list(segment(StandInPredictor(), cases("bad", "a"), tmp_path))
     assert [bool(result.error) for result in results] == [True, False]

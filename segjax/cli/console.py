@@ -1,5 +1,6 @@
 """Tables and lines on the terminal."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -157,9 +158,10 @@ def _means(label: str, metrics: Sequence[str], rows: Sequence[Mapping[str, Any]]
 
 
 def _mean(metric: str, values: Sequence[float]) -> str:
-    if not values:
+    told = [value for value in values if not math.isnan(value)]
+    if not told:
         return _NONE
-    return f"{fmean(values):{'.3f' if metric.endswith(('_ml', '_voxels')) else '.4f'}}"
+    return f"{fmean(told):{'.3f' if metric.endswith(('_ml', '_voxels')) else '.4f'}}"
 
 
 def _heading(metric: str) -> str:

@@ -51,7 +51,7 @@ class Preprocess:
         str | None,
         arg(metavar="METHOD", help_behavior_hint="(default: the preset's)"),
     ] = None
-    """Brain extraction: hd-bet, classical, zero-background, or an ONNX file."""
+    """Brain extraction: hd-bet, classical, zero-background, as registered, or an ONNX file."""
     images: Annotated[
         tuple[str, ...], arg(metavar="NAME [NAME ...]", help_behavior_hint=_NONE)
     ] = ()

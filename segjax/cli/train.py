@@ -84,7 +84,7 @@ class Train:
     brain: Annotated[
         str | None, arg(metavar="METHOD", help_behavior_hint="(default: the preset's)")
     ] = None
-    """Brain extraction: hd-bet, classical, zero-background, or an ONNX file."""
+    """Brain extraction: hd-bet, classical, zero-background, as registered, or an ONNX file."""
     model: Annotated[
         str | None,
         arg(
@@ -92,7 +92,7 @@ class Train:
             help_behavior_hint="(default: the preset's, or mpunet++)",
         ),
     ] = None
-    """Network; mpunet++ and unet3d are 3D, the others 2D."""
+    """Network, or one that you registered; mpunet++ and unet3d are 3D, the others 2D."""
     epochs: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AUTO)] = None
     """Passes over the training cases."""
     batch_size: Annotated[int | None, arg(metavar="N", help_behavior_hint=_AUTO)] = None
@@ -126,11 +126,11 @@ class Train:
     optimizer: Annotated[
         str | None, arg(metavar=OPTIMIZERS, help_behavior_hint="(default: adamw)")
     ] = None
-    """What moves the parameters; sgd has Nesterov's momentum."""
+    """What moves the parameters, or one that you registered; sgd has Nesterov's momentum."""
     schedule: Annotated[
         str | None, arg(metavar=SCHEDULES, help_behavior_hint="(default: one-cycle)")
     ] = None
-    """How the learning rate changes from the first step to the last."""
+    """How the learning rate changes from the first step to the last, or one that you registered."""
     ema: Annotated[float | None, arg(metavar="0..1", help_behavior_hint=_NONE)] = None
     """Keep moving averages of the parameters, such as 0.999, and export these."""
     compute_dtype: Annotated[
@@ -141,7 +141,7 @@ class Train:
     deep_supervision: Annotated[bool, arg(help_behavior_hint="")] = False
     """Let each head of mpunet++ learn to segment alone, too."""
     loss: Annotated[str | None, arg(metavar="NAME[+NAME]", help_behavior_hint=_AUTO)] = None
-    """Sum of dice, tversky and cross-entropy."""
+    """Sum of dice, tversky, cross-entropy and those that you registered."""
     alpha: Annotated[float | None, arg(metavar="0..1", help_behavior_hint="(default: 0.5)")] = None
     """Tversky's weight of false negatives: more finds more and invents more."""
     augment: Annotated[str | None, arg(metavar=RECIPES, help_behavior_hint=_AUTO)] = None

@@ -1,7 +1,7 @@
 """Read, process, sample and write MR volumes with NumPy alone: nothing here imports JAX.
 
-Every name below can be taken from this package and loads its module on first use. The synthetic
-heads are :func:`segjax.data.phantom.dataset.phantom`, since the module has that name.
+Every public name can be taken from this package and loads its module on first use. Grids and what
+turns and crops them are in :mod:`segjax.grid`, synthetic heads in :mod:`segjax.data.phantom`.
 
 Example:
     >>> from segjax.data import Pipeline, Reorient, ZScore

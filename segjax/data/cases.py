@@ -9,7 +9,6 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from segjax.data import sources
-from segjax.data._listing import Named, channel_of, is_image, list_images, list_labels
 from segjax.data.description import (
     Description,
     dataset_folder,
@@ -28,6 +27,7 @@ from segjax.data.io.formats import (
     stem,
 )
 from segjax.data.labels import PLAIN, LabelCoding, classes_of, coding_of_segments
+from segjax.data.listing import Named, channel_of, is_image, list_images, list_labels
 from segjax.data.loaded import LoadedCase, Look, TrainingCase
 from segjax.data.prepare.lost import lost_lesions
 from segjax.data.prepare.pipeline import Pipeline
@@ -428,12 +428,7 @@ def _label_of(name: str, names: Collection[str]) -> tuple[str, int] | None:
 def _check_channels(groups: Mapping[str, _Group], channels: Sequence[str] | None) -> None:
     """Check that every case has the same complete set of channel files."""
     numbers = {number for group in groups.values() for number in group.channels}
-    suffixed = any(
-        isinstance(image, Path) and stem(image) != name
-        for name, group in groups.items()
-        for image in group.channels.values()
-    )
-    expected = len(channels) if channels and suffixed else max(numbers) + 1
+    expected = len(channels) if channels and _are_suffixed(groups) else max(numbers) + 1
     for name, group in groups.items():
         missing = sorted(set(range(expected)) - set(group.channels))
         if missing:
@@ -443,6 +438,15 @@ def _check_channels(groups: Mapping[str, _Group], channels: Sequence[str] | None
             )
     if max(numbers) >= expected:
         raise InputError(f"channel {max(numbers)} is there, but dataset.json names {expected}")
+
+
+def _are_suffixed(groups: Mapping[str, _Group]) -> bool:
+    """Say whether names of files state the channel."""
+    return any(
+        isinstance(image, Path) and stem(image) != name
+        for name, group in groups.items()
+        for image in group.channels.values()
+    )
 
 
 def in_order(channels: Mapping[int, Path | Series]) -> tuple[Path | Series, ...]:

@@ -48,8 +48,7 @@ def dataset_folder(folder: Path) -> Path:
         raise InputError(f"{folder}: no such folder")
     if any((folder / part).is_dir() for part in ("labels", "labelsTr")):
         return folder
-    found = sorted(place for place in folder.iterdir() if _DATASET.fullmatch(place.name))
-    found = [place for place in found if place.is_dir()]
+    found = sorted(p for p in folder.iterdir() if _DATASET.fullmatch(p.name) and p.is_dir())
     if len(found) > 1:
         listed = ", ".join(place.name for place in found)
         raise InputError(f"{folder}: holds several datasets; give one of {listed}")
@@ -219,10 +218,7 @@ def of_ending(named: Iterable[tuple[str, Image]], description: Path) -> list[tup
         >>> [name for name, _ in of_ending([("a", Path("a.nii.gz"))], Path("absent/dataset.json"))]
         ['a']
     """
-    ending = _content(description).get("file_ending", "")
-    if ending and not (isinstance(ending, str) and ending.lower().endswith(image_suffixes())):
-        accepted = ", ".join(image_suffixes())
-        raise InputError(f"{description}: file_ending {ending}: accepted are {accepted}")
+    ending = _ending(description)
     listed = list(named)
     kept = [(name, file) for name, file in listed if str(file).endswith(ending)]
     others = [file for _, file in listed if not str(file).endswith(ending)]
@@ -235,6 +231,15 @@ def of_ending(named: Iterable[tuple[str, Image]], description: Path) -> list[tup
             stacklevel=3,
         )
     return kept
+
+
+def _ending(description: Path) -> str:
+    """Return the ending of all images and label maps; nothing where none is stated."""
+    ending = _content(description).get("file_ending") or ""
+    if ending and not (isinstance(ending, str) and ending.lower().endswith(image_suffixes())):
+        accepted = ", ".join(image_suffixes())
+        raise InputError(f"{description}: file_ending {ending}: accepted are {accepted}")
+    return ending
 
 
 def _content(description: Path) -> Mapping[str, Any]:

@@ -5,7 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from segjax.data._listing import (
+from segjax.data.cases import Case, in_order
+from segjax.data.io.dicom.series import Series, choose_series, is_dicom
+from segjax.data.io.formats import COLOURS, image_suffixes, read_grid, stem
+from segjax.data.listing import (
     Named,
     channel_of,
     check_unique,
@@ -15,13 +18,12 @@ from segjax.data._listing import (
     name_apart,
     warn_of_rest,
 )
-from segjax.data.cases import Case, in_order
-from segjax.data.io.dicom.series import Series, choose_series, is_dicom
-from segjax.data.io.formats import COLOURS, image_suffixes, read_grid, stem
 from segjax.errors import InputError
 from segjax.text import plural
 
 __all__ = ["are_colours", "find_images"]
+
+_Channels = Mapping[int, Path | Series]  # the images of a case by number
 
 
 def find_images(
@@ -67,28 +69,51 @@ def find_images(
         [('a', 2), ('b', 2)]
     """
     given = list(map(Path, paths))
-    found = [named for path in given for named in _expand(path, series)]
+    found = _named(given, series)
+    groups, others = _group_channels(found)
+    one_by_one = all(isinstance(image, Series) or image in given for _, image in found)
+    if one_by_one and len(found) == len(given) and not groups and _are_channels(found, channels):
+        return [Case(found[0][0], tuple(image for _, image in found))]
+    return _cases(groups, others, channels or 0) or _apart(found)
+
+
+def _named(paths: Iterable[Path], series: Sequence[str]) -> list[Named]:
+    """Name the images that paths stand for, each by a name of its own."""
+    found = [named for path in paths for named in _expand(path, series)]
     if not found:
         raise InputError("no image given: name at least one image file or folder")
     found = name_apart(join_parts(found))
     warn_of_rest(found)
     check_unique(found)
-    groups, others = _group_channels(found)
-    named = all(isinstance(image, Series) or image in given for _, image in found)
-    if named and len(found) == len(given) and not groups and _are_channels(found, channels):
-        return [Case(found[0][0], tuple(image for _, image in found))]
-    expected = channels or len(next(iter(groups.values()), ()))
-    whole = [name for name, group in groups.items() if sorted(group) == list(range(expected))]
-    apart = [Case(name, (file,)) for name, file in others]
-    if groups and not others and len(whole) == len(groups):
-        return [Case(name, in_order(group)) for name, group in groups.items()]
-    if whole and channels is not None and channels > 1:
-        for name in set(groups) - set(whole):
-            warnings.warn(_missing_channel(groups[name], name, channels), stacklevel=2)
-        return [*(Case(name, in_order(group)) for name, group in groups.items()), *apart]
-    if channels and not others:
-        _check_wanted_channels(groups, channels)
-    return [Case(name, (file,)) for name, file in found]
+    return found
+
+
+def _cases(groups: Mapping[str, _Channels], others: Sequence[Named], channels: int) -> list[Case]:
+    """Return groups of channels as cases, and others beside them; none where groups are none.
+
+    They are where all have all channels and nothing lies beside them; and where some have all of
+    several channels that are wanted.
+    """
+    lacking = _lacking(groups, channels)
+    apart = bool(others or lacking)
+    if len(lacking) == len(groups) or (apart and channels < 2):
+        if channels and not others:
+            _check_wanted_channels(groups, channels)
+        return []
+    for name in lacking:
+        warnings.warn(_missing_channel(groups[name], name, channels), stacklevel=3)
+    return [*(Case(name, in_order(group)) for name, group in groups.items()), *_apart(others)]
+
+
+def _apart(named: Iterable[Named]) -> list[Case]:
+    """Return every image as a case."""
+    return [Case(name, (image,)) for name, image in named]
+
+
+def _lacking(groups: Mapping[str, _Channels], channels: int) -> list[str]:
+    """Name the groups that have not so many channels; where 0 are wanted, as many as the first."""
+    expected = list(range(channels or len(next(iter(groups.values()), ()))))
+    return [name for name, group in groups.items() if sorted(group) != expected]
 
 
 def _expand(path: Path, series: Sequence[str]) -> list[Named]:
@@ -118,9 +143,7 @@ def _chosen(folder: Path, wanted: Sequence[str]) -> list[Named]:
     return [(name, one) for name, one in known if called[one.name] & set(wanted)]
 
 
-def _group_channels(
-    named: Iterable[Named],
-) -> tuple[dict[str, dict[int, Path | Series]], list[Named]]:
+def _group_channels(named: Iterable[Named]) -> tuple[Mapping[str, _Channels], list[Named]]:
     """Group files by name and channel suffix; return those without a suffix apart."""
     groups: dict[str, dict[int, Path | Series]] = {}
     others = []
@@ -158,26 +181,22 @@ def _is_one_channel(image: Path | Series, wanted: int) -> bool:
     return False
 
 
-def _check_wanted_channels(
-    groups: Mapping[str, Mapping[int, Path | Series]], channels: int
-) -> None:
+def _check_wanted_channels(groups: Mapping[str, _Channels], channels: int) -> None:
     """Refuse what are channels by their names, but not those that are wanted."""
     wanted = set(range(channels))
     if channels > 1 and all(set(group) <= wanted for group in groups.values()):
         for name, group in groups.items():
             if wanted - set(group):
                 raise InputError(_missing_channel(group, name, channels))
-    counts = {len(group) for group in groups.values()}
-    whole = all(sorted(group) == list(range(len(group))) for group in groups.values())
-    if len(groups) > 1 and whole and counts != {1} and len(counts) == 1:
-        name, group = next(iter(groups.items()))
+    name, group = next(iter(groups.items()))
+    if len(groups) > 1 and len(group) > 1 and not _lacking(groups, 0):
         raise InputError(
             f"{_beside(group, name)}: has files of "
             f"{plural(len(group), 'channel')}, but the network takes {channels}"
         )
 
 
-def _missing_channel(group: Mapping[int, Path | Series], name: str, channels: int) -> str:
+def _missing_channel(group: _Channels, name: str, channels: int) -> str:
     missing = next((n for n in range(channels) if n not in group), channels)
     return (
         f"{_beside(group, name)}: channel _{missing:04d} is missing; the network takes "
@@ -185,7 +204,7 @@ def _missing_channel(group: Mapping[int, Path | Series], name: str, channels: in
     )
 
 
-def _beside(group: Mapping[int, Path | Series], name: str) -> Path:
+def _beside(group: _Channels, name: str) -> Path:
     first = next(iter(group.values()))
     return (first.folder if isinstance(first, Series) else first.parent) / name
 

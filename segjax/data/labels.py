@@ -183,15 +183,20 @@ def asked_coding(labels: Sequence[str] = (), *, names: Sequence[str] = ()) -> La
     """
     if labels and names:
         raise InputError("--labels names the classes already: leave out --names")
-    if any(name.strip().casefold() == _BACKGROUND for name in names):
-        raise InputError("--names: the background is 0, and has its name; name 1, 2, … alone")
     values: dict[str, list[int]] = {}
-    for text in [f"{value}={name}" for value, name in enumerate(names, 1)] or labels:
+    for text in _numbered(names) or labels:
         stored, name = _read_option(text)
         values.setdefault(name, []).extend(stored)
-    if len(values) < len(names):
-        raise InputError(f"--names {' '.join(names)}: give each label its own name")
     return coding_of_labels(values, "--names" if names else "--labels") if values else None
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Return what says by ``--labels`` the same as names of 1, 2, … by ``--names``."""
+    if any(name.strip().casefold() == _BACKGROUND for name in names):
+        raise InputError("--names: the background is 0, and has its name; name 1, 2, … alone")
+    if len(set(map(str.strip, names))) < len(names):
+        raise InputError(f"--names {' '.join(names)}: give each label its own name")
+    return [f"{value}={name}" for value, name in enumerate(names, 1)]
 
 
 def _read_option(text: str) -> tuple[list[int], str]:
@@ -226,25 +231,31 @@ def coding_of_labels(labels: object, name: str = "labels") -> LabelCoding:
         >>> coding_of_labels({"tumour": [1, 4], "background": 2}).values
         ((0, 2), (1, 4))
     """
+    stored = _read_labels(labels, name)
+    known = {called.casefold(): called for called in stored}
+    owners = {value: called for called, values in stored.items() for value in values}
+    ignore = known.get(_IGNORE, "")
+    background = known.get(_BACKGROUND) or owners.get(0, _BACKGROUND)
+    if background == ignore:
+        raise InputError(f"{name}: 0 is ignored; say which value is the background")
+    ignored = stored.pop(ignore, ())
+    values = stored.pop(background, ()) + (() if 0 in owners else (0,))
+    if not stored:
+        raise InputError(f"{name}: nothing is labelled but the background; name another value")
+    return LabelCoding(
+        tuple(map(_single, (values, *stored.values()))),
+        (background, *stored),
+        _single(ignored) if ignored else None,
+    )
+
+
+def _read_labels(labels: object, name: str) -> dict[str, tuple[int, ...]]:
+    """Return the stored values of each label."""
     if not isinstance(labels, Mapping):
         raise InputError(f"{name}: must be an object of names and values, not {labels!r}")
     stored = {called: _read_values(content, called, name) for called, content in labels.items()}
     _check_apart(stored, name)
-    known = {called.strip().casefold(): called for called in stored}
-    owners = {value: called for called, values in stored.items() for value in values}
-    ignore = known.get(_IGNORE)
-    background = known.get(_BACKGROUND) or owners.get(0, _BACKGROUND)
-    if background == ignore:
-        raise InputError(f"{name}: 0 is ignored; say which value is the background")
-    classes = [called for called in stored if called not in (background, ignore)]
-    if not classes:
-        raise InputError(f"{name}: nothing is labelled but the background; name another value")
-    values = [*stored.get(background, ()), *([] if 0 in owners else [0])]
-    return LabelCoding(
-        (_single(values), *(_single(stored[called]) for called in classes)),
-        tuple(called.strip() for called in (background, *classes)),
-        _single(stored[ignore]) if ignore else None,
-    )
+    return {called.strip(): values for called, values in stored.items()}
 
 
 def _read_values(content: Any, called: str, name: str) -> tuple[int, ...]:
@@ -304,10 +315,7 @@ def coding_of_segments(segments: Mapping[str, Sequence[str] | None]) -> LabelCod
         >>> coding_of_segments({"a.dcm": ["Lesion", "ignore"], "b.dcm": ["lesion "]}).names
         ('background', 'Lesion')
     """
-    first: dict[str, tuple[str, str]] = {}
-    for file, names in segments.items():
-        for name in names or ():
-            first.setdefault(name.strip().casefold(), (name.strip(), file))
+    first = _first_called(segments)
     if not first:
         return PLAIN
     if plain := [file for file, names in segments.items() if names is None]:
@@ -315,19 +323,28 @@ def coding_of_segments(segments: Mapping[str, Sequence[str] | None]) -> LabelCod
             f"{plain[0]}: holds no segments with names, as other labels do; name the labels in "
             "dataset.json"
         )
-    if "background" in first:
-        name, file = first["background"]
+    if _BACKGROUND in first:
+        name, file = first[_BACKGROUND]
         raise InputError(
             f"{file}: has a segment called {name!r}, which is what lies in no segment; remove it, "
             "or name the labels in dataset.json"
         )
-    ignored = first.pop("ignore", None)
+    ignored = first.pop(_IGNORE, None)
     if ignored and not first:
         raise InputError(
             f"{ignored[1]}: has no segment but {ignored[0]!r}, nor have others; nothing is labelled"
         )
-    classes = ("background", *(name for name, _ in first.values()))
+    classes = (_BACKGROUND, *(name for name, _ in first.values()))
     return LabelCoding(tuple(range(len(classes))), classes, IGNORED if ignored else None)
+
+
+def _first_called(segments: Mapping[str, Sequence[str] | None]) -> dict[str, tuple[str, str]]:
+    """Return under each name, without regard to case, how and in which file it is first written."""
+    first: dict[str, tuple[str, str]] = {}
+    for file, names in segments.items():
+        for name in names or ():
+            first.setdefault(name.strip().casefold(), (name.strip(), file))
+    return first
 
 
 def read_coding(path: str | Path) -> LabelCoding | None:

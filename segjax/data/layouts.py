@@ -1,6 +1,7 @@
 """Images in whatever way they are laid out: datasets, folders, subjects, single files."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from segjax.data.cache.cache import is_cache
@@ -82,7 +83,7 @@ def find_inputs(
         )
     cases: dict[str, Case] = {}
     found = (find_subjects(path, images=images, coding=PLAIN).cases for path in paths)
-    for case in (case for some in found for case in some):
+    for case in chain.from_iterable(found):
         if case.name in cases:
             first = cases[case.name].images[0]
             raise InputError(f"{first} and {case.images[0]}: are both of '{case.name}'; rename one")

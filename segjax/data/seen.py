@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -160,17 +161,19 @@ def together(several: Iterable[Seen | None]) -> Seen | None:
         True
     """
     listed = list(several)
-    known = [seen for seen in listed if seen is not None]
-    if not known or len(known) < len(listed) or len({len(seen.spacing) for seen in known}) > 1:
+    return reduce(_both, listed) if listed else None
+
+
+def _both(one: Seen | None, other: Seen | None) -> Seen | None:
+    if one is None or other is None or len(one.spacing) != len(other.spacing):
         return None
-    first = known[0]
-    spans = np.array([seen.spans for seen in known])
+    spans = np.array([one.spans, other.spans])
     return replace(
-        first,
-        finest=_plain(np.min([seen.finest for seen in known], axis=0)),
-        coarsest=_plain(np.max([seen.coarsest for seen in known], axis=0)),
+        one,
+        finest=_plain(np.minimum(one.finest, other.finest)),
+        coarsest=_plain(np.maximum(one.coarsest, other.coarsest)),
         spans=_pairs(spans[..., 0].min(axis=0), spans[..., 1].max(axis=0)),
-        widths=_plain(np.min([seen.widths for seen in known], axis=0)),
+        widths=_plain(np.minimum(one.widths, other.widths)),
     )
 
 

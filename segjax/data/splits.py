@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +79,26 @@ def split_cases(
     there = plural(len(rest), "case" if groups is None else "group")
     parts = []
     for count in wanted:
-        chosen = set(_nearest_share(rest, count))
-        parts.append(tuple(sorted(name for place in chosen for name in rest[place])))
-        rest = [group for place, group in enumerate(rest) if place not in chosen]
+        part, rest = _take(rest, count)
+        parts.append(part)
     lacking = any(count and not part for count, part in zip(wanted, parts, strict=True))
     if sum(wanted) >= total or lacking or not rest:
         raise InputError(
             f"{there} with fractions {validation} for validation and {test} for testing leave none "
             "to train on: give more cases or smaller fractions"
         )
-    train = tuple(sorted(name for group in rest for name in group))
-    return Split(train=train, validation=parts[1], test=parts[0])
+    return Split(train=_members(rest), validation=parts[1], test=parts[0])
+
+
+def _take(groups: Sequence[_Group], count: int) -> tuple[tuple[str, ...], list[_Group]]:
+    """Return the cases of the groups that come nearest to a number, and the other groups."""
+    chosen = set(_nearest_share(groups, count))
+    rest = [group for place, group in enumerate(groups) if place not in chosen]
+    return _members(groups[place] for place in chosen), rest
+
+
+def _members(groups: Iterable[_Group]) -> tuple[str, ...]:
+    return tuple(sorted(chain.from_iterable(groups)))
 
 
 def _count(fraction: float, total: int, part: str) -> int:
@@ -153,12 +162,16 @@ def _nearest_share(groups: Sequence[_Group], wanted: int) -> list[int]:
     possible = [n for n in range(1, limit + 1) if sums[0] >> n & 1 and n < sum(sizes)]
     if wanted == 0 or not possible:
         return []
-    left = min(possible, key=lambda n: abs(n - wanted))
+    return _summands(sizes, sums, min(possible, key=lambda n: abs(n - wanted)))
+
+
+def _summands(sizes: Sequence[int], sums: Sequence[int], total: int) -> list[int]:
+    """Return the first places whose sizes have a sum that is possible."""
     chosen = []
     for place, size in enumerate(sizes):
-        if size <= left and sums[place + 1] >> (left - size) & 1:
+        if size <= total and sums[place + 1] >> (total - size) & 1:
             chosen.append(place)
-            left -= size
+            total -= size
     return chosen
 
 

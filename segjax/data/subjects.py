@@ -1,17 +1,18 @@
 """Find the cases of a dataset that has a folder for every subject."""
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from segjax.data._listing import is_image
 from segjax.data.cases import Case, Dataset, dataset_of
 from segjax.data.description import describe_dataset
 from segjax.data.io.dicom.series import Series, choose_series, holds_dicom
 from segjax.data.io.formats import normal_name, stem
 from segjax.data.labels import LabelCoding
+from segjax.data.listing import is_image
 from segjax.errors import InputError
 from segjax.files import walk
 from segjax.text import plural
@@ -60,27 +61,50 @@ def find_subjects(
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
+    names = _file_names(images, label)
+    subjects = _subjects(folder, names)
+    found = [[_only(subject, name) for name in names] for subject in subjects]
+    count = len(images)
+    cases = [
+        Case(subject.name, tuple(map(_image, files[:count])), next(iter(files[count:]), None))
+        for subject, files in zip(subjects, found, strict=True)
+    ]
+    counts = Counter(case.name for case in cases)
+    if repeated := sorted(name for name in counts if counts[name] > 1):
+        raise InputError(f"{folder}: case '{repeated[0]}' occurs more than once")
+    described = replace(describe_dataset(folder, coding), channels=_channels(images))
+    return dataset_of(sorted(cases, key=lambda case: case.name), described)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    name: str
+    folder: Path
+    entries: Sequence[Path]
+
+
+def _file_names(images: Sequence[str], label: str | None) -> list[str]:
+    """Return the names of a subject's files, that of the label last, in Unicode's composed form."""
     names = [normal_name(name) for name in (*images, *([label] if label else []))]
     if not images or any(not name or len(Path(name).parts) != 1 for name in names):
         raise InputError(f"{', '.join(names) or 'nothing'}: give names of files, without a folder")
+    return names
+
+
+def _channels(images: Sequence[str]) -> tuple[str, ...] | None:
+    """Call channels as their files; None where that tells them not apart."""
+    names = tuple(stem(name).strip("*?_.") for name in images)
+    return names if all(names) and len(set(names)) == len(names) else None
+
+
+def _subjects(folder: Path, names: Sequence[str]) -> list[_Subject]:
+    """Return the folders that hold the first image; warn of others that hold images."""
     tree = _entries(folder)
-    subjects = [place for place, entries in tree.items() if _matching(entries, names[0])]
-    if not subjects:
-        raise InputError(f"{folder}: neither it nor a folder in it holds {images[0]}")
-    _warn_of_others(folder, tree, subjects, names)
-    named = [_subject_name(folder, subject) for subject in subjects]
-    found = [[_only(tree[subject], subject, name) for name in names] for subject in subjects]
-    count = len(images)
-    cases = [
-        Case(name, tuple(map(_image, files[:count])), files[count] if label else None)
-        for name, files in zip(named, found, strict=True)
-    ]
-    if repeated := sorted({name for name in named if named.count(name) > 1}):
-        raise InputError(f"{folder}: case '{repeated[0]}' occurs more than once")
-    channels = tuple(stem(name).strip("*?_.") for name in images)
-    told = all(channels) and len(set(channels)) == len(channels)
-    described = replace(describe_dataset(folder, coding), channels=channels if told else None)
-    return dataset_of(sorted(cases, key=lambda case: case.name), described)
+    places = [place for place, entries in tree.items() if _matching(entries, names[0])]
+    if not places:
+        raise InputError(f"{folder}: neither it nor a folder in it holds {names[0]}")
+    _warn_of_others(folder, tree, places, names)
+    return [_Subject(_subject_name(folder, place), place, tree[place]) for place in places]
 
 
 def _entries(folder: Path) -> dict[Path, list[Path]]:
@@ -104,7 +128,7 @@ def _matching(entries: Sequence[Path], pattern: str) -> list[Path]:
 def _warn_of_others(
     folder: Path,
     tree: Mapping[Path, Sequence[Path]],
-    subjects: Sequence[Path],
+    places: Sequence[Path],
     names: Sequence[str],
 ) -> None:
     """Name the folders that hold images or labels but lack the first image, and broken links."""
@@ -112,17 +136,20 @@ def _warn_of_others(
     others = [
         place
         for place, entries in tree.items()
-        if place not in subjects
-        and not any(subject in place.parents for subject in subjects)
-        and (any(map(is_image, entries)) or any(_matching(entries, name) for name in names[1:]))
+        if {place, *place.parents}.isdisjoint(places) and _holds_some(entries, names[1:])
     ]
     for what, found in ((f"without {names[0]}", others), ("that are links to nowhere", lost)):
         if found:
             warnings.warn(
                 f"{folder}: left out {plural(len(found), 'folder')} {what}, such as "
                 f"{found[0].relative_to(folder)}",
-                stacklevel=3,
+                stacklevel=4,
             )
+
+
+def _holds_some(entries: Sequence[Path], names: Sequence[str]) -> bool:
+    """Say whether a folder holds any image, or a file of certain names."""
+    return any(map(is_image, entries)) or any(_matching(entries, name) for name in names)
 
 
 def _is_broken(entry: Path) -> bool:
@@ -134,12 +161,12 @@ def _subject_name(folder: Path, subject: Path) -> str:
     return normal_name("_".join(subject.relative_to(folder).parts) or folder.absolute().name)
 
 
-def _only(entries: Sequence[Path], subject: Path, name: str) -> Path:
-    found = _matching(entries, name)
+def _only(subject: _Subject, name: str) -> Path:
+    found = _matching(subject.entries, name)
     if not found:
-        raise InputError(f"{subject}: holds no {name}; every case needs one")
+        raise InputError(f"{subject.folder}: holds no {name}; every case needs one")
     if len(found) > 1:
-        raise InputError(f"{subject}: both {found[0].name} and {found[1].name} are {name}")
+        raise InputError(f"{subject.folder}: both {found[0].name} and {found[1].name} are {name}")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""Measure and show how good masks are: overlap, lesions, plots. Needs NumPy alone to import."""
+"""Measure how good masks are: overlap, lesions, tables. Needs NumPy alone to import."""
 
 import lazy_loader
 

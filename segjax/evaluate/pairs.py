@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from segjax.data._listing import is_note
 from segjax.data.description import read_description
 from segjax.data.io.dicom.segmentation import is_label_object
 from segjax.data.io.formats import (
@@ -21,6 +20,7 @@ from segjax.data.io.formats import (
     stem,
 )
 from segjax.data.labels import IGNORED, LabelCoding, coding_of_segments
+from segjax.data.listing import is_note
 from segjax.data.subjects import find_subjects
 from segjax.errors import InputError
 from segjax.files import walk

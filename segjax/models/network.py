@@ -91,7 +91,8 @@ class _Completed:
         return self.module.apply(variables, images, **self._told(train=train), **options)
 
     def _told(self, *, train: bool) -> dict[str, Any]:
-        return accepted(type(self.module).__call__, train=train)
+        call = type(self.module).__call__
+        return accepted(call, train=train, deterministic=not train)
 
 
 def complete(module: Any, *, in_channels: int, out_channels: int, rank: int) -> Network:
@@ -99,7 +100,8 @@ def complete(module: Any, *, in_channels: int, out_channels: int, rank: int) -> 
 
     Args:
         module: A Flax Linen module. Without ``size_multiple`` it takes images of all sizes, without
-            ``heads`` it has none, and without ``train`` its call is the same in training.
+            ``heads`` it has none. Its call may take ``deterministic``, which is ``not train``, in
+            the place of ``train``; with neither it is the same in training.
         in_channels: Channels of the images, where it does not say.
         out_channels: Its outputs, where it does not say.
         rank: Spatial axes of the images, where it does not say.

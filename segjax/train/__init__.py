@@ -1,8 +1,8 @@
 """Train networks: losses, configurations, the step and the loop around it.
 
 Every public name of the modules below can be taken from this package, and loads its module, and
-with it JAX, on first use. The loop itself is ``segjax.train.fit``, many
-trainings are ``segjax.train.sweep``.
+with it JAX, on first use. :func:`fit` trains one network, :func:`sweep` many, :func:`plan` decides
+on settings.
 
 Example:
     >>> import segjax

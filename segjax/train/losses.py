@@ -329,12 +329,15 @@ def _checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     function = registry("loss").get(name)
     known = _options_of(function)
-    if odd := [option for option in options if option not in known]:
-        raise InputError(f"the loss '{name}' has no '{odd[0]}': leave it out")
-    given = {option: options.get(option, default) for option, (_, default) in known.items()}
-    if missing := [option for option, value in given.items() if value is Parameter.empty]:
-        raise InputError(f"the loss '{name}' needs '{missing[0]}'")
-    values = {o: from_json(known[o][0], value, where=o) for o, value in given.items()}
+    for option in options:
+        if option not in known:
+            raise InputError(f"the loss '{name}' has no '{option}': leave it out")
+    values = {}
+    for option, (kind, default) in known.items():
+        value = options.get(option, default)
+        if value is Parameter.empty:
+            raise InputError(f"the loss '{name}' needs '{option}'")
+        values[option] = from_json(kind, value, where=option)
     if function in (dice_loss, tversky_loss):
         _check_options(**{"alpha": 0.5, "beta": None, **values})
     return values

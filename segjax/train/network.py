@@ -1,7 +1,7 @@
 """A network by its configuration, with the functions that train it and predict with it."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from segjax import models
 from segjax.errors import InputError
 from segjax.models.network import Network as Model
 from segjax.registry import HANDED, registry
+from segjax.text import brief, unknown
 from segjax.train.config import OptimizerConfig, TrainConfig
 from segjax.train.losses import Loss, Term
 from segjax.train.optimizers import make_optimizer
@@ -112,14 +113,16 @@ def handed(config: TrainConfig, **objects: Unpack[Objects]) -> Iterator[TrainCon
         The configuration, in which each object is ``"object:"`` and its class or function.
 
     Raises:
-        InputError: The network is no Flax Linen module, of other channels, or of another class
-            than the one that was trained.
+        InputError: An object is of another kind than is needed, or the network of other channels,
+            or of another class than the one that was trained.
+        TypeError: Training takes no object of that name.
 
     Example:
         >>> with handed(TrainConfig("own", (8, 8)), network=nn.Dense(2)) as config:
         ...     config.model
         'object:flax.linen.linear.Dense'
     """
+    _check_objects(objects)
     with ExitStack() as stack:
         if (network := objects.get("network")) is not None:
             _check_channels(config, network)
@@ -132,7 +135,7 @@ def handed(config: TrainConfig, **objects: Unpack[Objects]) -> Iterator[TrainCon
             config = replace(config, loss=Loss((Term(name),)))
         if (optimizer := objects.get("optimizer")) is not None:
             name = stack.enter_context(registry("optimizer").lend(optimizer))
-            own = OptimizerConfig(name=name, schedule=name, weight_decay=0, gradient_clip=None)
+            own = OptimizerConfig(name=name, schedule=name, weight_decay=0.0, gradient_clip=None)
             config = replace(config, optimizer=own)
         yield config
 
@@ -192,7 +195,7 @@ def _logits(config: TrainConfig, model: Model) -> jax.ShapeDtypeStruct:
     """Return the shape of a network's output for a batch of patches."""
     images = jax.ShapeDtypeStruct(_batch(config, config.in_channels), jnp.float32)
 
-    def run(images: Array) -> Array:
+    def run(images: Array) -> Any:
         return model.apply(model.init(jax.random.key(0), images), images)
 
     try:
@@ -200,9 +203,10 @@ def _logits(config: TrainConfig, model: Model) -> jax.ShapeDtypeStruct:
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
         raise InputError(f"{config.model}: takes no images of {images.shape}: {error}") from error
     wanted = _batch(config, config.out_channels)
-    if found.shape != wanted:
+    made = jax.tree.map(lambda array: array.shape, found)
+    if made != wanted:
         raise InputError(
-            f"{config.model}: makes {found.shape} of images of {images.shape}, but logits of "
+            f"{config.model}: makes {made} of images of {images.shape}, but logits of "
             f"{wanted} are needed"
         )
     return found
@@ -216,6 +220,26 @@ def _warn_of_export(config: TrainConfig, model: Model) -> None:
             warnings.warn(
                 f"{config.model}: can be trained, but not be exported: {obstacle}", stacklevel=5
             )
+
+
+_TAKEN: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "network": (callable, "a module of Flax Linen"),
+    "loss": (callable, "a function of probabilities and targets"),
+    "optimizer": (
+        lambda thing: isinstance(thing, optax.GradientTransformation),
+        "one of optax, such as optax.adam(1e-3)",
+    ),
+}
+
+
+def _check_objects(objects: Mapping[str, Any]) -> None:
+    for name, thing in objects.items():
+        if name not in _TAKEN:
+            raise TypeError(unknown("argument", name, tuple(_TAKEN)))
+        fits, words = _TAKEN[name]
+        if thing is not None and not fits(thing):
+            hint = "; a name goes into the configuration" if isinstance(thing, str) else ""
+            raise InputError(f"{name} must be {words}, not {brief(thing)}{hint}")
 
 
 def _check_channels(config: TrainConfig, network: Any) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from segjax.data.splits import Split, read_split, write_split
 from segjax.errors import InputError
+from segjax.registry import HANDED
 from segjax.runs.folder import RunFolder
 from segjax.train.config import TrainConfig, differences, read_config, write_config
 
@@ -41,10 +42,13 @@ def check_run(run: Path, config: TrainConfig, split: Split, *, resume: bool) -> 
     longer = config.epochs > before.epochs
     same_length = dataclasses.replace(before, epochs=config.epochs) if longer else before
     if differences(same_length, config):
+        changed = "; ".join(differences(before, config))
+        how = f"use that one to go on with it (--config {folder.config})"
+        if f'("{HANDED}' in changed:
+            how = "hand the same objects to fit again to go on with it"
         raise InputError(
-            f"{run}: holds a training with another configuration: "
-            f"{'; '.join(differences(before, config))}; "
-            f"use that one to go on with it (--config {folder.config}), or give another folder"
+            f"{run}: holds a training with another configuration: {changed}; {how}, or give "
+            "another folder"
         )
     if longer and config.optimizer.schedule != _OF_ANY_LENGTH:
         raise InputError(

@@ -154,10 +154,7 @@ def warm_start(state: TrainState, config: TrainConfig, run: Path | None = None) 
     source = _source(config.init, config.model, run)
     old = _flat(source.variables)
     new = _flat(jax.device_get(state.training_variables))
-    layers = _layers(config)
-    kept = layers.head if config.init.new_head else frozenset()
-    if config.init.new_head and any(_differs(old, new, place) for place in layers.stem):
-        kept |= layers.stem
+    kept = _drawn_anew(config, old, new) if config.init.new_head else frozenset()
     _check(config, old, new, kept)
     if not config.init.new_head:
         _warn_of_labels(config, source)
@@ -389,6 +386,13 @@ def _layers(config: TrainConfig) -> _Layers:
         frozenset(place for place in here if place[1:-1] in head),
         frozenset(place for place in here if place[1:-1] in stem),
     )
+
+
+def _drawn_anew(config: TrainConfig, old: Arrays, new: Arrays) -> frozenset[Place]:
+    """Return what a new head replaces: the head, and the stem where the channels are others."""
+    layers = _layers(config)
+    differs = any(_differs(old, new, place) for place in layers.stem)
+    return layers.head | (layers.stem if differs else frozenset())
 
 
 def _shapes(config: TrainConfig, more_in: int, more_out: int) -> dict[Place, tuple[int, ...]]:

@@ -1,6 +1,8 @@
 """What tables on the terminal say."""
 
-from segjax.cli.console import print_folds
+import math
+
+from segjax.cli.console import print_folds, print_scores
 from segjax.runs.folds import FoldScore
 
 
@@ -26,3 +28,12 @@ def test_folds_in_which_no_case_holds_a_label_have_no_mean(capsys):
     print_folds([score(0, "a", "core", "false_positive_pixels", 3)])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["core", "–", "–"] in lines
+
+
+def test_what_a_measure_cannot_tell_counts_in_no_mean(capsys):
+    row = {"label": "core", "dice": 0.5, "truth_ml": 1.0, "prediction_ml": 1.0}
+    print_scores([row | {"case": "a", "depth": 3.0}, row | {"case": "b", "depth": math.nan}])
+    print_scores([row | {"case": "b", "depth": math.nan}])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    means = [line[-1] for line in lines if line[:1] == ["core"]]
+    assert means == ["3.0000", "–"]

@@ -9,10 +9,10 @@ import numpy as np
 import pydicom.data
 import pytest
 
-from segjax.data._listing import list_images, list_labels, name_apart
 from segjax.data.cases import find_cases
 from segjax.data.images import find_images
 from segjax.data.io.formats import read_image, write_volume
+from segjax.data.listing import list_images, list_labels, name_apart
 from segjax.data.subjects import find_subjects
 from segjax.errors import InputError
 from segjax.volume import Volume

@@ -452,7 +452,7 @@ def test_a_metric_is_not_called_as_another_column_is(rank):
     nothing = Volume(np.zeros((2,) * rank, np.uint8), np.eye(rank + 1))
     (row,) = score(truth=nothing, prediction=nothing, rule="any")
     for column in row.keys() - set(registry("metric").names()) | {score_of_row(row).metric}:
-        with pytest.raises(InputError, match=f"'{column}': tables have a column of that name"):
+        with pytest.raises(InputError, match=f"'{column}': a column of tables has that name"):
             register("metric", column, len)
 
 

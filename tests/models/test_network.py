@@ -36,6 +36,15 @@ class Noisy(nn.Module):
         return nn.Dense(self.out_channels)(x)
 
 
+class Deterministic(Noisy):
+    """The same, told by Flax's own word."""
+
+    @nn.compact
+    def __call__(self, images, deterministic):
+        x = nn.Dropout(0.5, deterministic=deterministic)(images)
+        return nn.Dense(self.out_channels)(x)
+
+
 def test_networks_of_the_zoo_state_all_facts_and_stay_as_they_are():
     for name in names():
         network = create(name)
@@ -62,8 +71,9 @@ def test_module_without_train_computes_the_same_in_training():
     assert updates == {}
 
 
-def test_module_that_must_be_told_is_told_whether_it_trains():
-    network = complete(Noisy(2), in_channels=1, out_channels=7, rank=3)
+@pytest.mark.parametrize("kind", [Noisy, Deterministic])
+def test_module_that_must_be_told_is_told_whether_it_trains(kind):
+    network = complete(kind(2), in_channels=1, out_channels=7, rank=3)
     assert (network.out_channels, network.size_multiple) == (2, 4)
     images = jnp.ones((1, 4, 4, 4, 1))
     variables = network.init(jax.random.key(0), images)

@@ -60,7 +60,7 @@ def test_every_field_comes_back_from_json(config):
     assert TrainConfig.from_json(json.loads(text)) == config
 
 
-@settings(deadline=None)  # the first look at a name imports packages
+@settings(max_examples=25, deadline=None)  # the first look at a name imports packages
 @given(
     st.fixed_dictionaries(
         {

@@ -516,7 +516,7 @@ def test_split_that_does_not_fit_the_dataset_is_named(tmp_path, dataset):
 
 
 def test_unknown_model_is_refused_before_anything_is_made(tmp_path, dataset, split):
-    with pytest.raises(InputError, match="no network is named 'huge'"):
+    with pytest.raises(InputError, match="unknown network 'huge'"):
         fit(tiny.config(model="huge"), dataset, split, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -63,6 +63,13 @@ class Strange(nn.Module):
         return nn.Dense(self.out_channels)(images)
 
 
+class Two(Voxelwise):
+    @nn.compact
+    def __call__(self, images):
+        logits = nn.Dense(self.outputs)(images)
+        return logits, logits
+
+
 class Channelled(Voxelwise):
     in_channels: int = 4
 
@@ -97,6 +104,11 @@ def test_objects_are_marked_by_their_class_and_found_within_the_block():
         Network(config, 10)
 
 
+def test_misspelt_objects_are_not_left_out_silently():
+    with pytest.raises(TypeError, match="unknown argument 'optimiser': did you mean 'optimizer'"):
+        checked(optimiser=optax.sgd(0.1))
+
+
 def test_a_handed_optimizer_moves_as_it_is():
     with handed(CONFIG, network=Voxelwise(), optimizer=optax.sgd(0.5)) as config:
         network = Network(config, 10)
@@ -118,6 +130,10 @@ def test_a_handed_optimizer_moves_as_it_is():
     [
         ({"network": Voxelwise(3)}, r"Voxelwise: makes \(2, 8, 8, 3\) of .* \(2, 8, 8, 2\) are"),
         ({"network": nn.Conv(2, "ab")}, "Conv: takes no images of"),
+        ({"network": Two()}, r"Two: makes \(\(2, 8, 8, 2\), \(2, 8, 8, 2\)\) of .* are needed"),
+        ({"network": "unet3d"}, "must be a module .* not 'unet3d'; a name goes into the config"),
+        ({"loss": "dice"}, "loss must be a function .* not 'dice'; a name"),
+        ({"optimizer": optax.adam}, r"must be one of optax, such as optax.adam\(1e-3\), not <func"),
         ({"network": Channelled()}, "network: its in_channels is 4, but 1 is needed"),
         (
             {"network": Voxelwise(), "loss": lambda p, t: p - t},

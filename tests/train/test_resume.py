@@ -36,6 +36,15 @@ def test_another_configuration_is_refused_with_the_fields_that_differ(tmp_path):
         check_run(folder, other, SPLIT, resume=True)
 
 
+def test_a_training_of_handed_objects_asks_for_them_again(tmp_path):
+    handed = dataclasses.replace(CONFIG, model="object:lab.Net")
+    said = 'model .* there, "mpunet.*; hand the same objects to fit again'
+    with pytest.raises(InputError, match=said):
+        check_run(trained(tmp_path / "run", handed), CONFIG, SPLIT, resume=True)
+    with pytest.raises(InputError, match="use that one to go on with it"):
+        check_run(trained(tmp_path / "other"), handed, SPLIT, resume=True)
+
+
 ENDLESS = dataclasses.replace(CONFIG, optimizer=OptimizerConfig(schedule="constant"))
 
 

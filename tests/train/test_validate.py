@@ -317,9 +317,7 @@ def test_validation_measures_what_predict_and_evaluate_do(
     for label, one in expected.items():
         assert found[label].value == pytest.approx(one.value, abs=1e-6)
         assert 0 < one.value < 1
-    (whole,) = (
-        Scorer([case.load(pipeline)], settings, lambda _, x: predict(x)).scores({}).values()
-    )
+    (whole,) = Scorer([case.load(pipeline)], settings, lambda _, x: predict(x)).scores({}).values()
     assert whole == found
 
 

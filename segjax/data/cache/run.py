@@ -79,12 +79,16 @@ class Run:
         known |= {done.case: done for done in self._each(make, waiting, "Preprocessing")}
         outcomes = [known[job.case.name] for job in jobs]
         there = [outcome.case for outcome in outcomes if not outcome.error]
-        records = {name: layout.record(self._out / layout.CASES / name) for name in there}
-        lost = {name: Lost(*r["lost"]) for name, r in records.items() if r.get("lost")}
-        warn_of_lost(lost, len(there))
-        warn_of_tilts({name: read_grids(r)[0].affine for name, r in records.items()})
+        self._warn_of_images(there)
         self._write(pipeline, learned_from, there, complete=True)
         return outcomes
+
+    def _warn_of_images(self, names: Sequence[str]) -> None:
+        """Say which cases lost lesions on the way, and which lie askew."""
+        records = {name: layout.record(self._out / layout.CASES / name) for name in names}
+        lost = {name: Lost(*r["lost"]) for name, r in records.items() if r.get("lost")}
+        warn_of_lost(lost, len(names))
+        warn_of_tilts({name: read_grids(r)[0].affine for name, r in records.items()})
 
     def _warn_of_labels(self, waiting: Sequence[Job]) -> None:
         """Say so before all is made again for what the values of labels stand for alone."""
@@ -115,10 +119,7 @@ class Run:
         if same and self._before["pipeline"] is not None and not refit:
             _check_held_out(self._before["learned_from"], split, self._out)
             return Pipeline.from_json(self._before["pipeline"]), self._before["learned_from"]
-        jobs = self._jobs(self._requested, _training(self._dataset.cases, split))
-        if self._kept:
-            failed = {o.case for o in self._each(prepare, jobs, "First steps") if o.error}
-            jobs = [job for job in jobs if job.case.name not in failed]
+        jobs = self._begun(self._jobs(self._requested, _training(self._dataset.cases, split)))
         early, late = self._requested.steps[: self._kept], self._requested.steps[self._kept :]
         images = _EarlyImages(jobs)
         try:
@@ -126,6 +127,12 @@ class Run:
         except InputError as error:
             raise InputError(f"{images.last or self._out}: {error}") from error
         return Pipeline(early + learned.steps), sorted(images.seen)
+
+    def _begun(self, jobs: list[Job]) -> list[Job]:
+        """Take the first steps, whose result is kept; leave out the cases that fail in them."""
+        outcomes = self._each(prepare, jobs, "First steps") if self._kept else []
+        failed = {outcome.case for outcome in outcomes if outcome.error}
+        return [job for job in jobs if job.case.name not in failed]
 
     def _jobs(self, pipeline: Pipeline, cases: Sequence[Case]) -> list[Job]:
         classes = len(self._dataset.labels) if self._dataset.labels else None

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from segjax.files import reading
 from segjax.grid import Grid, grid
 from segjax.registry import register, registry
 from segjax.text import plural
-from segjax.volume import Volume
+from segjax.volume import Volume, check_volume
 
 __all__ = [
     "COLOURS",
@@ -112,7 +112,7 @@ def read_volume(source: Source) -> Volume:
     if Path(source).is_symlink():  # what leads nowhere has no wrong format
         with reading(source):
             pass
-    return _reader(source)(Path(source))
+    return check_volume(_reader(source)(Path(source)), f"{source}: what its reader returns")
 
 
 def read_grid(source: Source) -> tuple[Grid, int]:
@@ -192,7 +192,7 @@ def write_volume(
         options = {"like": like} if str(like).lower().endswith((".nii", ".nii.gz")) else {}
     if write is write_nrrd and kind == _SEGMENTS:
         options = {"segments": segments or {}}
-    write(volume, path, **options, overwrite=overwrite)
+    write(check_volume(volume, "what is written"), path, **options, overwrite=overwrite)
 
 
 def read_image(sources: Source | Sequence[Source], *, channels: int | None = None) -> Volume:
@@ -227,11 +227,14 @@ def read_image(sources: Source | Sequence[Source], *, channels: int | None = Non
     data = np.concatenate([volume.channels_last for volume in volumes], axis=-1)
     if channels == COLOURS and data.shape[-1] == 1 and str(files[0]).lower().endswith(".png"):
         data = np.repeat(data, COLOURS, axis=-1)
-    if channels is not None and data.shape[-1] != channels:
-        names = ", ".join(str(source) for source in files)
-        found = plural(data.shape[-1], "channel")
-        raise InputError(f"{names}: {found}, but {channels} are expected")
+    _check_channels(files, data.shape[-1], channels)
     return volumes[0].with_data(data)
+
+
+def _check_channels(files: Sequence[Source], found: int, wanted: int | None) -> None:
+    if wanted is not None and found != wanted:
+        names = ", ".join(map(str, files))
+        raise InputError(f"{names}: {plural(found, 'channel')}, but {wanted} are expected")
 
 
 def read_label(
@@ -296,8 +299,13 @@ def _stored_label(
     if name.endswith(".png"):
         return read_png(path, stored=True), None
     kind = None if name.endswith(image_suffixes()) else is_label_object(path)
-    if kind is None:
-        return read_volume(path), None
+    return _label_object(path, kind, coding, like) if kind else (read_volume(path), None)
+
+
+def _label_object(
+    path: PathLike, kind: str, coding: LabelCoding, like: Grid | None
+) -> tuple[Volume, dict[int, str]]:
+    """Read a DICOM SEG or RTSTRUCT object, and the names of its values."""
     if like is None:
         raise InputError(f"{path}: lies on the grid of its image; give the image too")
     held = dicom_segment_names(path)
@@ -368,18 +376,27 @@ def _by_name(
             f"{path}: has values that no segment has: {_values(np.array(odd))}; name them in the "
             "file, or clear them"
         )
-    table = {value: _class_of(name, coding) for value, name in names.items()}
-    listed = ", ".join(f"'{name}'" for name in names.values())
-    if names and all(found is None for found in table.values()):
-        wanted = ", ".join(f"'{name}'" for name in coding.names[1:])
-        raise InputError(f"{path}: has segments {listed}, but none of {wanted}; rename them")
-    if unknown := [f"'{names[value]}'" for value, found in table.items() if found is None]:
-        warnings.warn(f"{path}: left out segment {', '.join(unknown)}, no label here", stacklevel=4)
     data = np.zeros(stored.shape, np.uint8)
-    for value, found in table.items():
-        if found is not None:
-            data[stored == value] = found
+    for value, number in _named_classes(names, coding, path).items():
+        data[stored == value] = number
     return data
+
+
+def _named_classes(names: Mapping[int, str], coding: LabelCoding, path: PathLike) -> dict[int, int]:
+    """Return the classes of segments by their names; warn of segments that are of none."""
+    table = {value: _class_of(name, coding) for value, name in names.items()}
+    known = {value: number for value, number in table.items() if number is not None}
+    unknown = _quoted(name for value, name in names.items() if value not in known)
+    if unknown and not known:
+        wanted = _quoted(coding.names[1:])
+        raise InputError(f"{path}: has segments {unknown}, but none of {wanted}; rename them")
+    if unknown:
+        warnings.warn(f"{path}: left out segment {unknown}, no label here", stacklevel=5)
+    return known
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _check_classes(

@@ -14,7 +14,7 @@ from segjax.errors import InputError
 from segjax.grid import grid
 from segjax.progress import track
 from segjax.registry import register, registry
-from segjax.volume import Volume
+from segjax.volume import Volume, check_volume
 
 __all__ = ["Extractor", "check_method", "extract_brain"]
 
@@ -92,7 +92,8 @@ def extract_brain(
     if isinstance(method, Volume):
         mask = method
     else:
-        mask = _extractor(method)(image, channel=channel, **options)
+        made = _extractor(method)(image, channel=channel, **options)
+        mask = check_volume(made, "what the brain extractor returns")
     if mask.spatial_shape != image.spatial_shape or mask.channels != 1:
         raise InputError(
             f"the brain mask has shape {mask.data.shape}, the image {image.spatial_shape}: they "

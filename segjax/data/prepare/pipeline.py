@@ -27,7 +27,8 @@ from segjax.files import read_json
 from segjax.grid import Grid, same_grid
 from segjax.grid import grid as grid_of
 from segjax.progress import track
-from segjax.volume import Volume
+from segjax.text import brief
+from segjax.volume import Volume, check_volume
 
 __all__ = [
     "BiasFieldCorrection",
@@ -69,6 +70,9 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple(self.steps))
+        for step in self.steps:
+            if not isinstance(step, Step):
+                raise InputError(f"a pipeline holds steps, such as ZScore(), not {brief(step)}")
 
     @property
     def fitted(self) -> bool:
@@ -145,7 +149,7 @@ class Pipeline:
             )
         grids = [grid_of(image)]
         for step in self.steps:
-            image = step.apply(image)
+            image = check_volume(step.apply(image), f"what step {step.name!r} returns")
             grids.append(grid_of(image))
         return image.with_data(np.ascontiguousarray(image.data)), tuple(grids)
 

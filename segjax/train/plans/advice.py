@@ -305,17 +305,16 @@ def _choose_normalisation(
     tail = float(np.median([look.tail for look in looks]))
     medians = [look.median for look in looks]
     why = [f"median intensities go from {min(medians):.3g} to {max(medians):.3g}"]
-    steps: list[Step] = []
+    steps: dict[str, Step] = {}
     if tail > _LONG_TAIL:
-        steps.append(ClipPercentiles())
+        steps["clip percentiles"] = ClipPercentiles()
         why.append(f"the brightest voxel lies {tail:.1f} times as far out as the 99.5th percentile")
-    stripped = zeros >= _STRIPPED
-    if stripped:
+    if zeros >= _STRIPPED:
+        steps["z-score of what is not 0"] = ZScore("nonzero")
         why.append(f"{zeros:.0%} of the voxels are exactly 0, a background that was removed")
-    steps.append(ZScore("nonzero" if stripped else "all"))
-    value = "z-score of " + ("what is not 0" if stripped else "all voxels")
-    clipped = "clip percentiles, then " if tail > _LONG_TAIL else ""
-    return tuple(steps), Reason("normalisation", clipped + value, "; ".join(why))
+    else:
+        steps["z-score of all voxels"] = ZScore("all")
+    return tuple(steps.values()), Reason("normalisation", ", then ".join(steps), "; ".join(why))
 
 
 def _fit_memory(
@@ -429,16 +428,21 @@ def _choose_mirrors(
         return config, Reason("mirroring", "none", why)
     told, axes = [], []
     for axis, name in enumerate(names):
-        symmetry = float(np.median([look.symmetry[axis] for look in looks]))
-        fixed = fixed_sides(seen, axis)
-        if symmetry >= _SYMMETRIC and not fixed and config.patch_size[axis] > 1:
+        alike, why = _judge_sides(looks, axis, fixed=fixed_sides(seen, axis))
+        if alike and config.patch_size[axis] > 1:
             axes.append(axis)
-        side = "labels keep to their side" if fixed else "labels lie on either side"
-        told.append(f"{name}: {side}, likeness {symmetry:.2f}")
+        told.append(f"{name}: {why}")
     value = ", ".join(names[axis] for axis in axes) or "none"
     flips = (augment.Flip(axes=tuple(axes)),) if axes else ()
     changed = dataclasses.replace(config, augment=(*flips, *config.augment))
     return changed, Reason("mirroring", value, "; ".join(told))
+
+
+def _judge_sides(looks: Sequence[Look], axis: int, *, fixed: bool) -> tuple[bool, str]:
+    """Say whether images may be mirrored along an axis, and why."""
+    symmetry = float(np.median([look.symmetry[axis] for look in looks]))
+    side = "labels keep to their side" if fixed else "labels lie on either side"
+    return symmetry >= _SYMMETRIC and not fixed, f"{side}, likeness {symmetry:.2f}"
 
 
 def _axis_names(grid: _Grid) -> list[str]:

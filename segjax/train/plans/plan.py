@@ -15,6 +15,7 @@ from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.splits import Folding, Split, split_cases
 from segjax.errors import InputError
 from segjax.files import read_json
+from segjax.text import brief
 from segjax.train.cases import choose_cases
 from segjax.train.config import TrainConfig
 from segjax.train.plans.advice import Advice, Reason, advise
@@ -225,7 +226,9 @@ def _merged(values: _Settings, *layers: _Settings) -> dict[str, Any]:
     for layer in layers:
         if layer.get("label_values") is not None:
             merged.pop("labels", None)  # they name other classes
-        optimizer = {**merged.get("optimizer", {}), **layer.get("optimizer", {})}
+        if not isinstance(own := layer.get("optimizer", {}), Mapping):
+            raise InputError(f"optimizer must be an object with 'name', not {brief(own)}")
+        optimizer = {**merged.get("optimizer", {}), **own}
         merged = {**merged, **layer} | ({"optimizer": optimizer} if optimizer else {})
     return merged
 

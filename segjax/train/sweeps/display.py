@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from segjax.progress import BETWEEN_LINES, Lines, make_bar
-from segjax.text import clock
+from segjax.text import clock, plural
 from segjax.train.sweeps.member import Member, MemberResult, MemberRun
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class SweepDisplay:
         dice = (result.validation_dice, result.test_dice)
         texts = ["–" if value is None else f"{value:.4f}" for value in dice]
         told = f"{member.name}: validation Dice {texts[0]}, test Dice {texts[1]}"
-        self._show(f"{told}, {result.epochs} epochs {result.error}".rstrip(), always=True)
+        error = f", {result.error}" if result.error else ""
+        self._show(f"{told}, {plural(result.epochs, 'epoch')}{error}", always=True)
 
     def seconds_left(self) -> float | None:
         """Estimate the time that the rest will take; ``None`` while nothing is known."""

@@ -402,6 +402,12 @@ def xyz(monkeypatch):
             file.write(head + b"\n" + volume.data.astype(np.uint8).tobytes())
 
 
+def test_a_reader_that_returns_no_volume_is_named(xyz, tmp_path):
+    register("reader", ".raw-example", lambda path: np.ones((2, 3, 4)))
+    with pytest.raises(InputError, match=r"a\.raw-example: what its reader returns must be"):
+        read_volume(tmp_path / "a.raw-example")
+
+
 def test_a_format_of_another_package_is_read_and_written_by_its_suffix(xyz, tmp_path):
     path = tmp_path / "sub-1.XYZ"
     write_volume(Volume(np.arange(24).reshape(2, 3, 4), np.eye(4)), path)

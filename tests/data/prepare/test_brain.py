@@ -216,6 +216,8 @@ def test_a_registered_extractor_is_a_method_of_the_pipeline(monkeypatch):
     expected = image.data * (image.data > 5)
     np.testing.assert_array_equal(pipeline.apply(image).data[..., 0], expected)
     np.testing.assert_array_equal(extract_brain(image, "bright", over=7).data, image.data > 7)
+    with pytest.raises(InputError, match=r"the brain extractor returns .* not ndarray"):
+        extract_brain(image, lambda image, *, channel: image.data > 5)
 
 
 def test_a_network_that_is_not_there_is_named():

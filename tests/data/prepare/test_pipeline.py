@@ -599,6 +599,26 @@ def test_a_step_that_overrides_nothing_changes_nothing():
     assert step.invert(volume, before, "nearest") is volume
 
 
+@pytest.mark.parametrize("returned", [None, np.ones((2, 3))])
+def test_a_step_that_returns_no_volume_is_named(returned):
+    class Forgetful(Step):
+        def apply(self, image):
+            return returned
+
+    forgetful = Forgetful()
+    object.__setattr__(forgetful, "name", "forgetful")
+    with pytest.raises(InputError, match="what step 'forgetful' returns must be a segjax"):
+        Pipeline((forgetful,)).apply(Volume(np.ones((2, 3)), np.eye(3)))
+
+
+@pytest.mark.parametrize("part", ["z-score", ZScore])
+def test_what_is_no_step_is_refused(part):
+    pipeline = object.__new__(Pipeline)  # whose types are checked in tests alone
+    object.__setattr__(pipeline, "steps", (part,))
+    with pytest.raises(InputError, match=r"a pipeline holds steps, such as ZScore\(\), not"):
+        pipeline.__post_init__()
+
+
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_steps_are_read_from_a_list_or_a_configuration(wrapped, tmp_path):
     steps = ALL.to_json()

@@ -139,5 +139,5 @@ def test_what_the_training_saw_travels_along_and_may_be_missing():
     older = json.loads(METADATA.to_json())
     del older["seen"]
     assert ModelMetadata.from_json(json.dumps(older)) == METADATA
-    with pytest.raises(InputError, match="seen: field finest, coarsest, .* missing"):
+    with pytest.raises(InputError, match=r"seen: field finest, coarsest, .* missing"):
         ModelMetadata.from_json(json.dumps({**older, "seen": {"spacing": 3}}))

@@ -9,15 +9,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from flax import linen as nn
 
 from segjax import models
 from segjax.data.prepare.pipeline import Pipeline, Reorient, ZScore
 from segjax.errors import InputError
 from segjax.train.checkpoints import Checkpoints
 from segjax.train.config import TrainConfig, write_config
+from segjax.train.network import handed
 from segjax_onnx.predict.metadata import ModelMetadata, read_metadata
 from segjax_onnx.write import convert, primitives
 from segjax_onnx.write.convert import export_onnx, to_onnx
+from segjax_onnx.write.weights import read_variables
 
 
 class State(NamedTuple):
@@ -331,5 +334,32 @@ def test_a_run_of_an_unknown_network_is_refused(tmp_path):
     run_folder = write_run(tmp_path / "run")
     config = run_folder / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model": "vnet"}))
-    with pytest.raises(InputError, match="no network is named 'vnet'"):
+    with pytest.raises(InputError, match="unknown network 'vnet'"):
         export_onnx(run_folder, tmp_path / "model.onnx")
+
+
+class Plain(nn.Module):
+    """Layers of Flax, which know nothing of segjax."""
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Conv(2, (1, 1))(nn.relu(nn.Conv(4, (3, 3))(images)))
+
+
+def test_a_network_without_a_name_is_exported_where_it_is_given_again(tmp_path):
+    folder, images = tmp_path / "run", np.random.default_rng(0).normal(size=(2, 6, 8, 1))
+    images = images.astype(np.float32)
+    variables = jax.device_get(Plain().init(jax.random.key(0), images))
+    folder.mkdir()
+    with handed(TrainConfig("unnamed", (8, 8)), network=Plain()) as config:
+        write_config(config, folder)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        checkpoints.save(1, State(variables["params"], {}), {}, best=True)
+    with pytest.raises(InputError, match=r"network .*Plain was .* hand it over again"):
+        export_onnx(folder, tmp_path / "model.onnx")
+    path = export_onnx(folder, tmp_path / "model.onnx", network=Plain())
+    found = run(onnx.load(path), np.moveaxis(images, -1, 1))
+    expected = jax.nn.softmax(Plain().apply(variables, images))
+    np.testing.assert_allclose(np.moveaxis(found, 1, -1), expected, atol=1e-5)
+    assert not read_metadata(path).local
+    jax.tree.map(np.testing.assert_array_equal, read_variables(path), variables)

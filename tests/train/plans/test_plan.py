@@ -75,6 +75,8 @@ def test_validation_cases_are_those_of_the_split(data):
 def test_unknown_settings_are_named(data):
     with pytest.raises(InputError, match="learning_speed"):
         plan(data, {"learning_speed": 1})
+    with pytest.raises(InputError, match="optimizer must be an object with 'name', not 'adam'"):
+        plan(data, {"optimizer": "adam"})
 
 
 def test_settings_are_read_from_the_config_of_a_run(tmp_path):

@@ -4,11 +4,12 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from segjax.data.io.dicom.header import Frame
 from segjax.data.io.dicom.segmentation import is_label_object
 from segjax.data.io.dicom.series import Series, choose_series, is_dicom, scan
 from segjax.data.io.dicom.split import split
@@ -72,23 +73,30 @@ def list_images(folder: Path) -> list[Named]:
     Warns:
         UserWarning: Other files, and image files of the folders in it, are left out.
     """
-    files = list(walk(folder))
-    images = [file for file in files if is_image(file) and not _is_label(file)]
-    own = [file for file in images if file.parent == folder]
-    others = sorted({*files} - {*images})
+    images, others = _divide(walk(folder), _is_picture)
+    own, deeper = _divide(images, lambda file: file.parent == folder)
     dicom = any(is_dicom(file) or file.is_symlink() for file in others)
     series, said = _series(folder) if dicom else ([], "")
     if not (own or series):
         raise InputError(f"{folder}: {_why_none(folder, images)}")
-    deeper = [file for file in images if file.parent != folder]
-    strange = [file for file in others if not (is_note(file) or is_dicom(file))]
+    _, strange = _divide(sorted(others), lambda file: is_note(file) or is_dicom(file))
     _warn_of(folder, [file for file in strange if str(file) not in said] + deeper)
     return [*series, *((stem(file), file) for file in own)]
 
 
-def _is_label(file: Path) -> bool:
-    """Say whether a file holds labels by its name."""
-    return file.name.lower().endswith(".seg.nrrd")
+def _divide(
+    files: Iterable[Path], condition: Callable[[Path], bool]
+) -> tuple[list[Path], list[Path]]:
+    """Return the files that fulfil a condition, and the others."""
+    parts: tuple[list[Path], list[Path]] = [], []
+    for file in files:
+        parts[not condition(file)].append(file)
+    return parts
+
+
+def _is_picture(file: Path) -> bool:
+    """Say whether a file is an image by its name, and no label map."""
+    return is_image(file) and not file.name.lower().endswith(".seg.nrrd")
 
 
 def list_labels(folder: Path) -> dict[str, Path]:
@@ -102,18 +110,23 @@ def list_labels(folder: Path) -> dict[str, Path]:
     Warns:
         UserWarning: Other files are left out.
     """
-    files = list(walk(folder))
-    found = [(stem(file), file) for file in files if is_image(file) and file.parent == folder]
-    for file in files:
-        if not is_image(file) and is_label_object(file):
-            alone = file.parent != folder
-            found.append((normal_name(file.parent.name) if alone else stem(file), file))
+    names = {file: _label_name(file, folder) for file in walk(folder)}
+    found = [(name, file) for file, name in names.items() if name is not None]
     if not found:
-        raise InputError(f"{folder}: {_why_none(folder, files)}")
-    used = {file for _, file in found}
-    _warn_of(folder, [file for file in files if not (file in used or is_note(file))])
+        raise InputError(f"{folder}: {_why_none(folder, list(names))}")
+    _warn_of(folder, [file for file in names if names[file] is None and not is_note(file)])
     check_unique(found)
     return dict(found)
+
+
+def _label_name(file: Path, folder: Path) -> str | None:
+    """Name a label map; None for what is none of the folder."""
+    own = file.parent == folder
+    if is_image(file):
+        return stem(file) if own else None
+    if is_label_object(file):
+        return stem(file) if own else normal_name(file.parent.name)
+    return None
 
 
 def join_parts(named: Sequence[Named]) -> list[Named]:
@@ -123,18 +136,27 @@ def join_parts(named: Sequence[Named]) -> list[Named]:
     """
     series = {n: one for n, (_, one) in enumerate(named) if isinstance(one, Series)}
     placed = {n: one for n, one in series.items() if all(f.position for f in one.frames)}
-    owner = {(f.file, f.index): n for n, one in placed.items() for f in one.frames}
-    frames = {(f.file, f.index): f for one in placed.values() for f in one.frames}
     listed: dict[int, Named] = dict(enumerate(named))
-    for volume in split(list(frames.values())) if len(placed) > 1 else ():
-        first, *others = sorted({owner[frame.file, frame.index] for frame in volume})
-        if others and len(volume) == sum(len(placed[n].frames) for n in (first, *others)):
-            problems = (p for n in (first, *others) for p in placed[n].problems)
-            whole = replace(placed[first], frames=volume, problems=tuple(dict.fromkeys(problems)))
-            listed[first] = normal_name(whole.folder.resolve().name), whole
-            for n in others:
-                del listed[n]
+    for (first, *others), whole in _wholes(placed) if len(placed) > 1 else ():
+        listed[first] = normal_name(whole.folder.resolve().name), whole
+        for n in others:
+            del listed[n]
     return list(listed.values())
+
+
+def _wholes(series: Mapping[int, Series]) -> Iterator[tuple[list[int], Series]]:
+    """Yield the numbers of series that are parts of one volume, and the series that they make."""
+    slices = {(f.file, f.index): (n, f) for n, one in series.items() for f in one.frames}
+    for volume in split([frame for _, frame in slices.values()]):
+        numbers = sorted({slices[frame.file, frame.index][0] for frame in volume})
+        parts = [series[n] for n in numbers]
+        if len(parts) > 1 and len(volume) == sum(len(part.frames) for part in parts):
+            yield numbers, _joined(parts, volume)
+
+
+def _joined(parts: Sequence[Series], frames: tuple[Frame, ...]) -> Series:
+    problems = dict.fromkeys(problem for part in parts for problem in part.problems)
+    return replace(parts[0], frames=frames, problems=tuple(problems))
 
 
 def warn_of_rest(named: Iterable[Named]) -> None:
@@ -150,7 +172,7 @@ def warn_of_rest(named: Iterable[Named]) -> None:
             more = plural(len(whole.frames) - len(one.frames), "slice")
             warnings.warn(
                 f"{one}: left out {more} of it that lie beside the folder; give {whole.folder}",
-                stacklevel=3,
+                stacklevel=4,
             )
 
 
@@ -219,19 +241,25 @@ def _series(folder: Path) -> tuple[list[Named], str]:
     the case says what is wrong.
     """
     found, broken = scan(folder)
-    said = "; ".join([*(p for one in found for p in one.problems), *(p.message for p in broken)])
-    home = normal_name(folder.resolve().name)
+    said = [problem for one in found for problem in one.problems]
+    said += [problem.message for problem in broken]
     first = {problem.file.parent: problem.file for problem in reversed(broken)}
+    names = _series_names(found, folder)
+    return [*zip(names, found, strict=True), *_lost(first, names)], "; ".join(said)
+
+
+def _series_names(found: Sequence[Series], folder: Path) -> list[str]:
+    """Call series as the folders that they lie in, a single one as the folder itself."""
+    home = normal_name(folder.resolve().name)
     if len(found) == 1:
-        return [(home, found[0]), *_lost(first, {home})], said
+        return [home]
     homes = [one.folder.relative_to(folder) for one in found]
     names = [normal_name("_".join(place.parts)) or home for place in homes]
     alone = [homes.count(place) == 1 for place in homes]
-    named: list[Named] = [
-        (name if single else f"{name}_series{one.name}", one)
+    return [
+        name if single else f"{name}_series{one.name}"
         for one, name, single in zip(found, names, alone, strict=True)
     ]
-    return named + _lost(first, {name for name, _ in named}), said
 
 
 def _lost(first: Mapping[Path, Path], taken: Collection[str]) -> list[Named]:
