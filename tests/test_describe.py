@@ -11,7 +11,8 @@ from segjax.data.cache.cache import preprocess
 from segjax.data.cases import Dataset, find_cases
 from segjax.data.io.formats import write_volume
 from segjax.data.phantom.dataset import write_dataset
-from segjax.data.prepare.pipeline import HistogramStandardization, Pipeline, Resample
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import HistogramStandardization, Resample
 from segjax.data.splits import Split, write_split
 from segjax.describe import describe, describe_plan
 from segjax.errors import InputError

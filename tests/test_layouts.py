@@ -11,7 +11,8 @@ from segjax.data import layouts
 from segjax.data.cache.cache import preprocess
 from segjax.data.grouping import Grouping
 from segjax.data.phantom.dataset import write_dataset
-from segjax.data.prepare.pipeline import Pipeline, ZScore
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import ZScore
 from segjax.data.splits import Folding, Split
 from segjax.describe import describe, describe_plan
 from segjax.errors import InputError

@@ -13,7 +13,8 @@ from segjax.data.augment import augment_patch
 from segjax.data.cache.cache import open_cache, preprocess
 from segjax.data.io.formats import read_image, read_volume
 from segjax.data.phantom.dataset import phantom
-from segjax.data.prepare.pipeline import BiasFieldCorrection, BrainExtraction, Pipeline
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import BiasFieldCorrection, BrainExtraction
 from segjax.data.splits import split_cases
 from segjax.data.subjects import find_subjects
 from segjax.errors import InputError

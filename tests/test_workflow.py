@@ -12,12 +12,8 @@ from segjax.data.cases import Case
 from segjax.data.io.formats import read_volume, write_volume
 from segjax.data.layouts import find_data
 from segjax.data.phantom.dataset import write_dataset
-from segjax.data.prepare.pipeline import (
-    CropOrPad,
-    Pipeline,
-    Reorient,
-    ZScore,
-)
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import CropOrPad, Reorient, ZScore
 from segjax.errors import InputError
 from segjax.provenance import read_parts
 from segjax.train.plans.plan import plan

@@ -12,7 +12,8 @@ from segjax.cli.options import PRESETS
 from segjax.data.cache.cache import open_cache
 from segjax.data.io.formats import read_volume
 from segjax.data.phantom.dataset import write_dataset
-from segjax.data.prepare.pipeline import HistogramStandardization, MinMax, Pipeline, Resample
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import HistogramStandardization, MinMax, Resample
 from segjax.studies import names, study
 
 STEPS = [{"step": "reorient", "orientation": "LPS"}, {"step": "min-max"}]

@@ -9,7 +9,8 @@ from segjax.data.cases import Case, find_cases
 from segjax.data.description import read_description
 from segjax.data.io.formats import write_volume
 from segjax.data.labels import IGNORED, asked_coding
-from segjax.data.prepare.pipeline import CropToForeground, Pipeline, Resample, ZScore
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import CropToForeground, Resample, ZScore
 from segjax.data.sources import files_in
 from segjax.errors import InputError
 from segjax.volume import Volume

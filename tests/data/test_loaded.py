@@ -5,7 +5,8 @@ import pytest
 
 from segjax.data.labels import IGNORED
 from segjax.data.loaded import LoadedCase
-from segjax.data.prepare.pipeline import Pipeline, Resample
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import Resample
 from segjax.errors import InputError
 from segjax.grid import Grid
 from segjax.volume import Volume

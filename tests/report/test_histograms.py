@@ -5,7 +5,8 @@ from PIL import Image
 from segjax.data.cache.cache import open_cache, preprocess
 from segjax.data.cases import Dataset
 from segjax.data.phantom.dataset import write_dataset
-from segjax.data.prepare.pipeline import MinMax, Pipeline, Reorient
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import MinMax, Reorient
 from segjax.errors import InputError
 from segjax.report import histograms as figures
 from segjax.report.histograms import before_and_after, draw_histograms

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from segjax.codec import check_survives
 from segjax.data.augment import Flip, Noise
 from segjax.data.cases import Dataset
-from segjax.data.prepare.pipeline import Pipeline, Reorient, Resample, Step, ZScore
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import Reorient, Resample, Step, ZScore
 from segjax.data.splits import Split
 from segjax.errors import InputError
 from segjax.registry import registry

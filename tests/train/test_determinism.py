@@ -22,7 +22,8 @@ import train_tiny as tiny
 from segjax import models
 from segjax.data.cases import find_cases
 from segjax.data.splits import split_cases
-from segjax.data.prepare.pipeline import Pipeline, ZScore
+from segjax.data.prepare.pipeline import (Pipeline)
+from segjax.data.prepare.steps import (ZScore)
 from segjax.studies import study
 from segjax.train._fit import fit
 

@@ -26,7 +26,8 @@ from segjax.data.cases import Dataset, find_cases
 from segjax.data.io.formats import read_image, read_label, write_volume
 from segjax.data.loader import Loader, Sampling
 from segjax.data.phantom.dataset import write_dataset
-from segjax.data.prepare.pipeline import Pipeline, Reorient, Resample
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import Reorient, Resample
 from segjax.data.splits import Split, split_cases
 from segjax.errors import InputError
 from segjax.provenance import read_parts

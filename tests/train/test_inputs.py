@@ -13,7 +13,8 @@ from segjax.data.cases import Dataset, find_cases
 from segjax.data.io.formats import read_volume, write_volume
 from segjax.data.labels import LabelCoding, asked_coding
 from segjax.data.phantom.dataset import write_dataset
-from segjax.data.prepare.pipeline import Pipeline, Reorient, ZScore
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import Reorient, ZScore
 from segjax.data.splits import split_cases
 from segjax.errors import InputError
 from segjax.runs.folder import RunFolder

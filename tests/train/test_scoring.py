@@ -5,7 +5,8 @@ import pytest
 
 from segjax.data.labels import IGNORED
 from segjax.data.loaded import LoadedCase
-from segjax.data.prepare.pipeline import Pipeline, Resample, ZScore
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import Resample, ZScore
 from segjax.evaluate.scores import Score
 from segjax.train.config import TrainConfig
 from segjax.train.scoring import Scorer, count_overlaps

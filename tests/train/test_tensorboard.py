@@ -13,7 +13,8 @@ from segjax.data.cases import find_cases
 from segjax.data.io.formats import read_label
 from segjax.data.labels import IGNORED
 from segjax.data.phantom.dataset import write_dataset
-from segjax.data.prepare.pipeline import Pipeline, ZScore
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import ZScore
 from segjax.data.splits import split_cases
 from segjax.errors import InputError
 from segjax.evaluate.scores import Score

@@ -12,14 +12,8 @@ from segjax.data.io.formats import write_volume
 from segjax.data.labels import IGNORED, LabelCoding
 from segjax.data.loaded import LoadedCase
 from segjax.data.patches import to_mask
-from segjax.data.prepare.pipeline import (
-    CropOrPad,
-    CropToForeground,
-    Pipeline,
-    Reorient,
-    Resample,
-    ZScore,
-)
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import CropOrPad, CropToForeground, Reorient, Resample, ZScore
 from segjax.evaluate.compare import compare_cases
 from segjax.evaluate.pairs import Pair
 from segjax.evaluate.scores import Score, scores_of_rows

@@ -12,7 +12,8 @@ from flax import linen as nn
 
 from segjax.data.augment import Noise
 from segjax.data.cases import find_cases
-from segjax.data.prepare.pipeline import Pipeline, Reorient, ZScore
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import Reorient, ZScore
 from segjax.data.splits import Split, split_cases
 from segjax.registry import registry
 from segjax.train.config import OptimizerConfig, TrainConfig

@@ -4,7 +4,7 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segjax.data.prepare.pipeline import Resample
+from segjax.data.prepare.steps import Resample
 from segjax.data.seen import Seen, Sight
 from segjax.errors import InputError
 from segjax.grid import orientation

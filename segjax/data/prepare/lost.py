@@ -41,7 +41,7 @@ def lost_lesions(label: Volume, pipeline: Pipeline, grids: Sequence[Grid]) -> Lo
         The count; None where all lesions are there.
 
     Example:
-        >>> from segjax.data.prepare.pipeline import CropOrPad
+        >>> from segjax.data.prepare.steps import (CropOrPad)
         >>> label = Volume(np.eye(5, dtype=np.uint8)[:, :4] * [[1], [0], [1], [0], [0]], np.eye(3))
         >>> pipeline = Pipeline((CropOrPad((3, 4)),))
         >>> lost_lesions(label, pipeline, pipeline.grids(label))

@@ -8,20 +8,7 @@ from typing import Any
 import numpy as np
 
 from segjax.data.prepare.spatial import Interpolation
-from segjax.data.prepare.steps import (
-    BiasFieldCorrection,
-    BrainExtraction,
-    ClipPercentiles,
-    CropOrPad,
-    CropToForeground,
-    HistogramStandardization,
-    MinMax,
-    Reorient,
-    Resample,
-    Rescale,
-    Step,
-    ZScore,
-)
+from segjax.data.prepare.steps import Step
 from segjax.errors import InputError
 from segjax.files import read_json
 from segjax.grid import Grid, same_grid
@@ -30,22 +17,7 @@ from segjax.progress import track
 from segjax.text import brief
 from segjax.volume import Volume, check_volume
 
-__all__ = [
-    "BiasFieldCorrection",
-    "BrainExtraction",
-    "ClipPercentiles",
-    "CropOrPad",
-    "CropToForeground",
-    "HistogramStandardization",
-    "MinMax",
-    "Pipeline",
-    "Reorient",
-    "Resample",
-    "Rescale",
-    "Step",
-    "ZScore",
-    "read_pipeline",
-]
+__all__ = ["Pipeline", "read_pipeline"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +28,7 @@ class Pipeline:
         steps: Steps, first one first.
 
     Example:
+        >>> from segjax.data import Reorient, Resample, ZScore
         >>> pipeline = Pipeline((Reorient(), Resample((1.0, 1.0, 1.0)), ZScore("nonzero")))
         >>> flair = Volume(np.ones((8, 8, 3), np.int16), np.diag([-1.0, 1.0, 2.0, 1.0]))
         >>> processed = pipeline.apply(flair)
@@ -95,6 +68,7 @@ class Pipeline:
 
         Example:
             >>> from segjax.data.phantom.dataset import phantom
+            >>> from segjax.data import HistogramStandardization, ZScore
             >>> pipeline = Pipeline((HistogramStandardization(), ZScore("above-mean")))
             >>> heads = lambda: (phantom(seed, shape=(32, 32))[0] for seed in range(3))
             >>> pipeline.fitted, pipeline.fit(heads).fitted
@@ -115,6 +89,7 @@ class Pipeline:
         """Return the pipeline without what its steps learned from images.
 
         Example:
+            >>> from segjax.data import HistogramStandardization, MinMax
             >>> learned = HistogramStandardization(landmarks=(tuple(range(13)),))
             >>> Pipeline((learned, MinMax())).unfitted().steps[0].landmarks
             ()
@@ -136,6 +111,7 @@ class Pipeline:
 
         Example:
             >>> flair = Volume(np.eye(5), np.eye(3))
+            >>> from segjax.data import CropOrPad
             >>> processed, grids = Pipeline((CropOrPad((3, 3)),)).trace(flair)
             >>> [grid.shape for grid in grids]
             [(5, 5), (3, 3)]
@@ -263,6 +239,7 @@ class Pipeline:
             InputError: As :meth:`invert`.
 
         Example:
+            >>> from segjax.data import CropOrPad
             >>> cropped = Pipeline((CropOrPad((1, 2)),))
             >>> sure = Volume(np.array([[[0.0, 1.0], [0.0, 1.0]]], np.float32), np.eye(3))
             >>> cropped.restore(sure, Volume(np.zeros((1, 3)), np.eye(3))).data[..., 0].tolist()
@@ -297,6 +274,7 @@ class Pipeline:
             One dictionary per step: its name under "step", and its fields.
 
         Example:
+            >>> from segjax.data import ZScore
             >>> Pipeline((ZScore("nonzero"),)).to_json()
             [{'step': 'z-score', 'where': 'nonzero'}]
         """

@@ -15,14 +15,8 @@ import numpy as np
 from segjax import models
 from segjax.data import augment
 from segjax.data.cases import Dataset
-from segjax.data.prepare.pipeline import (
-    ClipPercentiles,
-    Pipeline,
-    Reorient,
-    Resample,
-    Step,
-    ZScore,
-)
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import ClipPercentiles, Reorient, Resample, Step, ZScore
 from segjax.errors import InputError
 from segjax.memory import device_bytes
 from segjax.text import plural

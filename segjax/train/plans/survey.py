@@ -11,7 +11,8 @@ import numpy as np
 from segjax.data.cases import Dataset
 from segjax.data.io.formats import COLOURS
 from segjax.data.loaded import Look
-from segjax.data.prepare.pipeline import Pipeline, Step
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import Step
 from segjax.data.prepare.tilt import warn_of_tilts
 from segjax.errors import InputError
 from segjax.grid import Grid

@@ -26,13 +26,13 @@ from segjax.data.labels import asked_coding
 from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare import hd_bet as _hd_bet
 from segjax.data.prepare.lost import Lost
-from segjax.data.prepare.pipeline import (
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import (
     BiasFieldCorrection,
     BrainExtraction,
     CropOrPad,
     HistogramStandardization,
     MinMax,
-    Pipeline,
     Reorient,
     Resample,
     Rescale,
@@ -359,7 +359,8 @@ from pathlib import Path
 from segjax.data.cache import make
 from segjax.data.cache.cache import preprocess
 from segjax.data.cases import find_cases
-from segjax.data.prepare.pipeline import MinMax, Pipeline
+from segjax.data.prepare.pipeline import (Pipeline)
+from segjax.data.prepare.steps import (MinMax)
 
 saved = make._save
 

@@ -5,7 +5,8 @@ import pytest
 
 from segjax.data.labels import IGNORED
 from segjax.data.prepare.lost import Lost, lost_lesions, warn_of_lost
-from segjax.data.prepare.pipeline import CropOrPad, Pipeline, Reorient, Resample, ZScore
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import CropOrPad, Reorient, Resample, ZScore
 from segjax.volume import Volume
 
 

@@ -17,7 +17,8 @@ from scipy.spatial.transform import Rotation
 from segjax.data.io.nifti import read_nifti, write_nifti
 from segjax.data.phantom.dataset import phantom
 from segjax.data.prepare.bias_field import N4, correct_bias_field
-from segjax.data.prepare.pipeline import (
+from segjax.data.prepare.pipeline import Pipeline, read_pipeline
+from segjax.data.prepare.steps import (
     BiasFieldCorrection,
     BrainExtraction,
     ClipPercentiles,
@@ -25,13 +26,11 @@ from segjax.data.prepare.pipeline import (
     CropToForeground,
     HistogramStandardization,
     MinMax,
-    Pipeline,
     Reorient,
     Resample,
     Rescale,
     Step,
     ZScore,
-    read_pipeline,
 )
 from segjax.errors import InputError
 from segjax.grid import Grid, grid

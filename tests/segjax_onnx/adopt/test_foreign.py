@@ -8,7 +8,8 @@ import torch
 
 from benchmarks.peers import torch_unet
 from segjax.cli import main
-from segjax.data.prepare.pipeline import HistogramStandardization, MinMax, Pipeline
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import HistogramStandardization, MinMax
 from segjax.describe import describe
 from segjax.errors import InputError
 from segjax_onnx import Predictor, read_metadata

@@ -20,7 +20,8 @@ from segjax.data.cases import Case
 from segjax.data.images import find_images
 from segjax.data.io.formats import read_volume, segment_names, write_volume
 from segjax.data.prepare.brain import extract_brain
-from segjax.data.prepare.pipeline import Pipeline, Step
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import Step
 from segjax.data.prepare.tilt import tilt
 from segjax.data.seen import Sight, seen_in
 from segjax.errors import InputError

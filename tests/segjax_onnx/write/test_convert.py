@@ -12,7 +12,8 @@ import pytest
 from flax import linen as nn
 
 from segjax import models
-from segjax.data.prepare.pipeline import Pipeline, Reorient, ZScore
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import Reorient, ZScore
 from segjax.errors import InputError
 from segjax.train.checkpoints import Checkpoints
 from segjax.train.config import TrainConfig, write_config

@@ -13,7 +13,8 @@ from segjax.data.cache.cache import preprocess
 from segjax.data.cases import Case, Dataset, find_cases
 from segjax.data.io.formats import write_volume
 from segjax.data.phantom.dataset import write_dataset
-from segjax.data.prepare.pipeline import ClipPercentiles, Pipeline, Reorient, Resample, ZScore
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import ClipPercentiles, Reorient, Resample, ZScore
 from segjax.errors import InputError
 from segjax.train.config import TrainConfig
 from segjax.train.losses import Loss, Term

@@ -12,13 +12,8 @@ from segjax.data.io.formats import read_image
 from segjax.data.labels import asked_coding
 from segjax.data.layouts import find_data
 from segjax.data.phantom.dataset import write_dataset
-from segjax.data.prepare.pipeline import (
-    CropOrPad,
-    HistogramStandardization,
-    Pipeline,
-    Reorient,
-    ZScore,
-)
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import CropOrPad, HistogramStandardization, Reorient, ZScore
 from segjax.data.splits import Folding, Split
 from segjax.errors import InputError
 from segjax.train.plans.plan import plan, plan_folds, read_settings

@@ -3,12 +3,8 @@ import pytest
 
 from segjax.data.cases import Case, Dataset
 from segjax.data.io.formats import write_volume
-from segjax.data.prepare.pipeline import (
-    CropOrPad,
-    CropToForeground,
-    HistogramStandardization,
-    Pipeline,
-)
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import CropOrPad, CropToForeground, HistogramStandardization
 from segjax.errors import InputError
 from segjax.train.plans.survey import survey
 from segjax.volume import Volume

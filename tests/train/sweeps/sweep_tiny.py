@@ -13,7 +13,8 @@ from flax import linen as nn
 
 from segjax.data.augment import Noise
 from segjax.data.cases import find_cases
-from segjax.data.prepare.pipeline import Pipeline, ZScore
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import ZScore
 from segjax.data.splits import Split
 from segjax.registry import registry
 from segjax.train.config import OptimizerConfig, TrainConfig
