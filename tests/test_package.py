@@ -173,3 +173,32 @@ def test_an_arrow_the_other_way_is_seen(module, other):
 def test_no_files_import_each_other_in_a_circle():
     graph = {name: [o for o in imports_of(file) if o in MODULES] for name, file in MODULES.items()}
     TopologicalSorter(graph).prepare()
+
+
+SHADOWED = "segjax.train._fit"  # named so that segjax.train.fit is the function
+
+
+def private_names(file, module):
+    """Name what a file takes of another module that is private there."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("segjax"):
+            folder, _, last = node.module.rpartition(".")
+            beside = module.startswith(f"{folder}.") or module.startswith(f"{node.module}.")
+            if last.startswith("_") and not beside and node.module != SHADOWED:
+                yield node.module
+            for each in node.names:
+                private = each.name.startswith("_") and not each.name.startswith("__")
+                if private and not (f"{node.module}.{each.name}" in MODULES and beside):
+                    yield f"{node.module}.{each.name}"
+
+
+def test_no_module_takes_private_names_of_another():
+    found = {name: list(private_names(file, name)) for name, file in MODULES.items()}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_private_names_are_seen(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text("from segjax.report.page import _tile\nfrom segjax.models._cpu import Forms\n")
+    found = list(private_names(file, "segjax.cli.own"))
+    assert found == ["segjax.report.page._tile", "segjax.models._cpu"]
