@@ -13,7 +13,7 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from segjax.data import workers as grain_loader
+from segjax.data import workers
 from segjax.data.augment import Noise
 from segjax.data.loaded import LoadedCase
 from segjax.data.loader import Loader, Sampling, prefetch
@@ -119,10 +119,10 @@ def test_error_that_cannot_travel_arrives_as_text():
 
 def test_errors_travel_or_become_text_in_the_worker_itself():
     with pytest.raises(InputError, match="cannot be read"):
-        grain_loader._Draw(make_loader(BadFile))(2)
+        workers._Draw(make_loader(BadFile))(2)
     with pytest.raises(RuntimeError, match="StubbornError: cannot be unpickled"):
-        grain_loader._Draw(make_loader(BadError))(0)
-    assert same(grain_loader._Draw(make_loader())(4), make_loader().batch(4))
+        workers._Draw(make_loader(BadError))(0)
+    assert same(workers._Draw(make_loader())(4), make_loader().batch(4))
 
 
 def test_worker_begins_without_devices_and_without_ctrl_c(monkeypatch):
@@ -130,7 +130,7 @@ def test_worker_begins_without_devices_and_without_ctrl_c(monkeypatch):
     monkeypatch.setattr(signal, "signal", signals)
     monkeypatch.setattr(os, "environ", {"CUDA_VISIBLE_DEVICES": "3"})
     monkeypatch.setitem(sys.modules, "jax", jax)
-    grain_loader._begin_worker(0, 1)
+    workers._begin_worker(0, 1)
     signals.assert_called_once_with(signal.SIGINT, signal.SIG_IGN)
     jax.config.update.assert_called_once_with("jax_platforms", "cpu")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
@@ -139,10 +139,10 @@ def test_worker_begins_without_devices_and_without_ctrl_c(monkeypatch):
 def test_worker_ends_when_its_parent_has_ended(monkeypatch):
     parent, end = mock.Mock(), mock.Mock()
     monkeypatch.setattr(os, "_exit", end)
-    grain_loader._end_with_parent()  # this process is no worker
+    workers._end_with_parent()  # this process is no worker
     end.assert_not_called()
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
-    grain_loader._end_with_parent()
+    workers._end_with_parent()
     parent.join.assert_called_once_with()
     end.assert_called_once_with(1)
 
@@ -150,7 +150,7 @@ def test_worker_ends_when_its_parent_has_ended(monkeypatch):
 def test_environment_is_that_of_before_after_the_workers_have_started(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    with grain_loader._environment({"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}):
+    with workers._environment({"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}):
         assert (os.environ["OMP_NUM_THREADS"], os.environ["JAX_PLATFORMS"]) == ("1", "cpu")
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "JAX_PLATFORMS" not in os.environ
@@ -231,13 +231,13 @@ def test_no_worker_outlives_its_program(tmp_path, by):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "end"), [("loader", "batches.close()"), ("loader", "pass"), ("grain_loader", "pass")]
+    ("module", "end"), [("loader", "batches.close()"), ("loader", "pass"), ("workers", "pass")]
 )
 def test_ending_early_leaves_nothing_behind_that_python_would_warn_of(tmp_path, module, end):
     program = PROGRAM.replace("for _ in batches:\n        pass", end)
-    if module == "grain_loader":  # imported first, before anything that multiprocessing brings
+    if module == "workers":  # imported first, before anything that multiprocessing brings
         program = program.replace(
-            "loader import prefetch", "grain_loader import prefetch_by_workers as prefetch"
+            "loader import prefetch", "workers import prefetch_by_workers as prefetch"
         )
     script = tmp_path / "program.py"
     script.write_text(program)
