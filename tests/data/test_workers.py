@@ -81,9 +81,9 @@ def alive(pid):
 
 def test_training_goes_on_exactly_with_any_number_of_workers():
     loader, steps = make_loader(), iter(range(3, 15))
-    for workers, count in ((2, 5), (0, 2), (1, 5)):
+    for number, count in ((2, 5), (0, 2), (1, 5)):
         first = next(steps)
-        batches = prefetch(loader, range(first, 15), workers=workers)
+        batches = prefetch(loader, range(first, 15), workers=number)
         for step in (first, *(next(steps) for _ in range(count - 1))):
             assert same(next(batches), loader.batch(step))
         batches.close()
