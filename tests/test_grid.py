@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segjax.data.prepare.spatial import (
-    resample,
-)
+from segjax.data.prepare.spatial import resample
 from segjax.errors import InputError
 from segjax.grid import Grid, crop_to_grid, grid, orientation, reorient, restore_orientation
 from segjax.volume import Volume
