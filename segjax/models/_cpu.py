@@ -28,7 +28,7 @@ from segjax.models._forms import (
     Vector,
     Weights,
 )
-from segjax.models._lax import LaxForms
+from segjax.models._lax import LaxForms, transpose_conv
 
 Parities = Float[Array, "2 2 2 batch channel depth height width"]
 
@@ -63,7 +63,7 @@ class CpuImageForms(LaxForms):
         if _outgrows(kernel, x):
             y = _cpu_wide.conv_transpose(x, kernel, 2)
         else:
-            y = _conv_transpose_2d(x, kernel)
+            y = transpose_conv(_strided_2d, _transposed_2d, x, kernel)
         return self.add_bias(y, bias)
 
 
@@ -111,24 +111,6 @@ def _conv_strided_2d_backward(saved: Operands, cotangent: Features) -> Operands:
 
 _conv_strided_2d.defvjp(
     lambda x, kernel: (_strided_2d(x, kernel), (x, kernel)), _conv_strided_2d_backward
-)
-
-
-@jax.custom_vjp
-def _conv_transpose_2d(x: Features, kernel: Kernel) -> Features:
-    """Transpose a stride-2 convolution; both gradients come from that strided convolution."""
-    return _transposed_2d(x, kernel)
-
-
-def _conv_transpose_2d_backward(saved: Operands, cotangent: Features) -> Operands:
-    x, kernel = saved
-    adjoint = kernel.swapaxes(2, 3)
-    dx, kernel_gradient = jax.vjp(lambda k: _strided_2d(cotangent, k), adjoint)
-    return dx, kernel_gradient(x)[0].swapaxes(2, 3)
-
-
-_conv_transpose_2d.defvjp(
-    lambda x, kernel: (_transposed_2d(x, kernel), (x, kernel)), _conv_transpose_2d_backward
 )
 
 

@@ -1,7 +1,13 @@
-"""The forms of a GPU, and the reference of every other form: plain `lax`, channels last."""
+"""The forms of a GPU, and the reference of every other form: plain `lax`, channels last.
 
-from collections.abc import Sequence
+On a GPU, XLA hands a convolution to cuDNN as one of three kinds: forward, gradient of the input, or
+gradient of the kernel. Each form here, and each of its gradients, is written so as to be one.
+"""
 
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PRNGKeyArray
@@ -11,6 +17,7 @@ from segjax.models._forms import (
     Features,
     Images,
     Keep,
+    Kernel,
     PerChannel,
     Slope,
     Vector,
@@ -23,6 +30,43 @@ from segjax.models._random import channel_dropout, dropout_mask
 def same_padding(size: int) -> tuple[int, int]:
     """Return the zeros before and after an axis that keep its length at stride 1."""
     return (size - 1) // 2, size // 2
+
+
+Convolution = Callable[[Features, Kernel], Features]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def transpose_conv(
+    strided: Convolution, transposed: Convolution, x: Features, kernel: Kernel
+) -> Features:
+    """Apply the transpose of a strided convolution; both gradients come from that convolution.
+
+    XLA derives the kernel gradient of a transposed convolution as a convolution of dilated images
+    with a window as large as they are, which nothing computes fast; that of the strided one is a
+    kernel gradient that every backend knows.
+
+    Args:
+        strided: The convolution, of features of the output and a kernel ``(*size, out, in)``.
+        transposed: Its transpose.
+        x: Features.
+        kernel: ``(*size, in, out)``.
+    """
+    return transposed(x, kernel)
+
+
+def _transpose_conv_backward(
+    strided: Convolution, _: Convolution, saved: tuple[Features, Kernel], cotangent: Features
+) -> tuple[Features, Kernel]:
+    x, kernel = saved
+    adjoint = kernel.swapaxes(-2, -1)
+    dx, kernel_gradient = jax.vjp(lambda k: strided(cotangent, k), adjoint)
+    return dx, kernel_gradient(x)[0].swapaxes(-2, -1)
+
+
+transpose_conv.defvjp(
+    lambda strided, transposed, x, kernel: (transposed(x, kernel), (x, kernel)),
+    _transpose_conv_backward,
+)
 
 
 class LaxForms:
@@ -66,30 +110,40 @@ class LaxForms:
     def conv(
         self, xs: Sequence[Features], kernel: Weights, bias: Vector | None, stride: int
     ) -> Features:
-        y = lax.conv_general_dilated(
-            self.concatenate(xs),
-            jnp.asarray(kernel),
-            (stride,) * self.rank,
-            [same_padding(k) for k in kernel.shape[: self.rank]],
-            dimension_numbers=self._dimensions,
-        )
+        y = self._strided(stride, self.concatenate(xs), jnp.asarray(kernel))
         return self.add_bias(y, bias)
 
     def conv_transpose(
         self, xs: Sequence[Features], kernel: Weights, bias: Vector | None, stride: int
     ) -> Features:
-        flipped = jnp.flip(kernel, tuple(range(self.rank)))
+        kernel, x = jnp.asarray(kernel), self.concatenate(xs)
         if stride == 1:
-            return self.conv(xs, flipped, bias, 1)
-        y = lax.conv_general_dilated(
-            self.concatenate(xs),
-            flipped,
+            return self.conv((x,), self._flip(kernel), bias, 1)
+        strided = functools.partial(self._strided, stride)
+        transposed = functools.partial(self._transposed, stride)
+        return self.add_bias(transpose_conv(strided, transposed, x, kernel), bias)
+
+    def _strided(self, stride: int, x: Features, kernel: Kernel) -> Features:
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (stride,) * self.rank,
+            [same_padding(k) for k in kernel.shape[: self.rank]],
+            dimension_numbers=self._dimensions,
+        )
+
+    def _transposed(self, stride: int, x: Features, kernel: Kernel) -> Features:
+        return lax.conv_general_dilated(
+            x,
+            self._flip(kernel),
             (1,) * self.rank,
             [(k // 2, k // 2 + stride - 1) for k in kernel.shape[: self.rank]],
             lhs_dilation=(stride,) * self.rank,
             dimension_numbers=self._dimensions,
         )
-        return self.add_bias(y, bias)
+
+    def _flip(self, kernel: Kernel) -> Kernel:
+        return lax.rev(kernel, tuple(range(self.rank)))
 
     def batch_norm_leaky_relu(
         self, y: Features, scale: Vector, shift: Vector, slope: float
