@@ -1,4 +1,6 @@
 import json
+import re
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -57,3 +59,25 @@ def test_no_message_names_an_index_that_segjax_is_not_on():
     packages = [Path(__file__).parents[1] / name for name in ("segjax", "export/segjax_onnx")]
     texts = {path: path.read_text("utf-8") for p in packages for path in p.rglob("*.py")}
     assert [path for path, text in texts.items() if "segjax[" in text] == []
+
+
+def test_both_extras_for_a_gpu_bring_the_libraries_that_onnxruntime_links_to():
+    """JAX brings no cuRAND; before 1.28 the wheels were of CUDA 12, or linked to all on import."""
+    wanted = "onnxruntime-gpu[cuda,cudnn]>=1.28"
+    extras = extras_of_project()
+    assert extras["runtime-gpu"] == [wanted]
+    assert wanted in extras["cuda"]
+
+
+def test_extra_for_a_gpu_is_that_for_training_with_jax_and_onnxruntime_for_cuda():
+    def common(extra: str) -> set[str]:
+        listed = extras_of_project()[extra]
+        return {one for one in listed if not re.match(r"jax(\[|>)|onnxruntime", one)}
+
+    assert common("cuda") == common("train")
+    assert any(one.startswith("jax[cuda13]") for one in extras_of_project()["cuda"])
+
+
+def extras_of_project() -> dict[str, list[str]]:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+    return tomllib.loads(text)["project"]["optional-dependencies"]

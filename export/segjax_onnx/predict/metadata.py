@@ -9,7 +9,7 @@ from typing import Any
 from segjax.codec import from_json
 from segjax.data.seen import Seen
 from segjax.errors import InputError
-from segjax_onnx.predict.runtime import first_line, open_session
+from segjax_onnx.predict.runtime import CPU, first_line, open_session
 
 KEY = "segjax"
 """The name under which the file's metadata holds the JSON text."""
@@ -142,7 +142,7 @@ def read_metadata(path: str | Path) -> ModelMetadata:
             ...
         segjax.errors.InputError: missing.onnx: no such file
     """
-    return metadata_of(open_session(path, optimize=False), path)
+    return metadata_of(open_session(path, providers=[CPU], optimize=False), path)
 
 
 def metadata_of(session: Any, path: str | Path) -> ModelMetadata:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from segjax.data.prepare.pipeline import Pipeline
 from segjax.errors import InputError
 from segjax.runs.folder import RunFolder
 from segjax_onnx.predict.metadata import ModelMetadata, metadata_of
-from segjax_onnx.predict.runtime import first_line, open_session
+from segjax_onnx.predict.runtime import CPU, first_line, open_session
 from segjax_onnx.predict.unexported import what_to_do
 
 
@@ -39,20 +41,37 @@ class Network:
     ) -> Float32[np.ndarray, "batch *patch label"]:
         """Call the network, which takes channels first and may have one axis less.
 
+        Where a GPU fails, for want of memory above all, the CPU does this call and those after.
+
         Raises:
-            InputError: If onnxruntime fails, for want of memory above all.
+            InputError: If the CPU fails.
+
+        Warns:
+            UserWarning: If a GPU fails.
         """
         rank = self.metadata.spatial_dims
         images = np.ascontiguousarray(np.moveaxis(patches, -1, 1))
-        images = images.reshape(images.shape[: 2 + rank])
-        try:
-            (output,) = self.session.run(["probabilities"], {"image": images})
-        except Exception as error:  # onnxruntime's errors share no class of their own
-            raise InputError(
-                f"{self.path}: onnxruntime failed on a batch of shape {images.shape}; smaller "
-                f"patches or batches need less memory ({first_line(error)})"
-            ) from error
+        output = self._call(images.reshape(images.shape[: 2 + rank]))
         return np.moveaxis(output.reshape(*output.shape[:2], *patches.shape[1:-1]), 1, -1)
+
+    def _call(
+        self, images: Float32[np.ndarray, "batch channel *patch"]
+    ) -> Float32[np.ndarray, "batch label *patch"]:
+        try:
+            return self.session.run(["probabilities"], {"image": images})[0]
+        except Exception as error:  # onnxruntime's errors share no class of their own
+            device = self.session.get_providers()[0]
+            failure = (
+                f"{self.path}: {device} failed on a batch of shape {images.shape}; smaller "
+                f"patches or batches need less memory ({first_line(error)})"
+            )
+            if device == CPU:
+                raise InputError(failure) from error
+        share = "; beside JAX, XLA_CLIENT_MEM_FRACTION=.5 leaves it more"
+        shared = share if "jax" in sys.modules else ""
+        warnings.warn(f"{failure}{shared}: using {CPU}", stacklevel=3)
+        self.session.set_providers([CPU])
+        return self._call(images)
 
 
 def open_network(

@@ -143,10 +143,10 @@ def _check_kind(output: _Output) -> None:
 
 def _number_kind(path: Path) -> str:
     """Return NumPy's letter for the numbers of a volume: "f" of a map; nothing of other files."""
-    import nibabel
-
     try:
         if path.name.lower().endswith((".nii", ".nii.gz")):  # large maps: the header is enough
+            import nibabel
+
             return str(nibabel.Nifti1Image.from_filename(path).get_data_dtype().kind)
         return read_volume(path).data.dtype.kind
     except Exception:  # nibabel has many, and what cannot be read is neither mask nor map

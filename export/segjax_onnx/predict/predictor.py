@@ -43,7 +43,8 @@ class Predictor:
     Images go through the preprocessing that the file holds, patch by patch through the network,
     and back: masks lie on the grid of the image that was given. A 2D network takes volumes too,
     slice by slice along their third axis. Memory is bounded by the probabilities of one volume
-    and one batch of patches. CUDA is used where onnxruntime offers it, else the CPU.
+    and one batch of patches. CUDA is used where onnxruntime offers it, else the CPU, which also
+    goes on where a GPU fails, for want of memory above all.
 
     Several networks answer with the mean of their probabilities. They must have the same labels
     and channels; images are preprocessed once for all of one pipeline, and once for each other.
@@ -65,7 +66,8 @@ class Predictor:
             the training, instead of warning; and files that do not tell what these were.
 
     Warns:
-        UserWarning: When an image is segmented that is far from those of the training, or tilted.
+        UserWarning: When an image is segmented that is far from those of the training, or tilted;
+            or a GPU cannot be used, or fails.
 
     Raises:
         InputError: If a file is no network of segjax, the networks do not belong together, an

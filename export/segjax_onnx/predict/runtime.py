@@ -1,19 +1,26 @@
 """Open ONNX files with onnxruntime, and say in one line what is wrong with them."""
 
 import contextlib
+import functools
 import io
 import os
 import warnings
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from segjax.errors import InputError
 from segjax.extras import how_to_install
 
-_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_GPU_WHEEL = "onnxruntime-gpu"
 # TF32 would round what is convolved to 10 bits: masks would differ from those of a CPU.
-_OPTIONS = {_CUDA: {"use_tf32": "0"}}
+# HEURISTIC, cuDNN's mode A, finds kernels as fast as the default does, mode B, and is quicker to
+# plan a convolution, which is done anew whenever the shape of the batch changes
+# (github.com/microsoft/onnxruntime/issues/22705, github.com/PaddlePaddle/PaddleX/pull/5057).
+_OPTIONS = {_CUDA: {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}}
 _ERRORS_ONLY = 3
 
 
@@ -39,6 +46,10 @@ def open_session(
     Raises:
         InputError: If onnxruntime is missing, the file is missing or no ONNX network, or a
             provider is unknown.
+
+    Warns:
+        UserWarning: A GPU cannot be used: the provider does not start, or onnxruntime-gpu lost
+            its files to onnxruntime, which owns the same module.
     """
     onnxruntime = _import_onnxruntime()
     name = "the network" if isinstance(source, bytes) else str(source)
@@ -50,6 +61,7 @@ def open_session(
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # onnxruntime prints that it falls back
             session = onnxruntime.InferenceSession(model, options, providers=chosen)
+        session.disable_fallback()  # of its runs, which prints: `Network.run` warns
     except Exception as error:  # onnxruntime's errors share no class of their own
         raise InputError(f"{name}: no ONNX network ({first_line(error)})") from error
     _warn_of_fallback([provider for provider, _ in chosen], session.get_providers())
@@ -74,7 +86,30 @@ def _import_onnxruntime() -> Any:
         raise InputError(
             f"running a network needs onnxruntime: {how_to_install('runtime')}"
         ) from error
+    if not hasattr(onnxruntime, "InferenceSession"):  # of two packages one was removed
+        raise InputError(f"onnxruntime has lost files: {_how_to_repair()}")
     return onnxruntime
+
+
+def _how_to_repair() -> str:
+    """Return the command that brings back the files of a package of onnxruntime."""
+    for name in (_GPU_WHEEL, "onnxruntime"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed = metadata.version(name)
+            return f"pip install --force-reinstall --no-deps {name}=={installed}"
+    return how_to_install("runtime")
+
+
+@functools.cache
+def _warn_of_lost_gpu() -> None:
+    """Tell, once, that onnxruntime was installed over onnxruntime-gpu, if it was."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        metadata.version(_GPU_WHEEL)
+        warnings.warn(
+            f"networks run on the CPU: onnxruntime was installed over the files of {_GPU_WHEEL}; "
+            f"to run them on the GPU: {_how_to_repair()}",
+            stacklevel=5,
+        )
 
 
 def _session_options(onnxruntime: Any, threads: int | None, optimize: bool) -> Any:
@@ -99,12 +134,14 @@ def _usable_cores() -> int:
 
 def _choose_providers(onnxruntime: Any, wanted: Sequence[str] | None) -> list[str]:
     available = onnxruntime.get_available_providers()
-    chosen = [p for p in (_CUDA, _CPU) if p in available] if wanted is None else list(wanted)
+    chosen = [p for p in (_CUDA, CPU) if p in available] if wanted is None else list(wanted)
     unknown = sorted(set(chosen) - set(available))
     if unknown or not chosen:
         raise InputError(f"providers = {chosen}: this onnxruntime has {', '.join(available)}")
     if _CUDA in chosen:
         _load_cuda(onnxruntime)
+    elif wanted is None:
+        _warn_of_lost_gpu()
     return chosen
 
 

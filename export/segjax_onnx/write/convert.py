@@ -22,7 +22,7 @@ from segjax.train.config import TrainConfig, read_config
 from segjax.train.inputs import read_seen
 from segjax.train.network import handed
 from segjax_onnx.predict.metadata import KEY, ModelMetadata
-from segjax_onnx.predict.runtime import first_line, open_session
+from segjax_onnx.predict.runtime import CPU, first_line, open_session
 from segjax_onnx.write import primitives
 from segjax_onnx.write.weights import WEIGHTS_KEY, describe_weights
 
@@ -232,7 +232,7 @@ def _check_parity(
     proto: "onnx.ModelProto", model: Network, variables: Variables, activation: str
 ) -> None:
     """Refuse a network that computes something else than JAX, at two shapes."""
-    session = open_session(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(proto.SerializeToString(), providers=[CPU])
     rng = np.random.default_rng(0)
     # A norm over the few voxels that small images leave at the lowest level magnifies rounding.
     for batch, factors in ((1, (4, 4, 4)), (2, (5, 4, 3))):

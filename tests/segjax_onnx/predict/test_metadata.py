@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 import segjax_onnx
@@ -48,6 +49,20 @@ def test_metadata_come_back_from_json_and_from_a_file(tmp_path):
     assert ModelMetadata.from_json(METADATA.to_json()) == METADATA
     assert read_metadata(path) == METADATA
     assert segjax_onnx.read_metadata(str(path)) == METADATA
+
+
+def test_reading_metadata_starts_no_gpu(tmp_path, monkeypatch):
+    path = write_network(tmp_path / "model.onnx", **{KEY: METADATA.to_json()})
+    asked = []
+    session = onnxruntime.InferenceSession
+
+    def open_session(*some, providers):
+        asked.extend(name for name, _ in providers)
+        return session(*some, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    assert read_metadata(path) == METADATA
+    assert asked == ["CPUExecutionProvider"]
 
 
 def test_json_is_one_line_of_plain_values_in_a_fixed_order():

@@ -468,6 +468,9 @@ def test_a_failure_of_onnxruntime_is_said_in_one_line(model):
         def run(self, names, feed):
             raise RuntimeError("Failed to allocate memory\nat line 7")
 
+        def get_providers(self):
+            return ["CPUExecutionProvider"]
+
     (network,) = predictor._networks
     predictor._networks = (dataclasses.replace(network, session=Failing()),)
     with pytest.raises(InputError, match="smaller patches or batches") as error:
@@ -508,7 +511,8 @@ def test_cuda_is_chosen_where_it_is_offered_and_sees_batches(model, monkeypatch,
     runtime = FakeRuntime()
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     predictor = Predictor(model, threads=3)
-    providers = [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})]
+    cuda = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    providers = [("CUDAExecutionProvider", cuda), ("CPUExecutionProvider", {})]
     assert runtime.opened == (providers, 3)
     assert predictor.providers[0] == "CUDAExecutionProvider"
     assert predictor._window.batch_size == 2  # of the metadata
@@ -522,6 +526,43 @@ def test_a_gpu_that_cannot_start_is_warned_of(model, monkeypatch):
     with pytest.warns(UserWarning, match="CUDAExecutionProvider could not start: using CPU"):
         predictor = Predictor(model)
     assert predictor._window.batch_size == 1
+
+
+class FullGPU(FakeRuntime):
+    """Stands for the onnxruntime of a machine whose GPU has no memory left."""
+
+    def InferenceSession(self, path, options, providers):
+        def run(names, feed):
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 1024\nat x")
+
+        def set_providers(names):
+            del session.run, session.get_providers
+            assert names == ["CPUExecutionProvider"]
+
+        session = super().InferenceSession(path, options, providers)
+        session.run, session.set_providers = run, set_providers
+        return session
+
+
+@pytest.mark.parametrize("beside_jax", [True, False])
+def test_a_gpu_without_memory_leaves_the_rest_to_the_cpu(model, monkeypatch, beside_jax):
+    volume = Volume(np.random.default_rng(0).random((24, 8, 8), np.float32), np.eye(4))
+    expected = Predictor(model, batch_size=2).probabilities(volume)
+    monkeypatch.setitem(sys.modules, "onnxruntime", FullGPU())
+    if beside_jax:
+        monkeypatch.setitem(sys.modules, "jax", object())
+    else:
+        monkeypatch.delitem(sys.modules, "jax", raising=False)
+    predictor = Predictor(model, batch_size=2)
+    with pytest.warns(UserWarning, match="smaller patches or batches need less memory") as warned:
+        found = predictor.probabilities(volume)
+    np.testing.assert_array_equal(found.data, expected.data)
+    (message,) = [text for one in warned if "batches" in (text := str(one.message))]
+    assert "CUDAExecutionProvider failed on a batch of shape (2, 1, 16, 16, 16)" in message
+    assert ("XLA_CLIENT_MEM_FRACTION=.5" in message) == beside_jax
+    assert message.endswith(": using CPUExecutionProvider")
+    assert predictor.providers == ("CPUExecutionProvider",)
+    predictor.predict(volume)  # warns no more
 
 
 def test_the_cpu_is_used_with_batches_of_one_where_there_is_no_gpu(model):
