@@ -6,11 +6,12 @@ Each row is one transform (with probability 1) or one recipe (with its probabili
 and its label map of 64×64×64 or 512×512 voxels. NumPy and TorchIO work on one volume at a time, in
 one process, on one thread each; calls alternate between them, so that a busy machine slows both.
 Times are means over the calls, random draws included, without the slowest tenth. JAX augments
-batches inside jit, on the device there is: on a CPU with all of its cores. Where TorchIO is not
-installed, its columns stay empty.
+batches in compiled programs, on the device there is: on a CPU with all of its cores. Where TorchIO
+is not installed, its columns stay empty.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -133,28 +134,40 @@ def time_alternating(calls, repeat):
     return {name: mean_without_slowest(values) for name, values in seconds.items()}
 
 
-def time_jax(transforms, image, label, repeat):
-    """Return seconds per volume of a jitted batch, the draws on the host included."""
-    rng = np.random.default_rng(0)
-    batch = BATCH["cpu" if jax.default_backend() == "cpu" else "gpu"]
-    images, labels = (jax.device_put(np.stack([array] * batch)) for array in (image, label))
-    step = jax.jit(augment_batch, static_argnums=0)
+def host_calls(name, transforms, image, label):
+    """Return the calls that augment one volume on the host, TorchIO's where it is installed."""
+    calls = {"numpy": numpy_call(transforms, image, label)}
+    if torchio:
+        calls["torchio"] = torchio_call(torchio_rows(label.ndim)[name], image, label)
+    return calls
 
-    def call():
+
+def time_jax(transforms, image, label, repeat, batch):
+    """Return seconds per volume of a batch on the device, with the draws and without them."""
+    rng = np.random.default_rng(0)
+    images, labels = (jax.device_put(np.stack([array] * batch)) for array in (image, label))
+
+    def draw():
         drawn = [augment.draw_all(rng, image.shape, transforms) for _ in range(batch)]
         parameters, applied = stack_parameters(transforms, drawn, image.shape)
-        jax.block_until_ready(step(transforms, parameters, applied, images, labels))
+        return jax.device_put(parameters), applied
 
-    return time_alternating({"jax": call}, max(3, repeat // 4))["jax"] / batch
+    def call(drawn):
+        jax.block_until_ready(augment_batch(transforms, *drawn, images, labels))
+
+    ahead = itertools.cycle([draw() for _ in range(8)])
+    parameters, applied = next(ahead)
+    call((parameters, np.ones_like(applied)))  # compiles what is rarely drawn, too
+    calls = {"jax": lambda: call(draw()), "device": lambda: call(next(ahead))}
+    seconds = time_alternating(calls, max(3, repeat // 4))
+    return {name: each / batch for name, each in seconds.items()}
 
 
-def measure(name, transforms, peers, shape, repeat):
+def measure(name, transforms, shape, repeat):
     image, label = make_pair(SHAPES[shape])
-    calls = {"numpy": numpy_call(transforms, image, label)}
-    if peers:
-        calls["torchio"] = torchio_call(peers[name], image, label)
-    seconds = time_alternating(calls, repeat)
-    seconds["jax"] = time_jax(transforms, image, label, repeat)
+    seconds = time_alternating(host_calls(name, transforms, image, label), repeat)
+    batch = BATCH["cpu" if jax.default_backend() == "cpu" else "gpu"]
+    seconds |= time_jax(transforms, image, label, repeat, batch)
     return {"transform": name, "shape": shape, **{k: 1 / v for k, v in seconds.items()}}
 
 
@@ -178,10 +191,9 @@ def main():
         SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     print(f"{'volumes per second':28}{'NumPy':>10} {'JAX':>10} {'TorchIO':>10}  NumPy/T   JAX/T")
     results = []
-    for shape, sizes in SHAPES.items():
-        peers = torchio_rows(len(sizes)) if torchio else {}
+    for shape in SHAPES:
         for name, transforms in rows():
-            results.append(measure(name, transforms, peers, shape, arguments.repeat))
+            results.append(measure(name, transforms, shape, arguments.repeat))
             show(results[-1])
     if arguments.json:
         report = {"machine": arguments.machine, "unit": "volumes per second", "rows": results}

@@ -26,7 +26,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from peers import TorchMPUNetPlusPlus, torch_unet
+from peers import network_and_weights
 
 from segjax import models
 from segjax_onnx import ModelMetadata, to_onnx
@@ -38,25 +38,6 @@ CASES = {
     "unet3d": (64, 64, 64),
 }
 OPSET = 18
-
-
-def torch_network(name):
-    """Return PyTorch's network with random running statistics, and its weights by name."""
-    torch.manual_seed(0)
-    if name == "mpunet++":
-        network = TorchMPUNetPlusPlus()
-        for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm3d):
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.5, 2)
-        return network.eval(), network.released_state_dict()
-    if name == "unet3d":
-        network = torch_unet(3, (16, 32, 64, 128, 200), 0.0)
-    else:
-        size = int(name.removeprefix("unet2d-k"))
-        sizes = {"kernel_size": size, "up_kernel_size": size}
-        network = torch_unet(2, (16, 32, 64, 128, 256, 512), 0.3, **sizes)
-    return network.eval(), network.state_dict()
 
 
 def export_segjax(name, space, state):
@@ -149,7 +130,7 @@ def timed(runners, repeats):
 
 
 def measure(name, space, threads, repeats):
-    network, state = torch_network(name)
+    network, state = network_and_weights(name)
     network = torch.nn.Sequential(network, torch.nn.Softmax(1)).eval()
     image = torch.randn(1, 1, *space)
     files = {"segjax": export_segjax(name, space, state)}

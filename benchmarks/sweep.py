@@ -5,7 +5,7 @@
 Every measurement runs in its own process, and is in the JSON file as soon as it is made: the same
 command goes on where it stopped, and stops by itself before --minutes are over. The network is
 the U-Net of the meningioma study with dropout 0.3 and Tversky loss, whose alpha differs between
-members; batches lie on the device. "apart" is one member alone; "torch" is MONAI's network alone,
+members; batches lie on the device. "apart" is one member alone; "torch" is its counterpart there,
 channels-last, on a GPU compiled and with autocast.
 """
 
@@ -27,7 +27,7 @@ def batch(size, count):
 
     random = np.random.default_rng(0)
     images = random.standard_normal((count, size, size)).astype(np.float32)
-    return images, random.integers(0, 2, images.shape).astype(np.int32)
+    return images, random.integers(0, 2, images.shape).astype(np.uint8)
 
 
 def timed(step, repeats):
@@ -43,7 +43,8 @@ def timed(step, repeats):
     return first, median(times)
 
 
-def segjax_step(case):
+def segjax_program(case):
+    """Return the program of one step of all members, and the states and seats that it takes."""
     import jax
     import jax.numpy as jnp
 
@@ -53,7 +54,7 @@ def segjax_step(case):
     from segjax.train.sweeps.together import Programs, Seat
 
     config = TrainConfig(
-        f"unet2d-k{case['kernel']}",
+        f"{case.get('family', 'unet2d')}-k{case['kernel']}",
         (case["size"], case["size"]),
         loss=Loss((Term("tversky"),)),
         compute_dtype=case["dtype"],
@@ -66,10 +67,17 @@ def segjax_step(case):
     keys = jax.random.split(jax.random.key(0), case["members"])
     packed = programs.pack([first(key) for key in keys])
     seats = [Seat(arrays, key, jnp.float32(0.1 + 0.05 * i)) for i, key in enumerate(keys)]
+    return jax.jit(programs.step, donate_argnums=0), packed, tuple(seats)
+
+
+def segjax_step(case):
+    import jax
+
+    program, packed, seats = segjax_program(case)
 
     def step():
         nonlocal packed
-        packed, losses = programs.step(packed, seats)
+        packed, losses = program(packed, seats)
         jax.block_until_ready((packed, losses))
 
     return step, jax.devices()[0].device_kind
@@ -77,18 +85,16 @@ def segjax_step(case):
 
 def torch_step(case):
     import torch
-    from monai.losses import TverskyLoss
-    from peers import torch_unet
+    from peers import torch_network, tversky_loss
 
     gpu = torch.cuda.is_available()
     torch.set_num_threads(os.cpu_count() or 1)
-    kernel = {"kernel_size": case["kernel"], "up_kernel_size": case["kernel"]}
-    model = torch_unet(2, (16, 32, 64, 128, 256, 512), 0.3, **kernel)
-    model = model.to("cuda" if gpu else "cpu", memory_format=torch.channels_last)
-    images, labels = (torch.from_numpy(a)[:, None] for a in batch(case["size"], case["batch"]))
-    images = images.to("cuda" if gpu else "cpu", memory_format=torch.channels_last)
-    labels = labels.to(images.device)
-    loss = TverskyLoss(include_background=False, to_onehot_y=True, softmax=True)
+    device = "cuda" if gpu else "cpu"
+    model = torch_network(f"unet2d-k{case['kernel']}")
+    model = model.to(device, memory_format=torch.channels_last)
+    images, labels = map(torch.from_numpy, batch(case["size"], case["batch"]))
+    images = images[:, None].to(device, memory_format=torch.channels_last)
+    labels = labels.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     predict = torch.compile(model) if gpu else model
 
@@ -96,7 +102,7 @@ def torch_step(case):
         optimizer.zero_grad()
         with torch.autocast("cuda", torch.bfloat16, enabled=gpu and case["dtype"] != "float32"):
             logits = predict(images)
-        value = loss(logits.float(), labels)
+        value = tversky_loss(logits, labels)
         value.backward()
         optimizer.step()
         value.item()

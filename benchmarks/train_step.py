@@ -60,7 +60,7 @@ def segjax_step(model_name, shape, classes):
     from segjax.train.step import init_state, make_train_step
 
     images, labels = batch(shape, classes)
-    images, labels = jnp.asarray(images)[..., None], jnp.asarray(labels, jnp.int32)
+    images, labels = jnp.asarray(images)[..., None], jnp.asarray(labels, jnp.uint8)
     model = create(model_name, out_channels=classes)
     optimizer = make_optimizer(OptimizerConfig(), 100)
     state = init_state(model, optimizer, jax.random.key(0), shape[1:])
@@ -77,26 +77,18 @@ def segjax_step(model_name, shape, classes):
 
 def torch_step(model_name, shape, classes):
     import torch
-    from monai.losses import DiceCELoss
-    from peers import TorchMPUNetPlusPlus, torch_unet
+    from peers import dice_and_cross_entropy, torch_network
 
     torch.set_num_threads(os.cpu_count() or 1)
-    if model_name == "mpunet++":
-        model = TorchMPUNetPlusPlus(classes=classes)
-    elif model_name == "unet3d":
-        model = torch_unet(3, (16, 32, 64, 128, 200), 0.0, out_channels=classes)
-    else:
-        model = torch_unet(2, (16, 32, 64, 128, 256, 512), 0.3, out_channels=classes)
     layout = torch.channels_last if len(shape) == 3 else torch.channels_last_3d
-    model = model.to(memory_format=layout)
-    images, labels = (torch.from_numpy(a)[:, None] for a in batch(shape, classes))
-    images = images.to(memory_format=layout)
-    loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
+    model = torch_network(model_name, classes=classes).to(memory_format=layout)
+    images, labels = map(torch.from_numpy, batch(shape, classes))
+    images = images[:, None].to(memory_format=layout)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
 
     def step():
         optimizer.zero_grad()
-        value = loss(model(images), labels)
+        value = dice_and_cross_entropy(model(images), labels)
         value.backward()
         optimizer.step()
         value.item()
@@ -123,7 +115,7 @@ def in_own_process(library, case, kept, repeats):
 def versions():
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("jax", "flax", "torch", "monai")}
+    return {name: version(name) for name in ("jax", "flax", "torch")}
 
 
 def main():

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,7 @@ _PLACE = {
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
 }  # fmt: skip
 _NO_SPACE = "No space left on device"  # in errors that carry no number, such as Orbax's
+_NUMBER = re.compile(r"os_error_code='(\d+)'")  # in those of TensorStore, which writes for Orbax
 
 
 @contextmanager
@@ -188,11 +190,12 @@ def disk_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        number = getattr(error, "errno", None)
-        if number == errno.ENOSPC or _NO_SPACE in str(error):
+        number = _NUMBER.search(str(error))
+        if getattr(error, "errno", None) == errno.ENOSPC or _NO_SPACE in str(error):
             reason = "no space left on the disk: free some"
-        elif isinstance(error, OSError):
-            reason = f"not writable ({error.strerror}): make it so"
+        elif number or isinstance(error, OSError):
+            why = os.strerror(int(number[1])) if number else getattr(error, "strerror", error)
+            reason = f"not writable ({why}): make it so"
         else:
             raise
         raise InputError(f"{place}: {reason}, then run the same command again") from error

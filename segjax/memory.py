@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import jax
 
-__all__ = ["available_bytes", "device_bytes", "machine_bytes"]
+__all__ = ["available_bytes", "device_bytes", "machine_bytes", "taken_bytes"]
 
 _ROOT = Path("/")
 
@@ -38,6 +38,16 @@ def device_bytes(device: "jax.Device") -> tuple[int, str] | None:
         return available_bytes()
     limit = (device.memory_stats() or {}).get("bytes_limit")
     return None if limit is None else (limit, "GPU")
+
+
+def taken_bytes(device: "jax.Device") -> int:
+    """Return how many of the bytes that JAX may take on a GPU are taken; 0 for a CPU.
+
+    Example:
+        >>> taken_bytes(jax.local_devices()[0])  # doctest: +SKIP
+        0
+    """
+    return 0 if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_in_use", 0)
 
 
 def available_bytes(root: Path = _ROOT) -> tuple[int, str] | None:

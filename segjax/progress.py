@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
 from segjax.text import clock, many
@@ -13,7 +14,7 @@ from segjax.text import clock, many
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["BETWEEN_LINES", "Lines", "make_bar", "say", "track"]
+__all__ = ["BETWEEN_LINES", "Lines", "has_bar", "make_bar", "say", "track"]
 
 T = TypeVar("T")
 Show = Callable[[str, int | None, str], AbstractContextManager[Callable[[], None]]]
@@ -32,7 +33,8 @@ def track(
 
     On a terminal: a bar with items done, time elapsed and time left, from the time on when the
     loop has lasted 2 seconds, and a bar of its own for a loop inside it that lasts as long.
-    Elsewhere: a plain line, at most every 30 seconds, and none for a loop inside another one.
+    Elsewhere, or without the package rich: a plain line, at most every 30 seconds, and none for a
+    loop inside another one.
 
     Args:
         iterable: What to loop over.
@@ -60,7 +62,7 @@ def track(
 def _way(outermost: bool) -> Show:
     if not outermost:
         return _bar_below if threading.get_ident() in _bars else _nothing
-    return _bar if sys.stderr.isatty() else _lines
+    return _bar if has_bar() else _lines
 
 
 def _shown(iterable: Iterable[T], shown: AbstractContextManager[Callable[[], None]]) -> Iterator[T]:
@@ -73,6 +75,16 @@ def _shown(iterable: Iterable[T], shown: AbstractContextManager[Callable[[], Non
 def say(text: str) -> None:
     """Print a line on stderr at once."""
     print(text, file=sys.stderr, flush=True)
+
+
+def has_bar() -> bool:
+    """Say whether stderr shows bars: it is a terminal, and the package rich is there.
+
+    Example:
+        >>> has_bar()  # doctest: +SKIP
+        False
+    """
+    return sys.stderr.isatty() and find_spec("rich") is not None
 
 
 def make_bar(told: str, *, counted: bool = True, left: str = "") -> "Progress":

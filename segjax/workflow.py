@@ -184,8 +184,8 @@ def train(
     plan: "Plan",
     run: str | Path,
     *,
-    workers: int = 0,
-    data_on_device: bool = False,
+    workers: int | None = None,
+    data_on_device: bool | None = None,
     tensorboard: bool = False,
 ) -> "FitResult":
     """Carry out a plan, or go on with it; a training that is finished is not done again.
@@ -193,8 +193,9 @@ def train(
     Args:
         plan: What to train.
         run: Folder of the run.
-        workers: Processes that draw batches; 0 takes a thread.
-        data_on_device: Whether to keep all training cases on the device.
+        workers: Processes that draw batches; 0 takes a thread. ``None``: what suits the backend,
+            see :class:`segjax.train.Loading`.
+        data_on_device: Whether to keep all training cases on the device; ``None`` as above.
         tensorboard: Whether to write TensorBoard logs too.
 
     Raises:

@@ -4,22 +4,30 @@ Most of the time of the tests is XLA's to compile programs that run once: it opt
 unless ``XLA_FLAGS`` is set, be it to nothing.
 """
 
+import importlib.util
 import os
 import sys
 import types
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+_flags = "--xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10."):  # later ones end at a flag that they do not know
+    _flags += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", _flags)
 
-# jaxtyping takes its type checker by name; int is accepted where float is asked for (PEP 484)
-_checker = types.ModuleType("signature_checker")
-_checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
-sys.modules[_checker.__name__] = _checker
-install_import_hook(["segjax", "segjax_onnx"], "signature_checker.check")
+if importlib.util.find_spec("beartype"):  # a machine with a GPU may lack it
+    from beartype import BeartypeConf, beartype
+
+    # jaxtyping takes its type checker by name; int is accepted where float is asked for (PEP 484)
+    _checker = types.ModuleType("signature_checker")
+    _checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+    sys.modules[_checker.__name__] = _checker
+    install_import_hook(["segjax", "segjax_onnx"], "signature_checker.check")
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +37,17 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs the public MR data: set SEGJAX_DATA to its folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def small_networks():
+    """Let networks of a moment be trained by the names ``small2d`` and ``small3d``."""
+    from segjax.models import UNet, UNetPlusPlus
+    from segjax.registry import registry
+
+    flat = partial(UNet, channels=(8, 16), strides=(2,))
+    with (
+        registry("network").lend(flat, "small2d"),
+        registry("network").lend(partial(UNetPlusPlus, features=(4, 6)), "small3d"),
+    ):
+        yield

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from segjax import memory
-from segjax.memory import available_bytes, device_bytes
+from segjax.memory import available_bytes, device_bytes, taken_bytes
 
 GB = 2**30
 
@@ -89,3 +89,9 @@ def test_memory_of_a_device_is_its_own_or_that_of_the_host(monkeypatch, platform
     monkeypatch.setattr(memory, "available_bytes", lambda: (GB, "container"))
     device = SimpleNamespace(platform=platform, memory_stats=lambda: stats)
     assert device_bytes(device) == expected
+    assert taken_bytes(device) == 0
+
+
+def test_memory_that_is_taken_is_that_of_the_device():
+    device = SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_in_use": 3})
+    assert taken_bytes(device) == 3

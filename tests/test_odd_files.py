@@ -19,7 +19,7 @@ from segjax.data.io.formats import read_volume
 from segjax.grid import reorient
 from segjax.volume import Volume
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("odd files")]  # one training for all
 
 SHAPE = (24, 32, 16)
 AFFINE = np.array([[1.0, 0, 0, -12], [0, 1.0, 0, -16], [0, 0, 2.0, 5], [0, 0, 0, 1]])
@@ -246,10 +246,11 @@ def test_preprocessing_makes_the_good_ones_and_names_the_others(made, tmp_path, 
 
 
 @pytest.fixture(scope="module")
-def trained(made, tmp_path_factory):
+def trained(made, tmp_path_factory, small_networks):
     """Train on what is left when the images that are named have been taken away."""
     folder, named = tmp_path_factory.mktemp("run") / "run", []
-    options = ["--epochs", "6", "--batch-size", "4", "--patch-size", "24", "32", "16"]
+    options = ["--model", "small3d", "--epochs", "6", "--batch-size", "4"]
+    options += ["--patch-size", "24", "32", "16"]
     for _ in range(len(BAD) + 1):
         said = io.StringIO()
         with contextlib.redirect_stderr(said):

@@ -129,9 +129,9 @@ def test_old_training_goes_on_as_it_would_have_then(unpacked):
 
 
 @pytest.mark.slow
-def test_old_cache_trains(unpacked, tmp_path):
+def test_old_cache_trains(unpacked, tmp_path, small_networks):
     folder, run = unpacked("cache"), tmp_path / "run"
     preprocess(find_cases(unpacked("heads")), open_cache(folder).requested, folder, workers=1)
-    options = ("--epochs", "1", "--patch-size", "16", "16", "16")
+    options = ("--model", "small3d", "--epochs", "1", "--patch-size", "16", "16", "16")
     assert main(["train", "--data", str(folder), "--out", str(run), *options]) == 0
     assert load_variables(run).keys() == {"params", "batch_stats"}

@@ -1,6 +1,7 @@
 """Progress of loops."""
 
 import io
+import sys
 import time
 from types import SimpleNamespace
 
@@ -79,6 +80,14 @@ def test_log_files_get_a_line_every_thirty_seconds(stderr, monkeypatch):
         "Training: 4/5 epochs, 0:01:02, 0:00:15 left",
         "Training: 5/5 epochs, 1:01:40, 0:00:00 left",
     ]
+
+
+def test_terminals_get_lines_where_rich_is_missing(stderr, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich", None)
+    screen = stderr(Terminal())
+    clock(monkeypatch, 0.0, 31.0)
+    list(track(range(1), "Training", unit="epoch"))
+    assert screen.getvalue() == "Training: 1/1 epochs, 0:00:31, 0:00:00 left\n"
 
 
 def test_unknown_totals_are_left_out(stderr, monkeypatch):

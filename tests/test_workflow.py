@@ -23,6 +23,8 @@ from segjax.workflow import (
     check_all,
     segment,
 )
+from segjax_onnx.predict.metadata import ModelMetadata
+from segjax_onnx.predict.network import Network
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,49 @@ def test_a_network_that_cannot_be_exported_gets_its_report(tmp_path, monkeypatch
     monkeypatch.setattr("segjax.report.training.write_report", lambda run: run / "report.html")
     with pytest.warns(UserWarning, match=r"no model\.onnx: ONNX has no form of fft"):
         assert workflow.finish(tmp_path, []) == {"report": tmp_path / "report.html"}
+
+
+class FullGPU:
+    """Stands for a session of onnxruntime beside JAX, which has taken the memory of the GPU."""
+
+    providers = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+    def get_providers(self):
+        return list(self.providers)
+
+    def set_providers(self, names: Sequence[str]) -> None:
+        self.providers = names
+
+    def run(self, names, feed):
+        if self.providers[0].startswith("CUDA"):
+            raise RuntimeError("Failed to allocate memory")
+        return [np.full_like(feed["image"], 0.75)]
+
+
+def test_a_gpu_without_memory_costs_a_training_no_picture(data, tmp_path, monkeypatch):
+    metadata = ModelMetadata(
+        model="full",
+        labels=("background", "lesion"),
+        activation="sigmoid",
+        spatial_dims=3,
+        in_channels=1,
+        patch_size=(16, 16, 16),
+        overlap=0.5,
+        batch_size=2,
+        size_multiple=4,
+        pipeline=[],
+        segjax_version="0.1.0",
+    )
+    network = Network("model.onnx", FullGPU(), metadata, Pipeline(()))
+    pictures = []
+    monkeypatch.setattr("segjax_onnx.write.convert.export_onnx", lambda run, model, **_: model)
+    monkeypatch.setattr("segjax_onnx.predict.predictor.open_network", lambda *_, **__: network)
+    monkeypatch.setattr(
+        "segjax.report.training.write_report", lambda run, examples: pictures.extend(examples)
+    )
+    with pytest.warns(UserWarning, match="failed on a batch .* using CPUExecutionProvider"):
+        workflow.finish(tmp_path, find_data(data).cases[:2])
+    assert [picture.prediction.data.all() for picture in pictures] == [True, True]
 
 
 def test_one_bad_image_does_not_stop_the_others(tmp_path):

@@ -27,9 +27,9 @@ class Demo:
 
     def __call__(self) -> None:
         """Run the demo and print what it made."""
-        from segjax.train.devices import keep_freed_memory
+        from segjax.train.devices import prepare_process
 
-        keep_freed_memory()
+        prepare_process()
         from segjax.cli.console import print_facts, print_scores, say
         from segjax.demo import run_demo
 

@@ -121,9 +121,9 @@ class Export:
         return export_ensemble(self.run, out, overwrite=self.overwrite)
 
     def _convert(self, out: Path) -> Path:
-        from segjax.train.devices import keep_freed_memory
+        from segjax.train.devices import prepare_process
 
-        keep_freed_memory()
+        prepare_process()
         from segjax_onnx.write.convert import export_onnx
 
         return export_onnx(

@@ -43,6 +43,13 @@ def labelled_data(
     return find_data(folder, images=images, label=label, coding=coding)
 
 
+def kept_on_device(yes: bool, no: bool) -> bool | None:
+    """Return what --data-on-device and --no-data-on-device ask for; ``None`` where nothing is."""
+    if yes and no:
+        raise InputError("--data-on-device and --no-data-on-device: give one of both")
+    return yes if yes or no else None
+
+
 def grouping(pattern: str | None, neighbours: int | None, table: Path | None) -> "Grouping | None":
     """Return what --group-by, --neighbours and --groups ask for; ``None`` where none is given."""
     from segjax.data.grouping import Grouping

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from segjax.cli.options import LABELS, LABELS_OF_DATA, grouping, label_values, labelled_data
+from segjax.cli.options import (
+    LABELS,
+    LABELS_OF_DATA,
+    grouping,
+    kept_on_device,
+    label_values,
+    labelled_data,
+)
 from segjax.errors import InputError
 from segjax.text import exact
 
@@ -16,7 +23,6 @@ if TYPE_CHECKING:
 
 _AUTO = "(default: the preset's, or from the data)"
 _NONE = "(default: none)"
-_BACKEND = "(default: by backend)"
 _BASE = "unet2d-k3"
 
 
@@ -98,16 +104,19 @@ class Sweep:
     keep_fitted: Annotated[bool, arg(help_behavior_hint="")] = False
     """Keep what the pipeline of --config learned from images, such as histogram landmarks."""
     together: Annotated[
-        Literal["vmap", "unrolled", "apart"] | None,
-        arg(metavar="{vmap,unrolled,apart}", help_behavior_hint=_BACKEND),
+        Literal["apart", "unrolled", "vmap"], arg(metavar="{apart,unrolled,vmap}")
+    ] = "apart"
+    """How trainings share a program: not at all, one written after the other, or stacked. What is
+    fastest is measured by benchmarks/sweep.py; vmap needs several times the memory on a GPU."""
+    at_once: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: 1 apart, 4 unrolled, 8 vmap)")
     ] = None
-    """How trainings share a program: stacked (vmap) on a GPU, one at a time on a CPU."""
-    at_once: Annotated[int | None, arg(metavar="N", help_behavior_hint=_BACKEND)] = None
     """Trainings under way at a time, where they share a program; more take more memory."""
-    data_on_device: Annotated[
-        bool | None, arg(metavar="{True,False}", help_behavior_hint=_BACKEND)
-    ] = None
-    """Keep all training cases on the device, and cut and augment patches there."""
+    data_on_device: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Keep all training cases on the GPU, and cut and augment patches there; the default on a GPU
+    where they take at most half of the memory that JAX may have."""
+    no_data_on_device: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Keep them in the computer although the GPU could hold them."""
     tensorboard: Annotated[bool, arg(help_behavior_hint="")] = False
     """Write curves of each training, for tensorboard --logdir SWEEP/runs to show."""
     figures_only: Annotated[Path | None, arg(metavar="SWEEP", help_behavior_hint=_NONE)] = None
@@ -125,10 +134,9 @@ class Sweep:
             return
         if self.data is None or self.out is None:
             raise InputError("a sweep needs --data and --out, or --figures-only")
-        from segjax.train.devices import keep_compiled_programs, keep_freed_memory
+        from segjax.train.devices import prepare_process
 
-        keep_freed_memory()
-        keep_compiled_programs()
+        prepare_process()
         from segjax.workflow import finish_sweep
 
         execution = self._execution()
@@ -139,9 +147,8 @@ class Sweep:
     def _execution(self) -> "Execution":
         from segjax.train.sweeps.sweep import Execution
 
-        return Execution(
-            self.together, self.at_once, self.data_on_device, tensorboard=self.tensorboard
-        )
+        on_device = kept_on_device(self.data_on_device, self.no_data_on_device)
+        return Execution(self.together, self.at_once, on_device, tensorboard=self.tensorboard)
 
     def _plan(self, data: Path) -> "Plan":
         from segjax.data.splits import read_split
@@ -169,7 +176,9 @@ class Sweep:
         from segjax.train.sweeps.sweep import SweepConfig, sweep
 
         grid = SweepConfig(plan.config, self.kernel, self.alpha, self.seed)
-        number = f"{len(grid.members)}, {execution.members_at_once} at a time ({execution.way})"
+        number = (
+            f"{len(grid.members)}, {execution.members_at_once} at a time ({execution.together})"
+        )
         if (devices := len(execution.local_devices)) > 1:
             number += f" on each of {devices} devices"
         varied = {"kernels": grid.kernels, "alphas": grid.alphas, "seeds": grid.seeds}

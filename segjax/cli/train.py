@@ -14,6 +14,7 @@ from segjax.cli.options import (
     MODELS,
     PRESETS,
     grouping,
+    kept_on_device,
     label_values,
     labelled_data,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
 _OWN = "(default: the network's)"
+_BACKEND = "(default: by backend)"
 RECIPES = PRESETS.replace("}", ",none}")
 OPTIMIZERS = "{adamw,adam,radam,lamb,lion,sgd}"
 SCHEDULES = "{one-cycle,constant,cosine,polynomial,warmup-cosine}"
@@ -60,7 +62,7 @@ class Train:
         segjax train --data brains --out run --epochs 100 --patch-size 64 64 64
         segjax train --data brains --out run --loss tversky --alpha 0.7
         segjax train --data brains --out again --config run/config.json --seed 1
-        segjax train --data cache --out run --data-on-device
+        segjax train --data cache --out run --no-data-on-device --workers 8
         segjax train --data brats --out run --labels 1,4=core 2=edema
         segjax train --data meningiomas --out run --preset meningioma-2d --alpha 0.7
         segjax train --data patients --out run --preset ms-7t --model unet3d
@@ -135,9 +137,9 @@ class Train:
     """Keep moving averages of the parameters, such as 0.999, and export these."""
     compute_dtype: Annotated[
         str | None,
-        arg(metavar="{float32,bfloat16}", help_behavior_hint="(default: float32)"),
+        arg(metavar="{float32,tensorfloat32,bfloat16}", help_behavior_hint="(default: float32)"),
     ] = None
-    """Type in which convolutions train; bfloat16 is faster on a GPU alone."""
+    """Type in which convolutions train; the other two are faster on a GPU alone."""
     deep_supervision: Annotated[bool, arg(help_behavior_hint="")] = False
     """Let each head of mpunet++ learn to segment alone, too."""
     loss: Annotated[str | None, arg(metavar="NAME[+NAME]", help_behavior_hint=_AUTO)] = None
@@ -165,10 +167,14 @@ class Train:
     """Parameters to leave as in --init, such as ^X00/; they have names as X00/first/kernel."""
     new_head: Annotated[bool, arg(help_behavior_hint="")] = False
     """Draw the layers anew that depend on the number of labels (and, if others, of channels)."""
-    workers: Annotated[int, arg(metavar="N")] = 0
-    """Processes that cut and augment patches; 0: the training does it on the side."""
+    workers: Annotated[int | None, arg(metavar="N", help_behavior_hint=_BACKEND)] = None
+    """Processes that cut and augment patches; 0: the training does it on the side, as it does by
+    default on a CPU. For a GPU that cannot hold all cases: one for each core but one, at most 8."""
     data_on_device: Annotated[bool, arg(help_behavior_hint="")] = False
-    """Keep all training cases on the GPU, and cut and augment patches there."""
+    """Keep all training cases on the GPU, and cut and augment patches there; the default on a GPU
+    where they take at most half of the memory that JAX may have, and no --workers are given."""
+    no_data_on_device: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Keep them in the computer although the GPU could hold them."""
     tensorboard: Annotated[bool, arg(help_behavior_hint="")] = False
     """Write curves and pictures to RUN/tensorboard, for tensorboard --logdir RUN to show."""
     config: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
@@ -189,12 +195,11 @@ class Train:
 
     def __call__(self) -> None:
         """Train, export and report; print the plan before and the result after."""
-        from segjax.train.devices import keep_compiled_programs, keep_freed_memory
+        from segjax.train.devices import prepare_process
 
-        keep_freed_memory()
         self._connect()
+        prepare_process()
         self._greet()
-        keep_compiled_programs()
         from segjax.data.splits import read_split
         from segjax.train.plans.plan import plan, plan_folds, read_settings
 
@@ -235,7 +240,7 @@ class Train:
             plan,
             run,
             workers=self.workers,
-            data_on_device=self.data_on_device,
+            data_on_device=kept_on_device(self.data_on_device, self.no_data_on_device),
             tensorboard=self.tensorboard,
         )
         if not is_first_host():

@@ -72,6 +72,9 @@ class TrainingCase(Protocol):
     def lost(self) -> Lost | None:
         """Lesions that preprocessing made vanish."""
 
+    def keeps_grid(self, pipeline: Pipeline) -> bool:
+        """Say whether no step of the pipeline moved a voxel of the image."""
+
     def sight(self, pipeline: Pipeline) -> Sight:
         """Return what a network sees of the image."""
 
@@ -136,6 +139,14 @@ class LoadedCase:
         if self.volume.spatial_shape == self.label.shape:
             return self.volume.spacing
         return (1.0,) * self.label.ndim
+
+    def keeps_grid(self, pipeline: Pipeline) -> bool:
+        """Say whether no step of the pipeline moved a voxel of the image.
+
+        Args:
+            pipeline: What it was preprocessed by.
+        """
+        return pipeline.keeps_grid(self.volume, self.grids or None)
 
     def sight(self, pipeline: Pipeline) -> Sight:
         """Return what a network sees of the image.

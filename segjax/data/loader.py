@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, UInt8
 
 from segjax.data.augment.transform import (
     Parameters,
@@ -25,7 +25,7 @@ from segjax.errors import InputError
 
 __all__ = ["Batch", "Loader", "PatchDraw", "Sampling", "prefetch"]
 
-Batch = tuple[Float32[np.ndarray, "batch *patch channel"], Int32[np.ndarray, "batch *patch"]]
+Batch = tuple[Float32[np.ndarray, "batch *patch channel"], UInt8[np.ndarray, "batch *patch"]]
 T_co = TypeVar("T_co", covariant=True)
 
 _ALL = slice(None)
@@ -143,10 +143,10 @@ class Loader:
             step: Number of the step, counted from 0 over all epochs.
 
         Returns:
-            Images ``(batch, *patch, channel)`` float32 and labels ``(batch, *patch)`` int32.
+            Images ``(batch, *patch, channel)`` float32 and labels ``(batch, *patch)`` uint8.
         """
         shape = (len(self._places), *self.sampling.patch_size)
-        images, labels = np.empty((*shape, self.channels), np.float32), np.empty(shape, np.int32)
+        images, labels = np.empty((*shape, self.channels), np.float32), np.empty(shape, np.uint8)
         for place, draw in enumerate(self.draw(step)):
             images[place], labels[place] = self._patch(draw)
         return images, labels

@@ -2,8 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float32, Integer, Shaped, UInt8
@@ -20,12 +21,17 @@ __all__ = [
     "grid_corners",
     "sample_corner",
     "sliding_window",
+    "sliding_windows",
     "to_mask",
+    "trailing",
     "uniform_corner",
 ]
 
+T = TypeVar("T")
 Window = Literal["gaussian", "constant"]
 Predict = Callable[[np.ndarray], ArrayLike]
+
+_AHEAD = 2  # calls that follow one before its result is looked at
 
 
 def grid_corners(
@@ -257,8 +263,8 @@ def sliding_window(
     The result at a voxel is Σ w·p / Σ w over the patches that hold it, where p is the prediction
     and w the window; sums are float64. Every call of ``predict`` gets a full batch (the last one
     repeats its last patch), so that compiled functions see a single shape. Volumes smaller than
-    the patch are padded with zeros on both sides. Memory is that of the result, one batch, and
-    the sums over a slab of the volume that is as thick as a patch.
+    the patch are padded with zeros on both sides. Memory is that of the result, a few batches,
+    and the sums over a slab of the volume that is as thick as a patch.
 
     Args:
         image: Volume of any rank.
@@ -285,14 +291,90 @@ def sliding_window(
     Source:
         ``monai.inferers.sliding_window_inference``, which gives the same numbers.
     """
-    shape = image.shape[:-1]
-    corners = grid_corners(shape, patch_size, overlap)
-    weights = _window(window, patch_size)
-    predictions = _predict_patches(image, predict, corners, patch_size, batch_size)
-    if len(corners) > 1:
-        return _average(shape, corners, predictions, weights)
-    inside, _ = _overlap(shape, corners[0], patch_size)
-    return next(predictions)[inside].astype(np.float32)
+    return next(
+        sliding_windows(
+            [image],
+            predict,
+            patch_size=patch_size,
+            overlap=overlap,
+            batch_size=batch_size,
+            window=window,
+        )
+    )
+
+
+def sliding_windows(
+    images: Iterable[Float[np.ndarray, "..."]],
+    predict: Predict,
+    *,
+    patch_size: Sequence[int],
+    overlap: float = 0.5,
+    batch_size: int = 1,
+    window: Window = "gaussian",
+) -> Iterator[Float32[np.ndarray, "..."]]:
+    """Predict volumes one after another, as :func:`sliding_window` does.
+
+    Patches of one volume and the next share batches, so that but the last of all is full, however
+    few patches a volume has. What ``predict`` returns is looked at after the next two calls, so
+    that where it is the promise of an array, as of JAX, patches are cut and averaged while the
+    device computes; volumes are taken from ``images`` as far ahead.
+
+    Args:
+        images: Volumes ``(*spatial, channel)``, of any shapes.
+        predict: As of :func:`sliding_window`, like the other options.
+        patch_size: Size of a patch, in voxels, one number per spatial axis.
+        overlap: Fraction of a patch shared with the next one, in [0, 1).
+        batch_size: Patches per call.
+        window: Weights of a patch's voxels.
+
+    Yields:
+        The weighted average of each volume.
+
+    Example:
+        >>> images = [np.ones((size, 8, 1), np.float32) for size in (5, 9)]
+        >>> found = sliding_windows(images, lambda patches: 2 * patches, patch_size=(4, 4))
+        >>> [(one.shape, float(one.mean())) for one in found]
+        [((5, 8, 1), 2.0), ((9, 8, 1), 2.0)]
+    """
+    weights, cut = _window(window, patch_size), deque[tuple[Any, Any]]()
+
+    def patches() -> Iterator[np.ndarray]:
+        for image in images:
+            corners = grid_corners(image.shape[:-1], patch_size, overlap)
+            cut.append((image.shape[:-1], corners))
+            yield from (extract_patch(image, corner, patch_size) for corner in corners)
+
+    predictions = _predict_patches(patches(), predict, batch_size)
+    for first in predictions:
+        shape, corners = cut.popleft()
+        own = itertools.chain([first], itertools.islice(predictions, len(corners) - 1))
+        yield _average(shape, corners, own, weights)
+
+
+def trailing(items: Iterable[T], ahead: int = _AHEAD) -> Iterator[T]:
+    """Yield each item once the next ones have been made, as far as there are any.
+
+    So a result is waited for while others are under way.
+
+    Args:
+        items: Made when they are asked for.
+        ahead: How many are made before the first of them is yielded.
+
+    Example:
+        >>> made = []
+        >>> for item in trailing((made.append(i) or i for i in range(4)), ahead=1):
+        ...     print(item, made)
+        0 [0, 1]
+        1 [0, 1, 2]
+        2 [0, 1, 2, 3]
+        3 [0, 1, 2, 3]
+    """
+    underway = deque[T]()
+    for item in items:
+        underway.append(item)
+        if len(underway) > ahead:
+            yield underway.popleft()
+    yield from underway
 
 
 def to_mask(probabilities: Float[Any, "*spatial class"]) -> UInt8[Any, "*spatial"]:
@@ -353,6 +435,9 @@ def _average(
 ) -> np.ndarray:
     """Average overlapping patches, whose corners rise along the first axis."""
     first = next(predictions)
+    if len(corners) == 1:
+        inside, _ = _overlap(shape, corners[0], weights.shape[:-1])
+        return first[inside].astype(np.float32)
     average = np.empty((*shape, first.shape[-1]), np.float32)
     slab = _Slab(shape, weights, first.shape[-1])
     placed = zip(corners, itertools.chain([first], predictions), strict=True)
@@ -365,31 +450,28 @@ def _average(
 
 
 def _predict_patches(
-    image: np.ndarray,
-    predict: Predict,
-    corners: Sequence[tuple[int, ...]],
-    patch_size: Sequence[int],
-    batch_size: int,
+    patches: Iterator[np.ndarray], predict: Predict, batch_size: int
 ) -> Iterator[np.ndarray]:
     """Predict patch after patch, a full batch at a time."""
-    for batch in _batches(corners, batch_size):
-        full = [*batch, *[batch[-1]] * (batch_size - len(batch))]
-        patches = np.stack([extract_patch(image, corner, patch_size) for corner in full])
-        predictions = np.asarray(predict(patches.astype(np.float32, copy=False)))
-        if predictions.ndim != patches.ndim or predictions.shape[:-1] != patches.shape[:-1]:
-            raise ValueError(
-                f"predict returned shape {predictions.shape} for patches of shape "
-                f"{patches.shape}: all axes but the last must agree"
-            )
-        yield from predictions[: len(batch)]
-
-
-def _batches(
-    corners: Sequence[tuple[int, ...]], batch_size: int
-) -> Iterator[Sequence[tuple[int, ...]]]:
     if batch_size < 1:
         raise InputError(f"batch size {batch_size} is no positive number")
-    return (corners[i : i + batch_size] for i in range(0, len(corners), batch_size))
+    batches = iter(lambda: list(itertools.islice(patches, batch_size)), [])
+    for count, shape, result in trailing(_call(predict, batch, batch_size) for batch in batches):
+        predictions = np.asarray(result)
+        if predictions.ndim != len(shape) or predictions.shape[:-1] != shape[:-1]:
+            raise ValueError(
+                f"predict returned shape {predictions.shape} for patches of shape {shape}: all "
+                "axes but the last must agree"
+            )
+        yield from predictions[:count]
+
+
+def _call(
+    predict: Predict, batch: Sequence[np.ndarray], batch_size: int
+) -> tuple[int, tuple[int, ...], ArrayLike]:
+    """Begin to predict some patches, and return their number and shape with the promise."""
+    full = np.stack([*batch, *[batch[-1]] * (batch_size - len(batch))])
+    return len(batch), full.shape, predict(full.astype(np.float32, copy=False))
 
 
 def _window(window: str, patch_size: Sequence[int]) -> np.ndarray:

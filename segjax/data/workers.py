@@ -11,9 +11,12 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 import weakref
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +24,53 @@ import numpy as np
 from segjax.errors import InputError
 from segjax.extras import how_to_install
 
-__all__ = ["prefetch_by_workers"]
+__all__ = ["default_workers", "prefetch_by_workers"]
+
+_MOST = 8  # processes, unless more are asked for
 
 _NO_DEVICES = {"CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def default_workers() -> int:
+    """Return how many processes draw batches for an accelerator, where nobody says.
+
+    Returns:
+        All usable cores but one, which is the training's, at most 8; 0 where grain is missing, or
+        the program would begin again in every process.
+
+    Warns:
+        UserWarning: One of these is so; the message says what to do.
+
+    Example:
+        >>> default_workers()  # doctest: +SKIP
+        7
+    """
+    if find_spec("grain") is None:
+        obstacle = f"install grain ({how_to_install('train')})"
+    elif not _is_guarded():
+        obstacle = 'let the program begin with if __name__ == "__main__":'
+    else:
+        from segjax.data.cache.pool import cores
+
+        return min(cores() - 1, _MOST)
+    warnings.warn(
+        "a thread of this process draws the training patches, and the device may have to wait for "
+        f"it: {obstacle}, so that processes draw them",
+        stacklevel=4,
+    )
+    return 0
+
+
+def _is_guarded() -> bool:
+    """Return whether spawned processes leave out what the program does; notebooks have no file."""
+    main = sys.modules["__main__"]
+    file: str | None = getattr(main, "__file__", None)
+    if file is None or main.__spec__ is not None:  # the latter where it is python -m
+        return True
+    with contextlib.suppress(OSError):
+        return "__main__" in Path(file).read_text(encoding="utf-8", errors="replace")
+    return True
 
 
 def prefetch_by_workers(
@@ -201,5 +247,6 @@ def _readable(error: Exception) -> Exception:
     code = str(error).partition("exit code ")[2].partition(".")[0]
     return InputError(
         f"a process that loads training patches was killed (exit code {code}; -9 is often too "
-        "little memory, -7 too little shared memory): load with fewer workers, or with 0"
+        "little memory, -7 too little shared memory, 1 a program that does not begin with "
+        'if __name__ == "__main__":): load with fewer workers, or with 0'
     )

@@ -224,19 +224,20 @@ def _rows_times(rows: Matrix, x: Features) -> Features:
     """Multiply (row, k) with every voxel of (batch, k, *space): (batch, row, *space).
 
     The rows are broadcast to the batch by hand: only then does XLA hand the product to its
-    fast library. What is returned is to be added, and thus of float32 at least.
+    fast library. What is returned is to be added, and thus of float32 at least; so are the
+    factors, for XLA adds the products of some in bfloat16 (seen with JAX 0.12).
     """
     n, k, *space = x.shape
+    rows, x = (a.astype(_cpu_wide.sums(a)) for a in (rows, x))
     spread = jnp.broadcast_to(rows, (n, *rows.shape))
     y = lax.dot_general(spread, x.reshape(n, k, -1), (((2,), (1,)), ((0,), (0,))))
-    return _materialise(y.astype(_cpu_wide.sums(y))).reshape(n, -1, *space)
+    return _materialise(y).reshape(n, -1, *space)
 
 
 def _sum_of_outer(larger: Features, smaller: Features) -> Matrix:
     """Sum over batch and voxels: (batch, i, *space), (batch, j, *space) -> (i, j), float32."""
-    a, b = (x.reshape(*x.shape[:2], -1) for x in (larger, smaller))
-    products = lax.dot_general(a, b, (((2,), (2,)), ((0,), (0,))))
-    return products.astype(_cpu_wide.sums(products)).sum(0)
+    a, b = (x.reshape(*x.shape[:2], -1).astype(_cpu_wide.sums(x)) for x in (larger, smaller))
+    return lax.dot_general(a, b, (((2,), (2,)), ((0,), (0,)))).sum(0)
 
 
 def _shifted(x: Features, *shifts: int) -> Features:

@@ -15,6 +15,7 @@ from .config import (
 from .devices import (
     keep_compiled_programs as keep_compiled_programs,
     keep_freed_memory as keep_freed_memory,
+    prepare_process as prepare_process,
 )
 from .losses import (
     Loss as Loss,

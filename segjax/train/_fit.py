@@ -12,31 +12,32 @@ from typing import Any, Unpack
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from segjax.codec import check_survives
 from segjax.data.cases import Case, Dataset, StoredCase
 from segjax.data.loader import Loader, prefetch
 from segjax.data.splits import Split
+from segjax.data.workers import default_workers
 from segjax.errors import InputError
 from segjax.evaluate.scores import DICE, FALSE_POSITIVES, Score, Scores
 from segjax.interrupt import Stop, stoppable
 from segjax.provenance import recording
 from segjax.runs.folder import RunFolder, owned
+from segjax.text import plural
 from segjax.train.cases import Loaded, choose_cases, folder_of_cases, load_cases
 from segjax.train.checkpoints import Checkpoints
 from segjax.train.config import TrainConfig
 from segjax.train.devices import Devices, choose_devices, gather_floats, is_first_host, share_first
-from segjax.train.display import Display, show_resumption, show_training
+from segjax.train.display import Display, show_loading, show_resumption, show_training
 from segjax.train.inputs import check_inputs, write_inputs
 from segjax.train.network import Network, Objects, check_network, handed
-from segjax.train.resident import ResidentLoader
+from segjax.train.resident import keep_on_devices
 from segjax.train.resume import check_run
 from segjax.train.run import AHEAD, Progress, Run, Underway, make_loader
+from segjax.train.scoring import Scorer
 from segjax.train.step import TrainState
 from segjax.train.tensorboard import check_tensorboard, overlay_png
 from segjax.train.transfer import hold, recorded
-from segjax.train.validate import segment_case, validate_cases, window_batch
 
 
 @dataclass(frozen=True)
@@ -63,22 +64,27 @@ class FitResult:
 class Loading:
     """How batches get to the network, which decides the time of a training and not its result.
 
+    Where a CPU trains, a thread of this process draws them. For an accelerator, all training cases
+    are kept on it where they fit; else processes draw the batches, where grain is installed.
+
     Attributes:
-        workers: Processes that draw and augment batches ahead (they need the package grain);
-            0 takes a thread of this process. Any number gives the same bits.
+        workers: Processes that draw and augment batches ahead (they need the package grain, and a
+            program that begins with ``if __name__ == "__main__":``); 0 takes a thread of this
+            process. Any number gives the same bits. ``None`` leaves it to the rule above.
         on_device: Whether all training cases are kept on the device, and batches cut and
             augmented there (:class:`segjax.train.resident.ResidentLoader`). Images differ from
-            those of the other ways by rounding.
+            those of the other ways by rounding. ``None`` leaves it to the rule above, unless a
+            number of workers is given.
 
     Raises:
         InputError: The number is negative, or both are asked for.
     """
 
-    workers: int = 0
-    on_device: bool = False
+    workers: int | None = None
+    on_device: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.workers < 0:
+        if (self.workers or 0) < 0:
             raise InputError(f"{self.workers} workers: give 0 or more")
         if self.workers and self.on_device:
             raise InputError(
@@ -88,15 +94,19 @@ class Loading:
 
     def batches(self, loader: Loader, steps: range) -> Generator[Any, None, None]:
         """Return the batches of some steps, drawn ahead; close them after use."""
-        if not self.on_device:
-            return prefetch(loader, steps, workers=self.workers)
-        source = ResidentLoader(loader)
-        for first in steps[:1]:
-            source.batch(first)  # compiles: XLA may hang where two threads do so
-        return prefetch(source, steps)
+        on_host = self.on_device is None and self.workers is not None
+        wanted = False if on_host else self.on_device
+        if kept := keep_on_devices(loader, jax.local_devices()[:1], wanted):
+            return prefetch(next(iter(kept.values())), steps)
+        workers = self.workers
+        if workers is None:
+            workers = 0 if jax.default_backend() == "cpu" else default_workers()
+        processes = plural(workers, "process") if workers else "a thread of this process"
+        show_loading(f"drawn by {processes}")
+        return prefetch(loader, steps, workers=workers)
 
 
-_BY_THREAD = Loading()
+_AS_FITS = Loading()
 
 
 class RunFinishedError(InputError):
@@ -123,7 +133,7 @@ def fit(
     *,
     resume: bool = True,
     checkpoint_seconds: float = 60.0,
-    loading: Loading = _BY_THREAD,
+    loading: Loading = _AS_FITS,
     tensorboard: bool = False,
     **objects: Unpack[Objects],
 ) -> FitResult:
@@ -232,7 +242,8 @@ def _fit(
         shown = next((case.source for case in cases.validation), None)
         loop = _Loop(network, data, run, devices, shown=shown, seconds=checkpoint_seconds)
         steps = range(run.step, config.epochs * per_epoch)
-        with closing(loading.batches(loader, steps)) as batches, closing(run):
+        drawn = devices.ahead(loading.batches(loader, steps), config.batch_size)
+        with closing(drawn) as batches, run:
             if checkpoints:
                 hold(config, out, begun=folder.has_checkpoints)
             run.begin(split, tensorboard=tensorboard)
@@ -259,8 +270,13 @@ class _Loop:
     ):
         self._config, self._network, self._run, self._devices = run.config, network, run, devices
         self._validation, self._shown = data.validation, shown
-        self._window_batch = window_batch(data.validation, run.config)
         self._between, self._stop = seconds, Stop()
+        self._scorer = Scorer(
+            data.validation[jax.process_index() :: jax.process_count()],
+            run.config,
+            network.predict,
+            devices=devices.count,
+        )
         self._underway, self._saved = Underway(), time.monotonic()
 
     def run(self, state: TrainState, batches: Iterator[Any]) -> None:
@@ -278,7 +294,7 @@ class _Loop:
         """Do the steps that are left of an epoch."""
         run, last = self._run, (self._run.progress.epoch + 1) * self._run.steps_per_epoch
         for step in range(run.step + 1, last + 1):
-            images, labels = self._devices.place(next(batches), self._config.batch_size)
+            images, labels = next(batches)
             key = self._network.dropout_key
             state, metrics = self._network.train_step(state, images, labels, key)
             self._underway.append(metrics["loss"], [run])
@@ -322,23 +338,14 @@ class _Loop:
         self._run.save(state)
         self._saved = time.monotonic()
 
-    def _predict(self, variables: PyTree, patches: Any) -> Any:
-        self._stop.check()
-        return self._network.predict(variables, patches)
-
     def _validate(self, state: TrainState) -> Scores:
         """Measure all cases; the hosts share them."""
-        variables = self._devices.local(state.variables)
         hosts, names = jax.process_count(), self._config.labels[1:]
         table = np.zeros((len(self._validation), len(names), 2))
+        variables = self._devices.local(state.variables)
+        found = self._scorer.scores(variables, self._stop.check)
         mine = range(jax.process_index(), len(table), hosts)
-        found = validate_cases(
-            (self._validation[index].loaded() for index in mine),
-            lambda patches: self._predict(variables, patches),
-            self._config,
-            batch_size=self._window_batch,
-        )
-        for index, scores in zip(mine, found, strict=True):
+        for index, scores in zip(mine, found.values(), strict=True):
             table[index] = [(scores[name].metric == DICE, scores[name].value) for name in names]
         table = gather_floats(table).sum(axis=0) if hosts > 1 else table
         absent = FALSE_POSITIVES[len(self._config.patch_size)]
@@ -352,13 +359,8 @@ class _Loop:
 
     def _draw(self, state: TrainState, source: Case, epoch: int) -> bytes | None:
         """Draw how the network segments the first validation case."""
-        case, variables = self._validation[0].loaded(), self._devices.local(state.variables)
-        mask = segment_case(
-            case,
-            lambda patches: self._network.predict(variables, patches),
-            self._config,
-            batch_size=self._window_batch,
-        )
+        case = self._validation[0].loaded()
+        mask = self._scorer.segment(self._devices.local(state.variables), case)
         labels, title = self._config.labels, f"{case.name}, epoch {epoch}"
         return overlay_png(source, case.raw_label, mask, labels=labels, title=title)
 

@@ -1,11 +1,13 @@
 """Snapshots of a training, whole or not there at all."""
 
 import contextlib
+import copy
 import json
 import logging
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -40,6 +42,10 @@ class Checkpoints:
     folder, and only while the checksum of its arrays holds: after a crash, a full disk or a
     damaged file, the one before it is used.
 
+    A thread of its own writes, since Orbax's start only once folders are made and the state is
+    copied a second time. What it fails at is told by what is asked next of the checkpoints, by
+    :meth:`close` at the latest; a process that ends without that gives up what is not written.
+
     Args:
         folder: Folder of the checkpoints, made if absent.
 
@@ -55,6 +61,8 @@ class Checkpoints:
     def __init__(self, folder: Path):
         self._folder = folder
         self._policy = _NewestAndBest()
+        self._writer = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
         with _quiet(), disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._manager = _manager(
@@ -73,7 +81,7 @@ class Checkpoints:
         best: bool = False,
         keep_former: bool = False,
     ) -> None:
-        """Write a checkpoint, then remove the ones that are no longer needed.
+        """Copy a state, and leave it to a thread to write it and to remove what is not needed.
 
         Args:
             step: Number of steps that the state has seen; one that is already saved is replaced.
@@ -84,20 +92,14 @@ class Checkpoints:
                 :meth:`restore_last` can go back behind it.
 
         Raises:
-            InputError: The disk is full or not writable.
+            InputError: The disk was full or not writable at the last call.
         """
-        from orbax.checkpoint import args
-
-        if step in self._manager.all_steps():
-            self._forget([step])
+        self._wait()
         self._policy.former = self._policy.best if keep_former else None
         self._policy.best = step if best else self._policy.best
         vector, index = _pack(state)
-        content = {"best_step": self._policy.best, "index": index, "meta": meta}
-        content["checksum"] = _checksum(vector, content)
-        items = args.Composite(arrays=args.ArraySave(vector), content=args.JsonSave(content))
-        with _quiet(), disk_errors(self._folder):
-            self._manager.save(step, args=items, force=True)
+        content = {"best_step": self._policy.best, "index": index, "meta": copy.deepcopy(meta)}
+        self._writing = self._writer.submit(self._write, step, vector, content)
 
     def restore_last(
         self, template: State, *, before: int | None = None
@@ -112,11 +114,13 @@ class Checkpoints:
             The state and what was saved beside it; ``None`` where nothing was saved.
 
         Raises:
-            InputError: The checkpoint is of another network or optimizer.
+            InputError: The checkpoint is of another network or optimizer, or the last one was not
+                written.
 
         Warns:
             UserWarning: A damaged checkpoint was passed over.
         """
+        self._wait()
         steps = sorted(self._manager.all_steps(), reverse=True)
         for newer, step in enumerate(steps):
             if before is not None and step >= before:
@@ -132,8 +136,10 @@ class Checkpoints:
         """Read the best checkpoint, as :meth:`restore_last` reads the newest one.
 
         Raises:
-            InputError: The best checkpoint is damaged, or of another network or optimizer.
+            InputError: The best checkpoint is damaged, or of another network or optimizer, or the
+                last one was not written.
         """
+        self._wait()
         if self._policy.best is None:
             return None
         contents = _read(self._manager, self._folder, self._policy.best)
@@ -141,15 +147,49 @@ class Checkpoints:
         return _unpack(contents.arrays, template, path), contents.meta
 
     def close(self) -> None:
-        """Wait for what is still being written or removed."""
-        with _quiet():
-            self._manager.close()
+        """Wait for what is still being written or removed.
+
+        Raises:
+            InputError: The disk was full or not writable.
+        """
+        try:
+            self._wait()
+        finally:
+            self._writer.shutdown()
+            with _quiet():
+                self._manager.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Close; where another error is on its way, one of writing becomes a note of it.
+
+        Ctrl-C is none: who presses it counts on the checkpoint.
+        """
+        try:
+            self.close()
+        except Exception as late:
+            if error is None or isinstance(error, KeyboardInterrupt):
+                raise
+            error.add_note(str(late))
+
+    def _write(self, step: int, vector: "_Bytes", content: dict[str, Any]) -> None:
+        from orbax.checkpoint import args
+
+        content["checksum"] = _checksum(vector, content)
+        items = args.Composite(arrays=args.ArraySave(vector), content=args.JsonSave(content))
+        with _unlogged(), disk_errors(self._folder):
+            if step in self._manager.all_steps():
+                self._forget([step])
+            self._manager.save(step, args=items, force=True)
+
+    def _wait(self) -> None:
+        """Wait for the thread; raise what it came to."""
+        if (writing := self._writing) is not None:
+            wait([writing])
+            self._writing = None
+            writing.result()
 
     def _read_or_warn(self, step: int) -> _Contents | None:
         try:
@@ -160,7 +200,7 @@ class Checkpoints:
 
     def _forget(self, steps: Sequence[int]) -> None:
         """Remove checkpoints, so that their steps can be saved again."""
-        with _quiet():
+        with _unlogged():
             for step in steps:
                 self._manager.delete(step)
 
@@ -277,14 +317,28 @@ def _read(manager: Any, folder: Path, step: int) -> _Contents:
         raise InputError(f"{folder / str(step)}: damaged checkpoint ({reason})") from error
 
 
-def _pack(state: Any) -> tuple[UInt8[np.ndarray, " byte"], list[dict[str, Any]]]:
-    """Lay all arrays of a pytree end to end; say in the index which is where."""
-    index, parts = [], []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+class _Bytes(np.ndarray):
+    """Bytes that nobody changes any more: Orbax, which copies what it writes, need not."""
+
+    def __deepcopy__(self, _: object) -> "_Bytes":
+        return self
+
+
+def _pack(state: Any) -> tuple[_Bytes, list[dict[str, Any]]]:
+    """Copy all arrays of a pytree end to end; say in the index which is where."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    for _, leaf in leaves:
+        if isinstance(leaf, jax.Array):
+            leaf.copy_to_host_async()
+    vector = np.empty(sum(leaf.nbytes for _, leaf in leaves), np.uint8)
+    index, start = [], 0
+    for path, leaf in leaves:
         array = np.asarray(leaf)
         index.append({"path": _names(path), "dtype": array.dtype.name, "shape": list(array.shape)})
-        parts.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-    return np.concatenate([np.empty(0, np.uint8), *parts]), index
+        stop = start + array.nbytes
+        vector[start:stop].view(array.dtype).reshape(array.shape)[...] = array
+        start = stop
+    return vector.view(_Bytes), index
 
 
 def _names(path: Sequence[Any]) -> list[str]:
@@ -327,12 +381,21 @@ def _checksum(vector: UInt8[np.ndarray, " byte"], content: dict[str, Any]) -> in
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back Orbax's log lines and warnings, which say nothing to a user."""
+    with _unlogged(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Hold back Orbax's log lines, in all threads and for as many of them as ask for it."""
     logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR + 1)
+
+    def is_fatal(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.ERROR
+
+    logger.addFilter(is_fatal)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(is_fatal)

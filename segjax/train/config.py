@@ -18,7 +18,7 @@ from segjax.runs.folder import RunFolder
 from segjax.train.losses import Loss
 
 Activation = Literal["softmax", "sigmoid"]
-ComputeDtype = Literal["float32", "bfloat16"]
+ComputeDtype = Literal["float32", "tensorfloat32", "bfloat16"]
 Count = Annotated[int, Check(lambda n: n >= 1, "a whole number from 1 up")]
 Positive = Annotated[float, Check(lambda x: x > 0, "a number over 0")]
 Fraction = Annotated[float, Check(lambda x: 0 <= x < 1, "a number from 0 up to, not including, 1")]
@@ -141,9 +141,11 @@ class TrainConfig(Record):
         optimizer: What moves the parameters, and how far.
         ema: Part of an exponential moving average of the parameters that a step keeps, such as
             0.999; the averages are then what is validated and exported. ``None`` keeps none.
-        compute_dtype: ``"bfloat16"`` lets convolutions train in half precision, which a GPU does
-            faster, and a CPU slower; parameters, norms and losses stay float32, and so do
-            validation and the exported network.
+        compute_dtype: What convolutions train in. ``"float32"`` means float32 on a GPU, too;
+            ``"tensorfloat32"`` lets its tensor cores round what is multiplied to 10 bits of
+            mantissa, and ``"bfloat16"`` keeps features in half precision: each faster than the one
+            before on a GPU that has it, and a CPU gains by neither. Parameters, norms and losses
+            are float32 always, and so are validation and the exported network.
         loss: Weighted sum of loss terms.
         deep_supervision: Whether every head of the network learns to segment alone, too; the
             exported network is the same. Only mpunet++ has heads.

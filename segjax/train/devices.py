@@ -6,9 +6,13 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +31,49 @@ __all__ = [
     "is_first_host",
     "keep_compiled_programs",
     "keep_freed_memory",
+    "prepare_process",
     "share_first",
 ]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # glibc's malloc.h
 _TOP_PAD = 64 << 20  # bytes that the heap grows by at least
+
+
+def prepare_process() -> None:
+    """Let this process keep memory that JAX frees on a CPU, or programs for an accelerator.
+
+    Only a program calls it, never a library, right after :func:`connect_hosts`: once JAX was asked
+    for its devices, its threads have memory of their own, of which :func:`keep_freed_memory` keeps
+    less (MPU-Net++ with two patches of 64³: 0 faults a step and a peak of 1.3 GB, or 170 MB of
+    faults and 2.2 GB).
+
+    What JAX and XLA take from the environment of a training on a GPU, and segjax leaves alone:
+    ``XLA_PYTHON_CLIENT_MEM_FRACTION=0.9`` lets JAX have 90 % of the GPU's memory instead of 75 %
+    (JAX 0.10 and later also name it ``XLA_CLIENT_MEM_FRACTION``);
+    ``XLA_PYTHON_CLIENT_PREALLOCATE=false`` takes memory only when it is needed, up to the same
+    limit, for a GPU that others use too. ``XLA_FLAGS=--xla_gpu_deterministic_ops=true`` makes
+    repeated trainings equal to the bit, at a price in speed: by default XLA times kernels when it
+    compiles and takes the fastest of that moment, and some of them add in any order.
+    ``XLA_FLAGS=--xla_gpu_autotune_level=0`` leaves out the timing, which compiles faster.
+
+    Example:
+        >>> prepare_process()  # doctest: +SKIP
+
+    Source:
+        https://docs.jax.dev/en/latest/gpu_memory_allocation.html,
+        https://openxla.org/xla/determinism.
+    """
+    if _only_cpus() or jax.default_backend() == "cpu":
+        keep_freed_memory()
+    else:
+        keep_compiled_programs()
+
+
+def _only_cpus() -> bool:
+    """Return whether JAX has no accelerator to look for, without starting it."""
+    plugins = entry_points(group="jax_plugins") or any(map(find_spec, ("jax_plugins", "libtpu")))
+    chosen: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
+    return chosen == "cpu" or not plugins
 
 
 def keep_freed_memory() -> bool:
@@ -147,10 +189,28 @@ class Devices:
             return jax.device_put(batch, sharding)
         return jax.tree.map(
             lambda rows: jax.make_array_from_process_local_data(
-                sharding, np.asarray(rows), (batch_size, *rows.shape[1:])
+                sharding, rows, (batch_size, *rows.shape[1:])
             ),
             batch,
         )
+
+    def ahead(
+        self, batches: Generator[PyTree, None, None], batch_size: int
+    ) -> Generator[PyTree, None, None]:
+        """Spread batches over accelerators one before its use, so that copies overlap a step.
+
+        Args:
+            batches: As :meth:`place` takes them; closed with this generator.
+            batch_size: Patches of a batch on all hosts.
+        """
+        placed: deque[PyTree] = deque()
+        early = 0 if jax.default_backend() == "cpu" else 1
+        with closing(batches):
+            for batch in batches:
+                placed.append(self.place(batch, batch_size))
+                if len(placed) > early:
+                    yield placed.popleft()
+            yield from placed
 
     def local(self, tree: PyTree) -> PyTree:
         """Return a replicated tree as arrays of this host's first device alone."""

@@ -1,11 +1,12 @@
 """What a training shows on the screen while it runs."""
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
-from segjax.progress import Lines, make_bar, say
+import jax
+
+from segjax.progress import Lines, has_bar, make_bar, say
 from segjax.train.devices import is_first_host
 
 _COMPILING = "compiling …"
@@ -40,7 +41,7 @@ def show_training(epochs: int, steps_per_epoch: int, *, first_step: int = 0) -> 
     if not is_first_host():
         yield _Nothing()
         return
-    if not sys.stderr.isatty():
+    if not has_bar():
         yield _Lines(epochs, first_step / steps_per_epoch)
         return
     told = "loss {task.fields[loss]} · best Dice {task.fields[best]}"
@@ -62,6 +63,16 @@ def show_resumption(epochs: int, steps_per_epoch: int, *, done: int, first_step:
     within = first_step > done * steps_per_epoch
     where = f"in epoch {done + 1}" if within else f"after epoch {done}"
     say(f"goes on {where} of {epochs} (step {first_step} of {epochs * steps_per_epoch})")
+
+
+def show_loading(way: str) -> None:
+    """Say on stderr where an accelerator gets its training cases from.
+
+    Args:
+        way: Such as ``"kept on the device, 3.1 GB"``.
+    """
+    if jax.default_backend() != "cpu" and is_first_host():
+        say(f"training cases: {way}")
 
 
 class _Nothing:

@@ -4,6 +4,7 @@ Every loss takes predictions ``(batch, *spatial, class)`` and integer labels
 ``(batch, *spatial)``, where the label is the index of the class. ``logits`` says what the
 predictions are: logits or probabilities. A single channel is the sigmoid of a binary
 problem and means class 1; class 0 is then one minus it. Several channels are a softmax.
+Labels of a training are uint8, which wrap in sums and differences: here they are only compared.
 Voxels whose label is ``segjax.data.labels.IGNORED`` (255) count for nothing: they are left out of
 every sum, and the gradient is exactly 0 there.
 
@@ -205,7 +206,7 @@ class Term:
     probabilities and targets, both ``(batch, *spatial, class)`` and 0 where a voxel counts for
     nothing, which returns one number. Its other parameters are its options, with types as
     :class:`segjax.codec.Record` takes them. One that takes ``logits`` gets what
-    :func:`cross_entropy` gets.
+    :func:`cross_entropy` gets: from a training, labels of uint8.
 
     Args:
         name: Of the loss.

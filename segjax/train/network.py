@@ -156,7 +156,7 @@ def check_network(network: Network) -> None:
     else:
         logits = _logits(config, model)
         _warn_of_export(config, model)
-    jax.eval_shape(config.loss, logits, jax.ShapeDtypeStruct(logits.shape[:-1], jnp.int32))
+    jax.eval_shape(config.loss, logits, jax.ShapeDtypeStruct(logits.shape[:-1], jnp.uint8))
 
 
 def check_patch_size(config: TrainConfig, model: Model) -> None:

@@ -3,7 +3,7 @@
 import copy
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,14 @@ from segjax.data.augment.transform import (
     for_spacing,
     rows,
 )
-from segjax.data.loader import Loader
+from segjax.data.loader import Loader, PatchDraw
 from segjax.errors import InputError
-from segjax.memory import device_bytes
+from segjax.memory import device_bytes, taken_bytes
+from segjax.train.display import show_loading
 
-__all__ = ["ResidentLoader", "augment_batch", "stack_parameters"]
+__all__ = ["ResidentLoader", "augment_batch", "keep_on_devices", "stack_parameters"]
 
-DeviceBatch = tuple[Float32[Array, "batch *patch channel"], Int32[Array, "batch *patch"]]
+DeviceBatch = tuple[Float32[Array, "batch *patch channel"], UInt8[Array, "batch *patch"]]
 
 
 class _Cases(NamedTuple):
@@ -35,23 +36,16 @@ class _Cases(NamedTuple):
     labels: UInt8[Array, "case *spatial"]
 
 
-class _Draws(NamedTuple):
-    """What chance decided about a batch."""
-
-    cases: Int32[Any, " batch"]
-    starts: Int32[Any, "batch rank"]
-    parameters: tuple[Parameters, ...]
-    applied: Bool[Any, " transforms"]
-
-
 class ResidentLoader:
     """The batches of a :class:`~segjax.data.loader.Loader`, made on the device.
 
-    The cases lie on the device, padded with 0 to one shape: ``4·channels + 1`` bytes per voxel.
-    For each step the host draws corners and parameters of the transforms, and sends only these;
-    one compiled program, the same for every step, cuts all patches of the batch and augments
-    them. A transform that no patch of the batch has drawn is skipped; where only some have, the
-    others get the parameters that change nothing.
+    The cases lie on the device, padded with 0 to one shape, images in float32 and labels in uint8:
+    ``4·channels + 1`` bytes per voxel, so that 500 images of 512² take 0.66 GB, and 200 volumes of
+    192×224×192 with two channels 14.9 GB. They are brought there one by one. For each step the
+    host draws corners and parameters of the transforms, and sends only these; compiled programs,
+    the same for every step, cut all patches of the batch and augment them. A transform that no
+    patch of the batch has drawn is skipped; where only some have, the others get the parameters
+    that change nothing. Products of matrices are of full float32, where GPUs would round to TF32.
 
     The images agree with ``loader.batch`` to 1e-5 of their range (host and device round
     differently, so that now and then a voxel has the label of its neighbour), the corners and
@@ -59,11 +53,14 @@ class ResidentLoader:
 
     Args:
         loader: Cases, sampling, transforms and seed.
-        fraction: Of the device's memory that the cases may take, in (0, 1].
+        fraction: Of the memory that JAX may have on the device (``XLA_PYTHON_CLIENT_MEM_FRACTION``
+            of all, 75 % by default), in (0, 1]: the cases must fit into it together with what is
+            there already; the rest is for the training.
         device: Where to keep them; the first one when None.
 
     Raises:
-        InputError: The cases take more memory than that.
+        InputError: The cases take more memory than that, or a transform without parameters is to
+            be applied to a part of a batch only.
 
     Example:
         >>> from segjax.data import LoadedCase, Sampling
@@ -84,10 +81,10 @@ class ResidentLoader:
         self._device = device or jax.local_devices()[0]
         self._before, self._shape = _common_shape(loader.shapes, loader.sampling.patch_size)
         _check_memory(self.nbytes, len(loader.cases), self._shape, fraction, self._device)
+        _check_transforms(loader.augment, self._patch_shape)
         self._cases = self._store()
         finest = tuple(np.min(loader.spacings, axis=0).tolist())
-        augment = for_spacing(loader.augment, finest)  # so that kernels in mm are long enough
-        self._make = jax.jit(functools.partial(_batch, augment, loader.sampling.patch_size))
+        self._augment = for_spacing(loader.augment, finest)  # so that kernels in mm are long enough
 
     @property
     def steps_per_epoch(self) -> int:
@@ -106,25 +103,36 @@ class ResidentLoader:
             step: Number of the step, counted from 0 over all epochs.
 
         Returns:
-            Images ``(batch, *patch, channel)`` float32 and labels ``(batch, *patch)`` int32, on
+            Images ``(batch, *patch, channel)`` float32 and labels ``(batch, *patch)`` uint8, on
             the device.
         """
-        drawn, loader = self._loader.draw(step), self._loader
-        parameters, applied = stack_parameters(
-            loader.augment,
-            [draw.parameters for draw in drawn],
-            (*loader.sampling.patch_size, loader.channels),
-        )
-        cases = np.array([draw.case for draw in drawn], np.int32)
-        starts = np.array([draw.corner for draw in drawn], np.int32) + self._before
-        draws = _Draws(cases, starts, parameters, applied)
-        return self._make(self._cases, jax.device_put(draws, self._device))
+        return self._made(self._loader.draw(step))
+
+    def compile(self) -> None:
+        """Compile all programs that make batches, since XLA may hang where two threads do so."""
+        nothing = _identities(self._loader.augment, self._patch_shape)
+        draw = PatchDraw(0, (0,) * (len(self._patch_shape) - 1), nothing)
+        self._made([draw] * len(self._loader.draw(0)))
 
     def reseeded(self, seed: int) -> "ResidentLoader":
         """Return a loader of another seed, which shares the cases and the compiled program."""
         other = copy.copy(self)
         other._loader = self._loader.reseeded(seed)
         return other
+
+    @property
+    def _patch_shape(self) -> tuple[int, ...]:
+        return (*self._loader.sampling.patch_size, self._loader.channels)
+
+    def _made(self, drawn: Sequence[PatchDraw]) -> DeviceBatch:
+        """Cut and augment patches."""
+        own = [draw.parameters for draw in drawn]
+        parameters, applied = stack_parameters(self._loader.augment, own, self._patch_shape)
+        cases = np.array([draw.case for draw in drawn], np.int32)
+        starts = np.array([draw.corner for draw in drawn], np.int32) + self._before
+        draws = jax.device_put((cases, starts, parameters), self._device)
+        patches = _cut_all(self._loader.sampling.patch_size, self._cases, *draws[:2])
+        return augment_batch(self._augment, draws[2], applied, *patches)
 
     def _store(self) -> _Cases:
         """Bring the cases to the device, one after the other."""
@@ -141,6 +149,44 @@ class ResidentLoader:
         within = zip(self._before, array.shape, strict=False)
         padded[tuple(slice(int(before), int(before) + size) for before, size in within)] = array
         return padded
+
+
+def keep_on_devices(
+    loader: Loader, devices: Sequence[jax.Device], wanted: bool | None = None
+) -> dict[jax.Device, ResidentLoader]:
+    """Keep the cases of a loader on every device where that is wanted, or fits an accelerator.
+
+    The programs that make batches are compiled then.
+
+    Args:
+        loader: Where batches come from.
+        devices: Which are to make batches.
+        wanted: Whether to keep them there; ``None``: where it is no CPU and they fit.
+
+    Returns:
+        The source of batches on each device; empty where the cases stay on the host.
+
+    Raises:
+        InputError: They are wanted there and do not fit.
+
+    Example:
+        >>> keep_on_devices(loader, jax.local_devices())  # doctest: +SKIP
+    """
+    if wanted is False or (wanted is None and jax.default_backend() == "cpu"):
+        return {}
+    try:
+        sources = {device: ResidentLoader(loader, device=device) for device in devices}
+        for source in sources.values():
+            source.compile()
+    except (InputError, jax.errors.JAXTypeError) as error:  # of a transform for NumPy alone
+        if wanted:
+            raise
+        show_loading(f"not kept on the device: {str(error).splitlines()[0]}")
+        return {}
+    size = _gb(max(source.nbytes for source in sources.values()))
+    each = f"each of {len(devices)} devices" if len(devices) > 1 else "the device"
+    show_loading(f"kept on {each}, {size}")
+    return sources
 
 
 def stack_parameters(
@@ -182,26 +228,38 @@ def _stack(
 ) -> Parameters:
     """Stack one transform's parameters, those that change nothing where there are none."""
     if not nothing and 0 < batch.count(None) < len(batch):
-        raise InputError(
-            f"{transform.name}: draws no parameters, so that it cannot be left out for a part of "
-            "the batch: draw a factor that is 0 in identity, or apply it with probability 1"
-        )
+        raise _not_in_part(transform)
     return {
         name: np.stack([(nothing if p is None else p)[name] for p in batch]).astype(value.dtype)
         for name, value in nothing.items()
     }
 
 
+def _check_transforms(transforms: tuple[Transform, ...], shape: tuple[int, ...]) -> None:
+    for transform, nothing in zip(transforms, _identities(transforms, shape), strict=True):
+        if not nothing and 0 < transform.probability < 1:
+            raise _not_in_part(transform)
+
+
+def _not_in_part(transform: Transform) -> InputError:
+    return InputError(
+        f"{transform.name}: draws no parameters, so that it cannot be left out for a part of "
+        "the batch: draw a factor that is 0 in identity, or apply it with probability 1"
+    )
+
+
 def augment_batch(
     transforms: tuple[Transform, ...],
     parameters: tuple[Parameters, ...],
-    applied: Bool[Array, " transforms"],
+    applied: Bool[np.ndarray, " transforms"],
     images: Float[Array, "batch *spatial channel"],
     labels: Integer[Array, "batch *spatial"],
 ) -> tuple[Float[Array, "batch *spatial channel"], Integer[Array, "batch *spatial"]]:
-    """Augment a batch on the device; pure, to be jitted with ``transforms`` static.
+    """Augment a batch on the device.
 
-    Neighbouring spatial transforms interpolate once; what no image has drawn is skipped.
+    Neighbouring spatial transforms interpolate once; each such row is a compiled program of its
+    own, and what no image has drawn is skipped. The host decides that: a condition within a program
+    would have a GPU wait for the host.
 
     Args:
         transforms: What to apply to every image, in order.
@@ -223,14 +281,8 @@ def augment_batch(
         [[1, 0], [1, 0]]
     """
     for row in rows(transforms):
-        images, labels = lax.cond(
-            applied[row].any(),
-            functools.partial(_augment, transforms[row]),
-            lambda images, labels, _: (images, labels),
-            images,
-            labels,
-            parameters[row],
-        )
+        if applied[row].any():
+            images, labels = _augment(transforms[row], images, labels, parameters[row])
     return images, labels
 
 
@@ -239,15 +291,15 @@ def _insert(store: Array, array: Array, index: ArrayLike) -> Array:
     return lax.dynamic_update_index_in_dim(store, array, index, 0)
 
 
-def _batch(
-    transforms: tuple[Transform, ...], patch_size: tuple[int, ...], store: _Cases, draws: _Draws
+@functools.partial(jax.jit, static_argnums=0)
+def _cut_all(
+    patch_size: tuple[int, ...],
+    store: _Cases,
+    cases: Int32[Array, " batch"],
+    starts: Int32[Array, "batch rank"],
 ) -> DeviceBatch:
-    """Cut and augment all patches of a batch."""
     cut = jax.vmap(functools.partial(_cut, patch_size), (None, 0, 0))
-    patches = cut(store.images, draws.cases, draws.starts)
-    masks = cut(store.labels, draws.cases, draws.starts)
-    patches, masks = augment_batch(transforms, draws.parameters, draws.applied, patches, masks)
-    return patches, masks.astype(jnp.int32)
+    return cut(store.images, cases, starts), cut(store.labels, cases, starts)
 
 
 def _cut(patch_size: tuple[int, ...], store: Array, case: Array, start: Array) -> Array:
@@ -256,14 +308,19 @@ def _cut(patch_size: tuple[int, ...], store: Array, case: Array, start: Array) -
     return lax.dynamic_slice(store, corner, (1, *patch_size, *channels))[0]
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _augment(
-    transforms: Sequence[Transform], patches: Array, masks: Array, parameters: Sequence[Parameters]
+    transforms: tuple[Transform, ...],
+    patches: Array,
+    masks: Array,
+    parameters: Sequence[Parameters],
 ) -> tuple[Array, Array]:
     def one(image: Array, label: Array, drawn: Sequence[Parameters]) -> tuple[Array, Array]:
         image, label = apply_all(transforms, drawn, image, label, jnp)
         return image.astype(patches.dtype), label.astype(masks.dtype)
 
-    return jax.vmap(one)(patches, masks, parameters)
+    with jax.default_matmul_precision("highest"):  # places of voxels need more bits than TF32 has
+        return jax.vmap(one)(patches, masks, parameters)
 
 
 @functools.lru_cache(maxsize=16)
@@ -294,11 +351,13 @@ def _check_memory(
     needed: int, count: int, shape: Sequence[int], fraction: float, device: jax.Device
 ) -> None:
     memory = device_bytes(device)
-    if memory is not None and needed > fraction * memory[0]:
+    taken = taken_bytes(device)
+    if memory is not None and taken + needed > fraction * memory[0]:
+        beside = f", where {_gb(taken)} are taken" if taken else ""
         raise InputError(
             f"the {count} training cases take {_gb(needed)} on the device, padded to "
             f"{' × '.join(map(str, shape))} voxels each, and may take {fraction:.0%} of its "
-            f"{_gb(memory[0])}: crop or resample them, or load them from the disk instead"
+            f"{_gb(memory[0])}{beside}: crop or resample them, or load them from the disk instead"
         )
 
 

@@ -206,11 +206,13 @@ class Run:
     def save(self, state: TrainState | None) -> None:
         """Write a checkpoint of the best state, where it was held, and of the present one.
 
+        The last one goes on being written after the return.
+
         Args:
             state: The present state; ``None`` where there is none to go on from.
 
         Raises:
-            InputError: The disk is full or not writable.
+            InputError: The disk is or was full or not writable.
         """
         if self._checkpoints is None:
             return
@@ -223,11 +225,23 @@ class Run:
             self._write(state, self.progress)
 
     def close(self) -> None:
-        """Wait for what is still being written."""
-        if self._checkpoints is not None:
-            self._checkpoints.close()
-        if self.board:
-            self.board.close()
+        """Wait for what is still being written.
+
+        Raises:
+            InputError: The disk was full or not writable.
+        """
+        self.__exit__(None, None, None)
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            if self._checkpoints is not None:
+                self._checkpoints.__exit__(*error)
+        finally:
+            if self.board:
+                self.board.close()
 
     def _write(self, state: TrainState, progress: Progress) -> None:
         if (progress.epoch, progress.losses) == (self._saved.epoch, self._saved.losses):
@@ -257,6 +271,7 @@ class Underway:
 
     def append(self, losses: Float[Array, "*run"], runs: Sequence[Run]) -> None:
         """Add the losses of one step of some trainings, which the device may not know yet."""
+        losses.copy_to_host_async()
         self._losses.append((losses, runs))
 
     def settle(self, runs: Sequence[Run], *, ahead: int = 0) -> None:
@@ -268,7 +283,8 @@ class Underway:
         """
         while len(self._losses) > ahead:
             losses, own = self._losses.popleft()
-            for run, loss in zip(own, np.ravel(losses).tolist(), strict=True):
+            values = np.ravel(jax.device_get(losses)).tolist()
+            for run, loss in zip(own, values, strict=True):
                 run.add_loss(loss)
         now = time.monotonic()
         for run in runs:

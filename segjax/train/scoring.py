@@ -1,29 +1,32 @@
-"""Scores of many cases at once, for validations that cost more than the training between them."""
+"""Scores of many cases at once: one validation, of a training as of a sweep."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer, PyTree
+from jaxtyping import Array, Float, Int, Integer, PyTree, UInt8
 
 from segjax.data.labels import IGNORED
-from segjax.data.loaded import LoadedCase
-from segjax.data.patches import to_mask
+from segjax.data.loaded import LoadedCase, TrainingCase
+from segjax.data.patches import grid_corners, to_mask, trailing
 from segjax.evaluate.scores import Score, Scores, score_of_counts
+from segjax.memory import device_bytes
 from segjax.train.config import TrainConfig
 from segjax.train.step import Predict
-from segjax.train.validate import validate_cases, window_batch
+from segjax.train.validate import segment_case, validate_cases
 
-__all__ = ["Scorer", "count_overlaps"]
+__all__ = ["Scorer", "count_overlaps", "validation_batch"]
 
-_BATCH = 8  # whole cases in one call
+_TIMES = 2  # patches in a batch of validation, on an accelerator, by those in one of training
+_SHARE = 1 / 8  # of an accelerator's memory that whole cases may keep
 
 
 class _Batch(NamedTuple):
-    """Some cases of one shape, filled up to a full batch by the last of them."""
+    """Some cases of one shape, filled up to a full batch by the last of them, on the device."""
 
     names: tuple[str, ...]
     affines: tuple[np.ndarray, ...]
@@ -32,18 +35,21 @@ class _Batch(NamedTuple):
 
 
 class Scorer:
-    """What counts by case and label, as :func:`segjax.train.validate.validate_case` measures it.
+    """What counts by case and label, as :func:`segjax.train.validate.validate_cases` measures it.
 
-    Cases that fill exactly one patch and keep their grid through all steps of the pipeline lie on
-    the device; they are predicted in batches and compared there, and nothing but three counts for
-    each label comes back. The others go through ``validate_cases``. Both ways give the same
-    numbers, unless two labels are equally probable to the last bit.
+    Cases that fill exactly one patch and keep their grid through all steps of the pipeline are
+    predicted in batches and compared on the device, and nothing but three counts for each label
+    comes back. They stay there for the next validation where all of them take at most an eighth
+    of an accelerator's memory; else, and on a CPU, they are read again. The others go through
+    ``validate_cases``. Both ways give the same numbers, unless two labels are equally probable to
+    the last bit. Batches are sent ahead, and results looked at late.
 
     Args:
-        cases: What to measure on, with all their arrays at hand.
+        cases: What to measure on.
         config: Patch size, overlap, labels and preprocessing.
         predict: As from :func:`segjax.train.step.make_predict`.
-        batch: Whole cases in one call.
+        devices: How many share the patches of a step of training.
+        device: Where the network lies that is measured; the first one when None.
 
     Example:
         >>> scorer = Scorer(cases, config, predict)  # doctest: +SKIP
@@ -53,57 +59,127 @@ class Scorer:
 
     def __init__(
         self,
-        cases: Sequence[LoadedCase],
+        cases: Sequence[TrainingCase],
         config: TrainConfig,
         predict: Predict,
         *,
-        batch: int = _BATCH,
+        devices: int = 1,
+        device: jax.Device | None = None,
     ):
-        whole = [case for case in cases if _is_whole(case, config)]
-        names = {case.name for case in whole}
-        self._names = [case.name for case in cases]
-        self._others = [case for case in cases if case.name not in names]
-        self._batches = list(_batches(whole, min(batch, max(1, len(whole)))))
-        self._config, self._predict = config, predict
+        self._names, self._config, self._predict = [c.name for c in cases], config, predict
+        self._device = device
+        self._whole: list[TrainingCase] = []
+        self._others: list[TrainingCase] = []
+        for case in cases:
+            (self._whole if _is_whole(case, config) else self._others).append(case)
+        patches = sum(
+            len(grid_corners(case.label.shape, config.patch_size, config.overlap))
+            for case in self._others
+        )
+        self._cases_at_once = validation_batch(config, len(self._whole), devices)
+        self._patches_at_once = validation_batch(config, patches, devices)
         self._count = jax.jit(functools.partial(_count, predict, config.classes))
 
-    def scores(self, variables: PyTree) -> Scores:
+    def scores(self, variables: PyTree, check: Callable[[], None] = lambda: None) -> Scores:
         """Measure a network.
 
         Args:
             variables: Of the network.
+            check: Called before each batch; what it raises ends the measurement.
 
         Returns:
             What counts of each label but the background, by case, in the order of the cases.
         """
-        return self.start(variables)()
+        return self.start(variables, check)()
 
-    def start(self, variables: PyTree) -> Callable[[], Scores]:
+    def start(
+        self, variables: PyTree, check: Callable[[], None] = lambda: None
+    ) -> Callable[[], Scores]:
         """Begin to measure a network, and return what waits for the end.
 
-        So several devices can measure at the same time, as far as cases fill one patch.
+        So several devices can measure at the same time, as far as cases stay on them.
 
         Args:
             variables: Of the network.
+            check: As of :meth:`scores`.
         """
-        counts = [self._count(variables, batch.images, batch.truths) for batch in self._batches]
+
+        def begin(batch: _Batch) -> tuple[_Batch, Array]:
+            check()
+            counts = self._count(variables, batch.images, batch.truths)
+            counts.copy_to_host_async()
+            return batch, counts
+
+        def predict(patches: np.ndarray) -> Array:
+            check()
+            return self._promise(variables, patches)
+
+        begun = list(map(begin, self._kept))
 
         def end() -> Scores:
-            found = dict(self._one_by_one(variables))
-            for batch, count in zip(self._batches, counts, strict=True):
-                found |= _by_case(batch, np.asarray(count), self._config.labels[1:])
+            cases, size = (case.loaded() for case in self._others), self._patches_at_once
+            others = validate_cases(cases, predict, self._config, batch_size=size)
+            found = {c.name: scores for c, scores in zip(self._others, others, strict=True)}
+            for batch, counts in begun or trailing(map(begin, self._read())):
+                found |= _by_case(batch, np.asarray(counts), self._config.labels[1:])
             return {name: found[name] for name in self._names}
 
         return end
 
-    def _one_by_one(self, variables: PyTree) -> Scores:
-        found = validate_cases(
-            self._others,
-            lambda patches: self._predict(variables, patches),
-            self._config,
-            batch_size=window_batch(self._others, self._config),
-        )
-        return {case.name: scores for case, scores in zip(self._others, found, strict=True)}
+    def segment(self, variables: PyTree, case: LoadedCase) -> UInt8[np.ndarray, "*spatial"]:
+        """Segment a case in batches of the validation: :func:`segjax.train.validate.segment_case`.
+
+        Args:
+            variables: Of the network.
+            case: The case.
+        """
+        predict, size = functools.partial(self._promise, variables), self._patches_at_once
+        return segment_case(case, predict, self._config, batch_size=size)
+
+    @functools.cached_property
+    def _kept(self) -> list[_Batch]:
+        """The batches of whole cases that stay on the device."""
+        case_bytes = math.prod(self._config.patch_size) * (4 * self._config.in_channels + 1)
+        fits = _fits(len(self._whole) * case_bytes, self._device or jax.local_devices()[0])
+        return list(self._read()) if fits else []
+
+    def _read(self) -> Iterator[_Batch]:
+        """Read whole cases, and send them to the device."""
+        size = self._cases_at_once
+        for start in range(0, len(self._whole), size):
+            some = [case.loaded() for case in self._whole[start : start + size]]
+            full = [*some, *[some[-1]] * (size - len(some))]
+            images = np.stack([case.image for case in full])
+            truths = np.stack([case.raw_label.data for case in full]).astype(np.uint8)
+            names, affines = zip(*((c.name, c.raw_label.affine) for c in some), strict=True)
+            yield _Batch(names, affines, *jax.device_put((images, truths), self._device))
+
+    def _promise(self, variables: PyTree, patches: np.ndarray) -> Array:
+        """Let the device predict, and return the promise of the probabilities."""
+        probabilities = self._predict(variables, jax.device_put(patches, self._device))
+        probabilities.copy_to_host_async()
+        return probabilities
+
+
+def validation_batch(config: TrainConfig, patches: int, devices: int = 1) -> int:
+    """Choose how many patches to predict at once.
+
+    On an accelerator they are twice as many as a device gets in a step of training: a prediction
+    keeps no activations for gradients, so that it takes no more memory than the step. On a CPU,
+    where more are no faster, they are as many. All calls are of one size, the least that needs no
+    further call.
+
+    Args:
+        config: Patches in a step of training.
+        patches: How many there are in all.
+        devices: How many share those of a step of training.
+
+    Example:
+        >>> validation_batch(TrainConfig("unet3d", (64, 64, 64), batch_size=8), 9)
+        5
+    """
+    most = config.batch_size // devices * (1 if jax.default_backend() == "cpu" else _TIMES)
+    return math.ceil(patches / math.ceil(patches / most)) if patches else 1
 
 
 def count_overlaps(
@@ -153,18 +229,12 @@ def _by_case(
     }
 
 
-def _is_whole(case: LoadedCase, config: TrainConfig) -> bool:
+def _is_whole(case: TrainingCase, config: TrainConfig) -> bool:
     """Say whether a mask of one patch is a mask of the file, voxel by voxel."""
-    if case.label.shape != config.patch_size:
-        return False
-    return config.pipeline.keeps_grid(case.volume, case.grids or None)
+    return case.label.shape == config.patch_size and case.keeps_grid(config.pipeline)
 
 
-def _batches(cases: Sequence[LoadedCase], size: int) -> Any:
-    for start in range(0, len(cases), size):
-        some = cases[start : start + size]
-        full = [*some, *[some[-1]] * (size - len(some))]
-        images = jnp.asarray(np.stack([case.image for case in full]))
-        truths = jnp.asarray(np.stack([case.raw_label.data for case in full]).astype(np.uint8))
-        names, affines = zip(*((case.name, case.raw_label.affine) for case in some), strict=True)
-        yield _Batch(names, affines, images, truths)
+def _fits(size: int, device: jax.Device) -> bool:
+    """Say whether so many bytes may stay on a device; the memory of a CPU is the machine's."""
+    memory = None if jax.default_backend() == "cpu" else device_bytes(device)
+    return memory is not None and size <= _SHARE * memory[0]

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Integer, Key, PyTree
 
 from segjax import models
 from segjax.errors import InputError
@@ -224,7 +224,7 @@ def freeze_norms(train_step: TrainStep, patterns: Sequence[str]) -> TrainStep:
     def frozen(
         state: TrainState,
         images: Float[Any, "batch *spatial channel"],
-        labels: Int[Any, "batch *spatial"],
+        labels: Integer[Any, "batch *spatial"],
         key: Key[Array, ""],
     ) -> tuple[TrainState, Metrics]:
         norms = _frozen_norms(state, patterns)

@@ -1,6 +1,7 @@
 """How good a network is on whole cases that it was not trained on."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -8,8 +9,8 @@ from jaxtyping import Float32, UInt8
 from numpy.typing import ArrayLike
 
 from segjax.data.labels import IGNORED
-from segjax.data.loaded import LoadedCase, TrainingCase
-from segjax.data.patches import grid_corners, sliding_window, to_mask
+from segjax.data.loaded import LoadedCase
+from segjax.data.patches import sliding_windows, to_mask, trailing
 from segjax.evaluate.scores import Score, score_of_counts
 from segjax.train.config import TrainConfig
 from segjax.volume import Volume
@@ -17,72 +18,63 @@ from segjax.volume import Volume
 Predict = Callable[[np.ndarray], ArrayLike]
 
 
-def validate_case(
-    case: LoadedCase, predict: Predict, config: TrainConfig, *, batch_size: int = 1
-) -> dict[str, Score]:
-    """Segment a whole case by sliding window and measure each label.
+def validate_cases(
+    cases: Iterable[LoadedCase], predict: Predict, config: TrainConfig, *, batch_size: int = 1
+) -> Iterator[dict[str, Score]]:
+    """Segment whole cases by sliding window and measure each label.
 
     The mask is that of the exported network: probabilities go back to the grid that the image has
     on disk, then the most probable label is taken. It is compared with the label map as it is on
     disk. Voxels that the label map ignores (255) count for nothing.
 
+    Patches of all cases share batches. While the network predicts, a thread makes and measures
+    the mask of the case before.
+
     Args:
-        case: The case.
-        predict: Maps patches ``(batch, *patch, channel)`` to probabilities.
+        cases: The cases, taken one after another.
+        predict: Maps patches ``(batch, *patch, channel)`` to probabilities, or to the promise of
+            them: see :func:`segjax.data.patches.sliding_windows`.
         config: Patch size, overlap, labels and preprocessing.
         batch_size: Patches in one call of ``predict``.
 
-    Returns:
-        By label, the background left out: Dice where the label is there, else the volume of what
-        was found (:func:`segjax.evaluate.scores.score_of_counts`).
-    """
-    return _measure(case, _predict(case, predict, config, batch_size), config)
-
-
-def validate_cases(
-    cases: Iterable[LoadedCase], predict: Predict, config: TrainConfig, *, batch_size: int = 1
-) -> Iterator[dict[str, Score]]:
-    """Validate cases one after another, as :func:`validate_case` does.
-
-    While the network predicts a case, a thread makes and measures the mask of the one before.
-
     Yields:
-        What counts by label, for each case in turn.
+        For each case in turn, by label, the background left out: Dice where the label is there,
+        else the volume of what was found (:func:`segjax.evaluate.scores.score_of_counts`).
     """
-    before: Future[dict[str, Score]] | None = None
     with ThreadPoolExecutor(1) as pool:
-        for case in cases:
-            probabilities = _predict(case, predict, config, batch_size)
-            now = pool.submit(_measure, case, probabilities, config)
-            if before is not None:
-                yield before.result()
-            before = now
-        if before is not None:
-            yield before.result()
+
+        def measured() -> Iterator[Future[dict[str, Score]]]:
+            for case, probabilities in _predict(cases, predict, config, batch_size):
+                yield pool.submit(_measure, case, probabilities, config)
+
+        for future in trailing(measured(), 1):
+            yield future.result()
 
 
 def segment_case(
     case: LoadedCase, predict: Predict, config: TrainConfig, *, batch_size: int = 1
 ) -> UInt8[np.ndarray, "*spatial"]:
-    """Segment a whole case by sliding window, as :func:`validate_case` does.
+    """Segment a whole case by sliding window, as :func:`validate_cases` does.
 
     Returns:
         The mask on the grid that the image has on disk.
     """
-    return _mask(case, _predict(case, predict, config, batch_size), config)
+    return _mask(*next(_predict([case], predict, config, batch_size)), config)
 
 
 def _predict(
-    case: LoadedCase, predict: Predict, config: TrainConfig, batch_size: int
-) -> Float32[np.ndarray, "*spatial class"]:
-    """Predict a case on the grid of the preprocessed image."""
-    return sliding_window(
-        case.image,
+    cases: Iterable[LoadedCase], predict: Predict, config: TrainConfig, batch_size: int
+) -> Iterator[tuple[LoadedCase, Float32[np.ndarray, "*spatial class"]]]:
+    """Predict cases on the grids of the preprocessed images."""
+    given, taken = itertools.tee(cases)
+    probabilities = sliding_windows(
+        (case.image for case in taken),
         predict,
         patch_size=config.patch_size,
         overlap=config.overlap,
         batch_size=batch_size,
     )
+    return zip(given, probabilities, strict=True)
 
 
 def _mask(
@@ -104,18 +96,3 @@ def _measure(
         counts = (int(np.count_nonzero(one)) for one in (found & there, found, there))
         scores[name] = score_of_counts(*counts, affine=truth.affine)
     return scores
-
-
-def window_batch(cases: Sequence[TrainingCase], config: TrainConfig) -> int:
-    """Choose how many patches to predict at once.
-
-    Every call gets a full batch, so that small cases would waste most of a large one.
-
-    Args:
-        cases: What will be validated on.
-        config: Patch size, overlap and the greatest batch.
-    """
-    counts = [
-        len(grid_corners(case.label.shape, config.patch_size, config.overlap)) for case in cases
-    ]
-    return min(config.batch_size, *counts) if counts else 1

@@ -22,6 +22,8 @@ from segjax.train.config import TrainConfig
 from segjax.train.plans import plan as plans
 from segjax.volume import Volume
 
+SMALL = ("--model", "small2d", "--validation", "0.4")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -46,10 +48,10 @@ def train(data: Path, run: Path, *options: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory, small_networks: None) -> Path:
     """A run of one epoch, made by the command itself."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    assert train(data, folder, "--validation", "0.4", "--learning-rate", "0.001") == 0
+    assert train(data, folder, *SMALL, "--learning-rate", "0.001") == 0
     return folder
 
 
@@ -79,10 +81,11 @@ def test_training_leaves_a_complete_run(run):
 def test_finished_training_only_writes_model_and_report_again(data, run, capsys):
     (run / "report.html").unlink()
     metrics = (run / "metrics.csv").read_bytes()
-    assert train(data, run, "--validation", "0.4", "--learning-rate", "0.001") == 0
+    assert train(data, run, *SMALL, "--learning-rate", "0.001") == 0
     text, said = capsys.readouterr()
     assert f"{run}: writing model.onnx and report.html …" in said
-    assert "unet2d-k3, 2,651,580 parameters" in text
+    # 9·8+8 down, 9·8·16+16 at the bottom, 9·24·2+2 up, a slope for each of two PReLUs
+    assert "small2d, 1,684 parameters" in text
     assert "3: 2 training, 1 validation (seed 0)" in text
     assert "best Dice" in text
     assert f"report     {run / 'report.html'}" in text
@@ -91,7 +94,7 @@ def test_finished_training_only_writes_model_and_report_again(data, run, capsys)
 
 
 def test_other_settings_do_not_touch_a_run(data, run, capsys):
-    assert train(data, run, "--validation", "0.4", "--seed", "5") == 1
+    assert train(data, run, *SMALL, "--seed", "5") == 1
     *_, error = capsys.readouterr().err.splitlines()
     assert error.startswith(f"segjax: error: {run}: ")
     assert "seed" in error
@@ -175,13 +178,17 @@ def test_way_of_loading_reaches_the_training(data, tmp_path, monkeypatch):
     monkeypatch.setattr("segjax.train._fit.fit", fit)
     assert train(data, tmp_path / "run", "--workers", "3") == 130
     assert train(data, tmp_path / "run", "--data-on-device") == 130
-    assert [(way.workers, way.on_device) for way in seen] == [(3, False), (0, True)]
+    assert train(data, tmp_path / "run", "--no-data-on-device") == 130
+    assert train(data, tmp_path / "run") == 130
+    ways = [(3, None), (None, True), (None, False), (None, None)]
+    assert [(way.workers, way.on_device) for way in seen] == ways
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--workers", "2", "--data-on-device"], "choose one of both"),
+        (["--data-on-device", "--no-data-on-device"], "give one of both"),
         (["--alpha", "0.7"], "--alpha belongs to the Tversky loss: add --loss tversky"),
         (["--loss", "dice", "--alpha", "0.7"], "--alpha belongs to the Tversky loss"),
         (["--preset", "ms-7t"], "preset 'ms-7t' is for mpunet++, unet3d: model unet2d-k3 has"),
@@ -324,7 +331,7 @@ def test_evaluate_means_leave_out_cases_without_the_label_and_tell_of_them(tmp_p
 def test_info_tells_of_every_kind_of_thing(data, run, capsys):
     for path, words in {
         data: ("labelled data set", "label 1"),
-        run: ("unet2d-k3", "1 of 1 epoch", "best Dice"),
+        run: ("small2d", "1 of 1 epoch", "best Dice"),
         run / "model.onnx": ("background, lesion", "32 × 32"),
         next((data / "images").iterdir()): ("40 × 32 pixels", "2D image"),
     }.items():

@@ -189,11 +189,13 @@ def test_evaluation_reads_the_labels_as_the_training_did(data, tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_a_run_trains_and_measures_with_the_values_it_was_given_and_no_others(tmp_path, capsys):
+def test_a_run_trains_and_measures_with_the_values_it_was_given_and_no_others(
+    tmp_path, capsys, small_networks
+):
     data, run = tmp_path / "data", tmp_path / "run"
     write_cases(data, values=(1, 2, 4))
-    options = ["--epochs", "8", "--batch-size", "2", "--patch-size", "32", "32", "--dropout", "0"]
-    options += ["--validation", "0.3", "--learning-rate", "0.003"]
+    options = ["--model", "small2d", "--epochs", "8", "--batch-size", "2", "--dropout", "0"]
+    options += ["--patch-size", "32", "32", "--validation", "0.3", "--learning-rate", "0.003"]
     values = ["--labels", "1,4=tumour", "2=ignore"]
     assert train(data, run, *options, *values) == 0
     assert train(data, run, *options, "--labels", "1,4=tumour", "2=background") == 1

@@ -156,12 +156,14 @@ def test_split_keeps_cases_out_of_what_is_learned_here_and_in_training(data, tmp
 
 
 @pytest.mark.slow
-def test_training_on_a_cache_exports_a_network_that_replays_its_preprocessing(data, tmp_path):
+def test_training_on_a_cache_exports_a_network_that_replays_its_preprocessing(
+    data, tmp_path, small_networks
+):
     steps = tmp_path / "steps.json"
     pipeline = Pipeline((Resample((1.5, 1.5)), HistogramStandardization(), MinMax()))
     steps.write_text(json.dumps(pipeline.to_json()))
     assert preprocess(data, tmp_path / "cache", "--config", steps) == 0
-    quick = ["--model", "unet2d-k3", "--epochs", "1", "--patch-size", "32", "32"]
+    quick = ["--model", "small2d", "--epochs", "1", "--patch-size", "32", "32"]
     run = tmp_path / "run"
     assert main(["train", "--data", str(tmp_path / "cache"), "--out", str(run), *quick]) == 0
     from segjax_onnx.predict.metadata import read_metadata

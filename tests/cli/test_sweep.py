@@ -156,7 +156,6 @@ def test_options_and_preset_reach_the_sweep(data, tmp_path, monkeypatch):
         "--at-once",
         "3",
         "--data-on-device",
-        "True",
         "--patience",
         "2",
         "--tensorboard",

@@ -6,7 +6,7 @@ import pytest
 from segjax.data.labels import IGNORED
 from segjax.data.loaded import LoadedCase
 from segjax.data.prepare.pipeline import Pipeline
-from segjax.data.prepare.steps import Resample
+from segjax.data.prepare.steps import CropOrPad, Resample, ZScore
 from segjax.errors import InputError
 from segjax.grid import Grid
 from segjax.volume import Volume
@@ -44,3 +44,9 @@ def test_a_network_sees_the_grids_that_the_pipeline_makes_where_none_were_kept()
     assert [grid.spacing for grid in case.sight(Pipeline())[:2]] == [(2.0, 2.0)] * 2
     finer = case.sight(Pipeline((Resample((1.0, 1.0)),)))
     assert (finer.given.spacing, finer.processed.spacing) == ((2.0, 2.0), (1.0, 1.0))
+
+
+def test_a_grid_is_kept_where_no_step_moves_a_voxel_even_if_another_moves_it_back():
+    case = loaded(TRUTH)
+    assert case.keeps_grid(Pipeline((ZScore(),)))
+    assert not case.keeps_grid(Pipeline((CropOrPad((1, 3)), CropOrPad((2, 3)))))

@@ -61,7 +61,7 @@ def same(a, b):
 def test_batches_have_the_promised_shapes_and_types():
     images, labels = make_loader().batch(0)
     assert (images.shape, images.dtype) == ((2, 6, 6, 1), np.float32)
-    assert (labels.shape, labels.dtype) == ((2, 6, 6), np.int32)
+    assert (labels.shape, labels.dtype) == ((2, 6, 6), np.uint8)
 
 
 def test_a_step_is_the_same_whenever_it_is_drawn():

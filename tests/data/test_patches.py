@@ -12,6 +12,7 @@ from segjax.data.patches import (
     grid_corners,
     sample_corner,
     sliding_window,
+    sliding_windows,
     to_mask,
     uniform_corner,
 )
@@ -149,6 +150,48 @@ def test_every_call_gets_a_full_float32_batch():
 
     sliding_window(np.zeros((17, 9, 1)), predict, patch_size=(4, 4), batch_size=7)
     assert seen == {((7, 4, 4, 1), "float32")}
+
+
+def test_many_volumes_share_batches_and_are_predicted_like_each_alone():
+    rng, calls = np.random.default_rng(0), []
+    images = [rng.random((*shape, 1), np.float32) for shape in [(9, 7), (4, 4), (3, 5), (12, 4)]]
+
+    def predict(patches):
+        calls.append(len(patches))
+        return np.concatenate([patches, patches**2], -1)
+
+    found = list(sliding_windows(images, predict, patch_size=(4, 4), batch_size=5))
+    assert calls == [5] * 4  # 8 + 1 + 2 + 5 patches
+    for one, image in zip(found, images, strict=True):
+        alone = sliding_window(image, predict, patch_size=(4, 4))
+        np.testing.assert_array_equal(one, alone)
+
+
+def test_no_volumes_need_no_call():
+    assert list(sliding_windows([], identity, patch_size=(4, 4))) == []
+
+
+def test_results_are_looked_at_after_two_more_calls():
+    events = []
+
+    class Promise:
+        def __init__(self, number, patches):
+            self.number, self.patches = number, patches
+
+        def __array__(self, dtype=None, copy=None):
+            events.append(f"fetch {self.number}")
+            return self.patches
+
+    def predict(patches):
+        number = sum(event.startswith("call") for event in events)
+        events.append(f"call {number}")
+        return Promise(number, patches)
+
+    image = np.random.default_rng(0).random((16, 1), np.float32)
+    result = sliding_window(image, predict, patch_size=(4,), overlap=0.0)
+    np.testing.assert_allclose(result, image, rtol=1e-6)
+    order = "call 0, call 1, call 2, fetch 0, call 3, fetch 1, fetch 2, fetch 3"
+    assert ", ".join(events) == order
 
 
 def test_small_volume_is_padded_with_zeros_on_both_sides():

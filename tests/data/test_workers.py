@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import cloudpickle
@@ -244,3 +246,33 @@ def test_ending_early_leaves_nothing_behind_that_python_would_warn_of(tmp_path, 
     command = [sys.executable, str(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("cores", "count"), [(1, 0), (4, 3), (64, 8)])
+def test_an_accelerator_gets_all_cores_but_one(cores, count, monkeypatch):
+    monkeypatch.setattr("segjax.data.cache.pool.cores", lambda: cores)
+    assert workers.default_workers() == count
+
+
+@pytest.mark.parametrize(
+    ("program", "count"),
+    [("fit()", 0), ('if __name__ == "__main__":\n    fit()', 3), (None, 3)],
+)
+def test_a_program_that_processes_would_begin_again_gets_none(
+    program, count, tmp_path, monkeypatch
+):
+    main = SimpleNamespace(__spec__=None)
+    if program:
+        main.__file__ = str(tmp_path / "program.py")
+        Path(main.__file__).write_text(program)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr("segjax.data.cache.pool.cores", lambda: 4)
+    told = pytest.warns(UserWarning, match="begin with if __name__") if not count else nullcontext()
+    with told:
+        assert workers.default_workers() == count
+
+
+def test_a_missing_grain_is_told_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(workers, "find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match=r"device may have to wait .*install grain.*\[train\]"):
+        assert workers.default_workers() == 0

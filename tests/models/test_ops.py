@@ -164,7 +164,7 @@ def _features(x):
 
 
 def _value_and_gradient(function, x, cotangent):
-    value, vjp = jax.vjp(lambda x: ops.to_images(function(_features(x))), x)
+    value, vjp = jax.vjp(jax.jit(lambda x: ops.to_images(function(_features(x)))), x)
     return value, vjp(cotangent)[0]
 
 
@@ -209,7 +209,7 @@ def test_batch_norm_leaky_relu_is_pytorch_s(shape, offset):
         y, mean, variance = ops.batch_norm_leaky_relu(_features(x), scale, shift, slope=0.3)
         return ops.to_images(y), mean, variance
 
-    (value, mean, variance), vjp = jax.vjp(ours, x, scale, shift)
+    (value, mean, variance), vjp = jax.vjp(jax.jit(ours), x, scale, shift)
     gradients = vjp((cotangent, jnp.zeros(3), jnp.zeros(3)))
     tolerance = 1e-5 if offset == 0 else 1e-3
     _close(value, np.moveaxis(expected.detach().numpy(), 1, -1), tolerance)
@@ -232,7 +232,7 @@ def test_instance_norm_prelu_is_pytorch_s(shape):
     def ours(x, slope):
         return ops.to_images(ops.instance_norm_prelu(_features(x), slope))
 
-    value, vjp = jax.vjp(ours, x, slope)
+    value, vjp = jax.vjp(jax.jit(ours), x, slope)
     gradient, slope_gradient = vjp(cotangent)
     _close(value, np.moveaxis(expected.detach().numpy(), 1, -1), 1e-5)
     _close(gradient, np.moveaxis(images.grad.numpy(), 1, -1), 1e-5)
@@ -252,7 +252,8 @@ def test_instance_norm_prelu_with_dropout_equals_its_plain_form():
         return jnp.where(dropped >= 0, dropped, slope * dropped)
 
     (expected, expected_vjp), (actual, actual_vjp) = (
-        jax.vjp(f, x, slope) for f in (plain, lambda x, s: ops.instance_norm_prelu(x, s, keep))
+        jax.vjp(jax.jit(f), x, slope)
+        for f in (plain, lambda x, s: ops.instance_norm_prelu(x, s, keep))
     )
     _close(actual, expected, 1e-5)
     for ours, theirs in zip(actual_vjp(cotangent), expected_vjp(cotangent), strict=True):

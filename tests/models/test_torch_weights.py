@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from monai.losses import DiceLoss
+from monai.networks.nets import UNet as MonaiUNet
 
-from benchmarks.peers import TorchMPUNetPlusPlus, torch_unet
+from benchmarks.peers import TorchMPUNetPlusPlus, TorchUNet
 from segjax.models import UNet, create, from_torch
 from segjax.models.torch_weights import _places, recognize
 from segjax.train.losses import dice_loss
@@ -82,11 +83,35 @@ def _check_gradients(reference, model, images, labels, *, state=None, parameters
             )
 
 
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("channels", [(4, 8), (4, 6, 8, 10)])
+def test_the_plain_unet_in_pytorch_is_that_of_monai(rank, channels):
+    plain = _perturb(TorchUNet(rank, channels, 0.3, kernel_size=5, up_kernel_size=3))
+    monai = MonaiUNet(
+        spatial_dims=rank,
+        in_channels=1,
+        out_channels=2,
+        channels=channels,
+        strides=(2,) * (len(channels) - 1),
+        kernel_size=5,
+        up_kernel_size=3,
+        num_res_units=0,
+        dropout=0.3,
+    )
+    monai.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 1, *(16,) * rank)
+    for training in (True, False):
+        torch.manual_seed(1)  # the same elements are dropped
+        found = plain.train(training)(images)
+        torch.manual_seed(1)
+        assert torch.equal(found, monai.train(training)(images))
+
+
 @pytest.mark.parametrize(
     "kernel", [3, *(pytest.param(k, marks=pytest.mark.slow) for k in (5, 7, 9))]
 )
 def test_unet_2d_equals_monai(kernel):
-    reference = torch_unet(2, UNET_2D["channels"], 0.3, kernel_size=kernel, up_kernel_size=kernel)
+    reference = TorchUNet(2, UNET_2D["channels"], 0.3, kernel_size=kernel, up_kernel_size=kernel)
     _perturb(reference)
     images, _ = _batch((64, 96))
     with torch.no_grad():
@@ -97,7 +122,7 @@ def test_unet_2d_equals_monai(kernel):
 
 
 def test_unet_3d_equals_monai():
-    reference = _perturb(torch_unet(3, UNET_3D["channels"], 0.3, in_channels=2, out_channels=3))
+    reference = _perturb(TorchUNet(3, UNET_3D["channels"], 0.3, in_channels=2, out_channels=3))
     images, _ = _batch((16, 32, 24), channels=2)
     with torch.no_grad():
         expected = reference(torch.from_numpy(images)).numpy()
@@ -108,13 +133,13 @@ def test_unet_3d_equals_monai():
 
 @pytest.mark.slow
 def test_unet_3d_gradients_equal_monai():
-    reference = _perturb(torch_unet(3, UNET_3D["channels"], 0.3))
+    reference = _perturb(TorchUNet(3, UNET_3D["channels"], 0.3))
     _check_gradients(reference, UNet(**UNET_3D), *_batch((16, 24, 16)))
 
 
 def test_unet_2d_gradients_equal_monai():
     channels, strides = (8, 16, 32), (2, 2)
-    reference = _perturb(torch_unet(2, channels, 0.3))
+    reference = _perturb(TorchUNet(2, channels, 0.3))
     _check_gradients(reference, UNet(channels=channels, strides=strides), *_batch((32, 40)))
 
 
@@ -213,7 +238,7 @@ def test_a_data_parallel_prefix_is_dropped():
 
 
 def test_a_prefix_is_dropped_with_all_that_lies_outside_of_it():
-    state = torch_unet(2, (4, 8), 0.0).state_dict()
+    state = TorchUNet(2, (4, 8), 0.0).state_dict()
     wrapped = {f"net.model.{name}": value for name, value in state.items()}
     wrapped["loss.weight"] = torch.ones(2)
     model = UNet(channels=(4, 8), strides=(2,))
@@ -224,14 +249,14 @@ def test_a_prefix_is_dropped_with_all_that_lies_outside_of_it():
 
 @pytest.mark.parametrize("kernel", [3, 5, 7, 9])
 def test_the_networks_of_the_study_are_recognised(kernel):
-    reference = torch_unet(2, UNET_2D["channels"], 0.3, kernel_size=kernel, up_kernel_size=kernel)
+    reference = TorchUNet(2, UNET_2D["channels"], 0.3, kernel_size=kernel, up_kernel_size=kernel)
     name, model = recognize(reference.state_dict())
     assert name == f"unet2d-k{kernel}"
     assert (model.in_channels, model.out_channels, model.size_multiple) == (1, 2, 32)
 
 
 def test_u_nets_of_other_levels_are_recognised_as_such():
-    reference = torch_unet(3, (4, 8, 12), 0.3, in_channels=2, out_channels=3)
+    reference = TorchUNet(3, (4, 8, 12), 0.3, in_channels=2, out_channels=3)
     name, model = recognize(reference.state_dict())
     assert name == "monai-unet"
     expected = UNet(2, 3, (4, 8, 12), (2, 2), spatial_dims=3)
@@ -246,7 +271,7 @@ def test_the_release_of_mpunet_plus_plus_is_recognised(channels, classes):
 
 
 def test_other_networks_are_told_by_their_first_names():
-    unet = torch_unet(2, (4, 8), 0.0).state_dict()
+    unet = TorchUNet(2, (4, 8), 0.0).state_dict()
     normed = unet | {"model.0.adn.N.weight": torch.ones(4)}
     headless = {name: value for name, value in unet.items() if "submodule" not in name}
     for state, message in (

@@ -1,7 +1,10 @@
 import errno
 import json
+import logging
 import os
 import shutil
+import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -114,7 +117,7 @@ def test_any_damage_to_the_newest_makes_the_one_before_it_count(tmp_path, damage
             warnings.simplefilter("always")
             state, _ = checkpoints.restore_last(state_of(0))
             assert_same(state, state_of(2 if caught else 3))
-            assert caught or file.name.startswith("_")  # metadata that nothing depends on
+            assert caught or file.name.startswith(("_", "commit_success"))  # not read
             checkpoints.save(4, state_of(4), {})
 
 
@@ -275,21 +278,147 @@ def test_damaged_best_is_named_and_not_replaced_by_another(tmp_path):
     ],
 )
 def test_disk_errors_become_one_line(tmp_path, monkeypatch, error, said):
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = failing(tmp_path, monkeypatch, error)
+    with pytest.raises(InputError, match=said):
+        checkpoints.close()
+
+
+def test_other_errors_are_not_hidden(tmp_path, monkeypatch):
+    checkpoints = failing(tmp_path, monkeypatch, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        checkpoints.close()
+
+
+def failing(folder: Path, monkeypatch, error: Exception) -> Checkpoints:
+    """Return checkpoints of which the thread fails to write one."""
+    checkpoints = Checkpoints(folder)
 
     def fail(*args, **options):
         raise error
 
     monkeypatch.setattr(checkpoints._manager, "save", fail)
-    with pytest.raises(InputError, match=said):
-        checkpoints.save(1, state_of(1), {})
+    checkpoints.save(1, state_of(1), {})
+    return checkpoints
 
 
-def test_other_errors_are_not_hidden(tmp_path, monkeypatch):
-    checkpoints = Checkpoints(tmp_path)
-    monkeypatch.setattr(checkpoints._manager, "save", lambda *a, **k: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        checkpoints.save(1, state_of(1), {})
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda checkpoints: checkpoints.save(2, state_of(2), {}),
+        lambda checkpoints: checkpoints.restore_last(state_of(0)),
+        lambda checkpoints: checkpoints.restore_best(state_of(0)),
+        Checkpoints.close,
+    ],
+)
+def test_what_a_thread_failed_at_is_told_once_by_whatever_is_asked_next(tmp_path, monkeypatch, ask):
+    checkpoints = failing(tmp_path, monkeypatch, FULL)
+    with pytest.raises(InputError, match="no space left on the disk"):
+        ask(checkpoints)
+    checkpoints.close()
+
+
+def test_error_on_its_way_wins_and_bears_a_note_of_what_a_thread_failed_at(tmp_path, monkeypatch):
+    with pytest.raises(KeyError) as caught, failing(tmp_path, monkeypatch, FULL):
+        raise KeyError("other")
+    assert [note.partition(": ")[2] for note in caught.value.__notes__] == [
+        "no space left on the disk: free some, then run the same command again"
+    ]
+
+
+def test_ctrl_c_does_not_hide_that_its_checkpoint_was_not_written(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="no space left"), failing(tmp_path, monkeypatch, FULL):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits on file sizes")
+def test_real_write_beyond_the_limit_leaves_the_checkpoint_before_it(tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state_of(1), {}, best=True)
+        checkpoints.restore_best(state_of(0))  # waits
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        try:
+            checkpoints.save(2, state_of(2), {}, best=True)
+            with pytest.raises(InputError, match=r"not writable \(File too large\)"):
+                checkpoints.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert steps_in(tmp_path) == {"1"}
+        assert_same(checkpoints.restore_last(state_of(0))[0], state_of(1))
+        assert_same(checkpoints.restore_best(state_of(0))[0], state_of(1))
+
+
+class Held:
+    """Orbax's way to write, which waits until it is let go."""
+
+    def __init__(self, checkpoints: Checkpoints, monkeypatch):
+        self.go, self.begun, self._save = threading.Event(), [], checkpoints._manager.save
+        monkeypatch.setattr(checkpoints._manager, "save", self)
+
+    def __call__(self, step, **options):
+        self.begun.append(step)
+        assert self.go.wait(60)
+        self._save(step, **options)
+
+
+def test_saved_is_what_was_handed_over_whatever_becomes_of_it(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path) as checkpoints:
+        held, state, meta = Held(checkpoints, monkeypatch), state_of(1), {"losses": [0.5]}
+        checkpoints.save(1, state, meta)
+        jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)(state)
+        meta["losses"].append(0.4)
+        assert steps_in(tmp_path) == set()
+        held.go.set()
+        found, told = checkpoints.restore_last(state_of(0))
+    assert_same(found, state_of(1))
+    assert told == {"losses": [0.5]}
+
+
+def test_second_save_waits_for_the_first(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path) as checkpoints:
+        held = Held(checkpoints, monkeypatch)
+        checkpoints.save(1, state_of(1), {}, best=True)
+        second = threading.Thread(target=checkpoints.save, args=(2, state_of(2), {}))
+        second.start()
+        second.join(0.1)
+        assert second.is_alive()
+        held.go.set()
+        second.join()
+        assert_same(checkpoints.restore_best(state_of(0))[0], state_of(1))
+    assert held.begun == [1, 2]
+
+
+def test_closing_waits_for_its_own_writing_alone(tmp_path, monkeypatch):
+    slow, quick = Checkpoints(tmp_path / "slow"), Checkpoints(tmp_path / "quick")
+    held = Held(slow, monkeypatch)
+    slow.save(1, state_of(1), {})
+    quick.save(1, state_of(1), {})
+    quick.close()
+    assert (steps_in(tmp_path / "slow"), steps_in(tmp_path / "quick")) == (set(), {"1"})
+    held.go.set()
+    slow.close()
+    assert steps_in(tmp_path / "slow") == {"1"}
+
+
+def test_a_dozen_trainings_write_at_the_same_time(tmp_path, capfd):
+    level, filters = logging.getLogger("absl").level, warnings.filters[:]
+    every = [Checkpoints(tmp_path / str(number)) for number in range(12)]
+    for step in (1, 2, 3):
+        for number, checkpoints in enumerate(every):
+            checkpoints.save(step, state_of(100 * number + step), {}, best=step == 1)
+    for number, checkpoints in enumerate(every):
+        assert_same(checkpoints.restore_last(state_of(0))[0], state_of(100 * number + 3))
+        assert_same(checkpoints.restore_best(state_of(0))[0], state_of(100 * number + 1))
+        checkpoints.close()
+    assert capfd.readouterr().err == ""
+    assert (logging.getLogger("absl").level, warnings.filters) == (level, filters)
+    assert logging.getLogger("absl").filters == []
 
 
 def test_orbax_says_nothing(tmp_path, capfd):

@@ -156,7 +156,10 @@ def test_outputs_are_one_for_sigmoid_and_one_per_label_for_softmax():
         ({"foreground": 1.5}, "foreground must be a number from 0 to 1"),
         ({"overlap": 1.0}, "overlap must be a number from 0 up to, not including, 1"),
         ({"deep_supervision": 1}, "deep_supervision must be true or false, not 1"),
-        ({"compute_dtype": "int8"}, "compute_dtype must be one of float32, bfloat16, not 'int8'"),
+        (
+            {"compute_dtype": "int8"},
+            "compute_dtype must be one of float32, tensorfloat32, bfloat16, not 'int8'",
+        ),
         ({"ema": 1}, "ema must be a number between 0 and 1, or null, not 1"),
         ({"patience": 0}, "patience must be a whole number from 1 up, or null"),
         ({"seed": -1}, "seed must be"),

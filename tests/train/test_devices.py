@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -226,6 +227,51 @@ def test_a_batch_is_placed_and_a_state_copied():
     batch = chosen.place({"images": np.ones((2, 3))}, 2)
     assert batch["images"].shape == (2, 3)
     np.testing.assert_array_equal(chosen.replicate(np.arange(3)), [0, 1, 2])
+
+
+@pytest.mark.parametrize(("backend", "early"), [("cpu", 0), ("gpu", 1)])
+def test_batches_are_placed_one_ahead_on_an_accelerator(backend, early, monkeypatch):
+    chosen = choose_devices(2, devices=jax.devices()[:1])
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    drawn, closed = [], []
+
+    def batches():
+        try:
+            for step in range(5):
+                drawn.append(step)
+                yield np.full((2, 3), step)
+        finally:
+            closed.append(True)
+
+    placed = chosen.ahead(batches(), 2)
+    for step in range(3):
+        assert next(placed)[0, 0] == step
+        assert drawn[-1] == step + early
+    placed.close()
+    assert closed == [True]
+    assert [int(batch[0, 0]) for batch in chosen.ahead(batches(), 2)] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("plugins", "backend", "kept"),
+    [((), None, "memory"), (("cuda",), "cpu", "memory"), (("cuda",), "gpu", "programs")],
+)
+def test_memory_is_kept_on_a_cpu_and_programs_on_an_accelerator(
+    plugins, backend, kept, monkeypatch
+):
+    def found():
+        assert backend is not None, "JAX was started"
+        return backend
+
+    done = []
+    monkeypatch.setattr(jax, "default_backend", found)
+    monkeypatch.setattr(devices, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(devices, "find_spec", lambda name: None)
+    monkeypatch.setattr(jax, "config", SimpleNamespace(jax_platforms=None))
+    monkeypatch.setattr(devices, "keep_freed_memory", lambda: done.append("memory"))
+    monkeypatch.setattr(devices, "keep_compiled_programs", lambda: done.append("programs"))
+    devices.prepare_process()
+    assert done == [kept]
 
 
 def test_half_an_address_is_refused():

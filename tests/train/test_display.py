@@ -32,6 +32,13 @@ def test_log_files_get_one_line_per_epoch(capsys):
     assert lines[2].startswith("epoch 2/3, loss 0.2500, Dice 0.6000, best 0.8000, 0:00:00 left")
 
 
+def test_terminal_gets_the_same_lines_where_rich_is_missing(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    run()
+    assert len(capsys.readouterr().err.splitlines()) == 4
+
+
 def test_other_hosts_than_the_first_show_nothing(capsys, monkeypatch):
     monkeypatch.setattr(display, "is_first_host", lambda: False)
     run()

@@ -3,6 +3,7 @@ import csv
 import dataclasses
 import importlib.util
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -35,6 +36,7 @@ from segjax.train import _fit as fit_module
 from segjax.train import resident
 from segjax.train import run as run_module
 from segjax.train._fit import Loading, RunFinishedError, fit
+from segjax.train.cases import choose_cases, load_cases
 from segjax.train.checkpoints import Checkpoints, load_variables
 from segjax.train.config import OptimizerConfig, read_config
 from segjax.train.losses import Loss, Term
@@ -68,6 +70,12 @@ def dataset(folder):
 @pytest.fixture
 def split(dataset):
     return split_cases([case.name for case in dataset.cases], validation=0.25)
+
+
+@pytest.fixture
+def loader(dataset, split):
+    config = tiny.config(augment=())
+    return run_module.make_loader(config, load_cases(config, choose_cases(dataset, split)).train)
 
 
 def metrics(run, *, without=("seconds",)):
@@ -205,6 +213,35 @@ def test_resuming_after_a_stop_at_any_save_is_exact(
     assert_same_end(tmp_path, undisturbed)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits on file sizes")
+def test_disk_that_takes_no_more_at_the_end_of_a_training_ends_it_in_one_line(
+    tmp_path, dataset, split, undisturbed, monkeypatch
+):
+    import resource
+
+    numbers, save = iter(range(1, 100)), Checkpoints.save
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save_to_full_disk(self, *args, **options):
+        if next(numbers) == 6:  # the last one
+            self.restore_best(args[1])  # waits
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+        save(self, *args, **options)
+
+    config = tiny.config(**RESUMED)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_to_full_disk)
+        try:
+            with pytest.raises(InputError, match=r"checkpoints: not writable \(File too large\)"):
+                fit(config, dataset, split, tmp_path, checkpoint_seconds=0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    whole = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdecimal()]
+    assert max(whole) == 5
+    fit(config, dataset, split, tmp_path)
+    assert_same_end(tmp_path, undisturbed)
+
+
 @pytest.fixture(scope="module")
 def preprocessed(folder, tmp_path_factory):
     """Return the cases of ``folder``, preprocessed."""
@@ -232,6 +269,7 @@ def test_a_cache_trains_as_its_files_do(tmp_path, preprocessed, split, undisturb
     assert_same_end(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_also_when_their_number_changes(
     tmp_path, preprocessed, split, undisturbed, monkeypatch
 ):
@@ -292,6 +330,40 @@ def test_data_too_large_for_the_device_leave_nothing_behind(tmp_path, dataset, s
     with pytest.raises(InputError, match="3 training cases take"):
         fit(tiny.config(), dataset, split, tmp_path / "run", loading=Loading(on_device=True))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("loading", "room", "used"),
+    [
+        (Loading(), 10**9, "kept on the device, "),
+        (Loading(), 1000, "drawn by 7 processes"),
+        (Loading(on_device=False), 10**9, "drawn by 7 processes"),
+        (Loading(workers=2), 10**9, "drawn by 2 processes"),
+        (Loading(workers=0), 10**9, "drawn by a thread of this process"),
+        (Loading(workers=0, on_device=True), 10**9, "kept on the device, "),
+    ],
+)
+def test_an_accelerator_never_waits_for_batches_if_that_can_be_helped(
+    loading, room, used, loader, monkeypatch, capsys
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(resident, "device_bytes", lambda device: (room, "GPU"))
+    monkeypatch.setattr(fit_module, "default_workers", lambda: 7)
+    capsys.readouterr()
+    with contextlib.closing(loading.batches(loader, range(2))) as batches:
+        if used.startswith("kept"):
+            assert all(isinstance(array, jax.Array) for array in next(batches))
+    told = capsys.readouterr().err
+    assert f"training cases: {used}" in told
+    assert ("not kept on the device: the 3 training cases take" in told) is (room == 1000)
+
+
+def test_a_cpu_draws_batches_in_a_thread_and_says_nothing(loader, capsys):
+    capsys.readouterr()
+    with contextlib.closing(Loading().batches(loader, range(2))) as batches:
+        assert all(isinstance(array, np.ndarray) for array in next(batches))
+    assert capsys.readouterr().err == ""
+    assert multiprocessing.active_children() == []
 
 
 def test_impossible_loading_is_refused():
@@ -667,7 +739,7 @@ def curves(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("devices", "times"), [(1, 5), (2, 3), (4, 2)])
+@pytest.mark.parametrize(("devices", "times"), [(1, 3), (2, 2), (4, 1)])
 def test_killing_at_random_times_changes_nothing(tmp_path, folder, cache, devices, times):
     whole, run, epochs = tmp_path / "whole", tmp_path / "run", 4 * times
     options = {"devices": devices, "tensorboard": devices == 2}
@@ -713,8 +785,10 @@ def test_killing_while_checkpoints_are_written_changes_nothing(tmp_path, folder,
         process.kill()
         end(process)
         halves += any("tmp" in path.name for path in (run / "checkpoints").iterdir())
+        if halves == 3:
+            break
     finish(start(folder, run, cache, epochs))
-    assert halves >= 3
+    assert halves == 3
     assert_same_end(run, whole)
 
 
@@ -747,7 +821,7 @@ def test_two_hosts_train_like_one_also_when_either_is_killed(tmp_path, folder, c
         assert {**row, "value": ""} == {**other, "value": ""}
         assert float(other["value"]) == pytest.approx(float(row["value"]), abs=1e-4)
     rng = random.Random(0)
-    for victims in ([1], [0], [0, 1]):
+    for victims in ([1], [0]):
         hosts = start_hosts(folder, run, cache, epochs)
         wait_for_training(hosts[0], run)
         time.sleep(rng.uniform(0.1, 1.0))
@@ -777,3 +851,33 @@ def test_lesions_that_the_network_never_sees_are_told(tmp_path, dataset, split):
     config = tiny.config(epochs=1, pipeline=pipeline, patch_size=(4, 4, 4))
     with pytest.warns(UserWarning, match=r"makes \d+ of \d+ lesions vanish, in \d of 4 cases"):
         fit(config, dataset, split, tmp_path / "run")
+
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_nothing_is_compiled_or_copied_unasked_after_the_first_epoch(
+    tmp_path, dataset, split, on_device, monkeypatch
+):
+    compiled, by_epoch = [], []
+    save = fit_module._Loop._save
+
+    def saved(loop, state):
+        save(loop, state)
+        by_epoch.append(len(compiled))
+        jax.config.update("jax_transfer_guard_host_to_device", "disallow")
+
+    def count(name, seconds, **details):
+        compiled.extend([details] if name == COMPILED else [])
+
+    monkeypatch.setattr(fit_module._Loop, "_save", saved)
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        loading = Loading(on_device=on_device)
+        fit(tiny.config(epochs=2), dataset, split, tmp_path / "run", loading=loading)
+    finally:
+        jax.config.update("jax_transfer_guard_host_to_device", "allow")
+        jax.monitoring.unregister_event_duration_listener(count)
+    assert len(by_epoch) == 2
+    assert by_epoch[1] == by_epoch[0] > 0

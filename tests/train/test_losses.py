@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import FrozenInstanceError
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -275,6 +275,13 @@ def test_values_and_gradients_of_logits_are_finite(seed, dtype, size, labels, cl
     assert jnp.isfinite(gradient).all()
 
 
+@partial(jax.jit, static_argnums=2)
+@jax.value_and_grad
+def of_probabilities(p, labels, smooth):
+    dice = tversky_loss(p, labels, 0.3, 1.0, logits=False, background=True, smooth=smooth)
+    return dice + cross_entropy(p, labels, logits=False)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     seed=seeds,
@@ -287,12 +294,7 @@ def test_values_and_gradients_of_probabilities_are_finite(seed, dtype, values, f
     rng = np.random.default_rng(seed)
     p = jnp.asarray(rng.choice(values, (2, 6, 1)), dtype)
     labels = (rng.random((2, 6)) < foreground).astype(int)
-
-    def loss(p):
-        dice = tversky_loss(p, labels, 0.3, 1.0, logits=False, background=True, smooth=smooth)
-        return dice + cross_entropy(p, labels, logits=False)
-
-    value, gradient = jax.value_and_grad(loss)(p)
+    value, gradient = of_probabilities(p, labels, smooth)
     assert jnp.isfinite(value)
     assert jnp.isfinite(gradient).all()
 
@@ -559,3 +561,16 @@ def test_options_of_a_registered_loss_are_checked_by_their_annotations(options, 
 
 def test_losses_can_be_hashed_so_that_jax_can_compile_them():
     assert hash(Loss((Term("tversky", alpha=0.7),))) == hash(Loss((Term("tversky", alpha=0.7),)))
+
+
+def test_labels_of_a_training_cost_what_wider_ones_do():
+    logits, labels = random_case(4)
+    labels[0, 0] = IGNORED
+    with registry("loss").lend(lambda p, targets: ((p - targets) ** 2).sum(), "brier"):
+        terms = tuple(Term(name) for name in ("dice", "tversky", "cross-entropy", "brier"))
+        for predictions in (logits, logits[..., :1]):
+            wide, narrow = (
+                jax.value_and_grad(Loss(terms))(predictions, labels.astype(kind))
+                for kind in (np.int32, np.uint8)
+            )
+            jax.tree.map(np.testing.assert_array_equal, wide, narrow)

@@ -14,7 +14,7 @@ from segjax.data.splits import Split
 from segjax.errors import InputError
 from segjax.registry import registry
 from segjax.train._fit import RunFinishedError, fit
-from segjax.train.config import OptimizerConfig, TrainConfig, read_config
+from segjax.train.config import InitConfig, OptimizerConfig, TrainConfig, read_config
 from segjax.train.losses import Loss, Term
 from segjax.train.network import Network, check_network, check_patch_size, handed
 
@@ -49,6 +49,20 @@ class Voxelwise(nn.Module):
     @nn.compact
     def __call__(self, images):
         return nn.Dense(self.outputs)(nn.tanh(nn.Dense(3)(images)))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"ema": 0.9}, {"freeze": ("Dense_0",), "init": InitConfig("x")}]
+)
+def test_a_step_takes_the_memory_of_the_whole_state_for_the_next_one(changes):
+    with registry("network").lend(Voxelwise, "flat"):
+        network = Network(TrainConfig("flat", (8, 8), **changes), 10)
+    shape = (2, 8, 8)
+    state = jax.eval_shape(network.init)
+    batch = jax.ShapeDtypeStruct((*shape, 1), jnp.float32), jax.ShapeDtypeStruct(shape, jnp.uint8)
+    traced = network.train_step.trace(state, *batch, network.dropout_key)
+    program = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert program.count("tf.aliasing_output") == len(jax.tree.leaves(state))
 
 
 class Pixelwise(Voxelwise):

@@ -1,4 +1,6 @@
 import dataclasses
+import re
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import pytest
 
 from segjax.data import augment
 from segjax.data.augment.noise import Noise
-from segjax.data.augment.transform import rows
+from segjax.data.augment.transform import IntensityTransform, rows
 from segjax.data.labels import IGNORED
 from segjax.data.loaded import LoadedCase
 from segjax.data.loader import Loader, Sampling, prefetch
@@ -18,6 +20,7 @@ from segjax.train import resident
 from segjax.train.resident import (
     ResidentLoader,
     augment_batch,
+    keep_on_devices,
     stack_parameters,
 )
 from segjax.volume import Volume
@@ -49,7 +52,7 @@ def assert_agree(loader, steps):
     for step in steps:
         images, labels = loader.batch(step)
         images2, labels2 = on_device.batch(step)
-        assert (images2.dtype, labels2.dtype) == (jnp.float32, jnp.int32)
+        assert (images2.dtype, labels2.dtype) == (jnp.float32, jnp.uint8)
         wrong = np.abs(images - np.asarray(images2)) > 1e-5 * np.ptp(images)
         # a place may round to the other side of a border: fill instead of image, or a neighbour
         assert wrong.mean() <= 1e-4, wrong.mean()
@@ -139,7 +142,6 @@ def test_transform_without_parameters_is_applied_to_all_of_a_batch_or_refused():
     chain, images, labels = (Doubling(),), jnp.ones((2, 3, 1)), jnp.zeros((2, 3), int)
     for drawn, factor in (({}, 2), (None, 1)):
         stacked = stack_parameters(chain, [[drawn], [drawn]], (3, 1))
-        stacked = jax.tree.map(jnp.asarray, stacked)
         np.testing.assert_array_equal(
             augment_batch(chain, *stacked, images, labels)[0], factor * images
         )
@@ -192,3 +194,69 @@ def test_cases_that_take_too_much_memory_are_refused(monkeypatch):
     assert ResidentLoader(loader).nbytes == needed
     with pytest.raises(InputError, match="fraction 0 of the memory"):
         ResidentLoader(loader, fraction=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixing(IntensityTransform):
+    """Mix the planes of an image by a product that asks for no precision."""
+
+    name: ClassVar[str] = "mixing-of-planes"
+
+    def identity(self, shape):
+        return {"matrix": np.eye(shape[0], dtype=np.float32)}
+
+    def parameters(self, rng, shape):
+        return self.identity(shape)
+
+    def apply(self, image, parameters, xp):
+        return xp.einsum("wx,x...->w...", parameters["matrix"], image)
+
+
+def test_products_of_matrices_are_exact_on_a_gpu_and_stay_there():
+    loader = make_loader([*(kind() for kind in KINDS), Mixing()], 3)
+    drawn = [draw.parameters for draw in loader.draw(0)]
+    stacked, _ = stack_parameters(loader.augment, drawn, (*PATCHES[3], loader.channels))
+    everything = np.ones(len(drawn[0]), bool)
+    program = jax.jit(lambda *batch: augment_batch(loader.augment, stacked, everything, *batch))
+    traced = program.trace(*loader.batch(0))
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    products = re.findall(r".*stablehlo.(?:dot_general|convolution).*", text)
+    assert len(products) > 3
+    assert [line for line in products if line.count("HIGHEST") != 2] == []
+    assert not re.findall(r"f64|callback|outfeed|stablehlo.(?:if|case|while)", text)
+
+
+class ForNumPyAlone(Noise):
+    """Leave the array namespace out, as a transform of someone else may."""
+
+    def apply(self, image, parameters, xp):
+        return np.sort(image)
+
+
+@pytest.mark.parametrize(
+    ("transform", "reason"),
+    [
+        (ForNumPyAlone(), "not kept on the device: The numpy.ndarray conversion method"),
+        (Doubling(probability=0.5), "not kept on the device: doubling: draws no parameters"),
+    ],
+)
+def test_transforms_that_cannot_run_on_a_device_leave_the_cases_on_the_host(
+    transform, reason, monkeypatch, capsys
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    loader = make_loader((transform,), 2)
+    assert keep_on_devices(loader, jax.local_devices()[:1]) == {}
+    assert f"training cases: {reason}" in capsys.readouterr().err
+    with pytest.raises((InputError, TypeError)):
+        keep_on_devices(loader, jax.local_devices()[:1], wanted=True)
+
+
+def test_what_lies_on_a_device_already_counts(monkeypatch):
+    loader = make_loader((), 3)
+    needed = ResidentLoader(loader).nbytes
+    monkeypatch.setattr(resident, "device_bytes", lambda device: (4 * needed, "GPU"))
+    monkeypatch.setattr(resident, "taken_bytes", lambda device: needed)
+    assert ResidentLoader(loader).nbytes == needed
+    monkeypatch.setattr(resident, "taken_bytes", lambda device: needed + 1)
+    with pytest.raises(InputError, match=r"50% of its .* GB, where .* GB are taken: crop"):
+        ResidentLoader(loader)

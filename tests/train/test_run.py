@@ -112,6 +112,7 @@ def test_best_network_is_kept_whether_written_at_once_or_later(start):
     run = start()
     do_epoch(run, ILL, 1.0)
     do_epoch(run, WORSE, 2.0)
+    run.close()
     np.testing.assert_array_equal(load_variables(run.folder)["params"]["w"], [1.0, 1.0])
 
 
@@ -123,6 +124,7 @@ def test_best_network_that_is_held_is_written_with_the_next_checkpoint(start):
         run.end_epoch(scores)
         run.hold_best(state(value))
     run.save(state(2.0))
+    run.close()
     for which, value in (("best", 1.0), ("last", 2.0)):
         np.testing.assert_array_equal(load_variables(run.folder, which)["params"]["w"], [value] * 2)
 

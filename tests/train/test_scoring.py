@@ -8,9 +8,10 @@ from segjax.data.loaded import LoadedCase
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.prepare.steps import Resample, ZScore
 from segjax.evaluate.scores import Score
+from segjax.train import scoring
 from segjax.train.config import TrainConfig
-from segjax.train.scoring import Scorer, count_overlaps
-from segjax.train.validate import validate_case
+from segjax.train.scoring import Scorer, count_overlaps, validation_batch
+from segjax.train.validate import validate_cases
 from segjax.volume import Volume
 
 LABELS = ("background", "core", "rim")
@@ -49,12 +50,15 @@ def near(scores):
 
 
 def one_by_one(cases, config, predict, weights):
-    return {c.name: validate_case(c, lambda x: predict(weights, x), config) for c in cases}
+    found = validate_cases(cases, lambda x: predict(weights, x), config)
+    return {case.name: scores for case, scores in zip(cases, found, strict=True)}
 
 
-def test_whole_images_score_as_they_do_one_by_one():
+@pytest.mark.parametrize("kept", [False, True])
+def test_whole_images_score_as_they_do_one_by_one(monkeypatch, kept):
+    monkeypatch.setattr(scoring, "_fits", lambda size, device: kept)
     cases = [case(name) for name in "abcde"]
-    scorer = Scorer(cases, config(), predict, batch=2)
+    scorer = Scorer(cases, config(batch_size=2), predict)
     expected = one_by_one(cases, config(), predict, WEIGHTS)
     found = scorer.scores(WEIGHTS)
     assert list(found) == list(expected)
@@ -109,3 +113,109 @@ def test_whole_images_with_ignored_voxels_score_as_they_do_one_by_one():
 
 def test_nothing_to_score_gives_no_scores():
     assert Scorer([], config(), predict).scores(WEIGHTS) == {}
+
+
+class Traced:
+    """A network that counts how often it is traced, and for which batches."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, weights, images):
+        self.batches.append(images.shape)
+        return jax.nn.softmax(images * weights, axis=-1)
+
+
+def test_one_program_serves_all_cases_of_all_shapes_and_validations():
+    traced = Traced()
+    shapes = [(12, 9), (9, 16), (5, 5), (17, 8), (8, 9)]
+    cases = [case(f"c{number}", shape) for number, shape in enumerate(shapes)]
+    scorer = Scorer(cases, config(batch_size=3), jax.jit(traced))
+    for weights in (WEIGHTS, 2 * WEIGHTS):
+        scorer.scores(weights)
+    assert traced.batches == [(3, 8, 8, 1)]
+
+
+def test_one_program_serves_all_whole_images():
+    traced = Traced()
+    scorer = Scorer([case(name) for name in "abcde"], config(batch_size=2), traced)
+    for weights in (WEIGHTS, 2 * WEIGHTS):
+        scorer.scores(weights)
+    assert traced.batches == [(2, 8, 8, 1)]
+
+
+def test_a_case_is_segmented_by_the_program_of_the_validation():
+    traced = Traced()
+    cases = [case("a", (12, 9)), case("b", (17, 8))]
+    scorer = Scorer(cases, config(batch_size=3), jax.jit(traced))
+    scorer.scores(WEIGHTS)
+    mask = scorer.segment(WEIGHTS, cases[0])
+    assert traced.batches == [(3, 8, 8, 1)]
+    expected = np.argmax(cases[0].image * np.asarray(WEIGHTS), -1)
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_images_are_read_again_for_each_validation_unless_they_stay_on_the_device(monkeypatch):
+    def reads(kept):
+        monkeypatch.setattr(scoring, "_fits", lambda size, device: kept)
+        read = []
+
+        class Read(LoadedCase):
+            def loaded(self):
+                read.append(self.name)
+                return self
+
+        cases = [Read(**vars(case(name))) for name in "abc"]
+        scorer = Scorer(cases, config(), predict)
+        scores = [scorer.scores(WEIGHTS) for _ in range(2)]
+        assert scores[0] == scores[1]
+        return "".join(read)
+
+    assert reads(kept=True) == "abc"
+    assert reads(kept=False) == "abcabc"
+
+
+@pytest.mark.parametrize(
+    ("memory", "size", "fits"), [(800, 100, True), (800, 101, False), (None, 1, False)]
+)
+def test_images_stay_where_they_take_an_eighth_of_an_accelerators_memory(
+    monkeypatch, memory, size, fits
+):
+    (device,) = jax.local_devices()[:1]
+    assert not scoring._fits(1, device)  # the memory of a CPU is the machine's
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(scoring, "device_bytes", lambda device: memory and (memory, "GPU"))
+    assert scoring._fits(size, device) is fits
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (12, 9)])
+def test_a_validation_ends_before_the_next_batch_where_it_is_asked_to(shape):
+    asked = []
+
+    def check():
+        asked.append(True)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+
+    scorer = Scorer([case("a", shape), case("b", shape)], config(batch_size=1), predict)
+    with pytest.raises(KeyboardInterrupt):
+        scorer.scores(WEIGHTS, check)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("backend", "patches", "devices", "expected"),
+    [
+        ("cpu", 100, 1, 8),
+        ("cpu", 3, 1, 3),
+        ("cpu", 9, 1, 5),  # 2 calls of 5, not of 8
+        ("gpu", 100, 1, 15),  # 7 calls of at most 16
+        ("gpu", 100, 4, 4),  # 25 calls of at most 4
+        ("gpu", 0, 1, 1),
+    ],
+)
+def test_batch_fills_an_accelerator_and_no_call_in_vain(
+    monkeypatch, backend, patches, devices, expected
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert validation_batch(config(batch_size=8), patches, devices) == expected

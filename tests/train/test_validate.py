@@ -19,7 +19,7 @@ from segjax.evaluate.pairs import Pair
 from segjax.evaluate.scores import Score, scores_of_rows
 from segjax.train.config import TrainConfig
 from segjax.train.scoring import Scorer
-from segjax.train.validate import validate_case, validate_cases, window_batch
+from segjax.train.validate import validate_cases
 from segjax.volume import Volume
 from segjax_onnx.predict.metadata import KEY, ModelMetadata
 from segjax_onnx.predict.predictor import Predictor
@@ -38,6 +38,11 @@ def loaded(truth, pipeline=NO_STEPS, affine=OBLIQUE, image=None):
     processed, grids = pipeline.trace(raw if image is None else raw.with_data(image))
     label = pipeline.apply_label(raw, grids).data
     return LoadedCase("a", processed.data, label, raw, raw, grids)
+
+
+def validate_case(case, predict, config):
+    (scores,) = validate_cases([case], predict, config)
+    return scores
 
 
 def one_hot(classes):
@@ -138,7 +143,7 @@ def test_what_is_found_where_there_is_nothing_is_told_as_a_volume():
 
 def test_many_cases_are_validated_like_each_alone():
     cases = [loaded(np.roll(boxes(), shift, 0), image=boxes()) for shift in range(4)]
-    found = list(validate_cases(cases, one_hot(3), config()))
+    found = list(validate_cases(cases, one_hot(3), config(), batch_size=5))
     assert found == [validate_case(case, one_hot(3), config()) for case in cases]
     assert len({scores["anterior"].value for scores in found}) > 1
     assert list(validate_cases([], one_hot(3), config())) == []
@@ -161,15 +166,19 @@ def test_single_output_is_foreground_over_one_half():
     assert validate_case(loaded(truth), predict, config(2)) == {"anterior": dice(1)}
 
 
-@pytest.mark.parametrize(("shapes", "expected"), [([(8, 8, 8)], 1), ([(8, 8, 12)], 2), ([], 1)])
-def test_batch_is_no_larger_than_the_smallest_case_fills(shapes, expected):
-    cases = [loaded(np.zeros(shape, np.uint8)) for shape in shapes]
-    assert window_batch(cases, config(batch_size=4)) == expected
+def test_cases_are_read_one_after_another_while_the_network_predicts():
+    events = []
 
+    def cases():
+        for number in range(6):
+            events.append(f"read {number}")
+            yield loaded(np.zeros((8, 8, 8), np.uint8))
 
-def test_batch_of_large_cases_is_that_of_training():
-    cases = [loaded(np.zeros((40, 40, 8), np.uint8))]
-    assert window_batch(cases, config(batch_size=4)) == 4
+    for number, _ in enumerate(validate_cases(cases(), one_hot(3), config())):
+        events.append(f"measured {number}")
+    ahead = [events.index(f"read {n + 4}") > events.index(f"measured {n}") for n in range(2)]
+    assert ahead == [True, True]  # no more than two calls and one measurement are under way
+    assert events.index("read 1") < events.index("measured 0")
 
 
 # What validation measures is what the exported network gives: predict, then evaluate.

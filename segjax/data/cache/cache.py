@@ -6,6 +6,7 @@ A cache is a folder::
     cases/<name>/image.npy      float32 (*spatial, channel), C order
     cases/<name>/label.npy      uint8 (*spatial); absent without labels
     cases/<name>/foreground.npy int64, flat (C-order) indices of the foreground
+    cases/<name>/raw_label.npz  data and affine of the label map as it was on disk
     cases/<name>/case.json      sources, grids, label values, histograms, key
     early/<name>/               images after the last expensive step; may be deleted
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -25,6 +27,7 @@ from segjax.data.cache.layout import (
     FOREGROUND,
     IMAGE,
     LABEL,
+    RAW_LABEL,
     RECORD,
     is_cache,
     read_manifest,
@@ -201,6 +204,10 @@ class CachedCase:
             )
         return self
 
+    def keeps_grid(self, pipeline: Pipeline) -> bool:
+        """Say whether no step of the pipeline moved a voxel of the image."""
+        return pipeline.keeps_grid(self.volume(), self.grids)
+
     def sight(self, pipeline: Pipeline) -> Sight:
         """Return what a network sees of the image; the pipeline was applied already."""
         grids = self.grids
@@ -221,14 +228,19 @@ class CachedCase:
         return Volume(np.broadcast_to(np.uint8(0), before.shape), before.affine)
 
     def raw_label(self) -> Volume:
-        """Read the label map as it was on disk, from the file that it came from.
+        """Return the label map as it was on disk.
+
+        A cache of before has no copy of it: the file that it came from is read.
 
         Raises:
-            InputError: The case has no label, or the file is gone, cannot be read or has another
-                shape by now.
+            InputError: The case has no label, or what is read is gone, cannot be read or has
+                another shape by now.
         """
         if self._record["label"] is None:
             raise self._no_label()
+        if (self.folder / RAW_LABEL).exists():
+            kept = self._map(RAW_LABEL)
+            return Volume(kept["data"], kept["affine"])
         label = Path(self._record["label"])
         if not label.exists():
             raise InputError(
@@ -251,7 +263,7 @@ class CachedCase:
             if file != IMAGE and (self.folder / IMAGE).exists():
                 raise self._no_label() from error
             raise self._broken(error) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, BadZipFile) as error:
             raise self._broken(error) from error
 
     def _no_label(self) -> InputError:

@@ -17,6 +17,7 @@ FORMAT = 1  # raise it when a step's result or the files of a case change
 MANIFEST = "manifest.json"
 CASES, EARLY = "cases", "early"
 IMAGE, LABEL, FOREGROUND, RECORD = "image.npy", "label.npy", "foreground.npy", "case.json"
+RAW_LABEL = "raw_label.npz"  # as it was on disk: data and affine, which a validation needs
 _KEYS = {"complete", "requested", "pipeline", "learned_from", "labels", "channels", "cases"}
 
 
@@ -98,7 +99,7 @@ def record(folder: Path) -> dict[str, Any]:
 
 def array_sizes(folder: Path) -> dict[str, int]:
     """Return the size of every array of a case, in bytes."""
-    return {file.name: file.stat().st_size for file in sorted(folder.glob("*.npy"))}
+    return {file.name: file.stat().st_size for file in sorted(folder.glob("*.np[yz]"))}
 
 
 def key(

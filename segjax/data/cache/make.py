@@ -215,7 +215,8 @@ def _make(job: Job) -> Outcome:
     values = [] if raw is None else classes_of(raw.data, job.case.coding)
     with atomic_folder(job.folder) as folder:
         _save(image.data.astype(np.float32, copy=False), folder / layout.IMAGE)
-        if label is not None:
+        if raw is not None and label is not None:
+            np.savez_compressed(folder / layout.RAW_LABEL, data=raw.data, affine=raw.affine)
             _save(label, folder / layout.LABEL)
             _save(np.flatnonzero(foreground(label)).astype(np.int64), folder / layout.FOREGROUND)
         record = {

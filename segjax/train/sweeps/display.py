@@ -1,11 +1,10 @@
 """What a sweep shows on the screen while it runs."""
 
 import contextlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from segjax.progress import BETWEEN_LINES, Lines, make_bar
+from segjax.progress import BETWEEN_LINES, Lines, has_bar, make_bar
 from segjax.text import clock, plural
 from segjax.train.sweeps.member import Member, MemberResult, MemberRun
 
@@ -104,7 +103,7 @@ def show_sweep(
     members: Sequence[Member], results: Mapping[str, MemberResult]
 ) -> Iterator[SweepDisplay]:
     """Show a sweep on standard error: a bar on a terminal, elsewhere plain lines."""
-    if not sys.stderr.isatty():
+    if not has_bar():
         yield SweepDisplay(members, results)
         return
     with make_bar("finished", left="{task.fields[left]}") as bar:

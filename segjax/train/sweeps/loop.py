@@ -1,5 +1,6 @@
 """The loop around the members of a sweep that share a network."""
 
+import contextlib
 import functools
 import itertools
 import time
@@ -16,12 +17,12 @@ from jaxtyping import PyTree
 from segjax.data.loaded import LoadedCase
 from segjax.data.loader import Loader, prefetch
 from segjax.data.splits import Split
-from segjax.errors import InputError
 from segjax.evaluate.scores import Scores
 from segjax.interrupt import Stop
 from segjax.train.config import TrainConfig
+from segjax.train.display import show_loading
 from segjax.train.network import Network
-from segjax.train.resident import ResidentLoader
+from segjax.train.resident import ResidentLoader, keep_on_devices
 from segjax.train.run import AHEAD, Underway
 from segjax.train.scoring import Scorer
 from segjax.train.sweeps.display import SweepDisplay
@@ -63,17 +64,10 @@ def make_batches(
     Raises:
         InputError: They have to fit and do not.
     """
-    if on_device is False or (on_device is None and jax.default_backend() == "cpu"):
-        return dict.fromkeys(devices, loader)
-    try:
-        sources = {device: ResidentLoader(loader, device=device) for device in devices}
-        for source in sources.values():
-            source.batch(0)  # compiles: threads that do so at the same time can block XLA for good
-        return sources
-    except InputError:
-        if on_device:
-            raise
-        return dict.fromkeys(devices, loader)
+    if kept := keep_on_devices(loader, devices, on_device):
+        return kept
+    show_loading("drawn by threads of this process")
+    return dict.fromkeys(devices, loader)
 
 
 _Key = tuple[jax.Device, int, int]  # what a batch depends on: its source's device, seed, step
@@ -136,7 +130,8 @@ class _Group:
         states = [jax.device_put(run.take_state(), device) for run in runs]
         self._packed: PyTree = programs.pack(states)
         self._keys = [jax.device_put(run.key, device) for run in runs]
-        self._alphas = [np.float32(run.member.alpha) for run in runs]
+        alphas = [np.float32(run.member.alpha) for run in runs]
+        self._alphas = jax.device_put(alphas, device)
 
     def step(self, streams: _Streams) -> jax.Array:
         """Begin a step of every member; return their losses, to be waited for."""
@@ -191,10 +186,10 @@ class SweepLoop:
         per_epoch = data.loader.steps_per_epoch
         network = Network(config, per_epoch)
         self._programs = Programs(config, per_epoch, together)
-        self._validation = {}
-        for device in self._devices:
-            with jax.default_device(device):  # so that images lie there
-                self._validation[device] = Scorer(data.validation, config, network.predict)
+        self._validation = {
+            device: Scorer(data.validation, config, network.predict, device=device)
+            for device in self._devices
+        }
         self._test = Scorer(data.test, config, network.predict)
         self._streams = _Streams(data.batches, config.epochs * per_epoch)
         self._underway, self._saved = Underway(), time.monotonic()
@@ -227,10 +222,13 @@ class SweepLoop:
                     run.finish(self._test.scores)
                     active.remove(run)
                     yield run
+        except BaseException:
+            with contextlib.ExitStack() as stack:
+                for run in active:
+                    stack.push(run)
+                raise
         finally:
             self._streams.close()
-            for run in active:
-                run.close()
 
     def _until_one_ends(self, active: Sequence[MemberRun], at_once: int) -> None:
         """Let all members make steps until one of them is finished."""
@@ -291,8 +289,9 @@ class SweepLoop:
     def _save(self, groups: Sequence[_Group], active: Sequence[MemberRun]) -> None:
         """Write checkpoints of all members that have more to do."""
         self._underway.settle(active)
-        for group in groups:
-            for index, run in enumerate(group.runs):
-                if not run.finished:
-                    run.save(group.state(index))
+        places = [(g, i) for g in groups for i, run in enumerate(g.runs) if not run.finished]
+        for group, index in places:  # all at once: a member's next waits for its last
+            group.runs[index].save(None)
+        for group, index in places:
+            group.runs[index].save(group.state(index))
         self._saved = time.monotonic()

@@ -24,7 +24,7 @@ from segjax.data.sources import files_in
 from segjax.data.splits import Split, write_split
 from segjax.errors import InputError
 from segjax.evaluate.scores import DICE, mean_dice
-from segjax.files import atomic_path, write_json
+from segjax.files import atomic_path, write_csv, write_json
 from segjax.interrupt import stoppable
 from segjax.provenance import recording
 from segjax.runs.folder import RunFolder, owned
@@ -45,7 +45,7 @@ from segjax.train.run import make_loader
 from segjax.train.sweeps.display import SweepDisplay, show_sweep
 from segjax.train.sweeps.loop import SweepData, SweepLoop, make_batches
 from segjax.train.sweeps.member import Member, MemberResult, read_result
-from segjax.train.sweeps.together import Together, check_together, default_together, with_alpha
+from segjax.train.sweeps.together import Together, check_together, with_alpha
 from segjax.train.tensorboard import check_tensorboard
 from segjax.train.validate import segment_case
 
@@ -126,8 +126,7 @@ class Execution:
     """How a sweep is carried out, which decides its time and, but for rounding, not its results.
 
     Attributes:
-        together: How members share a program, see :class:`segjax.train.sweeps.together.Programs`;
-            ``None`` takes what is fastest on the backend.
+        together: How members share a program, see :class:`segjax.train.sweeps.together.Programs`.
         at_once: Most members under way at a time on each device; ``None`` takes 8, 4 or 1 for
             "vmap", "unrolled" and "apart". More take more memory; apart there is never more
             than one.
@@ -145,7 +144,7 @@ class Execution:
         1
     """
 
-    together: Together | None = None
+    together: Together = "apart"
     at_once: int | None = None
     on_device: bool | None = None
     checkpoint_seconds: float = 60.0
@@ -153,28 +152,21 @@ class Execution:
     devices: int | None = None
 
     def __post_init__(self) -> None:
-        if self.together is not None:
-            check_together(self.together)
+        check_together(self.together)
         if self.at_once is not None and self.at_once < 1:
             raise InputError(f"{self.at_once} members at once: give 1 or more")
-        if self.at_once is not None and self.at_once > 1 and self.way == "apart":
+        if self.at_once is not None and self.at_once > 1 and self.together == "apart":
             raise InputError(
                 f"{self.at_once} members at once (--at-once): members train one after the other "
-                "apart, which is the fastest on a CPU; leave it out, or let them share a program "
-                "(--together unrolled, --together vmap)"
+                "apart; leave it out, or let them share a program (--together unrolled)"
             )
         if self.devices is not None and self.devices < 1:
             raise InputError(f"{self.devices} devices: give 1 or more")
 
     @property
-    def way(self) -> Together:
-        """How members share a program."""
-        return self.together or default_together(jax.default_backend())
-
-    @property
     def members_at_once(self) -> int:
         """Most members under way at a time on each device."""
-        return self.at_once or _AT_ONCE[self.way]
+        return self.at_once or _AT_ONCE[self.together]
 
     @property
     def local_devices(self) -> tuple[jax.Device, ...]:
@@ -356,7 +348,7 @@ def _train_kernel(
     loop = SweepLoop(
         members[0].config,
         data,
-        execution.way,
+        execution.together,
         checkpoint_seconds=execution.checkpoint_seconds,
         tensorboard=execution.tensorboard,
         display=display,
@@ -385,16 +377,16 @@ def _write_tables(
     out: Path, members: Sequence[Member], results: Mapping[str, MemberResult]
 ) -> None:
     """Write one row for each finished member, and one for each of its test images."""
-    import pandas as pd
-
     done = [(member, results[member.name]) for member in members if member.name in results]
-    tables = {
-        RunFolder(out).results: pd.DataFrame([_row(*pair) for pair in done]),
-        RunFolder(out).images: pd.DataFrame([row for pair in done for row in _image_rows(*pair)]),
-    }
-    for path, table in tables.items():
-        with atomic_path(path, overwrite=True) as temporary:
-            table.to_csv(temporary, index=False)
+    _write_table([_row(*pair) for pair in done], RunFolder(out).results)
+    images = [row for pair in done for row in _image_rows(*pair)]
+    _write_table(images, RunFolder(out).images)
+
+
+def _write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    values = [[row.get(name) for name in columns] for row in rows]
+    write_csv([columns, *values], path, overwrite=True)
 
 
 def _row(member: Member, result: MemberResult) -> dict[str, Any]:

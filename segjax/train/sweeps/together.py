@@ -20,7 +20,6 @@ __all__ = [
     "Together",
     "check_together",
     "deal",
-    "default_together",
     "powers_of_two",
     "with_alpha",
 ]
@@ -49,8 +48,14 @@ MemberStep = Callable[[TrainState, Seat], tuple[TrainState, Float[Array, ""]]]
 class Programs:
     """Train steps of several members of one network at once, compiled once for each number.
 
-    ``"unrolled"`` writes the steps of all members one after the other into one program;
-    ``"vmap"`` stacks them along a new axis of every array; ``"apart"`` has programs of one member.
+    ``"apart"`` has programs of one member, and needs the least memory. ``"unrolled"`` writes the
+    steps of all members one after the other into one program, which takes as much processor time on
+    a CPU (82 and 90 ms a member and step, kernel 3, 4 images of 128²; 73 and 71 ms where freed
+    memory is kept). ``"vmap"`` stacks them along a new axis of every array. Every convolution then
+    has a group for each member: slow on a CPU, and worse on a GPU, where XLA knows no gradients of
+    such ones but convolutions with windows as large as the images, and six times the memory of one
+    member (compiled for an H200: 4 members, 8 images of 512²).
+
     Alpha is an input of the program, so that members and whole sweeps share what is compiled.
     Every member computes what it would compute alone, but for rounding.
 
@@ -121,23 +126,6 @@ def with_alpha(loss: Loss, alpha: Weight) -> Loss:
             for term in loss.terms
         )
     )
-
-
-def default_together(backend: str) -> Together:
-    """Choose how members share a program: not at all on a CPU, stacked elsewhere.
-
-    On a CPU a member's step takes as much processor time unrolled as apart where freed memory is
-    kept (73 and 71 ms, kernel 3, 4 images of 128²; 82 and 90 ms where it is not), and apart it
-    needs the least memory. A stacked convolution becomes a slow grouped one there.
-
-    Args:
-        backend: As ``jax.default_backend()`` names it.
-
-    Example:
-        >>> default_together("cpu")
-        'apart'
-    """
-    return "apart" if backend == "cpu" else "vmap"
 
 
 def check_together(together: str) -> None:

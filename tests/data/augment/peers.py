@@ -26,7 +26,7 @@ def assert_close(result, expected):
 
 def assert_same_law(ours, theirs):
     """Check columns of drawn numbers by Kolmogorov's and Smirnov's test."""
-    assert len(ours) == len(theirs) == 10_000
+    assert len(ours) == len(theirs) == 3_000
     for one, other in zip(np.transpose(ours), np.transpose(theirs), strict=True):
         assert kstest(one, other).pvalue > 0.005
 

@@ -30,8 +30,8 @@ def test_powers_follow_the_law_of_torchio():
     gamma, peer = Gamma(probability=1.0), torchio.RandomGamma()
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
-    drawn = [gamma.draw(rng, (1, 1))["gamma"][0] for _ in range(10_000)]
-    expected = [peer.get_params(peer.log_gamma_range) for _ in range(10_000)]
+    drawn = [gamma.draw(rng, (1, 1))["gamma"][0] for _ in range(3_000)]
+    expected = [peer.get_params(peer.log_gamma_range) for _ in range(3_000)]
     assert kstest(drawn, expected).pvalue > 0.01
 
 

@@ -60,6 +60,15 @@ def identity(case: CachedCase) -> dict[str, tuple[int, int]]:
     return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
 
 
+def without_raw_labels(out):
+    """Make a cache as segjax 0.1.0 did, which kept no label map of the grid on disk."""
+    for path in out.glob("cases/*"):
+        (path / "raw_label.npz").unlink()
+        record = json.loads((path / "case.json").read_text())
+        del record["arrays"]["raw_label.npz"]
+        (path / "case.json").write_text(json.dumps(record))
+
+
 def test_cached_case_holds_what_loading_it_gives(heads, tmp_path):
     preprocess(heads, PIPELINE, tmp_path / "cache", workers=1)
     cache = open_cache(tmp_path / "cache")
@@ -72,12 +81,15 @@ def test_cached_case_holds_what_loading_it_gives(heads, tmp_path):
         np.testing.assert_array_equal(cached.label, loaded.label)
         np.testing.assert_array_equal(cached.foreground, np.flatnonzero(loaded.label))
         np.testing.assert_array_equal(cached.raw_label().data, loaded.raw_label.data)
+        np.testing.assert_array_equal(cached.raw_label().affine, loaded.raw_label.affine)
+        assert cached.raw_label().data.dtype == loaded.raw_label.data.dtype
         np.testing.assert_array_equal(cached.volume().affine, loaded.volume.affine)
         assert cached.volume().spatial_shape == loaded.volume.spatial_shape
         assert [g.shape for g in cached.grids] == [g.shape for g in loaded.grids]
         np.testing.assert_array_equal(cached.grids[-1].affine, loaded.grids[-1].affine)
         assert cached.values == loaded.values == (0, 1)
         assert cached.spacing == loaded.spacing
+        assert cached.keeps_grid(PIPELINE) is loaded.keeps_grid(PIPELINE) is False
         assert cached.look(PIPELINE)[2:4] == case.look(PIPELINE)[2:4] == (1, {0, 1})
         assert cached.look(PIPELINE).processed.shape == case.look(PIPELINE).processed.shape
         for one, other in zip(cached.sight(PIPELINE), loaded.sight(PIPELINE), strict=True):
@@ -213,6 +225,8 @@ def test_same_data_elsewhere_are_not_made_again_and_are_found_there(heads, tmp_p
     out = tmp_path / "cache"
     preprocess(heads, PIPELINE, out, workers=1)
     shutil.move(tmp_path / "heads", tmp_path / "moved")
+    assert open_cache(out).cases[0].raw_label().data.any()
+    without_raw_labels(out)
     with pytest.raises(InputError, match="label of case 'ms_000' is gone"):
         open_cache(out).cases[0].raw_label()
     moved = find_cases(tmp_path / "moved")
@@ -547,7 +561,7 @@ def test_damaged_case_says_what_to_do_and_is_made_again_once_deleted(heads, tmp_
     assert states(preprocess(heads, PIPELINE, out, workers=1)) == ["unchanged", "made", "unchanged"]
 
 
-@pytest.mark.parametrize("file", ["image.npy", "label.npy", "foreground.npy"])
+@pytest.mark.parametrize("file", ["image.npy", "label.npy", "foreground.npy", "raw_label.npz"])
 @pytest.mark.parametrize("content", [None, b"\x93NUMPY"])
 def test_case_that_lost_an_array_or_a_part_of_one_is_made_again(file, content, heads, tmp_path):
     out = tmp_path / "cache"
@@ -574,6 +588,8 @@ def test_label_that_changed_shape_is_not_taken_for_the_old_one(heads, tmp_path):
     preprocess(heads, PIPELINE, tmp_path / "cache", workers=1)
     other = Volume(np.zeros((3, 3, 3), np.uint8), np.eye(4))
     write_volume(other, heads.cases[0].label, overwrite=True)
+    assert open_cache(tmp_path / "cache").cases[0].raw_label().data.any()
+    without_raw_labels(tmp_path / "cache")
     with pytest.raises(InputError, match="has changed; run segjax preprocess again"):
         open_cache(tmp_path / "cache").cases[0].raw_label()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.peers import torch_unet
+from benchmarks.peers import TorchUNet
 from segjax.cli import main
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.prepare.steps import HistogramStandardization, MinMax
@@ -20,7 +20,7 @@ from segjax_onnx.adopt.foreign import Usage, export_weights
 @pytest.fixture(scope="module")
 def monai():
     torch.manual_seed(0)
-    return torch_unet(2, (4, 6), 0.3, out_channels=3).eval()
+    return TorchUNet(2, (4, 6), 0.3, out_channels=3).eval()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -42,6 +43,7 @@ from segjax.train.sweeps.sweep import (
     _write_example,
     sweep,
 )
+from segjax.train.sweeps.together import Programs, Seat
 
 SCRIPT = Path(__file__).with_name("sweep_tiny.py")
 spec = importlib.util.spec_from_file_location("sweep_tiny", SCRIPT)
@@ -152,7 +154,7 @@ def test_impossible_execution_is_refused():
         Execution(at_once=0)
     assert Execution("unrolled").members_at_once == 4
     assert Execution("vmap", at_once=3).members_at_once == 3
-    assert Execution().way == "apart"
+    assert Execution().members_at_once == 1
     assert Execution("apart", at_once=1).members_at_once == 1
     with pytest.raises(InputError, match="0 devices: give 1 or more"):
         Execution(devices=0)
@@ -298,6 +300,31 @@ def test_sweep_stopped_at_any_checkpoint_ends_as_if_undisturbed(
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits on file sizes")
+def test_disk_that_takes_no_more_ends_a_sweep_in_one_line(tmp_path, dataset, split, monkeypatch):
+    import resource
+
+    numbers, save = iter(range(1, 100)), Checkpoints.save
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save_to_full_disk(self, *args, **options):
+        if next(numbers) == 4:  # the second of each of two members is whole, then
+            self.restore_best(args[1])  # waits
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        save(self, *args, **options)
+
+    grid = SweepConfig(tiny.config(epochs=2), (3,), (0.5,), (0, 1))
+    often = Execution("unrolled", at_once=2, checkpoint_seconds=0)
+    monkeypatch.setattr(Checkpoints, "save", save_to_full_disk)
+    try:
+        with pytest.raises(InputError, match=r"checkpoints: not writable \(File too large\)"):
+            sweep(grid, dataset, split, tmp_path, execution=often)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    for member in grid.members:
+        assert load_variables(tmp_path / "runs" / member.name, "last")
+
+
 def test_interrupted_sweep_has_written_what_every_member_learned(
     tmp_path, dataset, split, monkeypatch, capsys
 ):
@@ -402,10 +429,9 @@ def test_alphas_that_differ_late_have_folders_of_their_own():
     assert [m.config.loss.terms[0].options["alpha"] for m in grid.members][:2] == [0.5, 0.5000001]
 
 
-@pytest.mark.parametrize("together", ["apart", None])
-def test_several_at_once_apart_are_refused(together):
+def test_several_at_once_apart_are_refused():
     with pytest.raises(InputError, match=r"3 members at once .*--together unrolled"):
-        Execution(together, at_once=3)
+        Execution(at_once=3)
 
 
 def test_members_that_failed_count_by_the_network_they_had(done):
@@ -467,7 +493,7 @@ def test_damaged_result_is_named(done, tmp_path):
         _member.read_result(tmp_path)
 
 
-def test_data_go_to_the_device_where_they_fit(dataset, split, monkeypatch):
+def test_data_go_to_the_device_where_they_fit(dataset, split, monkeypatch, capsys):
     config = tiny.config()
     cases = _training_cases(dataset, split)
     devices = jax.local_devices()[:1]
@@ -480,6 +506,7 @@ def test_data_go_to_the_device_where_they_fit(dataset, split, monkeypatch):
     assert kind(None) == ResidentLoader
     monkeypatch.setattr(resident, "device_bytes", lambda device: (1000, "GPU"))
     assert kind(None) == Loader
+    assert "not kept on the device: the 5 training cases take" in capsys.readouterr().err
     with pytest.raises(InputError, match="on the device"):
         kind(True)
 
@@ -488,6 +515,15 @@ def _training_cases(dataset, split):
     from segjax.train.cases import choose_cases, load_cases
 
     return load_cases(tiny.config(), choose_cases(dataset, split)).train
+
+
+@pytest.mark.parametrize("together", ["unrolled", "vmap"])
+def test_a_step_takes_the_memory_of_all_states_for_the_next_one(together):
+    network, programs = Network(tiny.config(), 3), Programs(tiny.config(), 3, together)
+    packed = programs.pack([network.init(), network.init()])
+    batch = jnp.zeros((2, 16, 16, 1)), jnp.zeros((2, 16, 16), jnp.uint8)
+    programs.step(packed, [Seat(batch, network.dropout_key, jnp.float32(0.5))] * 2)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(packed))
 
 
 @pytest.mark.parametrize("on_device", [False, True])

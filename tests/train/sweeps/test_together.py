@@ -10,7 +10,6 @@ from segjax.train.losses import Loss, Term, tversky_loss
 from segjax.train.sweeps.together import (
     check_together,
     deal,
-    default_together,
     powers_of_two,
     with_alpha,
 )
@@ -50,10 +49,6 @@ def test_alpha_changes_the_tversky_term_alone():
 def test_alpha_without_a_tversky_term_is_refused():
     with pytest.raises(InputError, match="no Tversky term"):
         with_alpha(Loss(), 0.5)
-
-
-def test_members_are_stacked_everywhere_but_on_a_cpu():
-    assert [default_together(name) for name in ("cpu", "gpu", "tpu")] == ["apart", "vmap", "vmap"]
 
 
 def test_unknown_way_of_sharing_is_refused():
