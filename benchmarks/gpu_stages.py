@@ -18,6 +18,7 @@ from gpu_rows import PRECISIONS, batch, inference_cases, networks, rates, serve,
 
 IMAGES = {"train": 482, "validation": 120, "test": 106}  # of the meningioma study
 CONVOLUTION = re.compile(r'custom_call_target="__cudnn\$conv(\w+)"')
+WINDOW = re.compile(r"window=\{size=([\dx]+)[^\n]*__cudnn\$conv")
 FUSION = re.compile(r'"kind":"(__[\w$]+)"')  # of Triton or cuDNN
 
 
@@ -152,10 +153,12 @@ def convolutions(before, after):
     groups = Counter(map(int, re.findall(r"feature_group_count = (\d+)", before)))
     groups += Counter(map(int, re.findall(r"batch_group_count = (\d+)", before)))
     kinds = Counter(CONVOLUTION.findall(after))
+    windows = [int(size) for window in WINDOW.findall(after) for size in window.split("x")]
     return {
         "convolutions": before.count("stablehlo.convolution"),
         "grouped": sum(count for size, count in groups.items() if size > 1),
         "cudnn": sum(kinds.values()),
+        "widest": max(windows, default=0),
         "left": len(re.findall(r" convolution\(", after)),
         "transposes": len(re.findall(r" transpose\(", after)),
         "copies": len(re.findall(r" copy\(", after)),

@@ -24,12 +24,19 @@ import numpy as np
 from segjax.errors import InputError
 from segjax.extras import how_to_install
 
-__all__ = ["default_workers", "prefetch_by_workers"]
+__all__ = ["cores", "default_workers", "prefetch_by_workers"]
 
 _MOST = 8  # processes, unless more are asked for
 
 _NO_DEVICES = {"CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def default_workers() -> int:
@@ -51,8 +58,6 @@ def default_workers() -> int:
     elif not _is_guarded():
         obstacle = 'let the program begin with if __name__ == "__main__":'
     else:
-        from segjax.data.cache.pool import cores
-
         return min(cores() - 1, _MOST)
     warnings.warn(
         "a thread of this process draws the training patches, and the device may have to wait for "

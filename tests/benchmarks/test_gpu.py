@@ -116,13 +116,15 @@ def test_convolutions_are_counted_in_programs(monkeypatch):
         %1 = stablehlo.convolution(%a, %b) {batch_group_count = 1, feature_group_count = 4}
     """
     after = """
-        %c = custom-call(%x, %k), custom_call_target="__cudnn$convForward"
+        %c = custom-call(%x, %k), window={size=3x5}, custom_call_target="__cudnn$convForward"
+        %f = f32[2]{0} fusion(%x), backend_config={"kind":"__triton_gemm"}
         %d = f32[2]{0} convolution(%x, %k), window={size=3}
         %e = f32[2]{0} custom-call(%x), custom_call_target="__cublas$gemm"
     """
     found = convolutions(before, after)
     assert (found["convolutions"], found["grouped"]) == (2, 1)
-    assert (found["cudnn"], found["left"], found["kinds"]) == (1, 1, {"Forward": 1})
+    assert (found["cudnn"], found["widest"], found["left"]) == (1, 5, 1)
+    assert found["kinds"] == {"Forward": 1, "__triton_gemm": 1}
 
 
 @pytest.mark.slow

@@ -250,7 +250,7 @@ def test_ending_early_leaves_nothing_behind_that_python_would_warn_of(tmp_path, 
 
 @pytest.mark.parametrize(("cores", "count"), [(1, 0), (4, 3), (64, 8)])
 def test_an_accelerator_gets_all_cores_but_one(cores, count, monkeypatch):
-    monkeypatch.setattr("segjax.data.cache.pool.cores", lambda: cores)
+    monkeypatch.setattr(workers, "cores", lambda: cores)
     assert workers.default_workers() == count
 
 
@@ -266,7 +266,7 @@ def test_a_program_that_processes_would_begin_again_gets_none(
         main.__file__ = str(tmp_path / "program.py")
         Path(main.__file__).write_text(program)
     monkeypatch.setitem(sys.modules, "__main__", main)
-    monkeypatch.setattr("segjax.data.cache.pool.cores", lambda: 4)
+    monkeypatch.setattr(workers, "cores", lambda: 4)
     told = pytest.warns(UserWarning, match="begin with if __name__") if not count else nullcontext()
     with told:
         assert workers.default_workers() == count

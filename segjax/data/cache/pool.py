@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 
 from segjax.data.cache.make import Job, Outcome
+from segjax.data.workers import cores
 from segjax.errors import InputError
 
 _MOST = 8  # processes, unless more are asked for: each holds a volume and its copies
@@ -19,13 +20,6 @@ _THREADS = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
 )
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def default_workers() -> int:
