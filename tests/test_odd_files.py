@@ -250,7 +250,7 @@ def trained(made, tmp_path_factory, small_networks):
     """Train on what is left when the images that are named have been taken away."""
     folder, named = tmp_path_factory.mktemp("run") / "run", []
     options = ["--model", "small3d", "--epochs", "6", "--batch-size", "4"]
-    options += ["--patch-size", "24", "32", "16"]
+    options += ["--patch-size", "24", "32", "16", "--learning-rate", "0.02", "--dropout", "0"]
     for _ in range(len(BAD) + 1):
         said = io.StringIO()
         with contextlib.redirect_stderr(said):

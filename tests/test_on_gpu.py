@@ -151,7 +151,7 @@ def test_a_training_learns_a_batch_by_heart(name, dtype):
     for _ in range(30):
         state, metrics = step(state, images, jnp.asarray(labels), jax.random.key(1))
         losses.append(float(metrics["loss"]))
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.75 * losses[0]
     probabilities = make_predict(model, "softmax")(state.variables, images)
     assert bool(jnp.isfinite(probabilities).all())
 
