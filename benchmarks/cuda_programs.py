@@ -1,6 +1,6 @@
 """What XLA makes of each train step for an NVIDIA GPU: compiled on any computer, without a GPU.
 
-    pip install --no-deps jax-cuda13-plugin==VERSION jax-cuda13-pjrt==VERSION   # those of jax
+    pip install --no-deps jax-cuda13-plugin==VERSION jax-cuda13-pjrt==VERSION   # as jaxlib's
     python benchmarks/cuda_programs.py [--json programs.json] [--networks mpunet++ unet2d-k3]
 
 Every row counts the calls of cuDNN by kind, names convolutions that are bad news (a window larger
@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -83,14 +84,19 @@ def description(name):
     )
 
 
+WHEELS = ("jax-cuda13-plugin", "jax-cuda13-pjrt")
 OPTIONS = {"xla_gpu_autotune_level": 0}  # there is nothing to time kernels on
 
 
 def compile_for(name, function, *args):
     """Compile a function whose first argument is donated for a device that is not here."""
-    topology = topologies.get_topology_desc(
-        platform="cuda", topology_name=name, topology="1x1x1", target_config=description(name)
-    )
+    try:
+        topology = topologies.get_topology_desc(
+            platform="cuda", topology_name=name, topology="1x1x1", target_config=description(name)
+        )
+    except NotImplementedError:  # of a JAX without CUDA
+        wheels = " ".join(f"{wheel}=={jax.lib.__version__}" for wheel in WHEELS)
+        sys.exit(f"XLA's compiler for CUDA is missing: pip install --no-deps {wheels}")
     place = SingleDeviceSharding(topology.devices[0])
     jitted = jax.jit(function, in_shardings=place, out_shardings=place, donate_argnums=0)
     return jitted.trace(*args).lower(lowering_platforms=("cuda",)).compile(OPTIONS)

@@ -56,8 +56,8 @@ class Results:
         if path and path.exists():
             self.content = json.loads(path.read_text(encoding="utf-8"))
             if self.content["settings"] != settings:
-                found = self.content["settings"]
-                sys.exit(f"{path}: holds results of {found}, not of {settings}: name another file")
+                found = ", ".join(f"{k} {v}" for k, v in self.content["settings"].items())
+                sys.exit(f"{path}: holds results of other settings ({found}): name another file")
 
     def stage(self, name):
         """Return how a stage ended, and its rows."""
@@ -202,33 +202,46 @@ def prepare(folder):
         onnx.save(made, folder / f"{name}.onnx")
 
 
-def main():
+def read_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     gpu = shutil.which("nvidia-smi") is not None
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--platform", choices=("cpu", "gpu"), default="gpu" if gpu else "cpu")
-    parser.add_argument("--quick", action="store_true", help="tiny networks: a rehearsal")
-    parser.add_argument("--stages", nargs="+", default=list(STAGES))
-    parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--machine", default=f"{platform.machine()}, {os.cpu_count()} CPU cores")
-    parser.add_argument("--data", type=Path, help="images/ and labels/ for the stage sweep-run")
-    parser.add_argument("--onnx", type=Path, help="folder of ONNX files, as of --prepare")
-    parser.add_argument("--prepare", type=Path, metavar="FOLDER")
-    arguments = parser.parse_args()
-    if arguments.prepare:
-        return prepare(arguments.prepare)
+    machine = f"{platform.machine()}, {os.cpu_count()} CPU cores"
+    add = parser.add_argument
+    add("--json", type=Path, metavar="FILE", help="of all rows; the same command goes on with it")
+    add("--platform", choices=("cpu", "gpu"), default="gpu" if gpu else "cpu")
+    add("--quick", action="store_true", help="tiny networks: a rehearsal")
+    stages = {"choices": STAGES, "default": list(STAGES), "help": ", ".join(STAGES)}
+    add("--stages", nargs="+", metavar="STAGE", **stages)
+    add("--minutes", type=float, default=8.0, metavar="N", help="at most (default: 8)")
+    add("--machine", default=machine, metavar="NAME", help="as the table names it")
+    add("--data", type=Path, metavar="FOLDER", help="images/ and labels/ for the stage sweep-run")
+    add("--onnx", type=Path, metavar="FOLDER", help="ONNX files for the stage inference")
+    add("--prepare", type=Path, metavar="FOLDER", help="write these files; measure nothing")
+    options = parser.parse_args()
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json {options.json}: there is no folder {options.json.parent}")
+    return options
+
+
+def main():
+    options = read_options()
+    if options.prepare:
+        return prepare(options.prepare)
     SCRATCH.mkdir(exist_ok=True)
-    settings = {name: getattr(arguments, name) for name in ("platform", "quick")}
-    results = Results(arguments.json, dict(settings), arguments.machine)
-    for name, folder in {
-        "scratch": SCRATCH,
-        "data": arguments.data,
-        "onnx": arguments.onnx,
-    }.items():
+    settings = {name: getattr(options, name) for name in ("platform", "quick")}
+    results = Results(options.json, dict(settings), options.machine)
+    for name, folder in {"scratch": SCRATCH, "data": options.data, "onnx": options.onnx}.items():
         settings |= {name: folder and str(folder.resolve())}
-    run_all(arguments.stages, settings, arguments.minutes, results)
+    interrupted = False
+    try:
+        run_all(options.stages, settings, options.minutes, results)
+    except KeyboardInterrupt:
+        interrupted = True
     results.write()
     gpu_table.show(results.content)
+    if interrupted:
+        print("\nstopped by Ctrl-C" + (": the same command goes on" if options.json else ""))
+        return 130
     rows = [row for stage in results.content["stages"].values() for row in stage["rows"].values()]
     return int(all("error" in row for row in rows))
 

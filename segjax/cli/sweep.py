@@ -107,7 +107,7 @@ class Sweep:
         Literal["apart", "unrolled", "vmap"], arg(metavar="{apart,unrolled,vmap}")
     ] = "apart"
     """How trainings share a program: not at all, one written after the other, or stacked. What is
-    fastest is measured by benchmarks/sweep.py; vmap needs several times the memory on a GPU."""
+    fastest is measured by benchmarks/gpu.py; vmap needs several times the memory on a GPU."""
     at_once: Annotated[
         int | None, arg(metavar="N", help_behavior_hint="(default: 1 apart, 4 unrolled, 8 vmap)")
     ] = None

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
 _OWN = "(default: the network's)"
-_BACKEND = "(default: by backend)"
+_BACKEND = "(default: see below)"
 RECIPES = PRESETS.replace("}", ",none}")
 OPTIMIZERS = "{adamw,adam,radam,lamb,lion,sgd}"
 SCHEDULES = "{one-cycle,constant,cosine,polynomial,warmup-cosine}"

@@ -19,7 +19,7 @@ from segjax.data.augment.transform import (
     for_spacing,
     measures_in_mm,
 )
-from segjax.data.loaded import TrainingCase
+from segjax.data.loaded import LoadedCase, TrainingCase
 from segjax.data.patches import draw_corner, extract_patch
 from segjax.errors import InputError
 
@@ -135,6 +135,16 @@ class Loader:
     def steps_per_epoch(self) -> int:
         """Number of batches after which every case was drawn ``patches_per_case`` times."""
         return -(-len(self.cases) * self.sampling.patches_per_case // self.sampling.batch_size)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the cases take, and once more in every process that gets a copy of them.
+
+        Cached ones, which stay on the disk, take none.
+        """
+        loaded = (case for case in self.cases if isinstance(case, LoadedCase))
+        arrays = ((c.image, c.label, c.raw_label.data, c.volume.data) for c in loaded)
+        return sum(array.nbytes for case in arrays for array in case)
 
     def batch(self, step: int) -> Batch:
         """Draw, cut and augment the batch of one training step.

@@ -23,10 +23,12 @@ import numpy as np
 
 from segjax.errors import InputError
 from segjax.extras import how_to_install
+from segjax.memory import available_bytes
 
 __all__ = ["cores", "default_workers", "prefetch_by_workers"]
 
 _MOST = 8  # processes, unless more are asked for
+_SHARE = 1 / 2  # of the memory that cases may take in this process and the others together
 
 _NO_DEVICES = {"CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -39,12 +41,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def default_workers() -> int:
+def default_workers(copied: int = 0) -> int:
     """Return how many processes draw batches for an accelerator, where nobody says.
 
+    Args:
+        copied: Bytes of the cases in memory, of which each process gets a copy.
+
     Returns:
-        All usable cores but one, which is the training's, at most 8; 0 where grain is missing, or
-        the program would begin again in every process.
+        All usable cores but one, which is the training's, at most 8 and no more than have room for
+        the cases; 0 where grain is missing, or the program would begin again in every process.
 
     Warns:
         UserWarning: One of these is so; the message says what to do.
@@ -57,14 +62,22 @@ def default_workers() -> int:
         obstacle = f"install grain ({how_to_install('train')})"
     elif not _is_guarded():
         obstacle = 'let the program begin with if __name__ == "__main__":'
+    elif (room := _room(copied)) < 1:
+        obstacle = "preprocess the cases into a cache (segjax preprocess), which needs no copies"
     else:
-        return min(cores() - 1, _MOST)
+        return min(cores() - 1, _MOST, room)
     warnings.warn(
         "a thread of this process draws the training patches, and the device may have to wait for "
         f"it: {obstacle}, so that processes draw them",
         stacklevel=4,
     )
     return 0
+
+
+def _room(copied: int) -> int:
+    """Return of how many processes the memory has room for the cases."""
+    memory = available_bytes()
+    return int(_SHARE * memory[0]) // copied - 1 if copied and memory else _MOST
 
 
 def _is_guarded() -> bool:

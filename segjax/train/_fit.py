@@ -88,8 +88,8 @@ class Loading:
             raise InputError(f"{self.workers} workers: give 0 or more")
         if self.workers and self.on_device:
             raise InputError(
-                f"{self.workers} workers have nothing to do where data are kept on the device: "
-                "choose one of both"
+                f"{self.workers} workers (--workers) have nothing to do where data are kept on the "
+                "device (--data-on-device): choose one of both"
             )
 
     def batches(self, loader: Loader, steps: range) -> Generator[Any, None, None]:
@@ -100,7 +100,7 @@ class Loading:
             return prefetch(next(iter(kept.values())), steps)
         workers = self.workers
         if workers is None:
-            workers = 0 if jax.default_backend() == "cpu" else default_workers()
+            workers = 0 if jax.default_backend() == "cpu" else default_workers(loader.nbytes)
         processes = plural(workers, "process") if workers else "a thread of this process"
         show_loading(f"drawn by {processes}")
         return prefetch(loader, steps, workers=workers)

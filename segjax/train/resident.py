@@ -174,11 +174,15 @@ def keep_on_devices(
     """
     if wanted is False or (wanted is None and jax.default_backend() == "cpu"):
         return {}
+    if wanted is None and None in map(device_bytes, devices):
+        show_loading("not kept on the device, which does not tell how much memory it has")
+        return {}
     try:
         sources = {device: ResidentLoader(loader, device=device) for device in devices}
         for source in sources.values():
             source.compile()
-    except (InputError, jax.errors.JAXTypeError) as error:  # of a transform for NumPy alone
+    except (InputError, jax.errors.JaxRuntimeError, jax.errors.JAXTypeError) as error:
+        # of memory after all, or of a transform for NumPy alone
         if wanted:
             raise
         show_loading(f"not kept on the device: {str(error).splitlines()[0]}")

@@ -188,9 +188,19 @@ def test_a_loader_of_cached_cases_keeps_no_arrays_and_no_open_files(tmp_path):
     for step in range(8):
         loader.batch(step)
     assert len(pickle.dumps(loader)) < 8 * 1000
+    assert loader.nbytes == 0
     maps = Path("/proc/self/maps")
     if maps.exists():
         assert str(tmp_path) not in maps.read_text()
+
+
+def test_cases_in_memory_are_counted_as_what_a_process_gets_of_them():
+    given = np.broadcast_to(np.uint8(0), (64, 64, 64))  # takes memory in a copy alone
+    case = random_case(0, (32, 32, 32))
+    label, volume = case.label.copy(), Volume(given, np.eye(4))
+    case = dataclasses.replace(case, label=label, volume=volume)
+    loader = Loader([case], Sampling((8, 8, 8), 4))
+    assert loader.nbytes == pytest.approx(len(pickle.dumps(loader)), rel=0.05)
 
 
 def test_of_the_foreground_of_a_cached_case_one_voxel_is_read(tmp_path):

@@ -22,6 +22,8 @@ from segjax.data.loader import Loader, Sampling, prefetch
 from segjax.errors import InputError
 from segjax.volume import Volume
 
+GB = 10**9
+
 pytest.importorskip("grain")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not find this file
 
@@ -252,6 +254,19 @@ def test_ending_early_leaves_nothing_behind_that_python_would_warn_of(tmp_path, 
 def test_an_accelerator_gets_all_cores_but_one(cores, count, monkeypatch):
     monkeypatch.setattr(workers, "cores", lambda: cores)
     assert workers.default_workers() == count
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [(0, 8), (5 * GB, 8), (10 * GB, 5), (20 * GB, 2), (40 * GB, 0)]
+)
+def test_no_more_processes_copy_the_cases_than_half_the_memory_has_room_for(
+    size, count, monkeypatch
+):
+    monkeypatch.setattr(workers, "cores", lambda: 64)
+    monkeypatch.setattr(workers, "available_bytes", lambda: (128 * GB, "computer"))
+    told = pytest.warns(UserWarning, match="segjax preprocess") if not count else nullcontext()
+    with told:
+        assert workers.default_workers(size) == count
 
 
 @pytest.mark.parametrize(

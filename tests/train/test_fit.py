@@ -348,7 +348,7 @@ def test_an_accelerator_never_waits_for_batches_if_that_can_be_helped(
 ):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(resident, "device_bytes", lambda device: (room, "GPU"))
-    monkeypatch.setattr(fit_module, "default_workers", lambda: 7)
+    monkeypatch.setattr(fit_module, "default_workers", lambda copied: 7)
     capsys.readouterr()
     with contextlib.closing(loading.batches(loader, range(2))) as batches:
         if used.startswith("kept"):
@@ -369,7 +369,7 @@ def test_a_cpu_draws_batches_in_a_thread_and_says_nothing(loader, capsys):
 def test_impossible_loading_is_refused():
     with pytest.raises(InputError, match="-1 workers: give 0 or more"):
         Loading(workers=-1)
-    with pytest.raises(InputError, match="2 workers have nothing to do"):
+    with pytest.raises(InputError, match=r"2 workers .* have nothing to do"):
         Loading(workers=2, on_device=True)
 
 
@@ -739,7 +739,7 @@ def curves(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("devices", "times"), [(1, 3), (2, 2), (4, 1)])
+@pytest.mark.parametrize(("devices", "times"), [(1, 3), (2, 3), (4, 2)])
 def test_killing_at_random_times_changes_nothing(tmp_path, folder, cache, devices, times):
     whole, run, epochs = tmp_path / "whole", tmp_path / "run", 4 * times
     options = {"devices": devices, "tensorboard": devices == 2}

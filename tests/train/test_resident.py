@@ -251,6 +251,17 @@ def test_transforms_that_cannot_run_on_a_device_leave_the_cases_on_the_host(
         keep_on_devices(loader, jax.local_devices()[:1], wanted=True)
 
 
+def test_cases_are_kept_on_a_device_that_does_not_tell_its_memory_only_where_that_is_wanted(
+    monkeypatch, capsys
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(resident, "device_bytes", lambda device: None)
+    loader, devices = make_loader((), 2), jax.local_devices()[:1]
+    assert keep_on_devices(loader, devices) == {}
+    assert "does not tell how much memory" in capsys.readouterr().err
+    assert list(keep_on_devices(loader, devices, wanted=True)) == devices
+
+
 def test_what_lies_on_a_device_already_counts(monkeypatch):
     loader = make_loader((), 3)
     needed = ResidentLoader(loader).nbytes
