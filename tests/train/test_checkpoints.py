@@ -349,7 +349,8 @@ def test_real_write_beyond_the_limit_leaves_the_checkpoint_before_it(tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     with Checkpoints(tmp_path) as checkpoints:
-        assert steps_in(tmp_path) == {"1"}
+        assert "1" in (steps := steps_in(tmp_path))
+        assert "2" not in steps
         assert_same(checkpoints.restore_last(state_of(0))[0], state_of(1))
         assert_same(checkpoints.restore_best(state_of(0))[0], state_of(1))
 
