@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _AUTO = "(default: from the data)"
 _NONE = "(default: none)"
 _OWN = "(default: the network's)"
-_BACKEND = "(default: see below)"
 RECIPES = PRESETS.replace("}", ",none}")
 OPTIMIZERS = "{adamw,adam,radam,lamb,lion,sgd}"
 SCHEDULES = "{one-cycle,constant,cosine,polynomial,warmup-cosine}"
@@ -167,7 +166,9 @@ class Train:
     """Parameters to leave as in --init, such as ^X00/; they have names as X00/first/kernel."""
     new_head: Annotated[bool, arg(help_behavior_hint="")] = False
     """Draw the layers anew that depend on the number of labels (and, if others, of channels)."""
-    workers: Annotated[int | None, arg(metavar="N", help_behavior_hint=_BACKEND)] = None
+    workers: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: see below)")] = (
+        None
+    )
     """Processes that cut and augment patches; 0: the training does it on the side, as it does by
     default on a CPU. For a GPU that cannot hold all cases: one for each core but one, at most 8."""
     data_on_device: Annotated[bool, arg(help_behavior_hint="")] = False

@@ -181,8 +181,11 @@ def keep_on_devices(
         sources = {device: ResidentLoader(loader, device=device) for device in devices}
         for source in sources.values():
             source.compile()
-    except (InputError, jax.errors.JaxRuntimeError, jax.errors.JAXTypeError) as error:
-        # of memory after all, or of a transform for NumPy alone
+    except (
+        InputError,
+        jax.errors.JaxRuntimeError,  # too little memory after all
+        jax.errors.JAXTypeError,  # a transform for NumPy alone
+    ) as error:
         if wanted:
             raise
         show_loading(f"not kept on the device: {str(error).splitlines()[0]}")
