@@ -1,0 +1,124 @@
+"""The folder in which the code of the pages and docstrings runs: small synthetic images.
+
+``brains/``, ``patients/``, ``slices/``, ``scan/`` (DICOM), ``flair.nii.gz``, ``t1.nii.gz``,
+``lesions.nii.gz``, ``slice.png``, the label objects ``lesions.dcm`` and ``structures.dcm``, and
+what segjax made of them: ``cache/``, ``run/``, ``model.onnx``, ``masks/`` and ``sweep/``.
+"""
+
+import csv
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+
+from segjax.cli import main
+from segjax.data import Pipeline, Reorient, ZScore, find_cases, preprocess
+from segjax.data.io.formats import write_volume
+from segjax.data.phantom.dataset import phantom, write_dataset
+from tests.docs.label_objects import write_segmentation, write_structures
+
+SHAPE = (24, 28, 24)
+SHORT = ("--epochs", "1", "--batch-size", "2", "--patch-size", "16", "16", "16")
+SWEPT = (
+    "--kernel",
+    "3",
+    "--alpha",
+    "0.3",
+    "0.7",
+    "--seed",
+    "0",
+    "--epochs",
+    "1",
+    "--patch-size",
+    "32",
+    "32",
+)
+
+
+def make_world(folder: Path) -> None:
+    """Fill an empty folder."""
+    write_dataset(folder / "brains", count=5, shape=SHAPE)
+    write_dataset(folder / "slices", count=12, shape=(48, 48), kind="meningioma")
+    _patients(folder / "patients")
+    _groups(folder / "slices" / "images", folder / "patients.csv")
+    image, label = phantom(9, shape=SHAPE)
+    write_volume(image, folder / "flair.nii.gz")
+    write_volume(image.with_data(_inverted(image.data)), folder / "t1.nii.gz")
+    write_volume(label, folder / "lesions.nii.gz")
+    picture = sorted((folder / "slices" / "images").iterdir())[0]
+    (folder / f"slice{picture.suffix}").write_bytes(picture.read_bytes())
+    write_scan(folder / "scan")
+    write_segmentation(folder / "scan", folder / "lesions.dcm")
+    write_structures(folder / "scan", folder / "structures.dcm")
+    with chdir(folder):
+        preprocess(find_cases("brains"), Pipeline((Reorient("RAS"), ZScore())), "cache")
+        _command("train", "--data", "brains", "--model", "mpunet++", "--out", "run", *SHORT)
+        (folder / "model.onnx").write_bytes((folder / "run" / "model.onnx").read_bytes())
+        _command("predict", "model.onnx", "brains/images", "-o", "masks")
+        _command("sweep", "--data", "slices", "--out", "sweep", *SWEPT)
+
+
+def write_scan(folder: Path) -> None:
+    """Write a DICOM series of MR slices."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+    image, _ = phantom(9, shape=SHAPE)
+    series, study, frame = generate_uid(), generate_uid(), generate_uid()
+    folder.mkdir()
+    for k in range(SHAPE[2]):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = MRImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        slice_ = Dataset()
+        slice_.file_meta = meta
+        slice_.SOPClassUID = MRImageStorage
+        slice_.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+        slice_.SeriesInstanceUID, slice_.StudyInstanceUID = series, study
+        slice_.FrameOfReferenceUID = frame
+        slice_.Modality, slice_.SeriesDescription = "MR", "FLAIR"
+        slice_.PatientName, slice_.PatientID = "Phantom^Nine", "9"
+        slice_.SeriesNumber, slice_.InstanceNumber = 3, k + 1
+        slice_.Rows, slice_.Columns = SHAPE[1], SHAPE[0]
+        slice_.PixelSpacing, slice_.SliceThickness = [1.0, 1.0], 1.0
+        slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        slice_.ImagePositionPatient = [0.0, 0.0, float(k)]
+        slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
+        slice_.BitsAllocated = slice_.BitsStored = 16
+        slice_.HighBit, slice_.PixelRepresentation = 15, 0
+        pixels = np.clip(image.data[..., k].T, 0, 60000).astype("<u2")
+        slice_.PixelData = pixels[::-1, ::-1].tobytes()
+        slice_.save_as(folder / f"IM{k:04d}.dcm", enforce_file_format=True)
+
+
+def _patients(folder: Path) -> None:
+    for number in range(1, 6):
+        image, label = phantom(20 + number, shape=SHAPE)
+        own = folder / f"{number:02d}"
+        own.mkdir(parents=True)
+        write_volume(image, own / "flair.nii.gz")
+        write_volume(image.with_data(_inverted(image.data)), own / "t1.nii.gz")
+        write_volume(label, own / "lesions.nii.gz")
+
+
+def _inverted(data: np.ndarray) -> np.ndarray:
+    return np.where(data > 0, data.max() - data, 0).astype(data.dtype)
+
+
+def _groups(images: Path, path: Path) -> None:
+    names = sorted(file.name.split(".")[0] for file in images.iterdir())
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["case", "patient"])
+        table.writerows((name, f"patient{i // 2}") for i, name in enumerate(names))
+
+
+def _command(*arguments: str) -> None:
+    if main(arguments) != 0:
+        raise RuntimeError(f"segjax {' '.join(arguments)} failed")
+
+
+if __name__ == "__main__":
+    make_world(Path(sys.argv[1]))
