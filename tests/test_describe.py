@@ -15,11 +15,23 @@ from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.prepare.steps import HistogramStandardization, Resample
 from segjax.data.splits import Split, write_split
 from segjax.describe import describe, describe_plan
+from segjax.describe.words import steps_in_words
 from segjax.errors import InputError
 from segjax.runs.folds import FoldScore, write_folds
 from segjax.train.config import TrainConfig, write_config
 from segjax.train.plans.plan import plan
 from segjax.volume import Volume
+
+
+def test_options_of_steps_are_in_the_order_of_their_fields_though_files_sort_them():
+    sorted_steps = [
+        {"high": 1.0, "low": -1.0, "step": "rescale"},
+        {"b": 1, "a": 2, "step": "of a module that is not there"},
+    ]
+    assert (
+        steps_in_words(sorted_steps)
+        == "rescale (-1.0, 1.0), then of a module that is not there (1, 2)"
+    )
 
 
 def test_volume_tells_its_grid_and_values(tmp_path):

@@ -19,7 +19,7 @@ from segjax.data.phantom.dataset import phantom
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.partition("## And without")[0], re.DOTALL)
 LONGEST = 20
 SETTINGS = {
     "model": "mylab-net",

@@ -48,7 +48,7 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
         InputError: There is no such file, or it cannot be read.
 
     Example:
-        >>> describe("run/model.onnx")["labels"]  # doctest: +SKIP
+        >>> describe("run/model.onnx")["labels"]
         'background, lesion'
     """
     from segjax.data.io.dicom.segmentation import is_label_object

@@ -1,7 +1,10 @@
 """Words that descriptions share."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
+
+from segjax.errors import InputError
 
 __all__ = ["Facts", "span", "steps_in_words", "times"]
 
@@ -20,11 +23,20 @@ def steps_in_words(pipeline: Iterable[dict]) -> str:
 
 
 def _step(step: dict) -> str:
-    told = {name: value for name, value in step.items() if name != "step"}
+    told = {name: step[name] for name in _in_order(step) if name != "step"}
     tolerance = told.pop("tolerance", 0)
     near = [f"±{tolerance:.0%}"] if tolerance else []
     options = ", ".join([*map(_option, told.values()), *near])
     return f"{step['step']} ({options})" if options else step["step"]
+
+
+def _in_order(step: dict) -> list[str]:
+    """Name the options that are given in the order of the step's fields: files sort them."""
+    from segjax.data.prepare.steps import Step
+
+    with suppress(InputError):
+        return [name for name in Step.from_json(step).to_json() if name in step]
+    return list(step)
 
 
 def _option(value: Any) -> str:

@@ -3,11 +3,13 @@
 Lines of ``sh`` blocks that begin with ``segjax`` run in this process, others in bash; ``python``
 blocks share one namespace, ``pycon`` blocks are doctests in it, ``json`` and ``toml`` must parse.
 Trainings take one epoch, sweeps at most two values of each axis. A block after the line
-``<!-- not run: why -->`` is left out; ``<!-- file: NAME -->`` also writes the block to a file.
+``<!-- not run: why -->`` or ``<!-- test command -->`` is left out; ``<!-- file: NAME -->`` also
+writes the block to a file.
 """
 
 import doctest
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -22,7 +24,7 @@ import segjax.train._fit
 from segjax.cli import main
 
 BLOCK = re.compile(
-    r"(?:^[ ]*<!-- (?P<kind>not run|file): (?P<said>.+?) -->\n)?"
+    r"(?:^[ ]*<!-- (?P<kind>not run|file|test command)(?:: (?P<said>.+?))? -->\n)?"
     r"^(?P<indent>[ ]*)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```",
     re.DOTALL | re.MULTILINE,
 )
@@ -53,8 +55,9 @@ def blocks(text: str) -> list[Block]:
     for match in BLOCK.finditer(text):
         code = re.sub(rf"^{match['indent']}", "", match["code"], flags=re.MULTILINE)
         line = text[: match.start("code")].count("\n") + 1
-        said = {match["kind"]: match["said"]}
-        found.append(Block(line, match["language"], code, said.get("not run"), said.get("file")))
+        said = {match["kind"]: match["said"] or "the gate runs it"}
+        reason = said.get("not run", said.get("test command"))
+        found.append(Block(line, match["language"], code, reason, said.get("file")))
     return found
 
 
@@ -95,7 +98,9 @@ def _command(line: str, place: str) -> None:
         print("$", line, flush=True)
         code = main(_shortened(words[1:]))
     else:
-        code = subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=False).returncode
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        shell = ["bash", "-euo", "pipefail", "-c", line]
+        code = subprocess.run(shell, env=os.environ | {"PATH": path}, check=False).returncode
     if code != 0:
         raise AssertionError(f"{place}: exit code {code}: {line}")
 

@@ -25,7 +25,7 @@ def name(page: Path) -> str:
 @pytest.mark.parametrize("page", WITH_CODE, ids=name)
 def test_code_of_a_page_runs(page, world, tmp_path):
     folder = tmp_path / "here"
-    shutil.copytree(world, folder)
+    shutil.copytree(world, folder, ignore=shutil.ignore_patterns("cache", "sweep"))
     program = [sys.executable, HERE / "run_page.py", page]
     environ = environment() | {"JAX_COMPILATION_CACHE_DIR": str(world.with_suffix(".jax"))}
     done = subprocess.run(

@@ -8,6 +8,7 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
+
 from tests.docs.conftest import HERE
 
 ROOT = HERE.parents[1]

@@ -8,32 +8,31 @@ what segjax made of them: ``cache/``, ``run/``, ``model.onnx``, ``masks/`` and `
 import csv
 import sys
 from contextlib import chdir
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from segjax.cli import main
-from segjax.data import Pipeline, Reorient, ZScore, find_cases, preprocess
+from segjax.data import (
+    Case,
+    Dataset,
+    Pipeline,
+    Reorient,
+    ZScore,
+    find_cases,
+    preprocess,
+    split_cases,
+)
 from segjax.data.io.formats import write_volume
 from segjax.data.phantom.dataset import phantom, write_dataset
+from segjax.models import UNet
+from segjax.registry import register
+from segjax.train import Loss, SweepConfig, Term, TrainConfig, sweep
 from tests.docs.label_objects import write_segmentation, write_structures
 
 SHAPE = (24, 28, 24)
 SHORT = ("--epochs", "1", "--batch-size", "2", "--patch-size", "16", "16", "16")
-SWEPT = (
-    "--kernel",
-    "3",
-    "--alpha",
-    "0.3",
-    "0.7",
-    "--seed",
-    "0",
-    "--epochs",
-    "1",
-    "--patch-size",
-    "32",
-    "32",
-)
 
 
 def make_world(folder: Path) -> None:
@@ -56,7 +55,7 @@ def make_world(folder: Path) -> None:
         _command("train", "--data", "brains", "--model", "mpunet++", "--out", "run", *SHORT)
         (folder / "model.onnx").write_bytes((folder / "run" / "model.onnx").read_bytes())
         _command("predict", "model.onnx", "brains/images", "-o", "masks")
-        _command("sweep", "--data", "slices", "--out", "sweep", *SWEPT)
+        _sweep(find_cases("slices"), "sweep")
 
 
 def write_scan(folder: Path) -> None:
@@ -91,6 +90,13 @@ def write_scan(folder: Path) -> None:
         pixels = np.clip(image.data[..., k].T, 0, 60000).astype("<u2")
         slice_.PixelData = pixels[::-1, ::-1].tobytes()
         slice_.save_as(folder / f"IM{k:04d}.dcm", enforce_file_format=True)
+
+
+def _sweep(dataset: Dataset[Case], out: str) -> None:
+    split = split_cases([case.name for case in dataset.cases], test=0.2)
+    register("network", "small-k3", partial(UNet, channels=(4, 8), strides=(2,)))
+    base = TrainConfig("small-k3", (32, 32), epochs=1, loss=Loss((Term("tversky"),)))
+    sweep(SweepConfig(base, (3,), (0.5,), (0,)), dataset, split, out)
 
 
 def _patients(folder: Path) -> None:
