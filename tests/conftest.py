@@ -1,24 +1,16 @@
-"""Fixtures for every test, and the run-time check of all signatures.
-
-Most of the time of the tests is XLA's to compile programs that run once: it optimizes less here,
-unless ``XLA_FLAGS`` is set, be it to nothing.
-"""
+"""Fixtures for every test, and the run-time check of all signatures."""
 
 import importlib.util
 import os
 import sys
 import types
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
-_flags = "--xla_backend_optimization_level=0"
-if version("jaxlib").startswith("0.10."):  # later ones end at a flag that they do not know
-    _flags += " --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", _flags)
+from tests import peers
 
 if importlib.util.find_spec("beartype"):  # a machine with a GPU may lack it
     from beartype import BeartypeConf, beartype
@@ -28,6 +20,11 @@ if importlib.util.find_spec("beartype"):  # a machine with a GPU may lack it
     _checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
     sys.modules[_checker.__name__] = _checker
     install_import_hook(["segjax", "segjax_onnx"], "signature_checker.check")
+
+
+def pytest_runtest_setup(item):
+    """Let a test use the libraries that it is marked with, or skip it."""
+    peers.allow(*(name for mark in item.iter_markers("peer") for name in mark.args))
 
 
 @pytest.fixture(scope="session")

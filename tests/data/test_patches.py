@@ -17,6 +17,7 @@ from segjax.data.patches import (
     uniform_corner,
 )
 from segjax.errors import InputError
+from tests.peers import monai, torch
 
 shapes = st.lists(st.integers(1, 20), min_size=1, max_size=3)
 overlaps = st.sampled_from([0.0, 0.25, 0.5, 0.8])
@@ -45,33 +46,32 @@ def test_grid_covers_every_voxel_and_stays_inside(sizes, overlap):
     assert covered.all()
 
 
+@pytest.mark.peer("monai")
 @pytest.mark.parametrize(
     ("shape", "patch", "overlap"),
     [((64,), (16,), 0.5), ((35, 51, 35), (16, 24, 32), 0.25), ((33, 20), (8, 20), 0.9)],
 )
 def test_grid_is_that_of_monai(shape, patch, overlap):
-    from monai.data.utils import dense_patch_slices
-    from monai.inferers.utils import _get_scan_interval
 
-    interval = _get_scan_interval(shape, patch, len(shape), [overlap] * len(shape))
-    expected = dense_patch_slices(shape, patch, interval)
+    overlaps = [overlap] * len(shape)
+    interval = monai.inferers.utils._get_scan_interval(shape, patch, len(shape), overlaps)
+    expected = monai.data.utils.dense_patch_slices(shape, patch, interval)
     corners = grid_corners(shape, patch, overlap)
     assert corners == [tuple(int(s.start) for s in slices) for slices in expected]
 
 
+@pytest.mark.peer("monai")
 @pytest.mark.parametrize("patch", [(64, 64, 64), (40, 56, 48), (7, 12), (1,), (16, 16, 1)])
 def test_gaussian_window_is_that_of_monai(patch):
-    from monai.data.utils import compute_importance_map
 
-    expected = compute_importance_map(patch, mode="gaussian").numpy()
+    expected = monai.data.utils.compute_importance_map(patch, mode="gaussian").numpy()
     np.testing.assert_allclose(gaussian_window(patch), expected, rtol=1e-5)
 
 
+@pytest.mark.peer("monai")
 @pytest.mark.parametrize("window", ["gaussian", "constant"])
 @pytest.mark.parametrize("shape", [(30, 20, 25), (10, 40, 12)])
 def test_sliding_window_equals_monai(window, shape):
-    import torch
-    from monai.inferers import sliding_window_inference
 
     image = np.random.default_rng(0).standard_normal((*shape, 2)).astype(np.float32)
     ramp = np.arange(16, dtype=np.float32)[:, None, None, None]
@@ -83,7 +83,7 @@ def test_sliding_window_equals_monai(window, shape):
         result = predict(np.moveaxis(patches.numpy(), 1, -1))
         return torch.from_numpy(np.moveaxis(result, -1, 1).copy())
 
-    expected = sliding_window_inference(
+    expected = monai.inferers.sliding_window_inference(
         torch.from_numpy(np.moveaxis(image, -1, 0)[None].copy()),
         (16, 16, 16),
         3,

@@ -15,6 +15,7 @@ from segjax.evaluate.overlap import (
     sensitivity,
     volume_ml,
 )
+from tests.peers import monai, surface_distance, torch
 
 SHEARED = np.eye(4)
 SHEARED[:3, 2] = (0, 1.5, 3)
@@ -70,24 +71,23 @@ masks = st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1)).m
 )
 
 
+@pytest.mark.peer("surface_distance")
 @settings(max_examples=50, deadline=None)
 @given(masks)
 def test_dice_equals_surface_distance(pair):
-    surface_distance = pytest.importorskip("surface_distance")
     truth, prediction = pair
     if truth.any() or prediction.any():
         expected = surface_distance.compute_dice_coefficient(truth, prediction)
         assert dice(truth=truth, prediction=prediction) == pytest.approx(expected)
 
 
+@pytest.mark.peer("monai")
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_dice_of_each_label_equals_monai(seed):
-    metrics = pytest.importorskip("monai.metrics")
-    torch = pytest.importorskip("torch")
     truth, prediction = np.random.default_rng(seed).integers(0, 4, (2, 6, 5, 4))
     tensors = [torch.tensor(np.eye(4)[array]).movedim(-1, 0)[None] for array in (prediction, truth)]
-    expected = metrics.DiceMetric(include_background=False)(*tensors)
+    expected = monai.metrics.DiceMetric(include_background=False)(*tensors)
     ours = [measured(dice, truth, prediction, label) for label in (1, 2, 3)]
     np.testing.assert_allclose(ours, expected[0], atol=1e-6)
 

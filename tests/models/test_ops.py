@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segjax.models import _cpu, ops
+from tests.peers import torch
 
 
 def _slow(*values):
@@ -135,6 +135,7 @@ def test_gradients_taken_image_by_image_are_those_of_plain_lax(monkeypatch):
     _check_value_and_gradients("conv", x, k, _random(2, 4), stride=1, splits=2)
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_conv_transpose_is_pytorch_s(rank, kernel):
@@ -168,6 +169,7 @@ def _value_and_gradient(function, x, cotangent):
     return value, vjp(cotangent)[0]
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("shape", [(2, 8, 6, 3), (2, 8, 6, 4, 3), (1, 7, 5, 9, 2)])
 def test_max_pool_and_its_gradient_are_pytorch_s_with_ties_too(shape):
     x = jnp.round(_random(0, *shape))  # rounded: many ties
@@ -181,6 +183,7 @@ def test_max_pool_and_its_gradient_are_pytorch_s_with_ties_too(shape):
     np.testing.assert_array_equal(gradient, np.moveaxis(images.grad.numpy(), 1, -1))
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("shape", [(2, 3, 4, 3), (2, 3, 4, 2, 3)])
 def test_upsample_and_its_gradient_are_pytorch_s(shape):
     x = _random(0, *shape)
@@ -193,6 +196,7 @@ def test_upsample_and_its_gradient_are_pytorch_s(shape):
     np.testing.assert_allclose(gradient, np.moveaxis(images.grad.numpy(), 1, -1), atol=1e-6)
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("offset", [0.0, 1000.0], ids=["centred", "far from zero"])
 @pytest.mark.parametrize("shape", [(2, 8, 6, 3), (2, 8, 6, 4, 3)])
 def test_batch_norm_leaky_relu_is_pytorch_s(shape, offset):
@@ -221,6 +225,7 @@ def test_batch_norm_leaky_relu_is_pytorch_s(shape, offset):
         _close(ours_, theirs.grad.numpy(), tolerance)
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("shape", [(2, 8, 6, 3), (2, 8, 6, 4, 3)])
 def test_instance_norm_prelu_is_pytorch_s(shape):
     x, slope = _random(0, *shape), jnp.float32(0.2)

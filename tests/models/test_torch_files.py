@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from segjax.errors import InputError
 from segjax.models.torch_files import read_state_dict
+from tests.peers import torch
 
 
 @pytest.fixture
@@ -20,6 +20,7 @@ def network():
     return torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "network_weights"])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_weights_are_read_from_whatever_dictionary_they_lie_in(network, tmp_path, wrapper, zipped):
@@ -32,6 +33,7 @@ def test_weights_are_read_from_whatever_dictionary_they_lie_in(network, tmp_path
         np.testing.assert_array_equal(found[name], value.numpy())
 
 
+@pytest.mark.peer("torch")
 def test_half_precision_becomes_float32(tmp_path):
     torch.save({"a": torch.tensor([0.1], dtype=torch.bfloat16)}, tmp_path / "a.pth")
     found = read_state_dict(tmp_path / "a.pth")["a"]
@@ -72,13 +74,14 @@ def test_safetensors_are_read_without_pytorch(tmp_path, monkeypatch):
     assert found["count"] == 7
 
 
-def test_without_pytorch_the_message_says_what_to_install(network, tmp_path, monkeypatch):
-    torch.save(network.state_dict(), tmp_path / "a.pt")
+def test_without_pytorch_the_message_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "a.pt").touch()
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     with pytest.raises(InputError, match=r"a\.pt: reading it needs PyTorch: pip install torch"):
         read_state_dict(tmp_path / "a.pt")
 
 
+@pytest.mark.peer("torch")
 def test_what_is_no_state_dict_is_said_to_be_what_it_is(network, tmp_path):
     lightning = {"pytorch-lightning_version": "2.5", "state_dict": network.state_dict()}
     torch.save(network, tmp_path / "whole.pt")
@@ -146,7 +149,7 @@ class Program:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("zipped", [True, pytest.param(False, marks=pytest.mark.peer("torch"))])
 def test_nothing_in_a_file_is_run(tmp_path, protocol, zipped):
     content = pickle.dumps({"a": Program(tmp_path / "ran")}, protocol)
     if zipped:
@@ -160,6 +163,7 @@ def test_nothing_in_a_file_is_run(tmp_path, protocol, zipped):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.peer("torch")
 def test_tensors_without_numbers_are_named(tmp_path):
     torch.save({"a": torch.zeros(2, device="meta")}, tmp_path / "a.pt")
     with pytest.raises(InputError, match=r"a\.pt: a is torch\.float32 on the device meta"):

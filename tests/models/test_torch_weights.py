@@ -7,14 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from monai.losses import DiceLoss
-from monai.networks.nets import UNet as MonaiUNet
 
-from benchmarks.peers import TorchMPUNetPlusPlus, TorchUNet
 from segjax.models import UNet, create, from_torch
 from segjax.models.torch_weights import _places, recognize
 from segjax.train.losses import dice_loss
+from tests.peers import monai, networks, torch
 
 UNET_2D = {"channels": (16, 32, 64, 128, 256, 512), "strides": (2, 2, 2, 2, 2)}
 UNET_3D = {"channels": (4, 8, 12, 16), "strides": (2, 2, 2), "spatial_dims": 3}
@@ -27,8 +24,9 @@ def _batch(spatial, channels=1):
 
 
 @pytest.fixture(autouse=True)
-def _same_weights_in_any_order_of_tests():
-    torch.manual_seed(0)
+def _same_weights_in_any_order_of_tests(request):
+    if request.node.get_closest_marker("peer"):
+        torch.manual_seed(0)
 
 
 def _perturb(network):
@@ -54,8 +52,10 @@ def _check_gradients(reference, model, images, labels, *, state=None, parameters
     state = reference.state_dict() if state is None else state
     theirs = dict(reference.named_parameters()) if parameters is None else parameters
     reference.zero_grad()
-    monai = DiceLoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
-    monai(reference(torch.from_numpy(images)), torch.from_numpy(labels)[:, None]).backward()
+    peer = monai.losses.DiceLoss(
+        to_onehot_y=True, softmax=True, include_background=False, batch=True
+    )
+    peer(reference(torch.from_numpy(images)), torch.from_numpy(labels)[:, None]).backward()
     variables = from_torch(model, state)
 
     @jax.jit
@@ -83,11 +83,12 @@ def _check_gradients(reference, model, images, labels, *, state=None, parameters
             )
 
 
+@pytest.mark.peer("monai")
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("channels", [(4, 8), (4, 6, 8, 10)])
 def test_the_plain_unet_in_pytorch_is_that_of_monai(rank, channels):
-    plain = _perturb(TorchUNet(rank, channels, 0.3, kernel_size=5, up_kernel_size=3))
-    monai = MonaiUNet(
+    plain = _perturb(networks.TorchUNet(rank, channels, 0.3, kernel_size=5, up_kernel_size=3))
+    peer = monai.networks.nets.UNet(
         spatial_dims=rank,
         in_channels=1,
         out_channels=2,
@@ -98,20 +99,23 @@ def test_the_plain_unet_in_pytorch_is_that_of_monai(rank, channels):
         num_res_units=0,
         dropout=0.3,
     )
-    monai.load_state_dict(plain.state_dict())
+    peer.load_state_dict(plain.state_dict())
     images = torch.randn(2, 1, *(16,) * rank)
     for training in (True, False):
         torch.manual_seed(1)  # the same elements are dropped
         found = plain.train(training)(images)
         torch.manual_seed(1)
-        assert torch.equal(found, monai.train(training)(images))
+        assert torch.equal(found, peer.train(training)(images))
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize(
     "kernel", [3, *(pytest.param(k, marks=pytest.mark.slow) for k in (5, 7, 9))]
 )
 def test_unet_2d_equals_monai(kernel):
-    reference = TorchUNet(2, UNET_2D["channels"], 0.3, kernel_size=kernel, up_kernel_size=kernel)
+    reference = networks.TorchUNet(
+        2, UNET_2D["channels"], 0.3, kernel_size=kernel, up_kernel_size=kernel
+    )
     _perturb(reference)
     images, _ = _batch((64, 96))
     with torch.no_grad():
@@ -121,8 +125,11 @@ def test_unet_2d_equals_monai(kernel):
     np.testing.assert_allclose(_ours(create(name), variables, images), expected, atol=1e-5)
 
 
+@pytest.mark.peer("torch")
 def test_unet_3d_equals_monai():
-    reference = _perturb(TorchUNet(3, UNET_3D["channels"], 0.3, in_channels=2, out_channels=3))
+    reference = _perturb(
+        networks.TorchUNet(3, UNET_3D["channels"], 0.3, in_channels=2, out_channels=3)
+    )
     images, _ = _batch((16, 32, 24), channels=2)
     with torch.no_grad():
         expected = reference(torch.from_numpy(images)).numpy()
@@ -131,24 +138,27 @@ def test_unet_3d_equals_monai():
     np.testing.assert_allclose(_ours(model, variables, images), expected, atol=1e-5)
 
 
+@pytest.mark.peer("monai")
 @pytest.mark.slow
 def test_unet_3d_gradients_equal_monai():
-    reference = _perturb(TorchUNet(3, UNET_3D["channels"], 0.3))
+    reference = _perturb(networks.TorchUNet(3, UNET_3D["channels"], 0.3))
     _check_gradients(reference, UNet(**UNET_3D), *_batch((16, 24, 16)))
 
 
+@pytest.mark.peer("monai")
 def test_unet_2d_gradients_equal_monai():
     channels, strides = (8, 16, 32), (2, 2)
-    reference = _perturb(TorchUNet(2, channels, 0.3))
+    reference = _perturb(networks.TorchUNet(2, channels, 0.3))
     _check_gradients(reference, UNet(channels=channels, strides=strides), *_batch((32, 40)))
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize(
     ("channels", "classes"),
     [(1, 2), *(pytest.param(*some, marks=pytest.mark.slow) for some in [(1, 1), (3, 4)])],
 )
 def test_mpunet_plus_plus_equals_the_table_in_pytorch(channels, classes):
-    reference = _perturb(TorchMPUNetPlusPlus(channels, classes))
+    reference = _perturb(networks.TorchMPUNetPlusPlus(channels, classes))
     images, _ = _batch((16, 24, 32), channels)
     with torch.no_grad():
         expected = reference(torch.from_numpy(images)).numpy()
@@ -157,9 +167,10 @@ def test_mpunet_plus_plus_equals_the_table_in_pytorch(channels, classes):
     np.testing.assert_allclose(_ours(model, variables, images), expected, atol=1e-5)
 
 
+@pytest.mark.peer("monai")
 @pytest.mark.slow
 def test_mpunet_plus_plus_gradients_equal_the_table_in_pytorch():
-    reference = _perturb(TorchMPUNetPlusPlus())
+    reference = _perturb(networks.TorchMPUNetPlusPlus())
     _check_gradients(
         reference,
         create("mpunet++"),
@@ -182,9 +193,10 @@ def _released_parameters(reference):
             yield f"conv_seg{index}.{leaf}", value
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.slow
 def test_batch_statistics_move_as_pytorch_s():
-    reference = TorchMPUNetPlusPlus(dropout=0.0)
+    reference = networks.TorchMPUNetPlusPlus(dropout=0.0)
     model = create("mpunet++", dropout=0.0)
     variables = from_torch(model, reference.released_state_dict())
     images, _ = _batch((16, 16, 16))
@@ -202,18 +214,15 @@ def test_batch_statistics_move_as_pytorch_s():
 
 @pytest.fixture(scope="module")
 def released_network():
-    try:
-        listed = files("pydactim") or []
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("needs the released network: pip install --no-deps pydactim==1.0.18")
-    path = next(f for f in listed if f.name == "mpunet.py").locate()
+    path = next(f for f in files("pydactim") or [] if f.name == "mpunet.py").locate()
     spec = importlib.util.spec_from_file_location("released_mpunet", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.MPUnetPP2CBND
 
 
-@pytest.mark.slow  # the peer is installed by hand: pip install --no-deps pydactim==1.0.18
+@pytest.mark.peer("torch", "pydactim")
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "classes"), [(1, 1), (2, 2)])
 def test_mpunet_plus_plus_equals_the_authors_release(released_network, channels, classes):
     reference = _perturb(released_network(channels, classes))
@@ -227,8 +236,9 @@ def test_mpunet_plus_plus_equals_the_authors_release(released_network, channels,
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+@pytest.mark.peer("torch")
 def test_a_data_parallel_prefix_is_dropped():
-    state = TorchMPUNetPlusPlus().released_state_dict()
+    state = networks.TorchMPUNetPlusPlus().released_state_dict()
     prefixed = {f"module.{name}": value for name, value in state.items()}
     jax.tree.map(
         np.testing.assert_array_equal,
@@ -237,8 +247,9 @@ def test_a_data_parallel_prefix_is_dropped():
     )
 
 
+@pytest.mark.peer("torch")
 def test_a_prefix_is_dropped_with_all_that_lies_outside_of_it():
-    state = TorchUNet(2, (4, 8), 0.0).state_dict()
+    state = networks.TorchUNet(2, (4, 8), 0.0).state_dict()
     wrapped = {f"net.model.{name}": value for name, value in state.items()}
     wrapped["loss.weight"] = torch.ones(2)
     model = UNet(channels=(4, 8), strides=(2,))
@@ -247,31 +258,37 @@ def test_a_prefix_is_dropped_with_all_that_lies_outside_of_it():
     )
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("kernel", [3, 5, 7, 9])
 def test_the_networks_of_the_study_are_recognised(kernel):
-    reference = TorchUNet(2, UNET_2D["channels"], 0.3, kernel_size=kernel, up_kernel_size=kernel)
+    reference = networks.TorchUNet(
+        2, UNET_2D["channels"], 0.3, kernel_size=kernel, up_kernel_size=kernel
+    )
     name, model = recognize(reference.state_dict())
     assert name == f"unet2d-k{kernel}"
     assert (model.in_channels, model.out_channels, model.size_multiple) == (1, 2, 32)
 
 
+@pytest.mark.peer("torch")
 def test_u_nets_of_other_levels_are_recognised_as_such():
-    reference = TorchUNet(3, (4, 8, 12), 0.3, in_channels=2, out_channels=3)
+    reference = networks.TorchUNet(3, (4, 8, 12), 0.3, in_channels=2, out_channels=3)
     name, model = recognize(reference.state_dict())
     assert name == "monai-unet"
     expected = UNet(2, 3, (4, 8, 12), (2, 2), spatial_dims=3)
     assert model == expected
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize(("channels", "classes"), [(1, 1), (3, 4)])
 def test_the_release_of_mpunet_plus_plus_is_recognised(channels, classes):
-    name, model = recognize(TorchMPUNetPlusPlus(channels, classes).released_state_dict())
+    name, model = recognize(networks.TorchMPUNetPlusPlus(channels, classes).released_state_dict())
     assert name == "mpunet++"
     assert (model.in_channels, model.out_channels) == (channels, classes)
 
 
+@pytest.mark.peer("torch")
 def test_other_networks_are_told_by_their_first_names():
-    unet = TorchUNet(2, (4, 8), 0.0).state_dict()
+    unet = networks.TorchUNet(2, (4, 8), 0.0).state_dict()
     normed = unet | {"model.0.adn.N.weight": torch.ones(4)}
     headless = {name: value for name, value in unet.items() if "submodule" not in name}
     for state, message in (
@@ -283,8 +300,9 @@ def test_other_networks_are_told_by_their_first_names():
             recognize(state)
 
 
+@pytest.mark.peer("torch")
 def test_missing_and_unknown_names_are_listed():
-    state = TorchMPUNetPlusPlus().released_state_dict()
+    state = networks.TorchMPUNetPlusPlus().released_state_dict()
     state["decoder.weight"] = state.pop("conv101.bias")
     with pytest.raises(ValueError, match=r"missing conv101\.bias; not in .* decoder\.weight"):
         from_torch("mpunet++", state)
@@ -295,12 +313,14 @@ def test_a_long_list_of_missing_names_is_cut():
         from_torch(create("mpunet++"), {})
 
 
+@pytest.mark.peer("torch")
 def test_a_wrong_shape_is_named():
-    state = TorchMPUNetPlusPlus(in_channels=2).released_state_dict()
+    state = networks.TorchMPUNetPlusPlus(in_channels=2).released_state_dict()
     with pytest.raises(ValueError, match=r"conv000\.weight has shape \(3, 3, 3, 2, 6\)"):
         from_torch(create("mpunet++"), state)
 
 
+@pytest.mark.peer("torch")
 def test_weights_of_another_network_are_refused_by_name():
     with pytest.raises(ValueError, match=r"no weights of unet2d-k3: model\.0\.conv\.weight"):
-        from_torch("unet2d-k3", TorchMPUNetPlusPlus().released_state_dict())
+        from_torch("unet2d-k3", networks.TorchMPUNetPlusPlus().released_state_dict())

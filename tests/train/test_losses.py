@@ -16,6 +16,7 @@ from segjax.data.labels import IGNORED
 from segjax.errors import InputError
 from segjax.registry import register, registry
 from segjax.train.losses import Loss, Term, cross_entropy, dice_loss, tversky_loss
+from tests.peers import monai, torch
 
 SMOOTH = 1e-5
 DTYPES = (jnp.float32, jnp.float16, jnp.bfloat16)
@@ -95,12 +96,11 @@ def test_opposite_prediction_has_loss_one():
     assert float(dice_loss(opposite, labels, logits=False)) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.peer("monai")
 @pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("per", ["batch", "image"])
 @pytest.mark.parametrize("spatial", [(9,), (6, 5), (3, 4, 5)])
 def test_dice_and_tversky_equal_monai(spatial, per, background):
-    losses = pytest.importorskip("monai.losses")
-    torch = pytest.importorskip("torch")
     logits, labels = random_case(2, shape=(3, *spatial), classes=4)
     common = {"to_onehot_y": True, "softmax": True, "include_background": background}
     common |= {"batch": per == "batch"}
@@ -108,22 +108,22 @@ def test_dice_and_tversky_equal_monai(spatial, per, background):
     peer_labels = torch.tensor(labels[:, None])
     ours = {"logits": True, "per": per, "background": background}
 
-    dice = losses.DiceLoss(**common, smooth_nr=0.2, smooth_dr=0.2)(peer_logits, peer_labels)
+    dice = monai.losses.DiceLoss(**common, smooth_nr=0.2, smooth_dr=0.2)(peer_logits, peer_labels)
     assert float(dice_loss(logits, labels, **ours, smooth=0.1)) == pytest.approx(
         float(dice), abs=1e-6
     )
     # MONAI's alpha weighs false positives: the names are swapped on purpose.
-    tversky = losses.TverskyLoss(**common, alpha=0.2, beta=0.7, smooth_nr=0.1, smooth_dr=0.1)
+    options = common | {"alpha": 0.2, "beta": 0.7, "smooth_nr": 0.1, "smooth_dr": 0.1}
+    tversky = monai.losses.TverskyLoss(**options)
     assert float(tversky_loss(logits, labels, 0.7, 0.2, **ours, smooth=0.1)) == pytest.approx(
         float(tversky(peer_logits, peer_labels)), abs=1e-6
     )
 
 
+@pytest.mark.peer("monai")
 def test_dice_plus_cross_entropy_and_its_gradient_equal_monai():
-    losses = pytest.importorskip("monai.losses")
-    torch = pytest.importorskip("torch")
     logits, labels = random_case(3, shape=(2, 5, 4, 3))
-    peer = losses.DiceCELoss(
+    peer = monai.losses.DiceCELoss(
         to_onehot_y=True,
         softmax=True,
         include_background=True,
@@ -142,13 +142,12 @@ def test_dice_plus_cross_entropy_and_its_gradient_equal_monai():
     np.testing.assert_allclose(gradient, np.moveaxis(peer_logits.grad.numpy(), 1, -1), atol=1e-7)
 
 
+@pytest.mark.peer("monai")
 def test_binary_losses_with_a_sigmoid_equal_monai():
-    losses = pytest.importorskip("monai.losses")
-    torch = pytest.importorskip("torch")
     logits, labels = random_case(4, classes=1)
     peer_logits = torch.tensor(np.moveaxis(logits, -1, 1))
     target = torch.tensor(labels[:, None], dtype=torch.float32)
-    dice = losses.DiceLoss(sigmoid=True, batch=True)(peer_logits, target)
+    dice = monai.losses.DiceLoss(sigmoid=True, batch=True)(peer_logits, target)
     entropy = torch.nn.functional.binary_cross_entropy_with_logits(peer_logits, target)
     assert float(dice_loss(logits, labels, logits=True)) == pytest.approx(float(dice), abs=1e-5)
     assert float(cross_entropy(logits, labels, logits=True)) == pytest.approx(
@@ -357,9 +356,9 @@ def test_gradient_of_ignored_voxels_is_exactly_zero_in_any_precision(kind, dtype
     assert (np.asarray(gradient, np.float32)[labels == IGNORED] == 0).all()
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("classes", [2, 5])
 def test_cross_entropy_with_ignored_voxels_equals_pytorch(classes):
-    torch = pytest.importorskip("torch")
     logits, labels, _, _ = half_ignored(6, classes, 3, images=3, voxels=40)
     theirs = torch.tensor(np.moveaxis(logits, -1, 1), requires_grad=True)
     loss = torch.nn.functional.cross_entropy(theirs, torch.tensor(labels), ignore_index=IGNORED)

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 
 from segjax.train.config import OptimizerConfig
 from segjax.train.optimizers import make_optimizer, make_schedule
+from tests.peers import torch
 
 CONSTANT = OptimizerConfig(0.01, weight_decay=0.1, schedule="constant", gradient_clip=None)
 SHAPES = {"kernel": (3, 4), "bias": (4,), "slope": ()}
@@ -29,7 +29,7 @@ def moved(config, params, gradients):
 
 def moved_by_torch(kind, params, gradients, **options):
     groups = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in params.items()}
-    peer = kind(
+    peer = getattr(torch.optim, kind)(
         [
             {"params": [groups["kernel"]], "weight_decay": 0.1},
             {"params": [groups["bias"], groups["slope"]], "weight_decay": 0.0},
@@ -44,14 +44,15 @@ def moved_by_torch(kind, params, gradients, **options):
     return {name: value.detach().numpy() for name, value in groups.items()}
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize(
     ("name", "momentum", "kind", "options"),
     [
-        ("adamw", 0.9, torch.optim.AdamW, {}),
-        ("adam", 0.8, torch.optim.Adam, {"betas": (0.8, 0.999)}),
-        ("radam", 0.9, torch.optim.RAdam, {}),
-        ("sgd", 0.9, torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
-        ("sgd", 0.99, torch.optim.SGD, {"momentum": 0.99, "nesterov": True}),
+        ("adamw", 0.9, "AdamW", {}),
+        ("adam", 0.8, "Adam", {"betas": (0.8, 0.999)}),
+        ("radam", 0.9, "RAdam", {}),
+        ("sgd", 0.9, "SGD", {"momentum": 0.9, "nesterov": True}),
+        ("sgd", 0.99, "SGD", {"momentum": 0.99, "nesterov": True}),
     ],
 )
 def test_updates_are_those_of_torch_with_decay_of_kernels_alone(name, momentum, kind, options):
@@ -103,6 +104,7 @@ def test_one_cycle_rises_for_three_tenths_and_falls_to_almost_nothing():
     assert float(schedule(100)) < 1e-6
 
 
+@pytest.mark.peer("torch")
 def test_one_cycle_is_that_of_torch():
     parameter = torch.nn.Parameter(torch.zeros(1))
     peer = torch.optim.SGD([parameter], lr=1.0)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segjax.data.cases import find_cases
 from segjax.data.io.formats import read_label
@@ -22,6 +21,10 @@ from segjax.train._fit import fit
 from segjax.train.checkpoints import Checkpoints
 from segjax.train.config import OptimizerConfig
 from segjax.train.tensorboard import Board, _means, check_tensorboard, overlay_png
+from tests.peers import Peer
+from tests.train.events import curves, pictures
+
+reader = Peer("tensorboard.backend.event_processing.event_accumulator", "tensorboard")
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")
 spec = importlib.util.spec_from_file_location("tiny", SCRIPT)
@@ -69,25 +72,13 @@ def whole(tmp_path_factory, dataset, split):
     return run
 
 
-def events(run):
-    """Read what TensorBoard would show, duplicates included."""
-    found = EventAccumulator(str(run / "tensorboard"), {"images": 0}, purge_orphaned_data=False)
-    return found.Reload()
-
-
-def curves(run, *, without=("seconds/epoch", "seconds/total")):
-    found = events(run)
-    names = set(found.Tags()["scalars"]) - set(without)
-    return {name: [(e.step, e.value) for e in found.Scalars(name)] for name in names}
-
-
 def values(run, metric):
     with (run / "metrics.csv").open(newline="") as file:
         return [float(row["value"]) for row in csv.DictReader(file) if row["metric"] == metric]
 
 
 def test_curves_are_those_of_the_metrics(whole):
-    found = curves(whole, without=())
+    found = curves(whole)
     assert [step for step, _ in found["loss/step"]] == [1, 2, 3, 4, 5, 6]
     by_step = np.reshape([value for _, value in found["loss/step"]], (2, 3))
     np.testing.assert_allclose(by_step.mean(axis=1), values(whole, "loss"), rtol=1e-6)
@@ -111,15 +102,27 @@ def test_learning_rate_of_each_step_is_shown(whole):
 def test_picture_is_shown_whenever_dice_rises(whole):
     dice = values(whole, "dice")
     rises = [3, 6] if dice[1] > dice[0] else [3]
-    pictures = events(whole).Images("validation")
-    assert [picture.step for picture in pictures] == rises
-    image = Image.open(io.BytesIO(pictures[0].encoded_image_string))
-    assert image.size == (pictures[0].width, pictures[0].height)
+    shown = pictures(whole, "validation")
+    assert [step for step, _ in shown] == rises
+    _, picture = shown[0]
+    image = Image.open(io.BytesIO(picture.encoded_image_string))
+    assert image.size == (picture.width, picture.height)
     assert np.ptp(np.asarray(image)[..., :3]) > 100  # not blank
 
 
 class Killed(BaseException):
     """Stands for the end of the process."""
+
+
+@pytest.mark.peer("tensorboard")
+def test_tensorboard_shows_all_that_was_written(whole):
+    found = reader.EventAccumulator(str(whole / "tensorboard"), {"images": 0}).Reload()
+    shown = {name: found.Scalars(name) for name in found.Tags()["scalars"]}
+    points = {name: [(each.step, each.value) for each in some] for name, some in shown.items()}
+    assert points == curves(whole)
+    images = [(each.step, each.encoded_image_string) for each in found.Images("validation")]
+    ours = pictures(whole, "validation")
+    assert images == [(step, picture.encoded_image_string) for step, picture in ours]
 
 
 @pytest.mark.parametrize(("stop", "written"), [(2, True), (3, False)])
@@ -143,11 +146,9 @@ def test_stopped_training_goes_on_without_points_lost_or_twice(
     with last.open("ab") as file:
         file.write(last.read_bytes()[-30:-1])  # a record that was cut short
     fit(CONFIG, dataset, split, tmp_path, tensorboard=True)
-    assert curves(tmp_path) == curves(whole)
-    pictures = (events(run).Images("validation") for run in (tmp_path, whole))
-    ours, theirs = ([(p.step, p.encoded_image_string) for p in some] for some in pictures)
-    assert ours == theirs
-    seconds = [value for _, value in curves(tmp_path, without=())["seconds/epoch"]]
+    assert curves(tmp_path, times=False) == curves(whole, times=False)
+    assert pictures(tmp_path, "validation") == pictures(whole, "validation")
+    seconds = [value for _, value in curves(tmp_path)["seconds/epoch"]]
     np.testing.assert_allclose(seconds, np.diff([0, *values(tmp_path, "seconds")]), rtol=1e-3)
 
 
@@ -155,7 +156,7 @@ def test_logs_that_begin_late_tell_no_time_of_an_epoch_that_they_did_not_see(tmp
     board = Board(tmp_path, CONFIG, steps_per_epoch=3, done=3)
     board.epoch(2, [0.5, 0.25, 0.75], None, seconds=60.0)
     board.close()
-    found = curves(tmp_path, without=())
+    found = curves(tmp_path)
     assert found["loss/step"] == [(4, 0.5), (5, 0.25), (6, 0.75)]
     assert found["loss/epoch"] == [(6, 0.5)]
     assert found["seconds/total"] == [(6, 60.0)]
@@ -206,7 +207,7 @@ def test_picture_of_a_case_whose_image_is_gone_is_left_out(tmp_path, dataset):
     board = Board(tmp_path, CONFIG, steps_per_epoch=3)
     board.picture(1, "validation", None)
     board.close()
-    assert events(tmp_path).Tags()["images"] == []
+    assert pictures(tmp_path, "validation") == []
 
 
 def test_curves_tell_false_positives_apart_from_dice():

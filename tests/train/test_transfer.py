@@ -30,6 +30,7 @@ from segjax.train.transfer import (
     recorded,
     warm_start,
 )
+from tests.peers import monai, torch
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")
 spec = importlib.util.spec_from_file_location("tiny", SCRIPT)
@@ -172,11 +173,9 @@ UNET = TrainConfig("unet2d-k3", (32, 32), in_channels=2, labels=("background", "
 
 
 @pytest.fixture
-def monai():
-    torch = pytest.importorskip("torch")
-    nets = pytest.importorskip("monai.networks.nets")
+def network():
     torch.manual_seed(0)
-    network = nets.UNet(
+    return monai.networks.nets.UNet(
         spatial_dims=2,
         in_channels=2,
         out_channels=3,
@@ -184,11 +183,10 @@ def monai():
         strides=(2,) * 5,
         num_res_units=0,
     )
-    return torch, network
 
 
-def test_pytorch_weights_get_a_new_head(monai, tmp_path):
-    torch, network = monai
+@pytest.mark.peer("monai")
+def test_pytorch_weights_get_a_new_head(network, tmp_path):
     path = tmp_path / "monai.pt"
     torch.save({"state_dict": network.state_dict(), "epoch": 3}, path)
     config = dataclasses.replace(
@@ -200,8 +198,8 @@ def test_pytorch_weights_get_a_new_head(monai, tmp_path):
     np.testing.assert_array_equal(state.params["down0"]["kernel"], expected)
 
 
-def test_what_holds_no_weights_is_refused(monai, tmp_path):
-    torch, network = monai
+@pytest.mark.peer("monai")
+def test_what_holds_no_weights_is_refused(network, tmp_path):
     torch.save(network, tmp_path / "whole.pt")
     torch.save({"epoch": 3}, tmp_path / "none.pt")
     torch.save({"a": torch.ones(1)}, tmp_path / "foreign.pth")

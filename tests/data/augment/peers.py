@@ -5,9 +5,9 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
-import torchio
 from scipy.stats import kstest
+
+from tests.peers import torch, torchio
 
 
 def through_torchio(image, transform):

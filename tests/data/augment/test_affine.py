@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
-import torchio
 from scipy.stats import kstest
 
 from segjax.data.augment import Affine, draw_all
@@ -12,6 +10,7 @@ from segjax.data.io.nifti import read_nifti
 from segjax.data.io.png import read_png
 from segjax.errors import InputError
 from tests.data.augment.torchio_pair import from_subject, to_subject
+from tests.peers import torch, torchio
 
 VOLUMES = {2: (9, 9, 1), 3: (9, 9, 9, 1)}
 
@@ -39,6 +38,7 @@ def check_against_torchio(image, label, spacing, seed):
     assert other.mean() < 1e-4  # ties of rounding
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("shape", [(20, 24, 17), (41, 30), (5, 5, 5), (1, 9, 8)])
 @pytest.mark.parametrize("seed", range(3))
 def test_equal_parameters_give_torchios_image(shape, seed):
@@ -48,12 +48,14 @@ def test_equal_parameters_give_torchios_image(shape, seed):
     check_against_torchio(image, label, (1.0, 2.0, 0.5)[: len(shape)], seed)
 
 
+@pytest.mark.peer("torchio")
 def test_equal_parameters_give_torchios_image_of_a_head(data_dir):
     image = read_nifti(data_dir / "ms_lesions/patient07/flair.nii.gz").channels_last
     label = read_nifti(data_dir / "ms_lesions/patient07/lesions.nii.gz").data.astype(np.uint8)
     check_against_torchio(image.astype(np.float32), label, (1.0, 1.0, 1.0), 0)
 
 
+@pytest.mark.peer("torchio")
 def test_equal_parameters_give_torchios_image_of_a_slice(data_dir):
     path = sorted((data_dir / "meningioma2d/images").iterdir())[0]
     image = read_png(path).channels_last.astype(np.float32)
@@ -61,6 +63,7 @@ def test_equal_parameters_give_torchios_image_of_a_slice(data_dir):
     check_against_torchio(image, label, (1.0, 1.0), 0)
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("shape", [(20, 24, 17), (20, 24, 1), (20, 1, 17), (1, 24, 17), (20, 24)])
 def test_volumes_and_slices_of_long_voxels_are_moved_in_millimetres_as_by_torchio(shape):
     rng, spacing = np.random.default_rng(0), (0.8, 1.0, 4.0)[: len(shape)]
@@ -100,6 +103,7 @@ def test_pair_of_the_slice_normal_bounds_the_turn_of_a_slice():
         assert np.flatnonzero(scales == 1).tolist() == [axis]
 
 
+@pytest.mark.peer("torchio")
 def test_movements_follow_the_law_of_torchio():
     affine, peer = Affine(translation=(-5, 5)), torchio.RandomAffine(translation=5)
     rng = np.random.default_rng(0)

@@ -5,8 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-import torchio
 from hypothesis import given, settings
 
 from segjax.data.augment import Anisotropy
@@ -19,8 +17,10 @@ from tests.data.augment.peers import (
     through_torchio,
 )
 from tests.data.augment.torchio_pair import from_subject, to_subject
+from tests.peers import torch, torchio
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("seed", range(3))
 def test_equal_parameters_give_torchios_image(any_image, seed):
     axis, factor = Anisotropy().sample(np.random.default_rng(seed), any_image.shape)
@@ -33,6 +33,7 @@ def test_equal_parameters_give_torchios_image(any_image, seed):
     assert_close(Anisotropy().apply(any_image, parameters, np), expected)
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("axis", range(3))
 def test_labels_are_those_of_torchio_where_that_has_any(axis):
     rng = np.random.default_rng(axis)
@@ -47,6 +48,7 @@ def test_labels_are_those_of_torchio_where_that_has_any(axis):
     np.testing.assert_array_equal(result[inside], expected[inside])
 
 
+@pytest.mark.peer("torchio")
 def test_parameters_follow_the_law_of_torchio():
     rng, anisotropy = np.random.default_rng(0), Anisotropy()
     torch.manual_seed(0)

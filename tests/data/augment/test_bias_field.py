@@ -3,8 +3,6 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
-import torchio
 from hypothesis import given, settings
 
 from segjax.data.augment import BiasField
@@ -15,6 +13,7 @@ from tests.data.augment.peers import (
     assert_same_law,
     through_torchio,
 )
+from tests.peers import torch, torchio
 
 TERMS = [(i, j, k) for i in range(4) for j in range(4 - i) for k in range(4 - i - j)]
 
@@ -23,6 +22,7 @@ def draw(image, seed=0):
     return BiasField(probability=1.0).draw(np.random.default_rng(seed), image.shape)
 
 
+@pytest.mark.peer("torchio")
 def test_equal_coefficients_give_torchios_image(any_image):
     parameters = draw(any_image)
     coefficients = iter(parameters["coefficients"].tolist())
@@ -33,6 +33,7 @@ def test_equal_coefficients_give_torchios_image(any_image):
     assert_close(BiasField().apply(any_image, parameters, np), expected)
 
 
+@pytest.mark.peer("torchio")
 def test_coefficients_follow_the_law_of_torchio():
     rng, bias = np.random.default_rng(0), BiasField(probability=1.0)
     torch.manual_seed(0)

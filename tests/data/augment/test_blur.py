@@ -3,8 +3,6 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
-import torchio
 from hypothesis import given, settings
 from scipy.ndimage import gaussian_filter
 
@@ -16,8 +14,10 @@ from tests.data.augment.peers import (
     assert_same_law,
     through_torchio,
 )
+from tests.peers import torch, torchio
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("seed", range(3))
 def test_equal_deviations_give_torchios_image(any_image, seed):
     parameters = Blur(probability=1.0).draw(np.random.default_rng(seed), any_image.shape)
@@ -26,6 +26,7 @@ def test_equal_deviations_give_torchios_image(any_image, seed):
     assert_close(Blur().apply(any_image, parameters, np), expected)
 
 
+@pytest.mark.peer("torchio")
 def test_deviations_follow_the_law_of_torchio():
     rng, blur = np.random.default_rng(0), Blur(probability=1.0)
     torch.manual_seed(0)

@@ -2,18 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
-import torchio
 from scipy.stats import kstest
-from torchio.transforms.augmentation.spatial.random_affine_elastic_deformation import (
-    AffineElasticDeformation,
-)
 
 from segjax.data.augment import Affine, Elastic, apply_all, draw_all
 from segjax.data.augment.affine import affine_matrix
 from segjax.data.io.nifti import read_nifti
 from segjax.errors import InputError
 from tests.data.augment.torchio_pair import from_subject, to_subject
+from tests.peers import torch, torchio
 
 SPACING = (1.0, 2.0, 0.5)
 
@@ -40,6 +36,7 @@ def pair(shape, seed):
     return rng.random((*shape, 2), np.float32), rng.integers(0, 4, shape).astype(np.uint8)
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("shape", [(20, 24, 17), (41, 30), (7, 9, 2)])
 def test_equal_parameters_give_torchios_image(shape):
     image, label = pair(shape, 0)
@@ -53,6 +50,7 @@ def test_equal_parameters_give_torchios_image(shape):
     check(result[0], expected[0], result[1], expected[1])
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize(("shape", "flat"), [((20, 24, 1), 2), ((20, 1, 17), 1), ((1, 24, 17), 0)])
 def test_slices_of_long_voxels_are_bent_in_millimetres_as_by_torchio(shape, flat):
     image, label = pair(shape, 0)
@@ -70,6 +68,7 @@ def test_slices_of_long_voxels_are_bent_in_millimetres_as_by_torchio(shape, flat
     check(result[0], expected[0], result[1], expected[1])
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("shape", [(20, 24, 17), (41, 30)])
 def test_affine_and_elastic_together_give_torchios_single_interpolation(shape):
     image, label = pair(shape, 2)
@@ -85,7 +84,10 @@ def test_affine_and_elastic_together_give_torchios_single_interpolation(shape):
         "translation": [*translation.tolist(), 0.0][:3],
     }
     bend = {"control_points": as_torchio(points), "max_displacement": (3.0, 3.0, 3.0)}
-    peer = AffineElasticDeformation(affine_first=True, affine_params=movement, elastic_params=bend)
+    both = torchio.transforms.augmentation.spatial.random_affine_elastic_deformation
+    peer = both.AffineElasticDeformation(
+        affine_first=True, affine_params=movement, elastic_params=bend
+    )
     expected = from_subject(peer(to_subject(image, label, spacing)), rank)
     parameters = [
         {"matrix": affine_matrix(scales, degrees, translation, spacing=spacing)},
@@ -95,6 +97,7 @@ def test_affine_and_elastic_together_give_torchios_single_interpolation(shape):
     check(result[0], expected[0], result[1], expected[1])
 
 
+@pytest.mark.peer("torchio")
 def test_equal_parameters_give_torchios_image_of_a_head(data_dir):
     folder = data_dir / "ms_lesions/patient07"
     crop = np.s_[40:140, 60:160, 50:130]
@@ -109,6 +112,7 @@ def test_equal_parameters_give_torchios_image_of_a_head(data_dir):
     check(result[0], expected[0], result[1], expected[1])
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("locked", [0, 1, 2])
 def test_control_points_follow_the_law_of_torchio(locked):
     elastic, peer = Elastic(locked_borders=locked), torchio.RandomElasticDeformation()

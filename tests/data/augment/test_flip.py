@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
-import torchio
 
 from segjax.data.augment import Flip
 from segjax.errors import InputError
+from tests.peers import torch, torchio
 
 
 def test_only_the_axes_that_were_drawn_are_mirrored():
@@ -16,6 +15,7 @@ def test_only_the_axes_that_were_drawn_are_mirrored():
     np.testing.assert_array_equal(result, image[:, :, ::-1])
 
 
+@pytest.mark.peer("torchio")
 def test_mirrored_image_is_that_of_torchio():
     image = np.random.default_rng(0).random((3, 4, 5, 2)).astype(np.float32)
     peer = torchio.Flip(axes=(0, 2))(torch.from_numpy(np.moveaxis(image, -1, 0).copy()))

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
-import torchio
 from scipy.stats import kstest
 
 from segjax.data.augment import Gamma
 from segjax.errors import InputError
+from tests.peers import torch, torchio
 
 
+@pytest.mark.peer("torchio")
 def test_power_is_that_of_torchio():
     image = np.random.default_rng(0).standard_normal((4, 5, 6, 2)).astype(np.float32)
     gammas = [0.8, 1.3]
@@ -26,6 +26,7 @@ def test_gamma_one_is_the_identity():
     np.testing.assert_allclose(result, image, rtol=1e-6)
 
 
+@pytest.mark.peer("torchio")
 def test_powers_follow_the_law_of_torchio():
     gamma, peer = Gamma(probability=1.0), torchio.RandomGamma()
     rng = np.random.default_rng(0)

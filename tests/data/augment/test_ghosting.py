@@ -3,8 +3,6 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
-import torchio
 from hypothesis import given, settings
 from scipy.stats import chisquare
 
@@ -16,6 +14,7 @@ from tests.data.augment.peers import (
     assert_same_law,
     through_torchio,
 )
+from tests.peers import torch, torchio
 
 
 def peer_ghosting(parameters):
@@ -27,6 +26,7 @@ def peer_ghosting(parameters):
     )
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("restore", [None, (0.0, 1.0)])
 @pytest.mark.parametrize("seed", range(3))
 def test_equal_parameters_give_torchios_image(any_image, restore, seed):
@@ -36,6 +36,7 @@ def test_equal_parameters_give_torchios_image(any_image, restore, seed):
     assert_close(ghosting.apply(any_image, parameters, np), expected)
 
 
+@pytest.mark.peer("torchio")
 def test_parameters_follow_the_law_of_torchio():
     rng, ghosting = np.random.default_rng(0), Ghosting(restore=(0.2, 0.5), probability=1.0)
     torch.manual_seed(0)

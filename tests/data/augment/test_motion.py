@@ -3,14 +3,13 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
-import torchio
 from hypothesis import given, settings
 
 from segjax.data.augment import Motion
 from segjax.data.augment.motion import motion_matrices
 from segjax.errors import InputError
 from tests.data.augment.peers import assert_close, assert_libraries_agree, assert_same_law
+from tests.peers import torch, torchio
 
 
 def through_torchio(image, degrees, translation, times, spacing):
@@ -32,6 +31,7 @@ def through_torchio(image, degrees, translation, times, spacing):
     return np.moveaxis(result, 0, -1)
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("num_transforms", [1, 2, 3])
 def test_equal_movements_give_torchios_image(any_image, num_transforms):
     rank = any_image.ndim - 1
@@ -45,6 +45,7 @@ def test_equal_movements_give_torchios_image(any_image, num_transforms):
     assert_close(result, expected)
 
 
+@pytest.mark.peer("torchio")
 def test_movements_follow_the_law_of_torchio():
     rng, motion = np.random.default_rng(0), Motion()
     torch.manual_seed(0)

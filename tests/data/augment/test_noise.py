@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
-import torchio
 from scipy.stats import kstest
 
 from segjax.data.augment import Noise
 from segjax.errors import InputError
+from tests.peers import torch, torchio
 
 
 def test_noise_is_gaussian_with_the_drawn_deviation():
@@ -28,6 +27,7 @@ def test_deviation_is_uniform_between_its_bounds():
     assert abs(np.mean(drawn) - 0.2) < 0.01
 
 
+@pytest.mark.peer("torchio")
 def test_noise_follows_the_law_of_torchio():
     noise, peer = (
         Noise(std=(0.0, 0.25), mean=(-0.1, 0.2)),

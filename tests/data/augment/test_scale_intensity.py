@@ -5,6 +5,7 @@ import pytest
 
 from segjax.data.augment import ScaleIntensity
 from segjax.errors import InputError
+from tests.peers import monai
 
 
 def test_every_channel_has_its_own_factor_and_shift():
@@ -31,11 +32,11 @@ def test_factors_are_uniform_between_their_bounds():
     assert abs(drawn.mean() - 1) < 0.02
 
 
+@pytest.mark.peer("monai")
 def test_default_range_is_that_of_monai():
-    from monai.transforms import RandScaleIntensity
 
     image = np.random.default_rng(0).random((1, 4, 4)).astype(np.float32)
-    peer = RandScaleIntensity(factors=0.3, prob=1.0).set_random_state(0)
+    peer = monai.transforms.RandScaleIntensity(factors=0.3, prob=1.0).set_random_state(0)
     expected = np.asarray(peer(image))
     factor = np.array([1 + peer.factor], np.float32)
     assert 0.7 <= factor[0] <= 1.3

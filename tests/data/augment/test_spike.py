@@ -3,8 +3,6 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
-import torchio
 from hypothesis import given, settings
 from scipy.stats import chisquare
 
@@ -16,6 +14,7 @@ from tests.data.augment.peers import (
     assert_same_law,
     through_torchio,
 )
+from tests.peers import torch, torchio
 
 
 def peer_spike(parameters):
@@ -25,6 +24,7 @@ def peer_spike(parameters):
     )
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("num_spikes", [(1, 1), (0, 4)])
 @pytest.mark.parametrize("seed", range(2))
 def test_equal_spikes_give_torchios_image(any_image, num_spikes, seed):
@@ -34,6 +34,7 @@ def test_equal_spikes_give_torchios_image(any_image, num_spikes, seed):
     assert_close(spike.apply(any_image, parameters, np), expected)
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("offset", [-5.0, -1.0, -0.6, -0.5, -0.4, 0.0, 1.0])
 def test_the_greatest_magnitude_is_found_in_images_of_any_sign(offset):
     image = (np.random.default_rng(0).random((9, 8, 6, 1)) + offset).astype(np.float32)
@@ -42,6 +43,7 @@ def test_the_greatest_magnitude_is_found_in_images_of_any_sign(offset):
     assert_close(Spike().apply(image, parameters, np), expected)
 
 
+@pytest.mark.peer("torchio")
 def test_spikes_follow_the_law_of_torchio():
     rng, spike = np.random.default_rng(0), Spike(num_spikes=(3, 3), probability=1.0)
     torch.manual_seed(0)

@@ -1,8 +1,8 @@
 """Hand images to TorchIO, and take them back."""
 
 import numpy as np
-import torch
-import torchio
+
+from tests.peers import torch, torchio
 
 
 def to_subject(image, label, spacing):

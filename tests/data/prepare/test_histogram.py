@@ -5,11 +5,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import torch
-import torchio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchio.transforms.preprocessing.intensity import histogram_standardization as peer
 
 from segjax.data.io.formats import read_volume
 from segjax.data.prepare.histogram import (
@@ -22,12 +19,16 @@ from segjax.data.prepare.histogram import (
 )
 from segjax.errors import InputError
 from segjax.volume import Volume
+from tests.peers import Peer, torch, torchio
 
-WHERE = {
-    "all": None,
-    "above-mean": torchio.ZNormalization.mean,
-    "nonzero": lambda tensor: tensor != 0,
-}
+peer = Peer("torchio.transforms.preprocessing.intensity.histogram_standardization", "torchio")
+
+
+def above_mean(tensor):
+    return torchio.ZNormalization.mean(tensor)
+
+
+WHERE = {"all": None, "above-mean": above_mean, "nonzero": lambda tensor: tensor != 0}
 
 
 def image(seed, shape=(12, 11, 10), channels=1, scale=100.0):
@@ -68,6 +69,7 @@ def slices(data_dir):
 # -- against TorchIO ----------------------------------------------------------------------------
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("find", [flairs, slices])
 def test_real_images_as_torchio(data_dir, tmp_path, find, where):
@@ -83,6 +85,7 @@ def test_real_images_as_torchio(data_dir, tmp_path, find, where):
     np.testing.assert_allclose(found, wanted.reshape(found.shape), atol=1e-5 * np.ptp(wanted))
 
 
+@pytest.mark.peer("torchio")
 def test_a_given_mask_as_torchio(tmp_path):
     volumes = [image(seed) for seed in range(3)]
     mask = np.random.default_rng(5).random((12, 11, 10)) > 0.4
@@ -101,6 +104,7 @@ def test_a_given_mask_as_torchio(tmp_path):
     np.testing.assert_array_equal(by_function, found)
 
 
+@pytest.mark.peer("torchio")
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0, 0.09), st.floats(0.91, 1), st.integers(0, 100))
 def test_every_cutoff_as_torchio(low, high, seed):
@@ -116,6 +120,7 @@ def test_every_cutoff_as_torchio(low, high, seed):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.ptp(expected))
 
 
+@pytest.mark.peer("torchio")
 def test_repeated_values_as_torchio():
     data = np.round(image(3).data / 400) * 400  # many percentiles are equal
     landmarks = train_landmarks([image(0), image(1)])
@@ -270,6 +275,7 @@ def test_files_round_trip(tmp_path, suffix):
     write_landmarks(landmarks, path, overwrite=True)
 
 
+@pytest.mark.peer("torchio")
 def test_torchios_files_are_read(tmp_path):
     path = tmp_path / "landmarks.npy"
     expected = torchio.HistogramStandardization.train(

@@ -1,10 +1,7 @@
 """Intensities: against MONAI, TorchIO and calculation by hand."""
 
-import monai.transforms
 import numpy as np
 import pytest
-import torch
-import torchio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -12,8 +9,14 @@ from hypothesis.extra import numpy as arrays
 from segjax.data.io.formats import read_volume
 from segjax.data.prepare.intensity import choose, clip_percentiles, min_max, rescale, z_score
 from segjax.errors import InputError
+from tests.peers import monai, torch, torchio
 
-WHERE = ["all", "above-mean", "nonzero"]
+
+def above_mean(tensor):
+    return torchio.ZNormalization.mean(tensor)
+
+
+WHERE = {"all": None, "above-mean": above_mean, "nonzero": lambda tensor: tensor != 0}
 
 
 def brain(seed=0, channels=2):
@@ -54,6 +57,7 @@ def test_voxels_above_the_mean_by_hand():
     )  # mean of all 2; of 4 and 6: 5, deviation 1
 
 
+@pytest.mark.peer("monai")
 def test_all_voxels_as_monai():
     data = brain()
     peer = monai.transforms.NormalizeIntensity(channel_wise=True)
@@ -61,6 +65,7 @@ def test_all_voxels_as_monai():
     np.testing.assert_allclose(z_score(data), expected, atol=1e-5)
 
 
+@pytest.mark.peer("monai")
 def test_nonzero_voxels_as_monai_within_the_tissue():
     data = brain()
     peer = monai.transforms.NormalizeIntensity(nonzero=True, channel_wise=True)
@@ -69,14 +74,14 @@ def test_nonzero_voxels_as_monai_within_the_tissue():
     np.testing.assert_allclose(z_score(data, where="nonzero")[inside], expected[inside], atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("where", "mask"),
-    [("all", None), ("above-mean", torchio.ZNormalization.mean), ("nonzero", lambda x: x != 0)],
-)
-def test_every_choice_as_torchio(where, mask):
+@pytest.mark.peer("torchio")
+@pytest.mark.parametrize("where", WHERE)
+def test_every_choice_as_torchio(where):
     data = brain(channels=1)
     image = torchio.ScalarImage(tensor=torch.from_numpy(np.moveaxis(data, -1, 0)))
-    expected = np.moveaxis(torchio.ZNormalization(masking_method=mask)(image).numpy(), 0, -1)
+    expected = np.moveaxis(
+        torchio.ZNormalization(masking_method=WHERE[where])(image).numpy(), 0, -1
+    )
     inside = data[data > data.mean()] if where == "above-mean" else data[data != 0]
     count = data.size if where == "all" else inside.size
     unbiased = np.sqrt((count - 1) / count)  # TorchIO divides by n - 1
@@ -126,6 +131,7 @@ def test_a_mask_or_a_function_chooses_voxels():
     np.testing.assert_array_equal(choose(data[..., 0], mask), chosen[:, 0])
 
 
+@pytest.mark.peer("torchio")
 def test_a_mask_as_torchio():
     data = brain(channels=1)
     mask = data[..., 0] > 50
@@ -169,15 +175,14 @@ def as_torchio(data):
     return torchio.ScalarImage(tensor=torch.from_numpy(np.moveaxis(data, -1, 0).copy()))
 
 
-@pytest.mark.parametrize(
-    ("where", "mask"),
-    [("all", None), ("above-mean", torchio.ZNormalization.mean), ("nonzero", lambda x: x != 0)],
-)
-def test_z_score_of_a_real_image_as_torchio(real, where, mask):
-    peer = torchio.ZNormalization(masking_method=mask)(as_torchio(real))
+@pytest.mark.peer("torchio")
+@pytest.mark.parametrize("where", WHERE)
+def test_z_score_of_a_real_image_as_torchio(real, where):
+    peer = torchio.ZNormalization(masking_method=WHERE[where])(as_torchio(real))
     close(z_score(real, where=where), peer.numpy())
 
 
+@pytest.mark.peer("torchio")
 def test_ranges_of_a_real_image_as_torchio(real):
     close(rescale(real, -1, 1), torchio.RescaleIntensity((-1, 1))(as_torchio(real)).numpy())
     close(min_max(real), torchio.RescaleIntensity((0, 1))(as_torchio(real)).numpy())
@@ -191,6 +196,7 @@ def test_ranges_of_a_real_image_as_torchio(real):
 # -- ranges -------------------------------------------------------------------------------------
 
 
+@pytest.mark.peer("monai")
 def test_min_max_as_monai():
     data = brain()
     peer = monai.transforms.ScaleIntensity(0.0, 1.0, channel_wise=True)
@@ -198,6 +204,7 @@ def test_min_max_as_monai():
     np.testing.assert_allclose(min_max(data), expected, atol=1e-6)
 
 
+@pytest.mark.peer("torchio")
 def test_rescale_as_torchio():
     data = brain(channels=1)
     image = torchio.ScalarImage(tensor=torch.from_numpy(np.moveaxis(data, -1, 0)))
@@ -241,6 +248,7 @@ def test_ranges_need_two_numbers_in_order(low, high):
 # -- percentiles --------------------------------------------------------------------------------
 
 
+@pytest.mark.peer("monai")
 def test_percentiles_as_monai():
     data = brain(channels=1)
     peer = monai.transforms.ClipIntensityPercentiles(5, 95)

@@ -7,8 +7,6 @@ from typing import ClassVar
 import nibabel
 import numpy as np
 import pytest
-import torch
-import torchio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label as components
@@ -35,6 +33,7 @@ from segjax.data.prepare.steps import (
 from segjax.errors import InputError
 from segjax.grid import Grid, grid
 from segjax.volume import Volume
+from tests.peers import torch, torchio
 
 ALL = Pipeline(
     (
@@ -126,6 +125,7 @@ def test_the_input_is_not_changed():
     np.testing.assert_array_equal(volume.data, before)
 
 
+@pytest.mark.peer("torchio")
 def test_preprocessing_of_the_lesion_study_is_torchios():
     rng = np.random.default_rng(0)
     volume = Volume(

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-import torch
-import torchio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
@@ -32,6 +30,7 @@ from tests.geometry import (
     shapes,
     to_sitk,
 )
+from tests.peers import torch, torchio
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "nearest"])
@@ -154,6 +153,7 @@ def test_a_real_oblique_series_resamples_as_with_simpleitk(data_dir):
     np.testing.assert_allclose(result, from_sitk(expected).data, atol=1e-4 * image_range(volume))
 
 
+@pytest.mark.peer("torchio")
 @pytest.mark.parametrize(
     ("shape", "spacing", "new"),
     [
@@ -214,6 +214,7 @@ def test_a_spacing_that_asks_for_the_moon_is_refused():
         spacing_grid(Grid((300, 300, 300), np.diag([1e4, 1e4, 1e4, 1])), (1.0, 1.0, 1.0))
 
 
+@pytest.mark.peer("torchio")
 @settings(max_examples=40, deadline=None)
 @given(affines(shear=0.0), shapes, shapes, seeds)
 def test_crop_or_pad_is_torchios(affine, shape, target, seed):
@@ -295,6 +296,7 @@ def test_an_empty_image_has_no_foreground():
         foreground_grid(Volume(np.ones((3, 4, 5)), np.eye(4)), margin=-1)
 
 
+@pytest.mark.peer("torchio")
 def test_a_real_volume_is_treated_as_by_torchio(data_dir):
     volume = read_volume(data_dir / "ms_lesions" / "patient07" / "flair.nii.gz")
     image = torchio.ScalarImage(tensor=torch.from_numpy(volume.data[None]), affine=volume.affine)

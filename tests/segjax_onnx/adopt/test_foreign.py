@@ -4,9 +4,7 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
-from benchmarks.peers import TorchUNet
 from segjax.cli import main
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.prepare.steps import HistogramStandardization, MinMax
@@ -15,12 +13,15 @@ from segjax.errors import InputError
 from segjax_onnx import Predictor, read_metadata
 from segjax_onnx.adopt import foreign
 from segjax_onnx.adopt.foreign import Usage, export_weights
+from tests.peers import networks, torch
+
+pytestmark = pytest.mark.peer("torch")
 
 
 @pytest.fixture(scope="module")
 def monai():
     torch.manual_seed(0)
-    return TorchUNet(2, (4, 6), 0.3, out_channels=3).eval()
+    return networks.TorchUNet(2, (4, 6), 0.3, out_channels=3).eval()
 
 
 @pytest.fixture

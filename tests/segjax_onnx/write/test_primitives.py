@@ -7,16 +7,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
-from torch.nn import functional
 
 from segjax.models import ops
 from segjax_onnx.write import primitives
 from segjax_onnx.write.primitives import onnx_forms as forms
+from tests.peers import Peer, torch
 
-CONV = {2: functional.conv2d, 3: functional.conv3d}
-CONV_TRANSPOSE = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
-MAX_POOL = {2: functional.max_pool2d, 3: functional.max_pool3d}
+functional = Peer("torch.nn.functional", "torch")
 SPACES = {2: ((8, 6), (7, 13)), 3: ((8, 6, 4), (5, 7, 9))}
 
 
@@ -52,10 +49,15 @@ def assert_same(function, expected, channels, rank, opset=18):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
+def of_rank(name, rank):
+    return getattr(functional, f"{name}{rank}d")
+
+
 def counts(proto):
     return collections.Counter(node.op_type for node in proto.graph.node)
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
@@ -65,7 +67,7 @@ def test_conv_is_that_of_pytorch_with_same_padding(rank, stride, size):
     padding = ((size - 1) // 2, size // 2) * rank
     assert_same(
         lambda x: forms.conv((x,), kernel, bias, stride),
-        lambda x: CONV[rank](
+        lambda x: of_rank("conv", rank)(
             functional.pad(x, padding), weight, torch.from_numpy(bias), stride=stride
         ),
         channels=2,
@@ -73,6 +75,7 @@ def test_conv_is_that_of_pytorch_with_same_padding(rank, stride, size):
     )
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -81,7 +84,7 @@ def test_conv_transpose_is_that_of_pytorch(rank, stride, size):
     weight = torch.from_numpy(np.moveaxis(kernel, (-2, -1), (0, 1)).copy())
     assert_same(
         lambda x: forms.conv_transpose((x,), kernel, bias, stride),
-        lambda x: CONV_TRANSPOSE[rank](
+        lambda x: of_rank("conv_transpose", rank)(
             x, weight, torch.from_numpy(bias), stride, (size - 1) // 2, stride - 1
         ),
         channels=2,
@@ -89,6 +92,7 @@ def test_conv_transpose_is_that_of_pytorch(rank, stride, size):
     )
 
 
+@pytest.mark.peer("torch")
 def test_several_features_are_concatenated_on_their_channels_and_a_bias_may_be_missing():
     kernel = draw(3, 3, 4, 5)
     weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
@@ -102,6 +106,7 @@ def test_several_features_are_concatenated_on_their_channels_and_a_bias_may_be_m
     )
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("rank", [2, 3])
 def test_instance_norm_prelu_is_that_of_pytorch(rank):
     slope = np.float32(0.3)
@@ -113,11 +118,13 @@ def test_instance_norm_prelu_is_that_of_pytorch(rank):
     )
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("rank", [2, 3])
 def test_max_pool_is_that_of_pytorch(rank):
-    assert_same(forms.max_pool, lambda x: MAX_POOL[rank](x, 2), channels=3, rank=rank)
+    assert_same(forms.max_pool, lambda x: of_rank("max_pool", rank)(x, 2), channels=3, rank=rank)
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("rank", [2, 3])
 def test_upsample_is_nearest_interpolation(rank):
     assert_same(
@@ -125,6 +132,7 @@ def test_upsample_is_nearest_interpolation(rank):
     )
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("opset", [17, 18, 21])
 @pytest.mark.parametrize("rank", [2, 3])
 def test_softmax_is_that_of_pytorch_over_the_channels(rank, opset):
@@ -133,6 +141,7 @@ def test_softmax_is_that_of_pytorch_over_the_channels(rank, opset):
     )
 
 
+@pytest.mark.peer("torch")
 def test_sigmoid_is_that_of_pytorch():
     assert_same(primitives.sigmoid, torch.sigmoid, channels=1, rank=2)
 

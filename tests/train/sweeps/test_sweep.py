@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segjax.data.cases import find_cases
 from segjax.data.loader import Loader
@@ -44,6 +43,7 @@ from segjax.train.sweeps.sweep import (
     sweep,
 )
 from segjax.train.sweeps.together import Programs, Seat
+from tests.train.events import curves
 
 SCRIPT = Path(__file__).with_name("sweep_tiny.py")
 spec = importlib.util.spec_from_file_location("sweep_tiny", SCRIPT)
@@ -114,12 +114,6 @@ def values(run):
         for row in rows
         if row["metric"] != "seconds"
     }
-
-
-def curve(run, name):
-    """Return what TensorBoard would show, duplicates included."""
-    events = EventAccumulator(str(run / "tensorboard"), purge_orphaned_data=False).Reload()
-    return [(event.step, event.value) for event in events.Scalars(name)]
 
 
 def test_grid_holds_every_combination_once():
@@ -222,8 +216,8 @@ def test_each_member_has_curves_for_tensorboard(done):
         run = done.folder / "runs" / member.name
         losses = [value for key, value in values(run).items() if key[-1] == "loss"]
         expected = [*zip((3, 6, 9), losses, strict=True)]
-        np.testing.assert_allclose(curve(run, "loss/epoch"), expected, rtol=1e-6)
-        assert [step for step, _ in curve(run, "loss/step")] == list(range(1, 10))
+        np.testing.assert_allclose(curves(run)["loss/epoch"], expected, rtol=1e-6)
+        assert [step for step, _ in curves(run)["loss/step"]] == list(range(1, 10))
 
 
 def test_finished_members_are_not_touched_again(done, dataset, split, monkeypatch):
@@ -295,7 +289,8 @@ def test_sweep_stopped_at_any_checkpoint_ends_as_if_undisturbed(
         ours, theirs = (values(r.folder / "runs" / member.name) for r in (again, tired))
         assert ours == pytest.approx(theirs, abs=1e-5)
         assert again.results[member.name].test == tired.results[member.name].test
-        ours, theirs = (curve(r.folder / "runs" / member.name, "loss/step") for r in (again, tired))
+        runs = (result.folder / "runs" / member.name for result in (again, tired))
+        ours, theirs = (curves(run)["loss/step"] for run in runs)
         assert [step for step, _ in ours] == [step for step, _ in theirs]
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -642,7 +637,7 @@ def test_killed_sweep_goes_on_exactly_also_on_other_devices(tmp_path, data, cach
     assert table(killed / "images.csv") == table(whole / "images.csv")
     for ours, theirs in zip(members(killed), members(whole), strict=True):
         assert values(ours) == pytest.approx(values(theirs), abs=1e-5)
-        steps, expected = (curve(run, "loss/step") for run in (ours, theirs))
+        steps, expected = (curves(run)["loss/step"] for run in (ours, theirs))
         np.testing.assert_allclose(steps, expected, rtol=0, atol=1e-5)
 
 
