@@ -6,10 +6,12 @@ Example:
     >>> import segjax
     >>> segjax.__version__
     '0.1.0'
-    >>> plan = segjax.plan("brains")  # doctest: +SKIP
-    >>> segjax.fit(plan.config, plan.dataset, plan.split, "run")  # doctest: +SKIP
-    >>> segjax.export("run", "model.onnx")  # doctest: +SKIP
-    >>> mask = segjax.Predictor("model.onnx").predict("flair.nii.gz")  # doctest: +SKIP
+    >>> settings = {"epochs": 1, "patch_size": (16, 16, 16), "batch_size": 2}
+    >>> plan = segjax.plan("brains", settings)
+    >>> result = segjax.fit(plan.config, plan.dataset, plan.split, "first-run")
+    >>> path = segjax.export("first-run", "best.onnx")
+    >>> segjax.Predictor("best.onnx").predict("flair.nii.gz").spatial_shape
+    (24, 28, 24)
 """
 
 import importlib
@@ -71,11 +73,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        module, _, attribute = _HOMES[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
-    if name in __all__:
-        return importlib.import_module(f"segjax.{name}")
+    from segjax.extras import needed_for
+
+    with needed_for(f"segjax.{name}"):
+        if name in _HOMES:
+            module, _, attribute = _HOMES[name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        if name in __all__:
+            return importlib.import_module(f"segjax.{name}")
     raise AttributeError(f"module 'segjax' has no attribute '{name}'")
 
 

@@ -68,7 +68,7 @@ def run_demo(
         InputError: The folder holds files already, or cannot be written.
 
     Example:
-        >>> run_demo("segjax-demo").dice > 0.8  # doctest: +SKIP
+        >>> run_demo("segjax-demo").dice > 0.8  # takes two minutes  # doctest: +SKIP
         True
     """
     from segjax.data.phantom.dataset import write_dataset

@@ -81,7 +81,7 @@ def has_bar() -> bool:
     """Say whether stderr shows bars: it is a terminal, and the package rich is there.
 
     Example:
-        >>> has_bar()  # doctest: +SKIP
+        >>> has_bar()  # without a terminal
         False
     """
     return sys.stderr.isatty() and find_spec("rich") is not None

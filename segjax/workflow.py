@@ -11,21 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segjax.data.cache.cache import Cache, Outcome, open_cache
 from segjax.data.cases import Case, Dataset
 from segjax.data.io.formats import read_image
 from segjax.data.labels import IGNORED
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.sources import files_in
-from segjax.data.splits import Split
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.grid import grid
-from segjax.provenance import common_folder, here_and_now, write_part
 from segjax.runs.folder import RunFolder
 from segjax.volume import Volume
 
 if TYPE_CHECKING:
+    from segjax.data.cache.cache import Cache, Outcome
+    from segjax.data.splits import Split
     from segjax.report.training import Example
     from segjax.train._fit import FitResult
     from segjax.train.plans.plan import Plan
@@ -60,7 +59,7 @@ class Preprocessed:
         written: What was written, by name.
     """
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple["Outcome", ...]
     seconds: float
     early_megabytes: float
     written: dict[str, Path]
@@ -72,7 +71,7 @@ def preprocess(
     out: str | Path,
     *,
     workers: int | None = None,
-    split: Split | None = None,
+    split: "Split | None" = None,
     refit: bool = False,
 ) -> Preprocessed:
     """Make a cache, as :func:`segjax.data.cache.cache.preprocess` does, and show what was done.
@@ -88,6 +87,7 @@ def preprocess(
         UserWarning: Cases have different numbers of channels; or there can be no figures.
     """
     from segjax.data.cache import cache
+    from segjax.provenance import here_and_now, write_part
 
     start, out = time.perf_counter(), Path(out)
     options: dict[str, Any] = {"workers": workers, "split": split, "refit": refit}
@@ -96,7 +96,7 @@ def preprocess(
     write_part(out, here_and_now(_folder_of(dataset), seconds=seconds))
     written = {"cases": out / "cases", "report": _write_outcomes(outcomes, out / "report.csv")}
     try:
-        made = open_cache(out)
+        made = cache.open_cache(out)
         _warn_of_channels(made)
         written |= _draw(made, out / "figures")
     except InputError as error:  # the cases are worth having all the same
@@ -106,11 +106,13 @@ def preprocess(
 
 
 def _folder_of(dataset: Dataset[Case]) -> str:
+    from segjax.provenance import common_folder
+
     images = (image for case in dataset.cases for image in case.images)
     return common_folder(file for image in images for file in files_in(image))
 
 
-def _warn_of_channels(cache: Cache) -> None:
+def _warn_of_channels(cache: "Cache") -> None:
     """Name a case of each number of channels, where they are not all alike."""
     examples: dict[int, str] = {}
     for case in cache.cases:
@@ -123,7 +125,7 @@ def _warn_of_channels(cache: Cache) -> None:
         )
 
 
-def _write_outcomes(outcomes: Sequence[Outcome], path: Path) -> Path:
+def _write_outcomes(outcomes: Sequence["Outcome"], path: Path) -> Path:
     columns = ("case", "state", "seconds", "megabytes", "peak_megabytes", "error")
     rows = [[getattr(outcome, name) for name in columns] for outcome in outcomes]
     with (
@@ -134,7 +136,7 @@ def _write_outcomes(outcomes: Sequence[Outcome], path: Path) -> Path:
     return path
 
 
-def _draw(cache: Cache, folder: Path) -> dict[str, Path]:
+def _draw(cache: "Cache", folder: Path) -> dict[str, Path]:
     from segjax.report.histograms import before_and_after, draw_histograms
 
     if not cache.cases:
@@ -147,7 +149,7 @@ def _draw(cache: Cache, folder: Path) -> dict[str, Path]:
     return paths
 
 
-def check_outcomes(outcomes: Sequence[Outcome], out: str | Path) -> None:
+def check_outcomes(outcomes: Sequence["Outcome"], out: str | Path) -> None:
     """Raise what went wrong in :func:`preprocess`, if anything did.
 
     Raises:
@@ -159,7 +161,7 @@ def check_outcomes(outcomes: Sequence[Outcome], out: str | Path) -> None:
         raise InputError(failed[0].error + (others if len(outcomes) > 1 else ""))
 
 
-def write_niftis(cache: Cache) -> None:
+def write_niftis(cache: "Cache") -> None:
     """Write ``image.nii.gz`` and, where there is one, ``label.nii.gz`` beside the arrays.
 
     Args:

@@ -1,7 +1,8 @@
-"""A program that trains and predicts where packages of files, tables and screens are missing.
+"""A program that trains and predicts where packages are missing.
 
-A machine with a GPU that is lent for an hour may lack them, and has segjax as a folder of source
-alone, which pip does not know.
+A machine with a GPU that is lent for an hour may lack those of files, tables and screens, and has
+segjax as a folder of source alone, which pip does not know. Where only onnxruntime was installed
+beside segjax, those that prepare, train and draw are missing.
 """
 
 import importlib
@@ -16,6 +17,19 @@ MISSING = (
     "SimpleITK", "dcm2niix", "grain", "highdicom", "jax2onnx", "matplotlib", "monai", "nibabel",
     "onnx", "pandas", "psutil", "pydicom", "rich", "tensorboardX", "torchio", "tyro",
 )  # fmt: skip
+HEAVY = (
+    "PIL", "SimpleITK", "dcm2niix", "flax", "grain", "highdicom", "jax", "jax2onnx", "jaxlib",
+    "matplotlib", "monai", "onnx", "optax", "orbax", "pandas", "psutil", "pydicom", "scipy",
+    "tensorboardX", "torchio",
+)  # fmt: skip
+
+
+def command(*arguments: str) -> None:
+    """Run the command line with onnxruntime and the packages of the base alone."""
+    sys.modules.update(dict.fromkeys(HEAVY))  # type: ignore[arg-type]
+    from segjax.cli import main
+
+    raise SystemExit(main(arguments))
 
 
 def hide() -> None:
@@ -82,5 +96,7 @@ def predict(model: str, image: str, mask: str) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == command.__name__:
+        command(*sys.argv[2:])
     hide()
     {"import_all": import_all, "train": train, "predict": predict}[sys.argv[1]](*sys.argv[2:])

@@ -1,5 +1,4 @@
 import dataclasses
-import doctest
 import json
 import pickle
 from collections.abc import Mapping
@@ -460,7 +459,4 @@ def test_fields_with_defaults_made_anew_can_be_replaced():
     assert isinstance(value.filters, tuple)
 
 
-def test_examples_hold(monkeypatch):
-    monkeypatch.setitem(registries._REGISTRIES, "metric", Registry("metric"))
-    failed, tried = doctest.testmod(codec)
-    assert (failed, tried > 5) == (0, True)
+

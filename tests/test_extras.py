@@ -1,12 +1,15 @@
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from segjax.extras import how_to_install
+from segjax.errors import InputError
+from segjax.extras import extra_of, how_to_install, needed_for
 
 
 @pytest.fixture
@@ -70,12 +73,62 @@ def test_both_extras_for_a_gpu_bring_the_libraries_that_onnxruntime_links_to():
 
 
 def test_extra_for_a_gpu_is_that_for_training_with_jax_and_onnxruntime_for_cuda():
-    def common(extra: str) -> set[str]:
-        listed = extras_of_project()[extra]
-        return {one for one in listed if not re.match(r"jax(\[|>)|onnxruntime", one)}
+    training, jax, onnxruntime = extras_of_project()["cuda"]
+    assert training == "segjax[train]"
+    assert jax.startswith("jax[cuda13]")
+    assert onnxruntime.startswith("onnxruntime-gpu")
 
-    assert common("cuda") == common("train")
-    assert any(one.startswith("jax[cuda13]") for one in extras_of_project()["cuda"])
+
+# -- what is missing ----------------------------------------------------------------------------
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=; ]", one)[0] for one in requirements}
+
+
+def test_every_package_is_named_with_an_extra_that_brings_it():
+    modules = {"pillow": "PIL", "orbax-checkpoint": "orbax"}
+    known = {"runtime", "prepare", "dicom", "report", "train", "tensorboard"}
+    for extra, requirements in extras_of_project().items():
+        for name in names_of(requirements) - {"segjax"} if extra in known else ():
+            module = modules.get(name, name)
+            found = extra_of(ModuleNotFoundError(name=f"{module}.inner"))
+            assert name in names_of(extras_of_project()[found])
+
+
+def test_the_base_and_the_runtime_are_light():
+    heavy = {"SimpleITK", "scipy", "pillow", "pydicom", "jax", "pandas", "matplotlib"}
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+    base = names_of(tomllib.loads(text)["project"]["dependencies"])
+    assert not heavy & (base | names_of(extras_of_project()["runtime"]))
+
+
+def test_what_is_missing_is_said_with_its_purpose_and_its_extra():
+    expected = r'drawing needs matplotlib: pip install .*"\.\[report\]" in '
+    with pytest.raises(InputError, match=expected), needed_for("drawing"):
+        raise ModuleNotFoundError("No module", name="matplotlib.figure")
+
+
+def test_what_no_extra_brings_stays_what_it_is():
+    with pytest.raises(ModuleNotFoundError, match="zzz"), needed_for("drawing"):
+        raise ModuleNotFoundError("No module named 'zzz'", name="zzz")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "code", "message"),
+    [
+        ("jax", "import segjax; segjax.fit", "segjax.fit needs jax: "),
+        ("jax", "from segjax.train import fit", "segjax.train.fit needs jax: "),
+        ("scipy", "from segjax.data import augment", "segjax.data.augment needs scipy: "),
+    ],
+)
+def test_names_of_a_package_say_which_extra_they_need(hidden, code, message):
+    program = (
+        f"import sys; sys.modules[{hidden!r}] = None\n"
+        "from segjax.errors import InputError\n"
+        f"try:\n    {code}\nexcept InputError as error:\n    print(error)"
+    )
+    assert message in subprocess.check_output([sys.executable, "-c", program], text=True)
 
 
 def extras_of_project() -> dict[str, list[str]]:

@@ -65,8 +65,8 @@ def test_trainings_go_on_and_tell_how_far_they_are(tmp_path):
     assert [(row["run"], row["error"]) for row in rows] == [("k3-a0.3-s0", ""), ("k3-a0.7-s0", "")]
 
 
-def write_threshold(path):
-    """Write a network that marks what is over 0."""
+def write_threshold(path, pipeline=()):
+    """Write a network that marks what is over 0, after some preprocessing."""
     helper = onnx.helper
     nodes = [
         helper.make_node("Mul", ["image", "slope"], ["logits"]),
@@ -82,7 +82,7 @@ def write_threshold(path):
     proto = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     labels = ("background", "lesion")
     metadata = ModelMetadata(
-        "threshold", labels, "sigmoid", 3, 1, (8, 8, 8), 0.5, 1, 1, [], "0.1.0"
+        "threshold", labels, "sigmoid", 3, 1, (8, 8, 8), 0.5, 1, 1, list(pipeline), "0.1.0"
     )
     helper.set_model_props(proto, {KEY: metadata.to_json()})
     onnx.save(proto, path)

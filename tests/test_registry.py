@@ -1,4 +1,4 @@
-import doctest
+
 import functools
 import subprocess
 import sys
@@ -269,8 +269,4 @@ def test_importing_the_registry_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_examples_hold(monkeypatch):
-    for kind in ("extractor", "step"):
-        monkeypatch.setitem(module._REGISTRIES, kind, Registry(kind))
-    failed, tried = doctest.testmod(module)
-    assert (failed, tried > 5) == (0, True)
+

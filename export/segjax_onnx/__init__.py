@@ -4,9 +4,10 @@ Names load on first use: `Predictor` and `read_metadata` need no JAX, those that
 
 Example:
     >>> import segjax_onnx
-    >>> mask = segjax_onnx.Predictor("model.onnx").predict("flair.nii.gz")  # doctest: +SKIP
+    >>> segjax_onnx.Predictor("model.onnx").predict("flair.nii.gz").spatial_shape
+    (24, 28, 24)
 """
 
-import lazy_loader
+from segjax.extras import lazy_face
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy_face(__name__, __file__)

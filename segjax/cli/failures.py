@@ -10,11 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from segjax.cli.parsing import COMMANDS, UsageError
 from segjax.errors import InputError
-from segjax.extras import how_to_install
+from segjax.extras import extra_of, how_to_install
 
-_RUNTIME = ("onnxruntime",)
-_TRAIN = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "jax2onnx", "onnx", "onnxruntime")
-_REPORT = ("pandas", "matplotlib")
 _GO_ON = {
     "demo": "remove its folder to start again",
     "train": "the same command again goes on from the last checkpoint",
@@ -75,21 +72,13 @@ def _message(error: BaseException, arguments: Sequence[str]) -> str:
     if isinstance(error, UsageError):
         known = [command] if command in COMMANDS else []
         return f"{error}; see {' '.join(['segjax', *known])} --help"
-    if isinstance(error, ModuleNotFoundError) and (extra := _extra(error, command)):
+    if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error)):
         return f"segjax {command} needs {error.name}: {how_to_install(extra)}"
     if isinstance(error, MemoryError):
         return f"out of memory; try a smaller --batch-size or --patch-size ({error})"
     if isinstance(error, InputError | OSError):
         return str(error)
     return f"{type(error).__name__}: {error} (unexpected: --debug shows where it comes from)"
-
-
-def _extra(error: ModuleNotFoundError, command: str) -> str | None:
-    """Return the extra that holds the missing package; ``None`` where it is none of ours."""
-    package = (error.name or "").partition(".")[0]
-    if package in _RUNTIME and command in ("predict", "info"):
-        return "runtime"
-    return "train" if package in _TRAIN + _REPORT else None
 
 
 def _silence_stdout() -> None:

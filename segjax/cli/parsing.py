@@ -7,35 +7,19 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Union
+from importlib import import_module
+from typing import Annotated, Any, Union
 
 import tyro
 from tyro.conf import arg, subcommand
 
 import segjax
-from segjax.cli.demo import Demo
-from segjax.cli.evaluate import Evaluate
-from segjax.cli.export import Export
-from segjax.cli.info import Info
-from segjax.cli.plan import Plan
-from segjax.cli.predict import Predict
-from segjax.cli.preprocess import Preprocess
-from segjax.cli.preview import Preview
-from segjax.cli.sweep import Sweep
-from segjax.cli.train import Train
 
-COMMANDS: dict[str, type] = {
-    "demo": Demo,
-    "preprocess": Preprocess,
-    "preview": Preview,
-    "plan": Plan,
-    "train": Train,
-    "sweep": Sweep,
-    "export": Export,
-    "predict": Predict,
-    "evaluate": Evaluate,
-    "info": Info,
-}
+COMMANDS = (
+    "demo", "preprocess", "preview", "plan", "train", "sweep", "export", "predict", "evaluate",
+    "info",
+)  # fmt: skip
+"""Each is the class of its name in the module of its name, which loads when it is asked for."""
 _HELP = """Segment lesions in MR images: train small networks, ship them as ONNX files.
 
 Examples:
@@ -91,14 +75,22 @@ def parse(arguments: Sequence[str]) -> Callable[[], None]:
 
 def _help(command: str) -> str:
     """Return the text above the options, which tyro would wrap and indent in its own way."""
-    text = COMMANDS[command].__doc__ if command in COMMANDS else _HELP
+    text = _class(command).__doc__ if command in COMMANDS else _HELP
     return inspect.cleandoc(text or "")
 
 
+def _class(command: str) -> type:
+    return getattr(import_module(f"segjax.cli.{command}"), command.capitalize())
+
+
 def _tyro(words: list[str]) -> Callable[[], None]:
+    options: dict[str, Any] = {"description": "", "config": _MARKERS}
+    if words[0] in COMMANDS:
+        command, *rest = words
+        return tyro.cli(_class(command), prog=f"segjax {command}", args=rest, **options)
     commands = tuple(
-        Annotated[command, subcommand(name, description=_summary(command, name == words[0]))]
-        for name, command in COMMANDS.items()
+        Annotated[_class(name), subcommand(name, description=_summary(_class(name)))]
+        for name in COMMANDS
     )
 
     @dataclass(frozen=True)
@@ -109,12 +101,11 @@ def _tyro(words: list[str]) -> Callable[[], None]:
         debug: Annotated[bool, _FLAG] = False
         """Print the whole traceback of an error; may stand anywhere on the line."""
 
-    return tyro.cli(Line, prog="segjax", args=words, description="", config=_MARKERS).command
+    return tyro.cli(Line, prog="segjax", args=words, **options).command
 
 
-def _summary(command: type, chosen: bool) -> str:
-    """Return the first line for the list of commands; nothing where ``_help`` says it all."""
-    return "" if chosen else (command.__doc__ or "").partition("\n")[0]
+def _summary(command: type) -> str:
+    return (command.__doc__ or "").partition("\n")[0]
 
 
 def _one_line(box: str) -> str:

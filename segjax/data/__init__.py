@@ -9,6 +9,6 @@ Example:
     2
 """
 
-import lazy_loader
+from segjax.extras import lazy_face
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy_face(__name__, __file__)

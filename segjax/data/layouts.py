@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from segjax.data.cache.cache import is_cache
+from segjax.data.cache.layout import is_cache
 from segjax.data.cases import Case, Dataset, find_cases, is_dataset
 from segjax.data.images import find_images
 from segjax.data.labels import PLAIN, LabelCoding
@@ -36,6 +36,11 @@ def find_data(
 
     Raises:
         InputError: Nothing is found, or something does not fit together.
+
+    Example:
+        >>> patients = find_data("patients", images=["flair.nii.gz"], label="lesions.nii.gz")
+        >>> [case.name for case in patients.cases[:2]]
+        ['01', '02']
     """
     folder = Path(folder)
     if images and is_cache(folder):

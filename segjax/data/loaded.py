@@ -42,6 +42,12 @@ class TrainingCase(Protocol):
     """A preprocessed case, in memory (:class:`LoadedCase`) or in a cache on disk.
 
     Patches of ``image`` and ``label`` are cut out of either by slices.
+
+    Example:
+        >>> from segjax.data import open_cache
+        >>> case: TrainingCase = open_cache("cache").cases[0]
+        >>> case.image[:8, :8, :8].shape
+        (8, 8, 8, 1)
     """
 
     @property
@@ -99,6 +105,12 @@ class LoadedCase:
 
     Raises:
         InputError: Image and label differ in shape.
+
+    Example:
+        >>> from segjax.data.phantom.dataset import phantom
+        >>> image, label = phantom(0, shape=(32, 32))
+        >>> LoadedCase("head", image.channels_last, label.data, image, label).image.shape
+        (32, 32, 1)
     """
 
     name: str

@@ -50,6 +50,10 @@ class Sampling:
         foreground: Probability that a patch is drawn around a foreground voxel, in [0, 1]; voxels
             that count for nothing (255) are none.
         patches_per_case: Patches of every case in an epoch.
+
+    Example:
+        >>> Sampling((64, 64, 64), batch_size=2).foreground
+        0.5
     """
 
     patch_size: tuple[int, ...]

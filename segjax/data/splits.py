@@ -30,7 +30,12 @@ _Group = Sequence[str]
 
 @dataclass(frozen=True)
 class Split:
-    """Names of the cases to train on, to validate on and to test on."""
+    """Names of the cases to train on, to validate on and to test on.
+
+    Example:
+        >>> Split(train=("a", "b"), validation=("c",)).test
+        ()
+    """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -195,10 +200,8 @@ def write_split(split: Split, path: str | Path, *, overwrite: bool = False) -> N
         InputError: Where the file exists and may not be replaced, or cannot be written.
 
     Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "split.json"
-        >>> write_split(Split(train=("a", "b"), validation=("c",)), path)
-        >>> read_split(path).validation
+        >>> write_split(Split(train=("a", "b"), validation=("c",)), "split.json")
+        >>> read_split("split.json").validation
         ('c',)
     """
     parts = {
@@ -220,6 +223,10 @@ def read_split(path: str | Path) -> Split:
 
     Raises:
         InputError: Where the file is missing or holds anything else, or names a case twice.
+
+    Example:
+        >>> read_split("run/split.json").test
+        ()
     """
     parts = read_json(path)
     if isinstance(parts, list) and parts:

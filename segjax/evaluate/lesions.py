@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Integer, UInt8
 
+from segjax.components import label_components
 from segjax.errors import InputError
 from segjax.evaluate.voxels import Spacing, Voxel, voxel_of
 from segjax.registry import register
@@ -367,9 +368,9 @@ def _match(
 ) -> _Pair:
     there, predicted = truth == label, prediction == label
     box = _box(there | predicted)
-    structure = _structure(truth.ndim, rule.connectivity)
+    axes_at_once = _axes_at_once(truth.ndim, rule.connectivity)
     least = rule.min_volume / voxel.size
-    true, guessed = (_find(mask[box], structure, least, box) for mask in (there, predicted))
+    true, guessed = (_find(mask[box], axes_at_once, least, box) for mask in (there, predicted))
     shared = _shared(true.labels, guessed.labels)
     turned = _Shared(shared.other, shared.own, shared.voxels)
     return _Pair(
@@ -398,18 +399,16 @@ def _voxel(truth: np.ndarray, prediction: np.ndarray, spacing: Spacing) -> Voxel
     return voxel
 
 
-def _structure(rank: int, connectivity: int | None) -> np.ndarray:
-    from scipy.ndimage import generate_binary_structure
-
+def _axes_at_once(rank: int, connectivity: int | None) -> int:
     if connectivity is None:
-        return generate_binary_structure(rank, rank)
+        return rank
     if connectivity not in _STEPS[rank]:
         known = ", ".join(map(str, _STEPS[rank]))
         raise InputError(
             f"connectivity {connectivity}: in {rank}D a voxel has {known} neighbours; give one of "
             "these in place of the rule's"
         )
-    return generate_binary_structure(rank, _STEPS[rank][connectivity])
+    return _STEPS[rank][connectivity]
 
 
 def _box(mask: Bool[np.ndarray, "*spatial"]) -> tuple[slice, ...]:
@@ -424,11 +423,9 @@ def _box(mask: Bool[np.ndarray, "*spatial"]) -> tuple[slice, ...]:
     return tuple(ends)
 
 
-def _find(mask: np.ndarray, structure: np.ndarray, least: float, box: tuple[slice, ...]) -> _Side:
+def _find(mask: np.ndarray, axes_at_once: int, least: float, box: tuple[slice, ...]) -> _Side:
     """Number the lesions of at least ``least`` voxels by their size."""
-    from scipy.ndimage import label
-
-    labels, count = label(mask, structure)
+    labels, count = label_components(mask, axes_at_once=axes_at_once)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     order = np.argsort(-sizes, kind="stable")
     kept = order[sizes[order] >= least * (1 - _ROUNDING)]

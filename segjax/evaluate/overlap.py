@@ -39,7 +39,8 @@ class Metric(Protocol):
     mask may be empty; NaN says that there is nothing to measure.
 
     Example:
-        >>> @segjax.register("metric", "volume_error")  # doctest: +SKIP
+        >>> import segjax
+        >>> @segjax.register("metric", "volume_error")
         ... def volume_error(truth, prediction, *, spacing):
         ...     return abs(int(prediction.sum()) - int(truth.sum())) * np.prod(spacing) / 1000
     """

@@ -79,8 +79,8 @@ def match_masks(
             with none, or masks in folders in it.
 
     Example:
-        >>> match_masks("masks/a.nii.gz", "labels/a_truth.nii.gz")  # doctest: +SKIP
-        [Pair(case='a', truth=PosixPath('labels/a_truth.nii.gz'), ...)]
+        >>> match_masks("masks", "brains/labels")[0].truth
+        PosixPath('brains/labels/ms_000.nii.gz')
     """
     predictions, labels = Path(predictions), Path(labels)
     if predictions.is_file() and labels.is_file():
@@ -165,7 +165,9 @@ def read_pair(
             different grids.
 
     Example:
-        >>> truth, prediction = read_pair(Pair("a", "truth.nii", "mask.nii"))  # doctest: +SKIP
+        >>> truth, prediction = read_pair(match_masks("masks", "brains/labels")[0])
+        >>> truth.spatial_shape == prediction.spatial_shape
+        True
     """
     if _holds_segments(pair.prediction) and not _holds_segments(pair.truth):
         truth, ignored = _read_truth(pair.truth, coding)

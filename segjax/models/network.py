@@ -28,6 +28,11 @@ class Network(Protocol):
     takes the key ``"dropout"``, running statistics are the collection ``"batch_stats"``.
     :func:`complete` makes one of any module.
 
+    Example:
+        >>> from segjax.models import UNet
+        >>> network: Network = UNet(channels=(4, 8), strides=(2,))
+        >>> network.size_multiple
+        2
     """
 
     @property

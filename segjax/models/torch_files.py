@@ -49,7 +49,7 @@ def read_state_dict(path: str | Path) -> State:
             a pickled network, a TorchScript archive or something else, and what to do.
 
     Example:
-        >>> list(read_state_dict("weights.pt"))[:2]  # doctest: +SKIP
+        >>> list(read_state_dict("weights.pt"))[:2]  # needs PyTorch  # doctest: +SKIP
         ['model.0.conv.weight', 'model.0.conv.bias']
     """
     path = Path(path)

@@ -40,9 +40,9 @@ def from_torch(model: Any, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: If names or shapes do not match; it names them.
 
     Example:
-        >>> import torch, segjax
-        >>> state = torch.load("weights.pth")  # doctest: +SKIP
-        >>> variables = segjax.models.from_torch("unet2d-k5", state)  # doctest: +SKIP
+        >>> import torch  # needs PyTorch  # doctest: +SKIP
+        >>> state = torch.load("weights.pth")  # needs PyTorch  # doctest: +SKIP
+        >>> variables = from_torch("unet2d-k5", state)  # needs PyTorch  # doctest: +SKIP
     """
     state = _of_network(state_dict)
     network = _sized(model, state) if isinstance(model, str) else model
@@ -72,7 +72,8 @@ def recognize(state_dict: Mapping[str, Any]) -> tuple[str, Any]:
         ValueError: If it is none of these networks; the first names are named.
 
     Example:
-        >>> recognize(torch.load("weights.pth"))[0]  # doctest: +SKIP
+        >>> import torch  # needs PyTorch  # doctest: +SKIP
+        >>> recognize(torch.load("weights.pth"))[0]  # needs PyTorch  # doctest: +SKIP
         'unet2d-k5'
     """
     state = _of_network(state_dict)

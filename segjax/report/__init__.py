@@ -1,5 +1,5 @@
 """Pictures and pages: what people look at. Needs NumPy alone to import."""
 
-import lazy_loader
+from segjax.extras import lazy_face
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy_face(__name__, __file__)

@@ -46,8 +46,9 @@ def find_images_of(pairs: Sequence[Pair], images: str | Path) -> dict[str, Path]
         InputError: A case has no image, or two.
 
     Example:
-        >>> find_images_of([Pair("a", "labels/a.png", "masks/a.png")], "images")  # doctest: +SKIP
-        {'a': PosixPath('images/a.png')}
+        >>> from segjax.evaluate.pairs import match_masks
+        >>> find_images_of(match_masks("masks", "brains/labels"), "brains/images")["ms_000"]
+        PosixPath('brains/images/ms_000.nii.gz')
     """
     path = Path(images)
     if path.is_file() and len(pairs) == 1:
@@ -96,8 +97,9 @@ def write_evaluation(
         InputError: Files exist, cannot be written, or an image does not lie on its masks' grid.
 
     Example:
-        >>> evaluation = compare_cases(match_masks("masks", "labels"))  # doctest: +SKIP
-        >>> write_evaluation(evaluation, "evaluation")  # doctest: +SKIP
+        >>> from segjax.evaluate import compare_cases, match_masks
+        >>> evaluation = compare_cases(match_masks("masks", "brains/labels"))
+        >>> write_evaluation(evaluation, "evaluation")
         PosixPath('evaluation/report.html')
     """
     cases = evaluation.cases

@@ -49,7 +49,8 @@ def draw_histograms(
         InputError: The cache has no case, the file exists already or the format is unknown.
 
     Example:
-        >>> draw_histograms(open_cache("cache"), "histograms.png")  # doctest: +SKIP
+        >>> from segjax.data import open_cache
+        >>> draw_histograms(open_cache("cache"), "histograms.png")
     """
     if not cache.cases:
         raise InputError(f"{cache.folder}: holds no case to draw")
@@ -77,7 +78,8 @@ def before_and_after(case: CachedCase, path: PathLike, *, overwrite: bool = Fals
         InputError: The source cannot be read, the file exists already or the format is unknown.
 
     Example:
-        >>> before_and_after(open_cache("cache").cases[0], "case.png")  # doctest: +SKIP
+        >>> from segjax.data import open_cache
+        >>> before_and_after(open_cache("cache").cases[0], "case.png")
     """
     labelled = case.source.label is not None
     processed = Volume(case.image, case.grids[-1].affine)
@@ -109,9 +111,9 @@ def _draw_lines(axes: "Axes", counts: Sequence[Histogram], title: str) -> None:
 
 
 def _density(line: Histogram) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.ndimage import gaussian_filter1d
-
     width = (line.high - line.low) / len(line.counts)
-    smooth = gaussian_filter1d(np.array(line.counts, np.float64), _SMOOTH, mode="constant")
+    reach = np.arange(-round(4 * _SMOOTH), round(4 * _SMOOTH) + 1)
+    bell = np.exp(-0.5 * (reach / _SMOOTH) ** 2)
+    smooth = np.convolve(line.counts, bell)[-reach[0] : reach[0]]
     places = line.low + width * (np.arange(len(smooth)) + 0.5)
     return places, smooth / (smooth.sum() * width)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from segjax.components import label_components
 from segjax.evaluate.lesions import ANY, LesionMatch, LesionRule, match_lesions, outcome_maps
 from segjax.grid import reorient
 from segjax.report.style import (
@@ -73,7 +74,11 @@ def lesion_overlay(
             exists already or the format is unknown.
 
     Example:
-        >>> lesion_overlay(flair, truth=truth, prediction=mask, path="case-7.png")  # doctest: +SKIP
+        >>> from segjax import read
+        >>> flair, lesions = read("flair.nii.gz"), read("lesions.nii.gz")
+        >>> found = lesion_overlay(flair, truth=lesions, prediction=lesions, path="case-7.png")
+        >>> len(found.truth), len(found.prediction)
+        (2, 2)
     """
     compared: dict[str, Any] = {
         "truth": truth.data,
@@ -141,9 +146,7 @@ def _places(image: Volume, outcomes: Sequence[Volume]) -> Sequence[int | None]:
 
 def _areas(mask: np.ndarray, axis: int) -> Int[np.ndarray, "lesion slice"]:
     """Count the voxels of every connected component on every slice."""
-    from scipy.ndimage import label
-
-    labels, count = label(mask, np.ones((3, 3, 3)))
+    labels, count = label_components(mask)
     where = np.nonzero(labels)
     width = mask.shape[axis]
     cells = (labels[where].astype(np.int64) - 1) * width + where[axis]

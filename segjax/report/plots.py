@@ -66,8 +66,10 @@ def overlay(
             format is unknown.
 
     Example:
-        >>> overlay(flair, truth=truth, prediction=mask, path="case-7.png",
-        ...         labels=("background", "lesion"))  # doctest: +SKIP
+        >>> from segjax import read
+        >>> flair, lesions = read("flair.nii.gz"), read("lesions.nii.gz")
+        >>> overlay(flair, truth=lesions, prediction=lesions, path="case-7.png",
+        ...         labels=("background", "lesion"))
     """
     view = best_view(image, truth, prediction)
     layers: list[tuple[str, list[Layer]]] = [("Image", [])]
@@ -96,7 +98,7 @@ def learning_curves(metrics_csv: PathLike, path: PathLike, *, overwrite: bool = 
         InputError: When the metrics cannot be read or the file exists already.
 
     Example:
-        >>> learning_curves("run/metrics.csv", "curves.png")  # doctest: +SKIP
+        >>> learning_curves("run/metrics.csv", "curves.png")
     """
     metrics = read_metrics(metrics_csv)
     with figure_file(path, (9.0, 3.4), overwrite=overwrite) as figure:
@@ -120,7 +122,7 @@ def dice_by_case(metrics_csv: PathLike, path: PathLike, *, overwrite: bool = Fal
             already.
 
     Example:
-        >>> dice_by_case("run/metrics.csv", "dice.png")  # doctest: +SKIP
+        >>> dice_by_case("run/metrics.csv", "dice.png")
     """
     metrics = read_metrics(metrics_csv)
     epoch = best_epoch(metrics)

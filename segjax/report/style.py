@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from segjax.errors import InputError
-from segjax.extras import how_to_install
+from segjax.extras import needed_for
 from segjax.files import atomic_path
 from segjax.report.views import View
 
@@ -86,8 +86,9 @@ def picture(path: PathLike, *, overwrite: bool = False) -> Iterator[Callable[["F
             before anything is drawn.
 
     Example:
-        >>> with picture("preview.png") as save:  # doctest: +SKIP
-        ...     save(figure)
+        >>> from matplotlib.figure import Figure
+        >>> with picture("preview.png") as save:
+        ...     save(Figure())
     """
     canvas, _ = _matplotlib()
     with atomic_path(path, overwrite=overwrite) as temporary:
@@ -172,11 +173,9 @@ def style_axes(axes: "Axes", *, title: str, ylabel: str, xlabel: str = "") -> No
 
 
 def _matplotlib() -> tuple[type["FigureCanvasAgg"], type["Figure"]]:
-    try:
+    with needed_for("drawing figures"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(f"figures need matplotlib: {how_to_install('train')}") from error
     return FigureCanvasAgg, Figure
 
 

@@ -35,7 +35,7 @@ def write_sweep_report(folder: PathLike) -> Path:
         InputError: The folder holds no sweep, no member of it is finished, or all have failed.
 
     Example:
-        >>> write_sweep_report("sweep")  # doctest: +SKIP
+        >>> write_sweep_report("sweep")
         PosixPath('sweep/report.html')
     """
     folder = Path(folder)

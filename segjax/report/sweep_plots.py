@@ -9,7 +9,7 @@ import numpy as np
 
 from segjax.errors import InputError
 from segjax.evaluate.scores import DICE, FALSE_POSITIVES
-from segjax.extras import how_to_install
+from segjax.extras import needed_for
 from segjax.report.plots import overlay
 from segjax.report.style import FAINT, INK, LABELS, PathLike, figure_file, style_axes
 from segjax.runs.folder import RunFolder
@@ -57,7 +57,7 @@ def draw_sweep(folder: PathLike) -> dict[str, Path]:
         InputError: The folder holds no sweep, or no member of it is finished.
 
     Example:
-        >>> draw_sweep("sweep")["heat-maps"]  # doctest: +SKIP
+        >>> draw_sweep("sweep")["heat-maps"]
         PosixPath('sweep/figures/heat-maps.png')
     """
     folder = Path(folder)
@@ -95,7 +95,9 @@ def read_sweep(folder: PathLike) -> tuple["pd.DataFrame", "pd.DataFrame"]:
         InputError: The folder holds no sweep, no member of it is finished, or all have failed.
 
     Example:
-        >>> results, images = read_sweep("sweep")  # doctest: +SKIP
+        >>> results, images = read_sweep("sweep")
+        >>> list(images.columns)
+        ['kernel', 'alpha', 'seed', 'case', 'dice']
     """
     results = _read(RunFolder(Path(folder)).results, _RESULTS)
     if "error" in results and (results.error != "").all() and results.epoch.isna().all():
@@ -223,10 +225,8 @@ def dice_by_image(
 
 
 def _read(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
-    try:
+    with needed_for("drawing figures"):
         import pandas as pd
-    except ImportError as error:
-        raise InputError(f"figures need pandas: {how_to_install('train')}") from error
     if not path.is_file():
         raise InputError(f"{path.parent}: is no folder of a sweep (it has no {path.name})")
     try:

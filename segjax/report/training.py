@@ -38,7 +38,8 @@ class Example:
         prediction: Label map on the image's grid.
 
     Example:
-        >>> Example("case 7", flair, None, mask).name  # doctest: +SKIP
+        >>> from segjax import read
+        >>> Example("case 7", read("flair.nii.gz"), None, read("lesions.nii.gz")).name
         'case 7'
     """
 
@@ -67,7 +68,7 @@ def write_report(run: str | os.PathLike[str], *, examples: Sequence[Example] = (
             on its image's grid.
 
     Example:
-        >>> write_report("run", examples=[Example("case 7", flair, truth, mask)])  # doctest: +SKIP
+        >>> write_report("run")
         PosixPath('run/report.html')
     """
     folder = RunFolder(Path(run))

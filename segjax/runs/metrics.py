@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from segjax.errors import InputError
-from segjax.extras import how_to_install
+from segjax.extras import needed_for
 from segjax.files import disk_errors, write_csv
 
 if TYPE_CHECKING:
@@ -126,13 +126,11 @@ def read_metrics(path: str | os.PathLike[str]) -> "pd.DataFrame":
         InputError: When the file cannot be read, lacks a column or holds text for a number.
 
     Example:
-        >>> read_metrics("run/metrics.csv").value.max()  # doctest: +SKIP
-        0.8931
+        >>> sorted(read_metrics("run/metrics.csv").metric.unique())
+        ['dice', 'loss', 'seconds']
     """
-    try:
+    with needed_for("reading metrics"):
         import pandas as pd
-    except ImportError as error:
-        raise InputError(f"reading metrics needs pandas: {how_to_install('train')}") from error
     try:
         table = pd.read_csv(path, keep_default_na=False, dtype=str)
         return table[list(COLUMNS)].astype(COLUMNS)

@@ -10,6 +10,6 @@ Example:
     'one-cycle'
 """
 
-import lazy_loader
+from segjax.extras import lazy_face
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy_face(__name__, __file__)

@@ -51,6 +51,10 @@ class FitResult:
             holds a label.
         best_dice: Its Dice, averaged over the pairs of case and label whose truth holds the label.
         seconds: Time of training and validation, over all its parts.
+
+    Example:
+        >>> FitResult(Path("run"), epochs=20, best_epoch=17, best_dice=0.89, seconds=61).best_dice
+        0.89
     """
 
     run: Path
@@ -78,6 +82,11 @@ class Loading:
 
     Raises:
         InputError: The number is negative, or both are asked for.
+
+    Example:
+        >>> Loading(workers=2, on_device=True)
+        Traceback (most recent call last):
+        segjax.errors.InputError: ...
     """
 
     workers: int | None = None
@@ -114,6 +123,12 @@ class RunFinishedError(InputError):
 
     Attributes:
         result: What it came to.
+
+    Example:
+        >>> result = FitResult(Path("run"), epochs=20, best_epoch=17, best_dice=0.89, seconds=61)
+        >>> raise RunFinishedError(result)
+        Traceback (most recent call last):
+        segjax.train._fit.RunFinishedError: run: this training is finished (epochs: 20, best ...
     """
 
     def __init__(self, result: FitResult):
@@ -185,9 +200,14 @@ def fit(
             ``failed-batch.npz`` then); the message says what to do.
 
     Example:
-        >>> plan = segjax.plan("brains")  # doctest: +SKIP
-        >>> fit(plan.config, plan.dataset, plan.split, "run").best_dice  # doctest: +SKIP
-        0.887
+        >>> import functools
+        >>> import segjax
+        >>> network = functools.partial(segjax.models.UNet, channels=(4, 8), strides=(2,))
+        >>> network = segjax.register("network", "small", network)
+        >>> settings = {"model": "small", "epochs": 1, "patch_size": (32, 32)}
+        >>> plan = segjax.plan("slices", settings)
+        >>> fit(plan.config, plan.dataset, plan.split, "first-run").epochs
+        1
     """
     with handed(config, **objects) as marked:
         return _fit(

@@ -50,9 +50,12 @@ class Checkpoints:
         folder: Folder of the checkpoints, made if absent.
 
     Example:
-        >>> with Checkpoints(Path("run/checkpoints")) as checkpoints:  # doctest: +SKIP
+        >>> state = {"weights": jnp.ones(3)}
+        >>> with Checkpoints(Path("checkpoints")) as checkpoints:
         ...     checkpoints.save(100, state, {"epoch": 4}, best=True)
         ...     state, meta = checkpoints.restore_last(state)
+        >>> meta["epoch"]
+        4
 
     Source:
         https://orbax.readthedocs.io, ``CheckpointManager``.
@@ -221,8 +224,8 @@ def load_variables(run: Path, which: Which = "best") -> Variables:
         InputError: The run has no such checkpoint, or it is damaged.
 
     Example:
-        >>> variables = load_variables(Path("run"))  # doctest: +SKIP
-        >>> logits = model.apply(variables, images)  # doctest: +SKIP
+        >>> sorted(load_variables(Path("run")))
+        ['batch_stats', 'params']
     """
     folder = RunFolder(run).checkpoints
     if not folder.is_dir():

@@ -277,6 +277,11 @@ def write_config(config: TrainConfig, run: Path, *, overwrite: bool = False) -> 
 
     Raises:
         InputError: The file exists and may not be replaced, or it cannot be written.
+
+    Example:
+        >>> write_config(TrainConfig("mpunet++", (64, 64, 64), epochs=20), Path("config.json"))
+        >>> read_config(Path("config.json")).epochs
+        20
     """
     path = RunFolder(run).config if run.is_dir() else run
     write_json({"segjax": segjax.__version__, **config.to_json()}, path, overwrite=overwrite)
@@ -290,6 +295,10 @@ def read_config(run: Path) -> TrainConfig:
 
     Raises:
         InputError: There is no configuration, or it is not valid; the message names the file.
+
+    Example:
+        >>> read_config(Path("run")).model
+        'mpunet++'
     """
     path = RunFolder(run).config if run.is_dir() else run
     if not path.is_file():

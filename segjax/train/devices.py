@@ -57,7 +57,7 @@ def prepare_process() -> None:
     ``XLA_FLAGS=--xla_gpu_autotune_level=0`` leaves out the timing, which compiles faster.
 
     Example:
-        >>> prepare_process()  # doctest: +SKIP
+        >>> prepare_process()
 
     Source:
         https://docs.jax.dev/en/latest/gpu_memory_allocation.html,
@@ -93,7 +93,7 @@ def keep_freed_memory() -> bool:
         Whether it was done: false where the C library is not glibc (macOS, Windows, musl).
 
     Example:
-        >>> kept = keep_freed_memory()  # doctest: +SKIP
+        >>> kept = keep_freed_memory()
 
     Source:
         man 3 mallopt.
@@ -124,7 +124,7 @@ def keep_compiled_programs() -> Path | None:
         nothing is kept, also because the folder cannot be written to.
 
     Example:
-        >>> folder = keep_compiled_programs()  # doctest: +SKIP
+        >>> folder = keep_compiled_programs()
 
     Source:
         https://docs.jax.dev/en/latest/persistent_compilation_cache.html.
@@ -270,7 +270,7 @@ def connect_hosts(
         InputError: JAX cannot tell who takes part, or the others cannot be reached.
 
     Example:
-        >>> connect_hosts("node7:8476", hosts=2, index=0)  # doctest: +SKIP
+        >>> connect_hosts("node7:8476", hosts=2, index=0)  # needs two hosts  # doctest: +SKIP
 
     Source:
         https://docs.jax.dev/en/latest/multi_process.html

@@ -170,7 +170,13 @@ def keep_on_devices(
         InputError: They are wanted there and do not fit.
 
     Example:
-        >>> keep_on_devices(loader, jax.local_devices())  # doctest: +SKIP
+        >>> from segjax.data import LoadedCase, Loader, Sampling
+        >>> from segjax.data.phantom.dataset import phantom
+        >>> image, label = phantom(0, shape=(32, 32))
+        >>> case = LoadedCase("head", image.channels_last, label.data, image, label)
+        >>> loader = Loader([case], Sampling((16, 16), batch_size=2))
+        >>> keep_on_devices(loader, jax.devices("cpu"))
+        {}
     """
     if wanted is False or (wanted is None and jax.default_backend() == "cpu"):
         return {}

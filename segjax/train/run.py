@@ -98,11 +98,19 @@ class Run:
         board: Its TensorBoard logs, where there are any.
 
     Example:
-        >>> run = Run(folder, config, loader, checkpoints, Progress())  # doctest: +SKIP
-        >>> run.begin(split)  # doctest: +SKIP
-        >>> run.add_loss(0.7)  # doctest: +SKIP
-        >>> run.end_epoch(scores)  # doctest: +SKIP
-        >>> run.save(state)  # doctest: +SKIP
+        >>> from segjax.data import LoadedCase
+        >>> from segjax.data.phantom.dataset import phantom
+        >>> image, label = phantom(0, shape=(32, 32))
+        >>> case = LoadedCase("head", image.channels_last, label.data, image, label)
+        >>> loader = Loader([case], Sampling((16, 16), batch_size=2))
+        >>> config = TrainConfig("unet2d-k3", (16, 16))
+        >>> run = Run(Path("own-run"), config, loader, None, Progress())
+        >>> run.begin(Split(("head",), ()))
+        >>> run.add_loss(0.7)
+        >>> run.end_epoch(None)
+        (0.7, None)
+        >>> run.progress.epoch
+        1
     """
 
     def __init__(

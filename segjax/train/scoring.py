@@ -52,9 +52,15 @@ class Scorer:
         device: Where the network lies that is measured; the first one when None.
 
     Example:
-        >>> scorer = Scorer(cases, config, predict)  # doctest: +SKIP
-        >>> scorer.scores(state.variables)["case-7"]["lesion"]  # doctest: +SKIP
-        Score(metric='dice', value=0.8931)
+        >>> from segjax.volume import Volume
+        >>> image = np.eye(16, dtype=np.float32)[..., None]
+        >>> label = Volume(np.eye(16, dtype=np.uint8), np.eye(3))
+        >>> case = LoadedCase("case-7", image, label.data, label, label)
+        >>> def predict(variables, images):  # as bright as probable
+        ...     return jnp.concatenate([1 - images, images], axis=-1)
+        >>> scorer = Scorer([case], TrainConfig("unet2d-k3", (16, 16)), predict)
+        >>> scorer.scores({})["case-7"]["lesion"]
+        Score(metric='dice', value=1.0)
     """
 
     def __init__(

@@ -35,6 +35,11 @@ class TrainState(NamedTuple):
         step: Steps done so far.
         average: Moving averages of parameters and running statistics, in the form of
             :attr:`variables`; ``None`` where none are kept.
+
+    Example:
+        >>> state = TrainState({"w": jnp.ones(3)}, {}, (), jnp.array(7))
+        >>> int(state.step), sorted(state.variables)
+        (7, ['params'])
     """
 
     params: PyTree
@@ -73,6 +78,13 @@ def init_state(
         key: Decides the parameters.
         patch_size: Voxels of a patch, or ``(x, y, 1)`` for a 2D network.
         ema: As for :func:`make_train_step`; ``None`` keeps no averages.
+
+    Example:
+        >>> from segjax.models import UNet
+        >>> model, optimizer = UNet(channels=(4, 8), strides=(2,)), optax.adam(1e-3)
+        >>> state = init_state(model, optimizer, jax.random.key(0), (16, 16))
+        >>> int(state.step), sorted(state.variables)
+        (0, ['params'])
     """
     sizes = patch_size[: model.spatial_dims]
     images = jax.ShapeDtypeStruct((1, *sizes, model.in_channels), jnp.float32)
@@ -131,8 +143,14 @@ def make_train_step(
         UserWarning: The type is slower than float32 on this machine, or no other.
 
     Example:
-        >>> train_step = make_train_step(model, Loss(), optimizer)  # doctest: +SKIP
-        >>> state, metrics = train_step(state, images, labels, jax.random.key(0))  # doctest: +SKIP
+        >>> from segjax.models import UNet
+        >>> model, optimizer = UNet(channels=(4, 8), strides=(2,)), optax.adam(1e-3)
+        >>> state = init_state(model, optimizer, jax.random.key(0), (16, 16))
+        >>> images, labels = jnp.ones((2, 16, 16, 1)), jnp.ones((2, 16, 16), jnp.uint8)
+        >>> train_step = make_train_step(model, Loss(), optimizer)
+        >>> state, metrics = train_step(state, images, labels, jax.random.key(0))
+        >>> int(state.step), sorted(metrics)
+        (1, ['loss'])
     """
     _check(model, compute_dtype, deep_supervision)
     dtype = jnp.bfloat16 if compute_dtype == "bfloat16" else jnp.float32
@@ -178,8 +196,12 @@ def make_predict(model: Network, activation: Activation) -> Predict:
         ``(batch, x, y, 1, channel)``.
 
     Example:
-        >>> predict = make_predict(model, "softmax")  # doctest: +SKIP
-        >>> probabilities = predict(state.variables, images)  # doctest: +SKIP
+        >>> from segjax.models import UNet
+        >>> model, optimizer = UNet(channels=(4, 8), strides=(2,)), optax.adam(1e-3)
+        >>> state = init_state(model, optimizer, jax.random.key(0), (16, 16))
+        >>> predict = make_predict(model, "softmax")
+        >>> predict(state.variables, jnp.ones((2, 16, 16, 1))).shape
+        (2, 16, 16, 2)
     """
     activate = {"softmax": nn.softmax, "sigmoid": nn.sigmoid}[activation]
 

@@ -65,8 +65,8 @@ class Board:
         InputError: The files cannot be written.
 
     Example:
-        >>> board = Board(run, config, steps_per_epoch=10)  # doctest: +SKIP
-        >>> board.steps(epoch=0, losses=[0.9, 0.8])  # doctest: +SKIP
+        >>> board = Board(Path("run"), TrainConfig("mpunet++", (16, 16, 16)), steps_per_epoch=10)
+        >>> board.steps(epoch=0, losses=[0.9, 0.8])
 
     Source:
         Records and their checksums: tensorflow/core/lib/io/record_writer.h.

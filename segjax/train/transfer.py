@@ -76,7 +76,7 @@ def load_source(path: str | Path, model: str) -> Source:
         InputError: There are no such weights, or they are those of another network.
 
     Example:
-        >>> load_source("run", "mpunet++").labels  # doctest: +SKIP
+        >>> load_source("run", "mpunet++").labels
         ('background', 'lesion')
     """
     path = Path(path)
@@ -216,7 +216,9 @@ def freeze_norms(train_step: TrainStep, patterns: Sequence[str]) -> TrainStep:
         A jitted step; the very same one where there are no patterns.
 
     Example:
-        >>> train_step = freeze_norms(train_step, ["^X00/"])  # doctest: +SKIP
+        >>> from segjax.train import Loss, make_train_step
+        >>> train_step = make_train_step(models.create("mpunet++"), Loss(), optax.adam(1e-3))
+        >>> frozen = freeze_norms(train_step, ["^X00/"])
     """
     if not patterns:
         return train_step

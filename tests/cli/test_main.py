@@ -136,7 +136,7 @@ def test_unexpected_error_says_how_to_see_more(monkeypatch, capsys):
     [
         ("onnxruntime", '".[runtime]"'),
         ("jax.numpy", '".[train]"'),
-        ("matplotlib", '".[train]"'),
+        ("matplotlib", '".[report]"'),
     ],
 )
 def test_missing_package_names_the_extra_that_holds_it(package, install, monkeypatch, capsys):

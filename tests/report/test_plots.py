@@ -179,7 +179,7 @@ def test_unknown_formats_are_refused(tmp_path):
 
 def test_without_matplotlib_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(InputError, match=r'pip install .*"\.\[train\]" in '):
+    with pytest.raises(InputError, match=r'pip install .*"\.\[report\]" in '):
         draw(*case((8, 8)), path=tmp_path / "a.png")
 
 

@@ -173,5 +173,5 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_without_pandas_the_error_says_how_to_get_it(table, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(InputError, match=r'pip install .*"\.\[train\]" in '):
+    with pytest.raises(InputError, match=r'pip install .*"\.\[report\]" in '):
         read_metrics(table)

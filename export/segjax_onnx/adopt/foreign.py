@@ -33,6 +33,10 @@ class Usage:
         pipeline: Preprocessing of the images that it was trained on, fitted; by default none.
         patch_size: Voxels that it sees at a time, multiples of the network's; by default 512 × 512,
             or 64³. U-Nets with instance norms want those of their training.
+
+    Example:
+        >>> Usage(("meningioma",), patch_size=(512, 512)).pipeline.steps
+        ()
     """
 
     names: tuple[str, ...] = ()
@@ -74,8 +78,8 @@ def export_weights(
 
     Example:
         >>> usage = Usage(("meningioma",), patch_size=(512, 512))
-        >>> export_weights("monai.pt", "model.onnx", usage=usage)  # doctest: +SKIP
-        PosixPath('model.onnx')
+        >>> export_weights("monai.pt", "m.onnx", usage=usage)  # needs PyTorch  # doctest: +SKIP
+        PosixPath('m.onnx')
     """
     weights, path, usage = Path(weights), checked_name(path), usage or Usage()
     with atomic_path(path, overwrite=overwrite) as temporary:
@@ -98,7 +102,7 @@ def read_network(weights: str | Path) -> tuple[str, Any, Mapping[str, Any]]:
         InputError: The file holds no weights, or those of another network.
 
     Example:
-        >>> read_network("monai.pt")[0]  # doctest: +SKIP
+        >>> read_network("monai.pt")[0]  # needs PyTorch  # doctest: +SKIP
         'unet2d-k5'
     """
     state = read_state_dict(weights)

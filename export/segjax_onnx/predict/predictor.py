@@ -74,10 +74,10 @@ class Predictor:
             option does not fit, or onnxruntime is not installed.
 
     Example:
-        >>> predictor = Predictor("model.onnx")  # doctest: +SKIP
-        >>> mask = predictor.predict("flair.nii.gz")  # doctest: +SKIP
-        >>> mask.data.dtype, mask.spatial_shape  # doctest: +SKIP
-        (dtype('uint8'), (182, 218, 182))
+        >>> predictor = Predictor("model.onnx")
+        >>> mask = predictor.predict("flair.nii.gz")
+        >>> mask.data.dtype, mask.spatial_shape
+        (dtype('uint8'), (24, 28, 24))
     """
 
     def __init__(
@@ -132,9 +132,12 @@ class Predictor:
                 holds NaN or infinite values; or an affine is given with what has one.
 
         Example:
-            >>> predictor = Predictor("model.onnx")  # doctest: +SKIP
-            >>> mask = predictor.predict(["flair.nii.gz", "t1.nii.gz"])  # doctest: +SKIP
-            >>> mask = predictor.predict(array, affine=np.diag([1, 1, 3, 1.0]))  # doctest: +SKIP
+            >>> from segjax import read
+            >>> predictor = Predictor("model.onnx")
+            >>> mask = predictor.predict(["flair.nii.gz"])  # a file for each channel
+            >>> array = read("flair.nii.gz").data
+            >>> predictor.predict(array, affine=np.diag([1, 1, 1.5, 1.0])).spacing
+            (1.0, 1.0, 1.5)
         """
         return _mask(self.probabilities(image, affine=affine))
 
@@ -153,7 +156,7 @@ class Predictor:
             InputError: As `predict`.
 
         Example:
-            >>> Predictor("model.onnx").probabilities("flair.nii.gz").channels  # doctest: +SKIP
+            >>> Predictor("model.onnx").probabilities("flair.nii.gz").channels
             2
         """
         if isinstance(image, np.ndarray):
@@ -195,9 +198,10 @@ class Predictor:
             InputError: As `predict`; or if files exist already, before any work.
 
         Example:
-            >>> from segjax.data.cases import find_images
-            >>> Predictor("model.onnx").predict_files(find_images(["scans"]), "masks")
-            ... # doctest: +SKIP
+            >>> from segjax.data import find_images
+            >>> images = find_images(["flair.nii.gz"])
+            >>> Predictor("model.onnx").predict_files(images, "lesions")
+            [PosixPath('lesions/flair.nii.gz')]
         """
         folder = make_folder(out)
         check_outputs(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segjax.errors import InputError
-from segjax.extras import how_to_install
+from segjax.extras import how_to_install, needed_for
 
 CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
@@ -80,12 +80,8 @@ def first_line(error: Exception) -> str:
 
 
 def _import_onnxruntime() -> Any:
-    try:
+    with needed_for("running a network"):
         import onnxruntime
-    except ImportError as error:
-        raise InputError(
-            f"running a network needs onnxruntime: {how_to_install('runtime')}"
-        ) from error
     if not hasattr(onnxruntime, "InferenceSession"):  # of two packages one was removed
         raise InputError(f"onnxruntime has lost files: {_how_to_repair()}")
     return onnxruntime

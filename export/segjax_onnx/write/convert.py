@@ -66,8 +66,10 @@ def to_onnx(
         InputError: If the metadata contradict the network, or the opset is none of these.
 
     Example:
-        >>> proto = to_onnx(model, variables, metadata=metadata)  # doctest: +SKIP
-        >>> proto.graph.input[0].name  # doctest: +SKIP
+        >>> from segjax_onnx import read_metadata, read_variables
+        >>> model, variables = models.create("mpunet++"), read_variables("model.onnx")
+        >>> proto = to_onnx(model, variables, metadata=read_metadata("model.onnx"))
+        >>> proto.graph.input[0].name
         'image'
     """
     _check(model, metadata, opset)
@@ -104,8 +106,8 @@ def export_onnx(
             exported network does not compute what JAX does.
 
     Example:
-        >>> export_onnx("run", "model.onnx")  # doctest: +SKIP
-        PosixPath('model.onnx')
+        >>> export_onnx("run", "best.onnx")
+        PosixPath('best.onnx')
     """
     run, path = Path(run), checked_name(path)
     with atomic_path(path, overwrite=overwrite) as temporary:

@@ -47,8 +47,8 @@ def export_ensemble(
             labels, channels, patches or preprocessing.
 
     Example:
-        >>> export_ensemble("cv", "cv/model.onnx")  # doctest: +SKIP
-        PosixPath('cv/model.onnx')
+        >>> export_ensemble(["run", "model.onnx"], "both.onnx")
+        PosixPath('both.onnx')
     """
     path = Path(path)
     if path.suffix != ".onnx":

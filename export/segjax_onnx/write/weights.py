@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from segjax.errors import InputError
-from segjax.extras import how_to_install
+from segjax.extras import needed_for
 from segjax_onnx.predict.runtime import first_line
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def read_variables(path: str | Path) -> dict[str, Any]:
         InputError: The file is missing or no network, or does not say what its weights were.
 
     Example:
-        >>> variables = read_variables("model.onnx")  # doctest: +SKIP
-        >>> logits = model.apply(variables, images)  # doctest: +SKIP
+        >>> sorted(read_variables("model.onnx"))
+        ['batch_stats', 'params']
     """
     proto = load_proto(path)
     texts = {entry.key: entry.value for entry in proto.metadata_props}
@@ -97,11 +97,8 @@ def load_proto(path: str | Path) -> "onnx.ModelProto":
     Raises:
         InputError: The file is missing or no network, or the package onnx is missing.
     """
-    try:
+    with needed_for("reading and merging ONNX files"):
         import onnx
-    except ImportError as error:
-        needs = f"reading and merging ONNX files needs onnx: {how_to_install('train')}"
-        raise InputError(needs) from error
     try:
         return onnx.load(path)
     except FileNotFoundError as error:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Integer
 
 from segjax.data.augment._arrays import voxel_indices
 from segjax.data.augment._deformation import Deformation
+from segjax.interpolation import between_corners
 
 __all__ = ["Fill", "warp", "warp_label", "warp_pair"]
 
@@ -140,21 +141,10 @@ def _linear(image: Any, fill: Fill, xp: ModuleType) -> _Reader:
             index += start
             start = index
         steps = [strides[axis] for axis in axes]
-        return xp.where(inside[..., None], _corners(flat, start, steps, weights, xp), outside)
+        values = between_corners(flat, start, steps, weights, xp)
+        return xp.where(inside[..., None], values, outside)
 
     return read
-
-
-def _corners(flat: Any, start: Any, strides: list[int], weights: list[Any], xp: ModuleType) -> Any:
-    """Interpolate between the values at ``start`` and one stride further along each axis."""
-    if not strides:
-        return xp.take(flat, start, axis=0, mode="clip")
-    lower = _corners(flat, start, strides[1:], weights[1:], xp)
-    upper = _corners(flat[strides[0] :], start, strides[1:], weights[1:], xp)
-    upper -= lower
-    upper *= weights[0]
-    upper += lower
-    return upper
 
 
 def _nearest(label: Any, xp: ModuleType) -> _Reader:

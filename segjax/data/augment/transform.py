@@ -111,7 +111,13 @@ class Transform(Named, ABC, kind="transform"):
 
 
 class IntensityTransform(Transform):
-    """A transform that moves nothing, so that label maps stay as they are."""
+    """A transform that moves nothing, so that label maps stay as they are.
+
+    Example:
+        >>> from segjax.data.augment import Gamma, Flip
+        >>> isinstance(Gamma(), IntensityTransform), isinstance(Flip(), IntensityTransform)
+        (True, False)
+    """
 
     def apply_label(
         self, label: Integer[Any, "*spatial"], parameters: Parameters, xp: ModuleType
@@ -121,7 +127,13 @@ class IntensityTransform(Transform):
 
 
 class SpatialTransform(Transform):
-    """A transform that moves voxels: several in a row are one deformation, one interpolation."""
+    """A transform that moves voxels: several in a row are one deformation, one interpolation.
+
+    Example:
+        >>> from segjax.data.augment import Affine, Gamma
+        >>> isinstance(Affine(), SpatialTransform), isinstance(Gamma(), SpatialTransform)
+        (True, False)
+    """
 
     fill: Fill
     ends_row: ClassVar[bool] = False  # whether no other can be composed after it

@@ -78,9 +78,8 @@ class CachedCase:
         folder: Where the case's files lie.
 
     Example:
-        >>> case = open_cache("cache").cases[0]  # doctest: +SKIP
-        >>> case.image.shape  # doctest: +SKIP
-        (192, 192, 224, 1)
+        >>> open_cache("cache").cases[0].image.shape
+        (24, 28, 24, 1)
     """
 
     folder: Path
@@ -294,6 +293,10 @@ class Cache:
         channels: Name of every channel, or None where the dataset did not say it.
         requested: The preprocessing as it was asked for, before it learned anything.
         learned_from: Names of the cases that the pipeline learned from.
+
+    Example:
+        >>> [case.name for case in open_cache("cache").cases[:2]]
+        ['ms_000', 'ms_001']
     """
 
     folder: Path
@@ -324,7 +327,7 @@ def open_cache(folder: str | Path) -> Cache:
             lost a case.
 
     Example:
-        >>> open_cache("cache").pipeline.steps  # doctest: +SKIP
+        >>> open_cache("cache").pipeline.steps
         (Reorient(orientation='RAS'), ZScore(where='all'))
     """
     folder = Path(folder)
@@ -383,16 +386,14 @@ def preprocess(
             from the images, a worker was killed, or the disk is full.
 
     Example:
-        >>> import tempfile
         >>> from segjax.data import MinMax, write_dataset
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> heads = write_dataset(folder / "heads", count=2, shape=(32, 32))
+        >>> heads = write_dataset("heads", count=2, shape=(32, 32))
         >>> for _ in range(2):
-        ...     outcomes = preprocess(heads, Pipeline((MinMax(),)), folder / "cache", workers=1)
+        ...     outcomes = preprocess(heads, Pipeline((MinMax(),)), "processed", workers=1)
         ...     print([outcome.state for outcome in outcomes])
         ['made', 'made']
         ['unchanged', 'unchanged']
-        >>> open_cache(folder / "cache").cases[0].image.shape
+        >>> open_cache("processed").cases[0].image.shape
         (32, 32, 1)
     """
     out = Path(out)

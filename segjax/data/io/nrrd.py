@@ -79,8 +79,10 @@ def nrrd_grid(path: str | os.PathLike[str]) -> tuple[Grid, int]:
         InputError: As :func:`read_nrrd`, as far as the header shows it.
 
     Example:
-        >>> nrrd_grid("flair.nrrd")[0].spacing  # doctest: +SKIP
-        (1.0, 1.0, 3.0)
+        >>> from segjax import read, write
+        >>> write(read("flair.nii.gz"), "flair.nrrd")
+        >>> nrrd_grid("flair.nrrd")[0].spacing
+        (1.0, 1.0, 1.0)
     """
     header = read_header(Path(path))
     axis, _ = channel_axis(header), header.stored
@@ -94,7 +96,9 @@ def nrrd_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
         InputError: As :func:`nrrd_grid`.
 
     Example:
-        >>> nrrd_files("flair.nhdr")  # doctest: +SKIP
+        >>> import SimpleITK
+        >>> SimpleITK.WriteImage(SimpleITK.Image(4, 5, 6, SimpleITK.sitkInt16), "flair.nhdr")
+        >>> nrrd_files("flair.nhdr")
         (PosixPath('flair.nhdr'), PosixPath('flair.raw'))
     """
     header = read_header(Path(path))

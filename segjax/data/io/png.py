@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from segjax.errors import InputError
+from segjax.extras import needed_for
 from segjax.files import atomic_path, reading
 from segjax.grid import Grid, grid
 from segjax.volume import Volume
@@ -120,7 +121,8 @@ def write_png(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool =
         >>> mask = Volume(np.eye(64, dtype=bool), np.eye(3))
         >>> write_png(mask, Path(tempfile.mkdtemp()) / "mask.png")
     """
-    from PIL import Image
+    with needed_for("writing PNG"):
+        from PIL import Image
 
     path = Path(path)
     image = Image.fromarray(_pixels(volume, path))
@@ -140,7 +142,8 @@ def _check_header(header: bytes, size: int, path: Path) -> None:
 
 
 def _decode(raw: bytes, path: Path, stored: bool) -> Shaped[np.ndarray, "..."]:
-    from PIL import Image
+    with needed_for("reading PNG"):
+        from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Real
 
 from segjax.errors import InputError
+from segjax.extras import needed_for
 from segjax.progress import track
 from segjax.volume import Volume
 
@@ -179,7 +180,8 @@ class _Channel:
         self, inside: Bool[np.ndarray, "*spatial"] | None, counter: Iterator[int]
     ) -> Float32[np.ndarray, "*spatial"]:
         """Return the field; one step of the counter per iteration."""
-        import SimpleITK as sitk  # noqa: N813
+        with needed_for("correcting a bias field"):
+            import SimpleITK as sitk  # noqa: N813
 
         _check(self.data, inside)
         image = self._image(self.data)

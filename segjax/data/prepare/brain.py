@@ -6,11 +6,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Shaped
-from scipy import ndimage
 
+from segjax.components import label_components
 from segjax.data.prepare.hd_bet import Device, hd_bet_mask
 from segjax.data.prepare.spatial import resample
 from segjax.errors import InputError
+from segjax.extras import needed_for
 from segjax.grid import grid
 from segjax.progress import track
 from segjax.registry import register, registry
@@ -164,22 +165,27 @@ def _head(image: Volume, channel: int, method: str) -> Volume:
 
 
 def _classical(image: Volume) -> Volume:
-    from segjax.data.prepare.brain_surface import brain_inside, working_grid
+    with needed_for("extracting a brain"):
+        from scipy.ndimage import gaussian_filter
+
+        from segjax.data.prepare.brain_surface import brain_inside, working_grid
 
     image = image.with_data(image.data.astype(np.float32, copy=False))
     coarse = resample(image, working_grid(grid(image)), interpolation="nearest")
     if np.mean(image.data == 0) > _ZEROS and _is_extracted(coarse):
         return image.with_data(_largest_filled(image.data != 0))
-    smooth = ndimage.gaussian_filter(brain_inside(image).data.astype(np.float32), 0.7)
+    smooth = gaussian_filter(brain_inside(image).data.astype(np.float32), 0.7)
     fine = resample(coarse.with_data(smooth), grid(image)).data > 0.5
     return image.with_data(fine & _largest_filled(image.data != 0))
 
 
 def _is_extracted(coarse: Volume) -> bool:
     """Say whether the background is 0 up to the brain: neither air nor scalp lie around it."""
+    from scipy.ndimage import distance_transform_edt
+
     data = coarse.data
     head = _largest_filled(data != 0)
-    depth = ndimage.distance_transform_edt(head) * coarse.spacing[0]
+    depth = distance_transform_edt(head) * coarse.spacing[0]
     shells = [data[(depth > d) & (depth <= d + 2)] for d in range(0, 16, 2)]
     if any(shell.size == 0 for shell in shells):
         return False
@@ -190,9 +196,11 @@ def _is_extracted(coarse: Volume) -> bool:
 
 def _largest_filled(mask: Bool[np.ndarray, "*spatial"]) -> Shaped[np.ndarray, "*spatial"]:
     """Return the largest piece of a mask, with its holes filled."""
-    pieces, count = ndimage.label(mask)
+    pieces, count = label_components(mask, axes_at_once=1)
     if count == 0:
         return mask
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    return ndimage.binary_fill_holes(pieces == sizes.argmax())
+    others = np.pad(pieces != sizes.argmax(), 1, constant_values=True)
+    around, _ = label_components(others, axes_at_once=1)
+    return (around != 1)[(slice(1, -1),) * mask.ndim]  # the first voxel lies outside

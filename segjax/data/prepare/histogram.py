@@ -207,10 +207,8 @@ def write_landmarks(
             cannot be written.
 
     Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "landmarks.json"
-        >>> write_landmarks(np.arange(13.0)[None], path)
-        >>> read_landmarks(path).shape
+        >>> write_landmarks(np.arange(13.0)[None], "landmarks.json")
+        >>> read_landmarks("landmarks.json").shape
         (1, 13)
     """
     marks, path = check_landmarks(landmarks), Path(path)
@@ -234,6 +232,11 @@ def read_landmarks(path: str | Path) -> Float64[np.ndarray, "channel 13"]:
 
     Raises:
         InputError: The file is missing, or holds no landmarks.
+
+    Example:
+        >>> np.save("landmarks.npy", np.arange(13.0)[None])
+        >>> read_landmarks("landmarks.npy").shape
+        (1, 13)
     """
     with reading(path) as stream:
         try:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segjax.components import label_components
 from segjax.data.labels import foreground
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.grid import Grid
@@ -47,14 +48,12 @@ def lost_lesions(label: Volume, pipeline: Pipeline, grids: Sequence[Grid]) -> Lo
         >>> lost_lesions(label, pipeline, pipeline.grids(label))
         Lost(lesions=2, lost=1, largest=1.0)
     """
-    from scipy import ndimage
-
     mask = foreground(label.data)
     if not mask.any() or _keeps_voxels(grids):
         return None
     pieces, count = np.zeros(mask.shape, np.int32), 0
     for value in np.unique(label.data[mask]).tolist():
-        own, found = ndimage.label(label.data == value, np.ones((3,) * mask.ndim))
+        own, found = label_components(label.data == value)
         pieces[own > 0] = own[own > 0] + count
         count += found
     processed = pipeline.apply_label(label.with_data(pieces), grids).data

@@ -338,6 +338,10 @@ def read_pipeline(path: str | Path) -> Pipeline:
 
     Raises:
         InputError: The file holds no pipeline; the message names the file.
+
+    Example:
+        >>> [step.name for step in read_pipeline("run/config.json").steps]
+        ['reorient', 'resample', 'z-score']
     """
     values = read_json(path)
     try:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64
 
+from segjax.data.prepare.sampling import sample
 from segjax.errors import InputError
 from segjax.grid import Grid, crop_to_grid, grid, same_grid
 from segjax.volume import Volume
@@ -24,7 +25,6 @@ Interpolation = Literal["linear", "nearest"]
 
 _WHOLE = 1e-3  # voxels; a field of view that is this close to one more voxel holds it
 _MOST_VOXELS = 2**31
-_SIMPLE_ITK = {"b1": np.uint8, "f2": np.float32, "f16": np.float64}  # types it does not take
 
 
 def resample(volume: Volume, grid: Grid, *, interpolation: Interpolation = "linear") -> Volume:
@@ -55,7 +55,8 @@ def resample(volume: Volume, grid: Grid, *, interpolation: Interpolation = "line
         array([[1., 3.]], dtype=float32)
 
     Source: Equals ``SimpleITK.Resample`` with ``sitkLinear`` or ``sitkNearestNeighbor`` on images
-        of the same geometry, but works on voxel indices, so that shear is no obstacle.
+        of the same geometry, but works on voxel indices, so that shear is no obstacle. Halfway
+        between two voxels, where rounding decides in SimpleITK, the nearest is the later one.
     """
     if interpolation not in ("linear", "nearest"):
         raise InputError(f"interpolation {interpolation!r}: give 'linear' or 'nearest'")
@@ -68,7 +69,7 @@ def resample(volume: Volume, grid: Grid, *, interpolation: Interpolation = "line
     channels = volume.with_data(data).channels_last
     sampled = np.empty((*grid.shape, channels.shape[-1]), data.dtype)
     for c in range(channels.shape[-1]):
-        sampled[..., c] = _sample(channels[..., c], index, grid.shape, interpolation)
+        sample(channels[..., c], index, sampled[..., c], linear=interpolation == "linear")
     one = volume.data.ndim == volume.spatial_dims
     return Volume(sampled[..., 0] if one else sampled, grid.affine)
 
@@ -228,30 +229,6 @@ def _moved(before: Grid, start: Sequence[int], shape: tuple[int, ...]) -> Grid:
     affine = before.affine.copy()
     affine[:-1, -1] += affine[:-1, :-1] @ np.array(start, dtype=np.float64)
     return Grid(shape, affine)
-
-
-def _sample(
-    data: Shaped[np.ndarray, "*spatial"],
-    index: Float64[np.ndarray, "_ _"],
-    shape: tuple[int, ...],
-    interpolation: Interpolation,
-) -> Shaped[np.ndarray, "*sampled"]:
-    """Sample one channel at ``index @ (i, j, k, 1)`` for every index of a grid of that shape."""
-    import SimpleITK as sitk  # noqa: N813
-
-    rank = len(shape)
-    kind = _SIMPLE_ITK.get(data.dtype.str[1:], data.dtype.newbyteorder("="))
-    image = sitk.GetImageFromArray(data.astype(kind, copy=False).T)  # it names the axes backwards
-    place = sitk.AffineTransform(rank)
-    place.SetMatrix(index[:rank, :rank].ravel().tolist())
-    place.SetTranslation(index[:rank, rank].tolist())
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetSize(shape)
-    resampler.SetTransform(place)
-    resampler.SetInterpolator(
-        sitk.sitkLinear if interpolation == "linear" else sitk.sitkNearestNeighbor
-    )
-    return sitk.GetArrayFromImage(resampler.Execute(image)).T.astype(data.dtype, copy=False)
 
 
 def _text(spacing: Float64[np.ndarray, "_"]) -> str:

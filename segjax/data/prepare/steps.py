@@ -90,6 +90,11 @@ class Reorient(Step):
 
     Attributes:
         orientation: Three letters, such as "RAS". Volumes of rank 2 stay as they are.
+
+    Example:
+        >>> lps = Grid((2, 3, 4), np.diag([-1.0, -1.0, 1.0, 1.0]))
+        >>> Reorient("RAS").grid(lps).affine.diagonal().tolist()
+        [1.0, 1.0, 1.0, 1.0]
     """
 
     name: ClassVar[str] = "reorient"
@@ -124,6 +129,10 @@ class Resample(Step):
             two.
         tolerance: Images whose spacing differs by no more than this fraction along every axis stay
             as they are.
+
+    Example:
+        >>> Resample((1.0, 1.0, 1.0)).grid(Grid((24, 24, 8), np.diag([1.0, 1, 3, 1]))).shape
+        (24, 24, 24)
     """
 
     name: ClassVar[str] = "resample"
@@ -164,6 +173,10 @@ class CropOrPad(Step):
 
     Attributes:
         shape: Number of voxels along each axis. Volumes of rank 2 take the first two.
+
+    Example:
+        >>> CropOrPad((20, 20, 20)).grid(Grid((24, 24, 8), np.eye(4))).shape
+        (20, 20, 20)
     """
 
     name: ClassVar[str] = "crop-or-pad"
@@ -198,6 +211,11 @@ class CropToForeground(Step):
 
     Attributes:
         margin: Distance to keep around the box, in mm.
+
+    Example:
+        >>> image = Volume(np.pad(np.ones((2, 2, 1), np.float32), 3)[..., 3:4], np.eye(3))
+        >>> CropToForeground(margin=1.0).apply(image).spatial_shape
+        (4, 4)
     """
 
     name: ClassVar[str] = "crop-to-brain"
@@ -232,6 +250,11 @@ class ClipPercentiles(Step):
     Attributes:
         low: Lower percentile, 0 to 100.
         high: Upper percentile, 0 to 100.
+
+    Example:
+        >>> image = Volume(np.arange(4.0, dtype=np.float32).reshape(2, 2, 1), np.eye(3))
+        >>> ClipPercentiles(0, 50).apply(image).data.ravel().tolist()
+        [0.0, 1.0, 1.5, 1.5]
     """
 
     name: ClassVar[str] = "clip-percentiles"
@@ -253,6 +276,11 @@ class ZScore(Step):
 
     Attributes:
         where: Voxels that mean and standard deviation come from.
+
+    Example:
+        >>> image = Volume(np.array([[[1]], [[3]]], np.float32), np.eye(3))
+        >>> ZScore().apply(image).data.ravel().tolist()
+        [-1.0, 1.0]
     """
 
     name: ClassVar[str] = "z-score"
@@ -268,7 +296,13 @@ class ZScore(Step):
 
 @dataclass(frozen=True)
 class MinMax(Step):
-    """Scale each channel to 0 … 1 (:func:`intensity.min_max`)."""
+    """Scale each channel to 0 … 1 (:func:`intensity.min_max`).
+
+    Example:
+        >>> image = Volume(np.arange(5.0, dtype=np.float32).reshape(5, 1, 1), np.eye(3))
+        >>> MinMax().apply(image).data.ravel().tolist()
+        [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
 
     name: ClassVar[str] = "min-max"
 
@@ -284,6 +318,11 @@ class Rescale(Step):
     Attributes:
         low: Value that the minimum gets.
         high: Value that the maximum gets.
+
+    Example:
+        >>> image = Volume(np.arange(5.0, dtype=np.float32).reshape(5, 1, 1), np.eye(3))
+        >>> Rescale(-1, 1).apply(image).data.ravel().tolist()
+        [-1.0, -0.5, 0.0, 0.5, 1.0]
     """
 
     name: ClassVar[str] = "rescale"
@@ -312,6 +351,10 @@ class BiasFieldCorrection(Step):
         spline_spacing: Distance between the knots of the coarsest B-spline, in mm.
         iterations: Most iterations at each level.
         tolerance: Change of the field that ends a level.
+
+    Example:
+        >>> BiasFieldCorrection(where="nonzero").to_json()["step"]
+        'n4'
     """
 
     name: ClassVar[str] = "n4"
@@ -345,6 +388,11 @@ class BrainExtraction(Step):
         method: "classical", "hd-bet", "zero-background" or another registered name; or the path of
             a segjax ONNX file, which must be there wherever the step is applied.
         channel: The channel that the brain is found in; all are masked.
+
+    Example:
+        >>> image = Volume(np.ones((2, 2, 2, 1), np.float32), np.eye(4))
+        >>> BrainExtraction("zero-background").apply(image).data.sum().item()
+        8.0
     """
 
     name: ClassVar[str] = "brain-extraction"
@@ -371,6 +419,12 @@ class HistogramStandardization(Step):
             the step is fitted.
         where: Voxels that percentiles come from, in training and later.
         cutoff: Quantiles of the first and the last landmark.
+
+    Example:
+        >>> images = [Volume(np.random.default_rng(i).random((16, 16, 1), np.float32), np.eye(3))
+        ...           for i in range(2)]
+        >>> HistogramStandardization().fit(images).fitted
+        True
     """
 
     name: ClassVar[str] = "histogram-standardization"

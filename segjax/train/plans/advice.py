@@ -111,8 +111,9 @@ def advise(
             patch of its smallest size fits the memory.
 
     Example:
-        >>> advise(find_cases("hippocampus"), look=False).config.patch_size  # doctest: +SKIP
-        (40, 56, 48)
+        >>> from segjax.data import find_cases
+        >>> advise(find_cases("brains"), look=False).config.patch_size
+        (24, 32, 24)
     """
     found = survey(dataset, pipeline or Pipeline((Reorient("RAS"),)))
     grid = _choose_grid(found, look=look) if pipeline is None else _given_grid(found, pipeline)

@@ -185,6 +185,10 @@ class SweepResult:
         folder: Its folder.
         members: All of its members.
         results: What each came to, by name; nothing of those that are not finished.
+
+    Example:
+        >>> SweepResult(Path("sweep"), (), {}).best is None
+        True
     """
 
     folder: Path
@@ -259,9 +263,16 @@ def sweep(
             the message says what to do.
 
     Example:
-        >>> grid = SweepConfig(base, (3, 5), (0.3, 0.5), (0, 1))  # doctest: +SKIP
-        >>> sweep(grid, dataset, split, "sweep").best.name  # doctest: +SKIP
-        'k5-a0.5-s1'
+        >>> import functools
+        >>> from segjax.data import find_cases, split_cases
+        >>> from segjax.train.losses import Loss, Term
+        >>> network = functools.partial(segjax.models.UNet, channels=(4, 8), strides=(2,))
+        >>> network = segjax.register("network", "small-k3", network)
+        >>> dataset = find_cases("slices")
+        >>> split = split_cases([case.name for case in dataset.cases], test=0.2)
+        >>> base = TrainConfig("small-k3", (32, 32), epochs=1, loss=Loss((Term("tversky"),)))
+        >>> sweep(SweepConfig(base, (3,), (0.5,), (0,)), dataset, split, "alphas").best.name
+        'k3-a0.5-s0'
     """
     out = Path(out)
     check_survives(config.base, kind=TrainConfig)

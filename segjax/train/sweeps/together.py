@@ -65,9 +65,11 @@ class Programs:
         together: How members share a program.
 
     Example:
-        >>> programs = Programs(config, 10, "unrolled")  # doctest: +SKIP
-        >>> packed = programs.pack([state, other])  # doctest: +SKIP
-        >>> packed, losses = programs.step(packed, seats)  # doctest: +SKIP
+        >>> state = TrainState({"w": jnp.ones(3)}, {}, (), jnp.array(7))
+        >>> programs = Programs(TrainConfig("unet2d-k3", (16, 16)), 10, "vmap")
+        >>> packed = programs.pack([state, state])
+        >>> packed.params["w"].shape, programs.unpack(packed, 1).params["w"].shape
+        ((2, 3), (3,))
     """
 
     def __init__(self, config: TrainConfig, steps_per_epoch: int, together: Together):

@@ -13,6 +13,7 @@ from segjax.data.io.dicom.mark import is_dicom, transfer_syntax
 from segjax.data.io.dicom.stored import Pixels, UnfitImageError, read_pixels
 from segjax.data.io.dicom.values import MACROS, Facts, printable, tag_of
 from segjax.errors import InputError
+from segjax.extras import needed_for
 from segjax.files import reading
 
 if TYPE_CHECKING:
@@ -197,8 +198,9 @@ def _read_frames(path: Path, size: int, _changed: int) -> tuple[Frame, ...]:
 
 
 def _parse(path: Path, stream: BinaryIO, tags: Any) -> "Dataset":
-    from pydicom import dcmread
-    from pydicom.config import disable_value_validation
+    with needed_for("reading DICOM"):
+        from pydicom import dcmread
+        from pydicom.config import disable_value_validation
 
     if not is_dicom(path):
         raise FaultyFileError(f"{path}: is no DICOM file")

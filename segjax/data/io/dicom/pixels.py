@@ -15,6 +15,7 @@ from jaxtyping import Float32, Shaped
 from segjax.data.io.dicom.header import Frame
 from segjax.data.io.dicom.stored import MOST_BYTES, Pixels
 from segjax.errors import InputError
+from segjax.extras import needed_for
 from segjax.files import reading
 
 __all__ = ["read_slices"]
@@ -154,7 +155,8 @@ def _codestreams(content: bytes, pixels: Pixels) -> list[bytes]:
 
 def _decode(stream: bytes, pixels: Pixels, file: Path) -> Shaped[np.ndarray, "row column"]:
     """Decode one frame with SimpleITK."""
-    import SimpleITK as sitk  # noqa: N813
+    with needed_for("reading compressed DICOM"):
+        import SimpleITK as sitk  # noqa: N813
 
     _check_codestream(stream, pixels)
     _write_frame(stream, pixels, file)

@@ -55,8 +55,8 @@ def roi_names(path: PathLike) -> tuple[str, ...]:
         InputError: The file is no structure set, it cannot be read, or two regions have one name.
 
     Example:
-        >>> roi_names("structures.dcm")  # doctest: +SKIP
-        ('GTV', 'Brainstem')
+        >>> roi_names("structures.dcm")
+        ('GTV',)
     """
     return tuple(_rois(Path(path), _header(Path(path))).values())
 
@@ -90,8 +90,10 @@ def read_rtstruct(
             each other, or lie in every other slice only.
 
     Example:
-        >>> labels, names = read_rtstruct("structures.dcm", t1, wanted=["GTV"])  # doctest: +SKIP
-        >>> names  # doctest: +SKIP
+        >>> from segjax.data import read_grid
+        >>> grid, _ = read_grid("scan")
+        >>> labels, names = read_rtstruct("structures.dcm", grid, wanted=["GTV"])
+        >>> names
         {1: 'GTV'}
 
     Source:

@@ -16,6 +16,7 @@ from segjax.data.io.dicom.header import (
 )
 from segjax.data.io.dicom.mark import NAMED_DICOM, has_mark, is_named_otherwise
 from segjax.errors import InputError
+from segjax.extras import needed_for
 
 __all__ = ["Contents", "Problem", "Stray", "concerns", "is_part", "read_files"]
 
@@ -208,6 +209,8 @@ def _read(file: Path, look: _Look) -> None:
         return
     look.names.setdefault(file.parent, set()).add(_form(file))
     look.bare[file.parent] += not file.suffix
+    with needed_for("reading DICOM"):
+        import pydicom  # noqa: F401 - without it no file of these can be read
     try:
         frames = read_frames(file)
         look.contents.frames += [frame for frame in frames if frame.position is not None]

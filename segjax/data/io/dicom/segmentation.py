@@ -87,7 +87,7 @@ def segment_names(path: PathLike) -> tuple[str, ...]:
         InputError: The file is neither, it cannot be read, or two segments have one name.
 
     Example:
-        >>> segment_names("lesions.dcm")  # doctest: +SKIP
+        >>> segment_names("lesions.dcm")
         ('Lesion',)
     """
     if is_label_object(path) == "RTSTRUCT":
@@ -122,8 +122,10 @@ def read_dicom_segmentation(
         UserWarning: Values between 0 and the maximum of a fractional segmentation were decided.
 
     Example:
-        >>> labels, names = read_dicom_segmentation("lesions.dcm", flair)  # doctest: +SKIP
-        >>> names  # doctest: +SKIP
+        >>> from segjax.data import read_grid
+        >>> grid, _ = read_grid("scan")
+        >>> labels, names = read_dicom_segmentation("lesions.dcm", grid)
+        >>> names
         {1: 'Lesion'}
 
     Source:

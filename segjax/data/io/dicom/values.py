@@ -7,6 +7,8 @@ from functools import cache
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from segjax.extras import needed_for
+
 if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.tag import BaseTag
@@ -91,7 +93,8 @@ def values(dataset: "Dataset", keyword: str) -> tuple[Any, ...]:
 @cache
 def tag_of(keyword: str) -> "BaseTag":
     """Return the tag that DICOM's dictionary gives a keyword."""
-    from pydicom.tag import Tag
+    with needed_for("reading DICOM"):
+        from pydicom.tag import Tag
 
     return Tag(keyword)
 
