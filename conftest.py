@@ -20,6 +20,14 @@ if version("jaxlib").startswith("0.10."):  # later ones end at a flag that they 
 os.environ.setdefault("XLA_FLAGS", _flags)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Count docstring examples as documentation."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(pytest.mark.docs)
+
+
 @pytest.fixture(autouse=True)
 def _place_of_an_example(request):
     if isinstance(request.node, pytest.DoctestItem):

@@ -29,7 +29,8 @@ class UNet(nn.Module):
         >>> from segjax.models.unet import UNet
         >>> model = UNet(channels=(4, 8, 16), strides=(2, 2))
         >>> images = jnp.zeros((1, 16, 16, 1))
-        >>> model.apply(model.init(jax.random.key(0), images), images).shape
+        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+        >>> jax.jit(model.apply)(variables, images).shape
         (1, 16, 16, 2)
     """
 

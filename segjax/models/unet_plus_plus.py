@@ -48,10 +48,11 @@ class UNetPlusPlus(nn.Module):
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from segjax.models.unet_plus_plus import UNetPlusPlus
-        >>> model = UNetPlusPlus()
-        >>> images = jnp.zeros((1, 16, 16, 16, 1))
-        >>> model.apply(model.init(jax.random.key(0), images), images).shape
-        (1, 16, 16, 16, 2)
+        >>> model = UNetPlusPlus(features=(4, 6))
+        >>> images = jnp.zeros((1, 8, 8, 8, 1))
+        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+        >>> jax.jit(model.apply)(variables, images).shape
+        (1, 8, 8, 8, 2)
     """
 
     in_channels: int = 1

@@ -95,7 +95,8 @@ def count_parameters(variables: Mapping[str, PyTree]) -> int:
     Example:
         >>> import jax, jax.numpy as jnp, segjax
         >>> model = segjax.models.create("mpunet++")
-        >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 8, 1)))
+        >>> images = jnp.zeros((1, 8, 8, 8, 1))
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
         >>> segjax.models.count_parameters(variables)
         37935
     """

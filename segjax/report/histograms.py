@@ -78,8 +78,10 @@ def before_and_after(case: CachedCase, path: PathLike, *, overwrite: bool = Fals
         InputError: The source cannot be read, the file exists already or the format is unknown.
 
     Example:
-        >>> from segjax.data import open_cache
-        >>> before_and_after(open_cache("cache").cases[0], "case.png")
+        >>> from segjax.data import MinMax, Pipeline, open_cache, preprocess, write_dataset
+        >>> heads = write_dataset("heads", count=1, shape=(32, 32))
+        >>> outcomes = preprocess(heads, Pipeline((MinMax(),)), "processed", workers=1)
+        >>> before_and_after(open_cache("processed").cases[0], "case.png")
     """
     labelled = case.source.label is not None
     processed = Volume(case.image, case.grids[-1].affine)

@@ -29,7 +29,8 @@ def world(tmp_path_factory, worker_id):
             made = folder.with_suffix(".made")
             shutil.rmtree(made, ignore_errors=True)
             made.mkdir()
-            subprocess.run([sys.executable, HERE / "world.py", made], check=True, env=environment())
+            environ = environment() | {"JAX_COMPILATION_CACHE_DIR": str(folder.with_suffix(".jax"))}
+            subprocess.run([sys.executable, HERE / "world.py", made], check=True, env=environ)
             made.rename(folder)
     return folder
 
