@@ -457,6 +457,3 @@ def test_the_first_error_stays_the_cause():
 def test_fields_with_defaults_made_anew_can_be_replaced():
     value = dataclasses.replace(Settings((8, 8)), filters=[Invert()])
     assert isinstance(value.filters, tuple)
-
-
-
