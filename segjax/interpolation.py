@@ -11,7 +11,7 @@ __all__ = ["between_corners"]
 
 def between_corners(
     flat: Shaped[Any, "voxel *channel"],
-    start: Integer[Any, "*places"],
+    start: Integer[Any, "*places"] | int,
     strides: Sequence[int],
     weights: Sequence[Float[Any, "..."]],
     xp: ModuleType,
@@ -20,7 +20,7 @@ def between_corners(
 
     Args:
         flat: The voxels in one line, with or without channels behind them.
-        start: Index in the line of the first corner of each cell.
+        start: Index in the line of the first corner of each cell, or of all of them.
         strides: For each axis to interpolate along, the distance in the line to the next voxel.
         weights: For each of these axes, how far into the cell, from 0 to 1; broadcasts with the
             values.

@@ -1,4 +1,3 @@
-
 import functools
 import subprocess
 import sys
@@ -267,6 +266,3 @@ def test_importing_the_registry_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-

@@ -369,6 +369,7 @@ def save(source, target, end):
 """
 
 
+@pytest.mark.peer("torch")
 def test_the_package_of_version_2_is_called(package):
     (package / "checkpoint_download.py").write_text(
         "calls = []\ndef maybe_download_parameters():\n    calls.append('weights')\n"
