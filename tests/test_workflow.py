@@ -217,7 +217,7 @@ def test_cases_are_worth_having_without_figures(data, tmp_path, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    with pytest.warns(UserWarning, match="no figures: figures need matplotlib"):
+    with pytest.warns(UserWarning, match="no figures: drawing figures needs matplotlib"):
         done = workflow.preprocess(find_data(data), PIPELINE, tmp_path / "cache", workers=1)
     assert set(done.written) == {"cases", "report"}
 
