@@ -18,12 +18,12 @@ from segjax.evaluate.tables import write_metrics
 __all__ = ["DemoResult", "run_demo"]
 
 _HEADS, _VALIDATION, _TEST = 30, 4, 6
-_SETTINGS: Mapping[str, Any] = {  # 200 steps: small patches of many heads teach fastest
+_SETTINGS: Mapping[str, Any] = {  # 150 steps: small patches of many heads teach fastest
     "patch_size": [32, 32, 32],
     "batch_size": 4,
     "patches_per_case": 5,
     "foreground": 0.3,
-    "epochs": 8,
+    "epochs": 6,
     "validate_every": 2,
     "optimizer": {"learning_rate": 0.02},
 }

@@ -103,7 +103,7 @@ def test_a_loop_inside_another_one_has_a_bar_below_while_it_lasts(stderr, monkey
     inner = []
     for _ in track(range(2), "Outside"):
         for item in track("ab", "Inside", unit="image"):
-            time.sleep(0.1)
+            time.sleep(0.3)
             inner.append(item)
     assert inner == ["a", "b", "a", "b"]
     shown = screen.getvalue()
