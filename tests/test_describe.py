@@ -142,6 +142,8 @@ def test_run_tells_its_best_dice_and_how_far_it_got(run):
     assert facts["model"] == "mpunet++"
     assert facts["labels"] == "background, anterior, posterior"
     assert facts["cases"] == "2 training, 2 validation"
+    assert facts["loss"].startswith("dice")
+    assert "one-cycle" in facts["learning"]
     assert facts["trained"] == "2 of 5 epochs"
     assert facts["best Dice"] == "0.5000 (validation, epoch 1)"  # (0.2 + 0.4 + 0.6 + 0.8) / 4
     assert facts["made"] == "no model.onnx yet: segjax export"

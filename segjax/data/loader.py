@@ -26,6 +26,8 @@ from segjax.errors import InputError
 __all__ = ["Batch", "Loader", "PatchDraw", "Sampling", "prefetch"]
 
 Batch = tuple[Float32[np.ndarray, "batch *patch channel"], UInt8[np.ndarray, "batch *patch"]]
+"""Images and labels of one training step."""
+
 T_co = TypeVar("T_co", covariant=True)
 
 _ALL = slice(None)

@@ -52,6 +52,8 @@ def describe_run(run: Path) -> Facts:
     facts = {
         "kind": "run of segjax train",
         **_network(config),
+        "loss": _loss(config),
+        "learning": _rate(config),
         "cases": _split(read_split(RunFolder(run).split)),
     }
     facts |= _progress(RunFolder(run).metrics, config.epochs)

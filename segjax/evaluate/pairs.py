@@ -91,7 +91,7 @@ def match_masks(
     truths = _labels_of_subjects(labels, label) if label else _find_masks(labels)
     found = _find_masks(predictions, subjects=truths if label else ())
     if missing := sorted(set(found) - set(truths)):
-        others = f" (nor for {len(missing) - 1} others)" if len(missing) > 1 else ""
+        others = f", nor for {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(f"{labels}: no label named {missing[0]} for {found[missing[0]]}{others}")
     if left_out := sorted(set(truths) - set(found)):
         names = listed(left_out, _NAMED)

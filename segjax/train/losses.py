@@ -17,6 +17,7 @@ one-hot array with 3 classes on its last axis took six to nine times as long.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache, reduce
 from inspect import Parameter, signature
 from typing import Any, Literal, get_type_hints
@@ -332,7 +333,9 @@ def _checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     known = _options_of(function)
     for option in options:
         if option not in known:
-            raise InputError(f"the loss '{name}' has no '{option}': leave it out")
+            near = get_close_matches(option, known, n=1)
+            meant = f"did you mean '{near[0]}'?" if near else "leave it out"
+            raise InputError(f"the loss '{name}' has no '{option}': {meant}")
     values = {}
     for option, (kind, default) in known.items():
         value = options.get(option, default)

@@ -207,7 +207,8 @@ def _logits(config: TrainConfig, model: Model) -> jax.ShapeDtypeStruct:
     if made != wanted:
         raise InputError(
             f"{config.model}: makes {made} of images of {images.shape}, but logits of "
-            f"{wanted} are needed"
+            f"{wanted} are needed (layers of segjax take features, which ops.from_images makes of "
+            "images, and ops.to_images makes logits of)"
         )
     return found
 

@@ -461,7 +461,8 @@ def test_loss_is_immutable():
     [
         (lambda: Term("dise"), "'?dise'?"),
         (lambda: Term("dice", alpha=0.7), "'dice' has no 'alpha'"),
-        (lambda: Term("cross-entropy", background=True), "has no 'background'"),
+        (lambda: Term("cross-entropy", background=True), "has no 'background': leave it out"),
+        (lambda: Term("tversky", alfa=0.7), "has no 'alfa': did you mean 'alpha'?"),
         (lambda: Term("tversky", alpha=-0.1), "alpha is -0.1"),
         (lambda: Term("tversky", alpha=1.5), "alpha is 1.5: give 0 to 1, or beta too"),
         (lambda: Term("tversky", alpha=float("nan")), "alpha must be a number, not nan"),

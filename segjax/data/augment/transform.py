@@ -18,6 +18,7 @@ from segjax.data.augment._sampling import Fill, warp, warp_label, warp_pair
 from segjax.errors import InputError
 
 Parameters = Mapping[str, Any]
+"""What a transform draws, by name; None leaves the transform out."""
 
 
 @dataclass(frozen=True)
