@@ -29,13 +29,17 @@ def world(tmp_path_factory, worker_id):
             made = folder.with_suffix(".made")
             shutil.rmtree(made, ignore_errors=True)
             made.mkdir()
-            environ = environment() | {"JAX_COMPILATION_CACHE_DIR": str(folder.with_suffix(".jax"))}
-            subprocess.run([sys.executable, HERE / "world.py", made], check=True, env=environ)
+            program = [sys.executable, HERE / "world.py", made]
+            subprocess.run(program, check=True, env=environment(folder))
             made.rename(folder)
     return folder
 
 
-def environment() -> dict[str, str]:
-    """Return the environment of the programs: this checkout, and programs kept for the others."""
+def environment(world: Path) -> dict[str, str]:
+    """Return the environment of a program: this checkout, and what others compiled."""
     root = HERE.parents[1]
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "export")])}
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(root), str(root / "export")]),
+        "JAX_COMPILATION_CACHE_DIR": str(world.with_suffix(".jax")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }

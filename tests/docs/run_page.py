@@ -2,7 +2,7 @@
 
 Lines of ``sh`` blocks that begin with ``segjax`` run in this process, others in bash; ``python``
 blocks share one namespace, ``pycon`` blocks are doctests in it, ``json`` and ``toml`` must parse.
-Trainings take one epoch, sweeps at most two values of each axis. A block after the line
+Trainings take one epoch of small patches, sweeps at most two values of each axis. A block after the line
 ``<!-- not run: why -->`` or ``<!-- test command -->`` is left out; ``<!-- file: NAME -->`` also
 writes the block to a file.
 """
@@ -120,10 +120,13 @@ def _shortened(words: list[str]) -> list[str]:
 
 
 def _short(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """Return fit for one epoch."""
+    """Return fit for one epoch of small patches, whose programs the pages share."""
 
     def fit_one_epoch(config: Any, *args: Any, **options: Any) -> Any:
-        return fit(replace(config, epochs=1), *args, **options)
+        size = 16 if len(config.patch_size) == 3 else 32
+        patch = tuple(min(voxels, size) for voxels in config.patch_size)
+        small = replace(config, epochs=1, batch_size=2, patch_size=patch)
+        return fit(small, *args, **options)
 
     return fit_one_epoch
 

@@ -19,8 +19,8 @@ def test_example_is_short_and_says_what_it_shows(example):
 
 @pytest.mark.docs
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs(example, tmp_path):
-    environ = environment() | {"TMPDIR": str(tmp_path)}
+def test_example_runs(example, world, tmp_path):
+    environ = environment(world) | {"TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, example], cwd=tmp_path, env=environ, capture_output=True, text=True,
         check=False,

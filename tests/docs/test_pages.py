@@ -27,9 +27,8 @@ def test_code_of_a_page_runs(page, world, tmp_path):
     folder = tmp_path / "here"
     shutil.copytree(world, folder, ignore=shutil.ignore_patterns("cache", "sweep"))
     program = [sys.executable, HERE / "run_page.py", page]
-    environ = environment() | {"JAX_COMPILATION_CACHE_DIR": str(world.with_suffix(".jax"))}
     done = subprocess.run(
-        program, cwd=folder, env=environ, capture_output=True, text=True, check=False
+        program, cwd=folder, env=environment(world), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
