@@ -2,9 +2,9 @@
 
 Lines of ``sh`` blocks that begin with ``segjax`` run in this process, others in bash; ``python``
 blocks share one namespace, ``pycon`` blocks are doctests in it, ``json`` and ``toml`` must parse.
-Trainings take one epoch of small patches, sweeps at most two values of each axis. A block after the line
-``<!-- not run: why -->`` or ``<!-- test command -->`` is left out; ``<!-- file: NAME -->`` also
-writes the block to a file.
+Trainings take one epoch of small patches, sweeps at most two values of each axis. A block after
+the line ``<!-- not run: why -->`` or ``<!-- test command -->`` is left out; ``<!-- file: NAME -->``
+also writes the block to a file.
 """
 
 import doctest
