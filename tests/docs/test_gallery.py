@@ -38,5 +38,5 @@ def test_script_draws_a_transform(tmp_path):
     if importlib.util.find_spec("matplotlib") is None:
         pytest.skip("figures need matplotlib: the extra train")
     program = [sys.executable, DOCS / "draw_gallery.py", "flip", "--out", tmp_path]
-    subprocess.run(program, env=environment(), check=True, capture_output=True)
+    subprocess.run(program, env=environment(tmp_path), check=True, capture_output=True)
     assert (tmp_path / "flip.webp").read_bytes()[8:12] == b"WEBP"
