@@ -128,6 +128,7 @@ def test_convolutions_are_counted_in_programs(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.peer("torch")
 def test_a_rehearsal_measures_every_stage(tmp_path):
     file = tmp_path / "gpu.json"
     options = ["--platform", "cpu", "--quick", "--json", str(file), "--minutes", "10"]
