@@ -1,11 +1,11 @@
-"""Connected components of masks."""
+"""Connected components of masks, and where masks lie."""
 
 from itertools import product
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
-__all__ = ["label_components"]
+__all__ = ["box_of", "label_components"]
 
 
 def label_components(
@@ -48,6 +48,23 @@ def label_components(
     labels = np.zeros(mask.shape, np.int32)
     labels[mask] = np.repeat(numbers, stops - starts)
     return labels, count
+
+
+def box_of(mask: Bool[np.ndarray, "*spatial"]) -> tuple[slice, ...]:
+    """Return the smallest box that holds a mask; an empty one of an empty mask.
+
+    Example:
+        >>> box_of(np.array([[0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]], bool))
+        (slice(1, 2, None), slice(1, 4, None))
+    """
+    if not mask.any():
+        return (slice(0, 0),) * mask.ndim
+    ends = []
+    for axis in range(mask.ndim):
+        others = tuple(a for a in range(mask.ndim) if a != axis)
+        places = np.flatnonzero(mask.any(axis=others))
+        ends.append(slice(int(places[0]), int(places[-1]) + 1))
+    return tuple(ends)
 
 
 def _touching(

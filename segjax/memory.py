@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import jax
 
-__all__ = ["available_bytes", "device_bytes", "machine_bytes", "taken_bytes"]
+__all__ = [
+    "available_bytes",
+    "device_bytes",
+    "free_bytes",
+    "machine_bytes",
+    "resident_bytes",
+    "taken_bytes",
+]
 
 _ROOT = Path("/")
 
@@ -70,26 +77,76 @@ def available_bytes(root: Path = _ROOT) -> tuple[int, str] | None:
         https://docs.kernel.org/admin-guide/cgroup-v2.html, ``memory.max``; cgroup-v1/memory.html,
         ``memory.limit_in_bytes``.
     """
-    found = [(limit, "container") for limit in _limits(root)]
+    found = [(limit, "container") for limit, _ in _limits(root)]
     if (whole := machine_bytes()) is not None:
         found.insert(0, (whole, "computer"))
     return min(found, key=lambda one: one[0], default=None)
 
 
-def _limits(root: Path) -> Iterator[int]:
-    """Yield the limits of the process's control groups and of all that they are in."""
+def free_bytes(root: Path = _ROOT) -> int | None:
+    """Return the memory that this process could still take without others being pushed out.
+
+    It is what the system calls available, or the least that is left of a limit of the control
+    groups that the process is in; where the system tells neither, all memory of the machine.
+    Files that are only cached count as free.
+
+    Args:
+        root: Folder below which ``proc`` and ``sys`` lie.
+
+    Returns:
+        Bytes; ``None`` where the system does not even tell how much memory it has.
+
+    Example:
+        >>> (free_bytes() or 1) > 0
+        True
+
+    Source:
+        https://docs.kernel.org/filesystems/proc.html, ``MemAvailable``.
+    """
+    found = [max(0, limit - used) for limit, used in _limits(root)]
+    available = _numbers(_text(root / "proc/meminfo")).get("MemAvailable:")
+    if available is not None:
+        found.append(1024 * available)
+    elif (whole := machine_bytes()) is not None:
+        found.append(whole)
+    return min(found, default=None)
+
+
+def resident_bytes(root: Path = _ROOT) -> int:
+    """Return the memory that this process takes now; 0 where the system does not tell.
+
+    Example:
+        >>> resident_bytes() >= 0
+        True
+    """
+    return 1024 * _numbers(_text(root / "proc/self/status")).get("VmRSS:", 0)
+
+
+def _limits(root: Path) -> Iterator[tuple[int, int]]:
+    """Yield limit and use of the process's control groups and of all that they are in."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         if line.count(":") < 2:
             continue
         _, controllers, group = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
-        base, name = ("memory", "memory.limit_in_bytes") if controllers else ("", "memory.max")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        base, (limit, use, cached) = "memory", names
+        if not controllers:
+            base, limit, use, cached = "", "memory.max", "memory.current", "inactive_file"
         inner = PurePosixPath(group.lstrip("/"))
         for folder in (inner, *inner.parents):  # a container may see its own group as the root
-            limit = _text(root / "sys/fs/cgroup" / base / folder / name).strip()
-            if limit.isdecimal():
-                yield int(limit)
+            place = root / "sys/fs/cgroup" / base / folder
+            most, used = _text(place / limit).strip(), _text(place / use).strip()
+            if most.isdecimal():
+                kept = _numbers(_text(place / "memory.stat")).get(cached, 0)
+                yield int(most), max(0, int(used) - kept) if used.isdecimal() else 0
+
+
+def _numbers(text: str) -> dict[str, int]:
+    """Return the first whole number of each line, by the word before it."""
+    words = (line.split() for line in text.splitlines())
+    return {one[0]: int(one[1]) for one in words if len(one) > 1 and one[1].isdecimal()}
 
 
 def _text(path: Path) -> str:

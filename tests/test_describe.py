@@ -21,6 +21,9 @@ from segjax.runs.folds import FoldScore, write_folds
 from segjax.train.config import TrainConfig, write_config
 from segjax.train.plans.plan import plan
 from segjax.volume import Volume
+from segjax_onnx.predict.metadata import KEY, About, Code, Structure
+from segjax_onnx.predict.postprocess import LabelRule
+from tests.segjax_onnx.predict.test_metadata import METADATA, write_network
 
 
 def test_options_of_steps_are_in_the_order_of_their_fields_though_files_sort_them():
@@ -336,3 +339,22 @@ def test_sweep_that_cannot_be_read_is_named(tmp_path, values):
     (tmp_path / "sweep.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match=r"sweep\.json: cannot be read as a sweep"):
         describe(tmp_path)
+
+
+def test_model_says_what_people_decided_about_it(tmp_path):
+    metadata = replace(
+        METADATA,
+        channels=("flair", "t1"),
+        optional_channels=("t1",),
+        postprocessing=(LabelRule(threshold=0.4, minimum_volume=14.1), LabelRule()),
+        structures=(Structure((1, 2, 3), Code("SCT", "52988006", "Lesion")), Structure((4, 5, 6))),
+        about=About(license="CC-BY-4.0", dice={"lesion": 0.7412}),
+    )
+    facts = describe(write_network(tmp_path / "model.onnx", **{KEY: metadata.to_json()}))
+    assert facts["channels"] == "2 (flair, t1; t1 may be missing)"
+    assert facts["rules"] == "lesion: probability from 0.4 on, components from 14.1 mm³ on"
+    assert facts["codes"] == "lesion: Lesion (SCT 52988006)"
+    assert (facts["licence"], facts["Dice"]) == ("CC-BY-4.0", "lesion 0.741")
+    plain = describe(write_network(tmp_path / "plain.onnx", **{KEY: METADATA.to_json()}))
+    assert plain["channels"] == "2"
+    assert not {"rules", "codes", "licence", "cite"} & set(plain)

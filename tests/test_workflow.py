@@ -1,4 +1,5 @@
 import csv
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +39,7 @@ class StandInPredictor:
     """Marks 3 voxels as label 1 and 2 voxels as label 2; cannot read cases named ``bad``."""
 
     metadata = SimpleNamespace(labels=("background", "one", "two"))
+    files = ()
 
     def __init__(self, rank: int = 3):
         self.rank = rank
@@ -298,3 +300,100 @@ def test_whatever_fails_stops_no_other_case_and_names_the_file(tmp_path):
     odd, good = segment(Odd(), cases("odd", "a"), tmp_path)
     assert "odd.nii.gz: KeyError" in odd.error
     assert not good.error
+
+
+# The tables of a folder of masks
+
+
+def rows_of(folder):
+    with (folder / "volumes.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_names_every_case_with_digests_warnings_and_errors(tmp_path, monkeypatch):
+    class Warner(StandInPredictor):
+        def predict_files(self, some, out, **options):
+            warnings.warn(f"{some[0].name}: odd\nvoxels", stacklevel=1)
+            return super().predict_files(some, out, **options)
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("model.onnx", "a.nii.gz", "bad.nii.gz"):
+        (tmp_path / name).write_bytes(b"abc")
+    predictor = Warner()
+    predictor.files = (Path("model.onnx"),) * 2
+    with pytest.warns(UserWarning, match="odd"):
+        list(segment(predictor, cases("bad", "a"), tmp_path / "out"))
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
+    bad, one, two = rows_of(tmp_path / "out")
+    assert (bad["case"], bad["label"], bad["error"]) == ("bad", "", "bad.nii.gz: cannot be read")
+    assert [(r["case"], r["label"], r["volume"]) for r in (one, two)] == [
+        ("a", "one", "3.0"),
+        ("a", "two", "2.0"),
+    ]
+    assert {row["network_sha256"] for row in (bad, one, two)} == {f"{abc} {abc}"}
+    assert {row["image_sha256"] for row in (bad, one, two)} == {abc}
+    assert [row["warnings"] for row in (bad, one)] == ["bad: odd voxels", "a: odd voxels"]
+
+
+def test_the_table_covers_masks_that_were_kept(tmp_path):
+    list(segment(StandInPredictor(), cases("a", "b"), tmp_path))
+    before = rows_of(tmp_path)
+    list(segment(Counting(), cases("a", "b", "c"), tmp_path, skip_existing=True))
+    assert rows_of(tmp_path)[:4] == before
+    (tmp_path / "volumes.csv").unlink()
+    list(segment(Counting(), cases("b"), tmp_path, skip_existing=True))
+    assert [(row["volume"], row["warnings"]) for row in rows_of(tmp_path)] == [
+        ("3.0", "the mask was there already"),
+        ("2.0", "the mask was there already"),
+    ]
+
+
+def test_a_mask_that_is_not_replaced_keeps_its_row(tmp_path):
+    class Refusing(StandInPredictor):
+        def predict_files(self, some, out, **options):
+            raise InputError("exists already")
+
+    list(segment(StandInPredictor(), cases("a"), tmp_path))
+    before = rows_of(tmp_path)
+    (result,) = segment(Refusing(), cases("a"), tmp_path)
+    assert "exists already" in result.error
+    assert rows_of(tmp_path) == before
+    (tmp_path / "a.nii.gz").unlink()
+    list(segment(Refusing(), cases("a"), tmp_path))
+    assert [row["error"] for row in rows_of(tmp_path)] == ["a.nii.gz: exists already"]
+
+
+def test_a_table_that_cannot_be_written_is_an_error_of_the_case_and_stops_no_other(tmp_path):
+    class Blocking(StandInPredictor):
+        def predict_files(self, some, out, **options):
+            if some[0].name == "a":
+                (Path(out) / "volumes.csv").mkdir()
+            else:
+                (Path(out) / "volumes.csv").rmdir()
+            return super().predict_files(some, out, **options)
+
+    first, second = segment(Blocking(), cases("a", "b"), tmp_path)
+    assert "volumes.csv: " in first.error
+    assert not second.error
+    assert [row["case"] for row in rows_of(tmp_path)] == ["a", "a", "b", "b"]
+
+
+def test_lesions_tell_of_the_maps_that_are_written_too(tmp_path):
+    class Uncertain(StandInPredictor):
+        def predict_files(self, some, out, **options):
+            spread = np.full((4, 4, 4), 0.25, np.float32)
+            affine = np.diag([10.0, 10, 10, 1])
+            write_volume(Volume(spread, affine), Path(out) / "a_uncertainty.nii.gz")
+            maps = np.stack([spread, spread * 2, spread * 3], axis=-1)
+            write_volume(Volume(maps, affine), Path(out) / "a_probabilities.nii.gz")
+            return super().predict_files(some, out, **options)
+
+    list(segment(Uncertain(), cases("a"), tmp_path, uncertainty=True, probabilities=True))
+    assert [row["spread"] for row in rows_of(tmp_path)] == ["0.25", "0.25"]
+    with (tmp_path / "lesions.csv").open(newline="", encoding="utf-8") as file:
+        lesions = list(csv.DictReader(file))
+    assert [(row["probability"], row["spread"]) for row in lesions] == [
+        ("0.5", "0.25"),
+        ("0.75", "0.25"),
+        ("0.75", "0.25"),
+    ]

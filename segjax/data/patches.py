@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-Window = Literal["gaussian", "constant"]
+Window = Literal["gaussian", "constant"] | Float32[np.ndarray, "*patch"]
 Predict = Callable[[np.ndarray], ArrayLike]
 
 _AHEAD = 2  # calls that follow one before its result is looked at
@@ -70,17 +70,22 @@ def grid_corners(
     return list(itertools.product(*axes))
 
 
-def gaussian_window(patch_size: Sequence[int]) -> Float32[np.ndarray, "*patch"]:
+def gaussian_window(
+    patch_size: Sequence[int], *, sigma: float = 0.125, floor: float = 0.001
+) -> Float32[np.ndarray, "*patch"]:
     """Weigh the voxels of a patch by their closeness to its centre.
 
     The weight is exp(-Σ x_i² / 2σ_i²), where x_i is the distance from the centre in voxels and
-    σ_i = patch_i / 8; weights under 0.001 become 0.001, so that no voxel is left without weight.
+    σ_i = sigma · patch_i; lower ones than the floor become it, so that no voxel is left without
+    weight.
 
     Args:
         patch_size: Size of the patch, in voxels.
+        sigma: Standard deviation, as a share of the patch.
+        floor: The least weight.
 
     Returns:
-        Weights in [0.001, 1].
+        Weights in [floor, 1].
 
     Example:
         >>> gaussian_window((3,)).astype(float).round(3).tolist()
@@ -89,11 +94,11 @@ def gaussian_window(patch_size: Sequence[int]) -> Float32[np.ndarray, "*patch"]:
     Source:
         ``monai.data.utils.compute_importance_map``; Isensee et al., nnU-Net, 2021.
     """
-    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in patch_size]
+    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n * sigma)) ** 2) for n in patch_size]
     window = np.ones((), np.float64)
     for axis in axes:
         window = window[..., None] * axis
-    return np.maximum(window, 1e-3).astype(np.float32)
+    return np.maximum(window, floor).astype(np.float32)
 
 
 def extract_patch(
@@ -272,8 +277,8 @@ def sliding_window(
         patch_size: Size of a patch, in voxels, one number per spatial axis.
         overlap: Fraction of a patch shared with the next one, in [0, 1).
         batch_size: Patches per call.
-        window: Weights of a patch's voxels: ``"gaussian"`` (:func:`gaussian_window`) or
-            ``"constant"``.
+        window: Weights of a patch's voxels: ``"gaussian"`` (:func:`gaussian_window`),
+            ``"constant"`` or an array.
 
     Returns:
         The weighted average.
@@ -474,7 +479,9 @@ def _call(
     return len(batch), full.shape, predict(full.astype(np.float32, copy=False))
 
 
-def _window(window: str, patch_size: Sequence[int]) -> np.ndarray:
+def _window(window: str | np.ndarray, patch_size: Sequence[int]) -> np.ndarray:
+    if isinstance(window, np.ndarray):
+        return window[..., None]
     if window == "gaussian":
         return gaussian_window(patch_size)[..., None]
     if window == "constant":

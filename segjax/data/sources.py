@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "identify",
     "image_of",
     "same_files",
+    "sha256_files",
     "unchanged",
 ]
 
@@ -99,11 +100,35 @@ def digest_files(source: Path | Series) -> str:
     total = hashlib.blake2b(digest_size=20)
     if isinstance(source, Series):
         total.update(source.name.encode())
+    for chunk in _chunks(source):
+        total.update(chunk)
+    return total.hexdigest()
+
+
+def sha256_files(source: Path | Series) -> str:
+    """Return the SHA-256 of a file; of the bytes of several, one after another, as ``cat`` does.
+
+    Raises:
+        InputError: A file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "model.onnx"
+        >>> _ = file.write_bytes(b"abc")
+        >>> sha256_files(file)[:16]
+        'ba7816bf8f01cfea'
+    """
+    total = hashlib.sha256()
+    for chunk in _chunks(source):
+        total.update(chunk)
+    return total.hexdigest()
+
+
+def _chunks(source: Path | Series) -> Iterator[bytes]:
     for file in _parts(source):
         with reading(file) as stream:
             while chunk := stream.read(_CHUNK):
-                total.update(chunk)
-    return total.hexdigest()
+                yield chunk
 
 
 def _parts(source: Path | Series) -> tuple[Path, ...]:

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segjax.describe.words import Facts, steps_in_words, times
 from segjax.text import plural
+
+if TYPE_CHECKING:
+    from segjax_onnx.predict.metadata import ModelMetadata
+    from segjax_onnx.predict.postprocess import LabelRule
 
 __all__ = ["describe_model", "describe_weights"]
 
@@ -20,12 +24,14 @@ def describe_model(path: Path) -> Facts:
         "model": metadata.model,
         "labels": ", ".join(metadata.labels),
         "output": f"{metadata.activation} probabilities",
-        "channels": str(metadata.in_channels),
+        "channels": _channels(metadata),
         "preprocessing": steps_in_words(metadata.pipeline),
         "patch": f"{times(metadata.patch_size)}, overlap {metadata.overlap:g}, "
         f"{metadata.batch_size} at a time",
+        **_mask(metadata),
         "size": f"{path.stat().st_size / 1e6:.3g} MB",
         "training": _training(metadata.training),
+        **_about(metadata),
     }
 
 
@@ -44,6 +50,55 @@ def describe_weights(path: Path) -> Facts:
         "levels": f"{', '.join(map(str, levels))} channels",
         "use": "segjax export makes an ONNX file of it",
     }
+
+
+def _channels(metadata: "ModelMetadata") -> str:
+    named = metadata.channels != tuple(f"channel {i}" for i in range(metadata.in_channels))
+    optional = metadata.optional_channels
+    missing = f"; {', '.join(optional)} may be missing" if optional else ""
+    names = f" ({', '.join(metadata.channels)}{missing})" if named or optional else ""
+    return f"{metadata.in_channels}{names}"
+
+
+def _mask(metadata: "ModelMetadata") -> Facts:
+    """Say how labels are chosen and coded, where a file does."""
+    names, rules = metadata.labels[1:], metadata.postprocessing
+    told = {name: _rule(rule) for name, rule in zip(names, rules, strict=False)}
+    codes = {
+        name: f"{structure.code.meaning} ({structure.code.scheme} {structure.code.value})"
+        for name, structure in zip(names, metadata.structures, strict=True)
+        if structure.code
+    }
+    facts = {"rules": told, "codes": codes}
+    return {
+        fact: "; ".join(f"{name}: {words}" for name, words in values.items() if words)
+        for fact, values in facts.items()
+        if any(values.values())
+    }
+
+
+def _rule(rule: "LabelRule") -> str:
+    words = {
+        f"probability from {rule.threshold} on": rule.threshold is not None,
+        "holes filled": rule.fill_holes,
+        "largest component": rule.largest_component,
+        f"components from {rule.minimum_volume:g} mm³ on": rule.minimum_volume > 0,
+    }
+    return ", ".join(word for word, holds in words.items() if holds)
+
+
+def _about(metadata: "ModelMetadata") -> Facts:
+    about = metadata.about
+    dice = ", ".join(f"{name} {value:.3g}" for name, value in (about.dice or {}).items())
+    facts = {
+        "for": about.intended_use,
+        "trained on": about.training_data,
+        "Dice": dice,
+        "licence": about.license,
+        "cite": about.citation,
+        "more": about.url,
+    }
+    return {name: words for name, words in facts.items() if words}
 
 
 def _training(values: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Integer, UInt8
 
-from segjax.components import label_components
+from segjax.components import box_of, label_components
 from segjax.errors import InputError
 from segjax.evaluate.voxels import Spacing, Voxel, voxel_of
 from segjax.registry import register
@@ -367,7 +367,7 @@ def _match(
     rule: LesionRule,
 ) -> _Pair:
     there, predicted = truth == label, prediction == label
-    box = _box(there | predicted)
+    box = box_of(there | predicted)
     axes_at_once = _axes_at_once(truth.ndim, rule.connectivity)
     least = rule.min_volume / voxel.size
     true, guessed = (_find(mask[box], axes_at_once, least, box) for mask in (there, predicted))
@@ -409,18 +409,6 @@ def _axes_at_once(rank: int, connectivity: int | None) -> int:
             "these in place of the rule's"
         )
     return _STEPS[rank][connectivity]
-
-
-def _box(mask: Bool[np.ndarray, "*spatial"]) -> tuple[slice, ...]:
-    """Return the smallest box that holds a mask; an empty one of an empty mask."""
-    if not mask.any():
-        return (slice(0, 0),) * mask.ndim
-    ends = []
-    for axis in range(mask.ndim):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        places = np.flatnonzero(mask.any(axis=others))
-        ends.append(slice(int(places[0]), int(places[-1]) + 1))
-    return tuple(ends)
 
 
 def _find(mask: np.ndarray, axes_at_once: int, least: float, box: tuple[slice, ...]) -> _Side:

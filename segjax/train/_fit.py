@@ -296,6 +296,7 @@ class _Loop:
             run.config,
             network.predict,
             devices=devices.count,
+            locality=lambda: network.locality,
         )
         self._underway, self._saved = Underway(), time.monotonic()
 

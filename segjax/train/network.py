@@ -1,5 +1,6 @@
 """A network by its configuration, with the functions that train it and predict with it."""
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,8 +16,10 @@ import optax
 from jaxtyping import Array, Key
 
 from segjax import models
+from segjax.data.tiles import Locality
 from segjax.errors import InputError
 from segjax.models.network import Network as Model
+from segjax.models.reach import halo_of
 from segjax.registry import HANDED, registry
 from segjax.text import brief, unknown
 from segjax.train.config import OptimizerConfig, TrainConfig
@@ -60,6 +63,12 @@ class Network:
         )
         self.train_step = freeze_norms(train_step, config.freeze)
         self.predict = make_predict(model, config.activation)
+
+    @functools.cached_property
+    def locality(self) -> Locality | None:
+        """How far the network sees; ``None`` where it sees all of its images."""
+        halo, rank = halo_of(self.model), self.model.spatial_dims
+        return None if halo is None else Locality((halo,) * rank, self.model.size_multiple)
 
     def init(self) -> TrainState:
         """Draw the first parameters of the configured seed."""

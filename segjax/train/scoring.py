@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Integer, PyTree, UInt8
 from segjax.data.labels import IGNORED
 from segjax.data.loaded import LoadedCase, TrainingCase
 from segjax.data.patches import grid_corners, to_mask, trailing
+from segjax.data.tiles import Locality
 from segjax.evaluate.scores import Score, Scores, score_of_counts
 from segjax.memory import device_bytes
 from segjax.train.config import TrainConfig
@@ -50,6 +51,7 @@ class Scorer:
         predict: As from :func:`segjax.train.step.make_predict`.
         devices: How many share the patches of a step of training.
         device: Where the network lies that is measured; the first one when None.
+        locality: Tells how far the network sees, if it is local; asked when that is needed.
 
     Example:
         >>> from segjax.volume import Volume
@@ -71,9 +73,10 @@ class Scorer:
         *,
         devices: int = 1,
         device: jax.Device | None = None,
+        locality: Callable[[], Locality | None] = lambda: None,
     ):
         self._names, self._config, self._predict = [c.name for c in cases], config, predict
-        self._device = device
+        self._device, self._locality = device, locality
         self._whole: list[TrainingCase] = []
         self._others: list[TrainingCase] = []
         for case in cases:
@@ -123,8 +126,8 @@ class Scorer:
         begun = list(map(begin, self._kept))
 
         def end() -> Scores:
-            cases, size = (case.loaded() for case in self._others), self._patches_at_once
-            others = validate_cases(cases, predict, self._config, batch_size=size)
+            cases = (case.loaded() for case in self._others)
+            others = validate_cases(cases, predict, self._config, **self._options)
             found = {c.name: scores for c, scores in zip(self._others, others, strict=True)}
             for batch, counts in begun or trailing(map(begin, self._read())):
                 found |= _by_case(batch, np.asarray(counts), self._config.labels[1:])
@@ -139,8 +142,12 @@ class Scorer:
             variables: Of the network.
             case: The case.
         """
-        predict, size = functools.partial(self._promise, variables), self._patches_at_once
-        return segment_case(case, predict, self._config, batch_size=size)
+        predict = functools.partial(self._promise, variables)
+        return segment_case(case, predict, self._config, **self._options)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"batch_size": self._patches_at_once, "locality": self._locality()}
 
     @functools.cached_property
     def _kept(self) -> list[_Batch]:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -224,6 +225,29 @@ def test_export_writes_the_file_and_refuses_to_replace_it(run, tmp_path, capsys)
     assert "net.onnx" in capsys.readouterr().err
 
 
+def test_export_of_16_bits_tells_what_they_cost(run, tmp_path, capsys, monkeypatch):
+    from segjax_onnx.predict import metadata
+    from segjax_onnx.write import variants
+
+    asked = {}
+
+    def export_variant(folder, path, **options):
+        asked.update(options)
+        return shutil.copy(folder / "model.onnx", path)
+
+    def read_metadata(_path):
+        return SimpleNamespace(float16=metadata.HalfPrecision({"lesion": 0.99954}))
+
+    monkeypatch.setattr(variants, "export_variant", export_variant)
+    monkeypatch.setattr(metadata, "read_metadata", read_metadata)
+    out = str(tmp_path / "half.onnx")
+    assert main(["export", str(run), "-o", out, "--float16", "--opset", "19"]) == 0
+    assert (asked["float16"], asked["preprocessing"], asked["opset"]) == (True, False, 19)
+    assert re.search(r"Dice of lesion against 32 bits\s+0\.9995", capsys.readouterr().out)
+    assert main(["export", str(tmp_path), "--ensemble", "--with-preprocessing"]) == 1
+    assert "--with-preprocessing: belongs to the" in capsys.readouterr().err
+
+
 def test_predict_writes_masks_on_the_grid_of_the_images(data, run, tmp_path, capsys):
     images = sorted((data / "images").iterdir())
     command = ["predict", str(run / "model.onnx"), str(data / "images"), "-o", str(tmp_path)]
@@ -248,7 +272,7 @@ def test_predict_goes_on_with_half_a_folder_and_takes_several_networks(data, run
     assert main([*command, *more]) == 0
     text = capsys.readouterr().out
     assert text.count("kept") == 1
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.png"))) == 2
 
 
 def test_export_merges_the_networks_of_folds(run, tmp_path, capsys):
@@ -261,6 +285,25 @@ def test_export_merges_the_networks_of_folds(run, tmp_path, capsys):
     assert "ensemble of 2 networks" in capsys.readouterr().out
     assert main(["export", str(tmp_path), "--ensemble", "--opset", "19"]) == 1
     assert "--opset: belongs to the export of each fold" in capsys.readouterr().err
+
+
+def test_export_takes_what_people_decided_and_writes_metadata_beside(run, tmp_path, capsys):
+    for fold in range(2):
+        (tmp_path / f"fold{fold}").mkdir()
+        shutil.copy(run / "model.onnx", tmp_path / f"fold{fold}")
+    card = {"postprocessing": {"lesion": {"minimum_volume": 3}}, "about": {"license": "MIT"}}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    command = ["export", str(tmp_path), "--ensemble", "--card", str(tmp_path / "card.json")]
+    assert main([*command, "--json"]) == 0
+    beside = json.loads((tmp_path / "model.json").read_text())
+    assert beside["postprocessing"][0]["minimum_volume"] == 3
+    assert beside["about"]["license"] == "MIT"
+    assert main(["info", str(tmp_path / "model.onnx")]) == 0
+    assert "components from 3 mm³ on" in capsys.readouterr().out
+    (tmp_path / "new.json").touch()
+    assert main([*command, "-o", str(tmp_path / "new.onnx"), "--json"]) == 1
+    assert "new.json" in capsys.readouterr().err
+    assert not (tmp_path / "new.onnx").exists()
 
 
 def test_predict_tells_which_image_failed_and_makes_the_others(data, run, tmp_path, capsys):

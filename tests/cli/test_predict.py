@@ -8,6 +8,9 @@ import onnx
 import pytest
 
 from segjax.cli import main
+from segjax.cli.parsing import parse
+from segjax.cli.predict import Predict
+from segjax.errors import InputError
 from segjax_onnx.predict.metadata import KEY, ModelMetadata
 
 SHAPE = (8, 8, 8)
@@ -68,7 +71,7 @@ def test_files_of_several_patients_are_found_by_name(model, patients, tmp_path, 
     names = ["--images", "flair.nii.gz", "t1.nii.gz"]
     command = ["predict", str(model), str(patients), *names, "-o", str(tmp_path / "masks")]
     assert main(command) == 0
-    masks = {mask.name: volume_of(mask) for mask in (tmp_path / "masks").iterdir()}
+    masks = {mask.name: volume_of(mask) for mask in (tmp_path / "masks").glob("*.nii.gz")}
     assert masks == {"p1.nii.gz": 4 * 8 * 8, "p2.nii.gz": 0}
     assert "channels of p1" in capsys.readouterr().out
 
@@ -83,3 +86,73 @@ def test_folders_that_names_swallowed_are_asked_for(model, patients, tmp_path, c
     names = ["--images", "flair.nii.gz", "t1.nii.gz", str(patients)]
     assert main(["predict", str(model), *names, "-o", str(tmp_path / "masks")]) == 1
     assert "name folders of subjects too, before --images" in capsys.readouterr().err
+
+
+def asked(*options: str) -> Predict:
+    """Return what a command line asks for."""
+    command = parse(["predict", "model.onnx", "flair.nii.gz", "-o", "masks", *options])
+    assert isinstance(command, Predict)
+    return command
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ((), {}),
+        (("--threshold", "0.4"), {None: {"threshold": 0.4}}),
+        (
+            ("--threshold", "0.4", "a=b=0.3", "--minimum-volume", "lesion=14.1"),
+            {
+                None: {"threshold": 0.4},
+                "a=b": {"threshold": 0.3},
+                "lesion": {"minimum_volume": 14.1},
+            },
+        ),
+        (
+            ("--largest-component", "--fill-holes", "lesion"),
+            {None: {"largest_component": True}, "lesion": {"fill_holes": True}},
+        ),
+    ],
+)
+def test_rules_are_given_for_all_labels_or_by_name(options, changes):
+    assert asked(*options).changes() == changes
+
+
+def test_a_rule_without_a_number_says_what_is_wanted():
+    with pytest.raises(InputError, match="--minimum-volume lesion=much: give a number, or LABEL="):
+        asked("--minimum-volume", "lesion=much").changes()
+
+
+def test_rules_change_the_mask_and_the_table(model, patients, tmp_path, capsys):
+    files = [str(patients / "p1" / f"{name}.nii.gz") for name in ("flair", "t1")]
+    command = ["predict", str(model), *files, "-o", str(tmp_path / "a")]
+    assert main([*command, "--minimum-volume", "lesion=300"]) == 0  # of 256 mm³
+    assert volume_of(tmp_path / "a" / "flair.nii.gz") == 0
+    assert ",lesion,0.0,ml,0,0.0," in (tmp_path / "a" / "volumes.csv").read_text()
+    assert "volumes.csv" in capsys.readouterr().out
+    assert main([*command, "--threshold", "lesions=0.5"]) == 1
+    assert "unknown label 'lesions': did you mean 'lesion'?" in capsys.readouterr().err
+
+
+def test_uncertainty_of_mirrored_copies_is_written_and_of_one_answer_refused(
+    model, patients, tmp_path, capsys
+):
+    files = [str(patients / "p1" / f"{name}.nii.gz") for name in ("flair", "t1")]
+    command = ["predict", str(model), *files, "-o", str(tmp_path / "a"), "--uncertainty"]
+    assert main(command) == 1
+    assert "one network gives one" in capsys.readouterr().err
+    assert main([*command, "--mirror", "0"]) == 0
+    assert nibabel.load(tmp_path / "a" / "flair_uncertainty.nii.gz").get_fdata().max() < 1e-6
+
+
+def test_devices_and_providers_are_passed_on_and_unknown_ones_refused(
+    model, patients, tmp_path, capsys
+):
+    files = [str(patients / "p1" / f"{name}.nii.gz") for name in ("flair", "t1")]
+    command = ["predict", str(model), *files, "-o", str(tmp_path / "a")]
+    assert main([*command, "--device", "cpu"]) == 0
+    assert main([*command, "--overwrite", "--provider", "CPUExecutionProvider"]) == 0
+    assert main([*command, "--overwrite", "--provider", "NoneProvider"]) == 1
+    assert "this onnxruntime has" in capsys.readouterr().err
+    assert main([*command, "--device", "cpu", "--provider", "CPUExecutionProvider"]) == 1
+    assert "give one of both" in capsys.readouterr().err

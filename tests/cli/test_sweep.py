@@ -104,7 +104,7 @@ def assert_best_is_exported(sweep, rows, data, capsys):
     assert f"Test Dice of {best['run']}, the best by validation" in report
     image = str(next((data / "images").iterdir()))
     assert main(["predict", str(sweep), image, "-o", str(sweep / "masks")]) == 0
-    assert len(list((sweep / "masks").iterdir())) == 1
+    assert len(list((sweep / "masks").glob("*.png"))) == 1
     member = str(sweep / "runs" / rows[0]["run"])
     assert main(["predict", member, image, "-o", str(sweep / "masks")]) == 1
     told = " ".join(capsys.readouterr().err.split())

@@ -1,5 +1,7 @@
 """Files of cases, and whether they have changed."""
 
+import hashlib
+
 import pydicom
 import pytest
 
@@ -35,3 +37,11 @@ def test_a_dicom_segmentation_is_a_source_as_any_file(tmp_path):
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     (source,) = sources.identify([tmp_path / "a.dcm"], {})
     assert source["size"] == (tmp_path / "a.dcm").stat().st_size
+
+
+def test_the_sha256_of_a_header_and_its_voxels_is_that_of_both_after_one_another(tmp_path):
+    header = "NRRD0004\ntype: uint8\ndimension: 2\nsizes: 1 3\nencoding: raw\ndata file: a.raw\n\n"
+    (tmp_path / "a.nhdr").write_text(header)
+    (tmp_path / "a.raw").write_bytes(b"abc")
+    joined = header.encode() + b"abc"
+    assert sources.sha256_files(tmp_path / "a.nhdr") == hashlib.sha256(joined).hexdigest()

@@ -102,10 +102,8 @@ print(folder, len(list(folder.iterdir())) if folder and folder.is_dir() else 0)
     ("backend", "variables", "folder"),
     [
         ("gpu", {"XDG_CACHE_HOME": "caches"}, "caches/segjax/compiled"),
-        ("gpu", {"HOME": "home"}, "home/.cache/segjax/compiled"),
         ("gpu", {"XDG_CACHE_HOME": "file"}, None),
         ("cpu", {"HOME": "home"}, None),
-        ("cpu", {"JAX_COMPILATION_CACHE_DIR": "chosen"}, "chosen"),
         ("gpu", {"JAX_COMPILATION_CACHE_DIR": "chosen"}, "chosen"),
     ],
 )

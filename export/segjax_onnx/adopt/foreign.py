@@ -15,6 +15,7 @@ from segjax.models import from_torch
 from segjax.models.torch_files import read_state_dict
 from segjax.models.torch_weights import recognize
 from segjax_onnx.predict.metadata import ModelMetadata
+from segjax_onnx.write.card import Card
 from segjax_onnx.write.convert import checked_bytes, checked_name
 
 __all__ = ["Usage", "export_weights", "read_network"]
@@ -33,6 +34,7 @@ class Usage:
         pipeline: Preprocessing of the images that it was trained on, fitted; by default none.
         patch_size: Voxels that it sees at a time, multiples of the network's; by default 512 × 512,
             or 64³. U-Nets with instance norms want those of their training.
+        card: Licence, citation, rules for the mask and the like.
 
     Example:
         >>> Usage(("meningioma",), patch_size=(512, 512)).pipeline.steps
@@ -42,6 +44,7 @@ class Usage:
     names: tuple[str, ...] = ()
     pipeline: Pipeline = field(default_factory=Pipeline)
     patch_size: tuple[int, ...] | None = None
+    card: Card = field(default_factory=Card)
 
 
 def export_weights(
@@ -125,7 +128,7 @@ def _described(weights: Path, name: str, network: Any, usage: Usage) -> ModelMet
             f"{weights}: the steps given for it have yet to learn from images: give them as a "
             "training or a cache keeps them, such as --pipeline run/config.json"
         )
-    return ModelMetadata(
+    metadata = ModelMetadata(
         model=name,
         labels=_labels(weights, network, usage),
         activation="sigmoid" if network.out_channels == 1 else "softmax",
@@ -139,6 +142,7 @@ def _described(weights: Path, name: str, network: Any, usage: Usage) -> ModelMet
         segjax_version=segjax.__version__,
         training={"weights": weights.name, "sha256": _digest(weights)},
     )
+    return usage.card.fill(metadata)
 
 
 def _labels(weights: Path, network: Any, usage: Usage) -> tuple[str, ...]:

@@ -9,21 +9,24 @@ from jaxtyping import Float, Shaped
 from segjax.data.io.dicom.series import Series
 from segjax.data.io.formats import Source, read_image
 from segjax.errors import InputError
-from segjax.text import plural
+from segjax.text import plural, unknown
 from segjax.volume import Volume
 from segjax_onnx.predict.metadata import ModelMetadata
 
-__all__ = ["Affine", "Image", "name_of", "placed", "read"]
+__all__ = ["Affine", "Image", "check_missing", "name_of", "placed", "read"]
 
 Image = Source | Sequence[Source] | Volume | Shaped[np.ndarray, "..."]
 Affine = Float[np.ndarray, "_ _"]
 
 
 def placed(
-    array: Shaped[np.ndarray, "*shape"], affine: Affine | None, metadata: ModelMetadata
+    array: Shaped[np.ndarray, "*shape"],
+    affine: Affine | None,
+    metadata: ModelMetadata,
+    missing: Sequence[str] = (),
 ) -> Volume:
     """Give an array its place; the last axis holds channels where there are as many."""
-    rank, channels = metadata.spatial_dims, metadata.in_channels
+    rank, channels = metadata.spatial_dims, metadata.in_channels - len(missing)
     if array.dtype.kind not in "biuf":
         raise InputError(f"the array holds {array.dtype}, but an image has real numbers")
     if affine is not None:
@@ -39,13 +42,17 @@ def placed(
     return Volume(array, np.eye(axes + 1))
 
 
-def read(image: Source | Sequence[Source] | Volume, metadata: ModelMetadata) -> Volume:
-    """Return an image as a network takes it.
+def read(
+    image: Source | Sequence[Source] | Volume,
+    metadata: ModelMetadata,
+    missing: Sequence[str] = (),
+) -> Volume:
+    """Return an image as a network takes it, with zeros for the channels that are missing.
 
     Raises:
         InputError: It cannot be read, has other channels or fewer axes, or holds NaN.
     """
-    rank, channels = metadata.spatial_dims, metadata.in_channels
+    rank, channels = metadata.spatial_dims, metadata.in_channels - len(missing)
     volume = _finite(image) if isinstance(image, Volume) else read_image(image, channels=channels)
     if volume.channels != channels:
         raise InputError(
@@ -56,7 +63,24 @@ def read(image: Source | Sequence[Source] | Volume, metadata: ModelMetadata) -> 
             f"{name_of(image)}: a 2D image of shape {volume.spatial_shape}, but the network takes "
             "volumes: give it NIfTI files"
         )
-    return volume
+    if not missing:
+        return volume
+    data = np.zeros((*volume.spatial_shape, metadata.in_channels), volume.data.dtype)
+    data[..., [name not in missing for name in metadata.channels]] = volume.channels_last
+    return volume.with_data(data)
+
+
+def check_missing(missing: Sequence[str], metadata: ModelMetadata) -> None:
+    """Refuse channels that may not be missing, and images without any.
+
+    Raises:
+        InputError: The file does not say that they may; or all are missing.
+    """
+    for name in missing:
+        if name not in metadata.optional_channels:
+            raise InputError(unknown("optional channel", name, metadata.optional_channels))
+    if len(set(missing)) == metadata.in_channels:
+        raise InputError(f"channels {', '.join(missing)}: all are missing; one must be there")
 
 
 def name_of(image: Source | Sequence[Source] | Volume) -> str:

@@ -1,11 +1,9 @@
 """Exported networks, opened: one alone, or several that answer together."""
 
-import dataclasses
-import math
 import sys
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,12 @@ from jaxtyping import Float32
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.errors import InputError
 from segjax.runs.folder import RunFolder
-from segjax_onnx.predict.metadata import ModelMetadata, metadata_of
+from segjax_onnx.predict.digest import checked
+from segjax_onnx.predict.metadata import ModelMetadata, metadata_of, together
+from segjax_onnx.predict.pieces import Features, Plan, run, whole_of
 from segjax_onnx.predict.runtime import CPU, first_line, open_session
+from segjax_onnx.predict.stages import Stage
+from segjax_onnx.predict.subgraph import subgraph
 from segjax_onnx.predict.unexported import what_to_do
 
 
@@ -29,12 +31,17 @@ class Network:
         session: Of onnxruntime.
         metadata: What the file says of it.
         pipeline: Its preprocessing.
+        mirrored: Axes of a batch along which it sees its patches mirrored.
+        options: How its file was opened.
     """
 
     path: str | Path
     session: Any
     metadata: ModelMetadata
     pipeline: Pipeline
+    mirrored: tuple[int, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    _parts: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     def run(
         self, patches: Float32[np.ndarray, "batch *patch channel"]
@@ -50,19 +57,73 @@ class Network:
             UserWarning: If a GPU fails.
         """
         rank = self.metadata.spatial_dims
-        images = np.ascontiguousarray(np.moveaxis(patches, -1, 1))
-        output = self._call(images.reshape(images.shape[: 2 + rank]))
-        return np.moveaxis(output.reshape(*output.shape[:2], *patches.shape[1:-1]), 1, -1)
+        images = np.ascontiguousarray(np.moveaxis(np.flip(patches, self.mirrored), -1, 1))
+        shape = patches.shape[1:-1]
+        if self.metadata.inside and len(shape) > rank:
+            raise InputError(f"{self.path}: preprocesses pictures itself, and takes no volumes")
+        feed = {"image": images.reshape(images.shape[: 2 + rank])}
+        if self.metadata.inside:
+            behind = [-n % self.metadata.size_multiple for n in shape]
+            feed["pads"] = np.array([0] * (4 + rank) + behind)
+        (output,) = self._call(self.session, ["probabilities"], feed)
+        unpadded: tuple[Any, ...] = (..., *map(slice, shape[:rank]))
+        output = output[unpadded]
+        output = output.reshape(*output.shape[:2], *shape)
+        return np.flip(np.moveaxis(output, 1, -1), self.mirrored)
+
+    def run_whole(
+        self,
+        image: Float32[np.ndarray, "*spatial channel"],
+        plan: Plan,
+        *,
+        batch_size: int = 1,
+        tick: Callable[[], object] = lambda: None,
+    ) -> Float32[np.ndarray, "*spatial label"]:
+        """Take a whole volume through the network, as :func:`segjax_onnx.predict.pieces.run` does.
+
+        Args:
+            image: A volume.
+            plan: How.
+            batch_size: Slices of a network of two axes in one call.
+            tick: Called before each call.
+
+        Raises:
+            InputError: If the CPU fails.
+
+        Warns:
+            UserWarning: If a GPU fails.
+        """
+
+        def call(stage: Stage, arrays: Mapping[str, Features]) -> list[Features]:
+            tick()
+            return self._call(self._session(stage), list(stage.outputs), arrays)
+
+        axes = tuple(axis - 1 for axis in self.mirrored)
+        mirrored = np.flip(image, axes)
+        found = run(mirrored, self.metadata, plan, call, batch_size=batch_size)
+        return np.flip(found, axes)
+
+    def _session(self, stage: Stage) -> Any:
+        """Return the session of a part of the graph, which is opened once."""
+        if stage == whole_of(self.metadata):
+            return self.session
+        key = tuple(stage.outputs)
+        if key not in self._parts:
+            model = checked(self.path, str(self.path))
+            part = subgraph(model, stage.inputs, stage.outputs)
+            self._parts[key] = open_session(part, **self.options)
+        return self._parts[key]
 
     def _call(
-        self, images: Float32[np.ndarray, "batch channel *patch"]
-    ) -> Float32[np.ndarray, "batch label *patch"]:
+        self, session: Any, outputs: Sequence[str], arrays: Mapping[str, np.ndarray]
+    ) -> list[np.ndarray]:
         try:
-            return self.session.run(["probabilities"], {"image": images})[0]
+            return session.run(outputs, dict(arrays))
         except Exception as error:  # onnxruntime's errors share no class of their own
-            device = self.session.get_providers()[0]
+            device = session.get_providers()[0]
+            shape = next(iter(arrays.values())).shape
             failure = (
-                f"{self.path}: {device} failed on a batch of shape {images.shape}; smaller "
+                f"{self.path}: {device} failed on a batch of shape {shape}; smaller "
                 f"patches or batches need less memory ({first_line(error)})"
             )
             if device == CPU:
@@ -70,8 +131,8 @@ class Network:
         share = "; beside JAX, XLA_CLIENT_MEM_FRACTION=.5 leaves it more"
         shared = share if "jax" in sys.modules else ""
         warnings.warn(f"{failure}{shared}: using {CPU}", stacklevel=3)
-        self.session.set_providers([CPU])
-        return self._call(images)
+        session.set_providers([CPU])
+        return self._call(session, outputs, arrays)
 
 
 def open_network(
@@ -82,9 +143,10 @@ def open_network(
     Raises:
         InputError: If it is no network of segjax, or its preprocessing cannot be understood.
     """
-    session = open_session(path, threads=threads, providers=providers)
+    options: dict[str, Any] = {"threads": threads, "providers": providers}
+    session = open_session(path, **options)
     metadata = metadata_of(session, path)
-    return Network(path, session, metadata, _read_pipeline(path, metadata))
+    return Network(path, session, metadata, _read_pipeline(path, metadata), options=options)
 
 
 def find_files(path: str | Path) -> tuple[str | Path, ...]:
@@ -107,6 +169,9 @@ def find_files(path: str | Path) -> tuple[str | Path, ...]:
     return tuple(files)
 
 
+_SAME = ("labels", "activation", "spatial_dims", "in_channels", "postprocessing", "inside")
+
+
 def agreed(networks: Sequence[Network]) -> ModelMetadata:
     """Return what networks have in common that answer together.
 
@@ -115,19 +180,14 @@ def agreed(networks: Sequence[Network]) -> ModelMetadata:
     """
     first, *others = networks
     for other in others:
-        for name in ("labels", "activation", "spatial_dims", "in_channels"):
+        for name in _SAME:
             one, two = getattr(first.metadata, name), getattr(other.metadata, name)
             if one != two:
                 raise InputError(
                     f"{other.path}: {name} is {_text(two)}, but {_text(one)} in {first.path}; "
                     "only networks of one task answer together"
                 )
-    metadata = [network.metadata for network in networks]
-    return dataclasses.replace(
-        first.metadata,
-        size_multiple=math.lcm(*(one.size_multiple for one in metadata)),
-        local=all(one.local for one in metadata),
-    )
+    return together([network.metadata for network in networks])
 
 
 def check_patches(networks: Sequence[Network]) -> None:

@@ -1,8 +1,11 @@
 """Where masks and probabilities are written, and what they must not replace."""
 
+import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,15 +24,30 @@ from segjax.errors import InputError
 from segjax.files import atomic_path, check_new
 from segjax.volume import Volume
 
-__all__ = ["check_outputs", "make_folder", "output_files", "write_map"]
+__all__ = [
+    "Outputs",
+    "check_outputs",
+    "make_folder",
+    "output_files",
+    "removed_on_error",
+    "write_map",
+]
 
-_MAP = "_probabilities"
+_MAPS = ("_probabilities", "_uncertainty")
 _OTHER_MASKS = {".nrrd": ".seg.nrrd", ".nhdr": ".seg.nrrd", ".mha": ".nrrd", ".mhd": ".nrrd"}
 _MAP_SUFFIXES = {".png": ".npy", ".seg.nrrd": ".nrrd"}  # which hold fractions and channels
 
 
-def output_files(case: Case, out: str | Path, format: str | None = None) -> tuple[Path, Path]:
-    """Return where the mask of a case is written, and the map of its probabilities.
+class Outputs(NamedTuple):
+    """The files of a case: its mask, and the maps that are written where they are wanted."""
+
+    mask: Path
+    probabilities: Path
+    uncertainty: Path
+
+
+def output_files(case: Case, out: str | Path, format: str | None = None) -> Outputs:
+    """Return where the mask of a case is written, and its maps.
 
     Args:
         case: What is segmented.
@@ -41,15 +59,16 @@ def output_files(case: Case, out: str | Path, format: str | None = None) -> tupl
         InputError: Masks are not written in this format.
 
     Example:
-        >>> mask, probabilities = output_files(Case("a", (Path("scans/a.png"),)), "out")
-        >>> mask.name, probabilities.name
-        ('a.png', 'a_probabilities.npy')
+        >>> files = output_files(Case("a", (Path("scans/a.png"),)), "out")
+        >>> [file.name for file in files]
+        ['a.png', 'a_probabilities.npy', 'a_uncertainty.npy']
     """
     kind = _suffix(case) if format is None else format
     if kind.lower() not in mask_suffixes():
         raise InputError(f"format {kind}: masks are written as {', '.join(mask_suffixes())}")
     map_kind = _MAP_SUFFIXES.get(kind.lower(), kind)
-    return Path(out) / f"{case.name}{kind}", Path(out) / f"{case.name}{_MAP}{map_kind}"
+    maps = (Path(out) / f"{case.name}{name}{map_kind}" for name in _MAPS)
+    return Outputs(Path(out) / f"{case.name}{kind}", *maps)
 
 
 def check_outputs(
@@ -58,6 +77,7 @@ def check_outputs(
     *,
     format: str | None = None,
     probabilities: bool = False,
+    uncertainty: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Refuse, before any work, to write a file twice, over an image, or over something else.
@@ -69,12 +89,13 @@ def check_outputs(
         cases: What is segmented.
         out: Folder of the masks.
         format: As for :func:`output_files`.
-        probabilities: Whether maps are written too.
+        probabilities: Whether maps of these are written too.
+        uncertainty: Whether maps of it are written too.
         overwrite: Whether masks and maps may be replaced, each by one of its kind.
 
     Raises:
         InputError: Two files would be one, a file is an image that is segmented or exists
-            already, or a mask would replace a map of probabilities, or a map a mask.
+            already, or a mask would replace a map, or a map a mask.
 
     Example:
         >>> scans = [Case(name, (Path(f"{name}.png"),)) for name in ("a", "A")]
@@ -90,7 +111,7 @@ def check_outputs(
         for file in files_in(image)
     }
     owners: dict[str, Case] = {}
-    for output in _outputs(cases, out, format, probabilities):
+    for output in _outputs(cases, out, format, (True, probabilities, uncertainty)):
         other = owners.setdefault(_key(output.path), output.case)
         if other is not output.case:
             names = f"'{other.name}' and '{output.case.name}'"
@@ -104,7 +125,7 @@ def check_outputs(
 
 @dataclass(frozen=True)
 class _Output:
-    """A file to write: a mask, or a map of probabilities."""
+    """A file to write: a mask, or a map of fractions."""
 
     case: Case
     path: Path
@@ -112,13 +133,12 @@ class _Output:
 
 
 def _outputs(
-    cases: Sequence[Case], out: str | Path, format: str | None, probabilities: bool
+    cases: Sequence[Case], out: str | Path, format: str | None, wanted: Sequence[bool]
 ) -> Iterator[_Output]:
     for case in cases:
-        mask, map_ = output_files(case, out, format)
-        yield _Output(case, mask, is_map=False)
-        if probabilities:
-            yield _Output(case, map_, is_map=True)
+        files = output_files(case, out, format)
+        for path in itertools.compress(files, wanted):
+            yield _Output(case, path, is_map=path != files.mask)
 
 
 def _key(path: Path) -> str:
@@ -129,12 +149,13 @@ def _key(path: Path) -> str:
 def _check_kind(output: _Output) -> None:
     """Refuse a file whose name fits both a mask and a map, and that is there as the other one."""
     path = output.path
-    if not path.is_file() or _MAP not in path.name.lower():
+    names = [name.strip("_") for name in _MAPS if name in path.name.lower()]
+    if not path.is_file() or not names:
         return
     kind = _number_kind(path)
     is_map = kind == "f"
     if kind and is_map != output.is_map:
-        kinds = ("a mask", "probabilities")
+        kinds = ("a mask", names[0])
         raise InputError(
             f"{path}: holds {kinds[is_map]} and would be replaced by {kinds[output.is_map]} of "
             f"'{output.case.name}'; write to another folder"
@@ -167,23 +188,39 @@ def make_folder(path: str | Path) -> Path:
     return folder
 
 
-def write_map(probabilities: Volume, path: Path, *, like: Source | None, overwrite: bool) -> None:
-    """Write probabilities as a volume; NPY files of images of rank 2 hold labels last too.
+@contextmanager
+def removed_on_error() -> Iterator[list[Path]]:
+    """Yield a list of files that are removed again where the block raises."""
+    written: list[Path] = []
+    try:
+        yield written
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def write_map(map_: Volume, path: Path, *, like: Source | None, overwrite: bool) -> Path:
+    """Write probabilities or their spread; NPY files of images of rank 2 hold labels last too.
 
     Args:
-        probabilities: Data ``(*spatial, label)``.
+        map_: Data ``(*spatial, label)`` or ``(*spatial)``.
         path: The file, as :func:`output_files` names it.
         like: Image whose header is taken over.
         overwrite: Whether to replace the file.
 
+    Returns:
+        The file.
+
     Raises:
         InputError: It exists already, or cannot be written.
     """
-    if probabilities.spatial_dims == 3 or path.suffix.lower() != ".npy":
-        write_volume(probabilities, path, like=like, overwrite=overwrite)
-        return
+    if map_.spatial_dims == 3 or path.suffix.lower() != ".npy":
+        write_volume(map_, path, like=like, overwrite=overwrite)
+        return path
     with atomic_path(path, overwrite=overwrite) as temporary:
-        np.save(temporary, probabilities.data)
+        np.save(temporary, map_.data)
+    return path
 
 
 def _suffix(case: Case) -> str:

@@ -1,9 +1,10 @@
 """Masks from volumes, with onnxruntime alone."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,26 @@ from jaxtyping import Float32
 
 from segjax.data.cases import Case
 from segjax.data.io.formats import write_volume
-from segjax.data.patches import grid_corners, sliding_window, to_mask
+from segjax.data.patches import grid_corners, sliding_window
 from segjax.data.prepare.tilt import upright, warn_of_tilts
-from segjax.data.seen import Sight, intensity_spans
+from segjax.data.seen import Sight, Span, intensity_spans
+from segjax.data.tiles import padded_shape
 from segjax.errors import InputError
 from segjax.progress import track
 from segjax.volume import Volume
 from segjax_onnx.predict.doubts import Doubts
-from segjax_onnx.predict.inputs import Affine, Image, name_of, placed, read
+from segjax_onnx.predict.inputs import Affine, Image, check_missing, name_of, placed, read
 from segjax_onnx.predict.metadata import ModelMetadata
 from segjax_onnx.predict.network import Network, agreed, check_patches, find_files, open_network
-from segjax_onnx.predict.outputs import check_outputs, make_folder, output_files, write_map
+from segjax_onnx.predict.outputs import (
+    check_outputs,
+    make_folder,
+    output_files,
+    removed_on_error,
+    write_map,
+)
+from segjax_onnx.predict.pieces import Budget, Plan, plan
+from segjax_onnx.predict.postprocess import LabelRule, check_rules, postprocess
 
 _UPRIGHT = "; predict --resample gives an upright mask, which every viewer shows right"
 
@@ -34,7 +44,6 @@ class _Window:
 
     patch_size: tuple[int, ...]
     overlap: float
-    batch_size: int
 
 
 class Predictor:
@@ -59,9 +68,12 @@ class Predictor:
             training's.
         batch_size: Patches per call; by default 1 on a CPU, where more only cost memory, and the
             training's on a GPU.
-        providers: onnxruntime's execution providers, in order of preference.
+        providers: onnxruntime's execution providers, in order of preference; or ``"cpu"`` and
+            ``"cuda"``.
         mirror_axes: Axes of the preprocessed image, from 0 on, along which patches are mirrored:
             the mean of all 2ⁿ copies is taken, in 2ⁿ times the time.
+        memory: Gigabytes (10⁹ bytes) that the process may take, in which volumes go through local
+            networks in one piece or in as many tiles as it takes; by default half of what is free.
         strict: Refuse volumes whose voxels or intensities are far, over 1.5 times, from those of
             the training, instead of warning; and files that do not tell what these were.
 
@@ -80,7 +92,7 @@ class Predictor:
         (dtype('uint8'), (24, 28, 24))
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # its users name them
         self,
         path: str | Path | Sequence[str | Path],
         *,
@@ -91,26 +103,81 @@ class Predictor:
         providers: Sequence[str] | None = None,
         mirror_axes: Sequence[int] = (),
         strict: bool = False,
+        memory: float | None = None,
     ) -> None:
-        self._networks = tuple(
+        networks = [
             open_network(file, threads=threads, providers=providers) for file in _files(path)
-        )
-        self.metadata: ModelMetadata = agreed(self._networks)
+        ]
+        self.metadata: ModelMetadata = agreed(networks)
         if patch_size is None:
-            check_patches(self._networks)
+            check_patches(networks)
         self._doubts = Doubts(strict)
-        self._flips = _flips(self.metadata, mirror_axes)
+        flips = _flips(self.metadata, mirror_axes)
+        self._networks = tuple(replace(n, mirrored=axes) for axes in flips for n in networks)
+        self._rules = self.metadata.postprocessing
+        self._missing: tuple[str, ...] = ()
+        self._memory = Budget(memory)
         default_batch = 1 if self.providers[0].startswith("CPU") else self.metadata.batch_size
-        self._window = _Window(
+        self._batch_size = _checked_batch_size(default_batch if batch_size is None else batch_size)
+        window = _Window(
             _checked_patch_size(self.metadata, patch_size),
             _checked_overlap(self.metadata.overlap if overlap is None else overlap),
-            _checked_batch_size(default_batch if batch_size is None else batch_size),
         )
+        whole = patch_size is None and overlap is None and self.metadata.halo is not None
+        self._window = None if whole else window
 
     @property
     def providers(self) -> tuple[str, ...]:
         """The execution providers in use, the preferred one first."""
         return tuple(self._networks[0].session.get_providers())
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The ONNX files, each once."""
+        return tuple(dict.fromkeys(Path(network.path) for network in self._networks))
+
+    @property
+    def postprocessing(self) -> tuple[LabelRule, ...]:
+        """One rule for each label after the background; none: the most probable label.
+
+        At first those that the file holds; others can be set.
+
+        Raises:
+            InputError: There are not as many rules as labels.
+
+        Example:
+            >>> predictor = Predictor("model.onnx")
+            >>> predictor.postprocessing = [LabelRule(threshold=0.4, minimum_volume=14.1)]
+            >>> predictor.predict("flair.nii.gz").data.shape
+            (24, 28, 24)
+        """
+        return self._rules
+
+    @postprocessing.setter
+    def postprocessing(self, rules: Sequence[LabelRule]) -> None:
+        check_rules(rules, len(self.metadata.labels))
+        self._rules = tuple(rules)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Channels that the images lack, of those that the file says may be missing.
+
+        At first none; others can be set. Images then have the other channels alone, in their
+        order, and the network sees zeros in the place of these.
+
+        Raises:
+            InputError: A channel may not be missing, or all are.
+
+        Example:
+            >>> Predictor("model.onnx").missing
+            ()
+        """
+        return self._missing
+
+    @missing.setter
+    def missing(self, names: Sequence[str]) -> None:
+        check_missing(names, self.metadata)
+        self._missing = tuple(dict.fromkeys(names))
 
     def predict(self, image: Image, *, affine: Affine | None = None) -> Volume:
         """Segment one image.
@@ -124,8 +191,8 @@ class Predictor:
 
         Returns:
             The label of every voxel, uint8, on the grid of the image: the most probable one, or
-            for a sigmoid network 1 where the probability is over 0.5. Voxels outside the field
-            of view of the preprocessing are background.
+            for a sigmoid network 1 where the probability is over 0.5, unless `postprocessing`
+            says otherwise. Voxels outside the field of view of the preprocessing are background.
 
         Raises:
             InputError: If the image cannot be read, has the wrong number of axes or channels, or
@@ -139,7 +206,7 @@ class Predictor:
             >>> predictor.predict(array, affine=np.diag([1, 1, 1.5, 1.0])).spacing
             (1.0, 1.0, 1.5)
         """
-        return _mask(self.probabilities(image, affine=affine))
+        return self._mask(self.probabilities(image, affine=affine))
 
     def probabilities(self, image: Image, *, affine: Affine | None = None) -> Volume:
         """Compute the probability of every label at every voxel of an image.
@@ -159,13 +226,34 @@ class Predictor:
             >>> Predictor("model.onnx").probabilities("flair.nii.gz").channels
             2
         """
-        if isinstance(image, np.ndarray):
-            image = placed(image, affine, self.metadata)
-        elif affine is not None:
-            raise InputError(
-                f"{name_of(image)}: has an affine of its own; give one with arrays only"
-            )
-        return self._probabilities(read(image, self.metadata), name=name_of(image))
+        name, given = self._read(image, affine)
+        return self._probabilities(given, name=name)
+
+    def uncertainty(self, image: Image, *, affine: Affine | None = None) -> tuple[Volume, Volume]:
+        """Compute how far the answers of several networks, or to mirrored images, differ.
+
+        Args:
+            image: As for `predict`.
+            affine: As for `predict`.
+
+        Returns:
+            The probabilities, as `probabilities` gives them; and their spread ``(*spatial)``,
+            float32 from 0 to 0.5: at each voxel the standard deviation √(Σ (qᵢ − q̄)² / n) of the
+            n answers' probability qᵢ of the foreground, the sum of all labels but the background.
+            Answers are those of each network to each mirrored copy, on the grid of the image.
+
+        Raises:
+            InputError: As `predict`; or if there is one answer alone.
+
+        Example:
+            >>> predictor = Predictor("model.onnx", mirror_axes=[0])
+            >>> probabilities, spread = predictor.uncertainty("flair.nii.gz")
+            >>> spread.data.shape, bool((spread.data <= 0.5).all())
+            ((24, 28, 24), True)
+        """
+        self._check_several()
+        name, given = self._read(image, affine)
+        return self._with_spread(given, name=name)
 
     def predict_files(
         self,
@@ -173,6 +261,7 @@ class Predictor:
         out: str | Path,
         *,
         probabilities: bool = False,
+        uncertainty: bool = False,
         overwrite: bool = False,
         resample: bool = False,
         format: str | None = None,
@@ -186,16 +275,19 @@ class Predictor:
                 MetaImages ``.nrrd``, and those of DICOM series ``.nii.gz``.
             probabilities: Whether to write ``NAME_probabilities`` too, labels last; those of PNG
                 images are NPY files.
+            uncertainty: Whether to write ``NAME_uncertainty`` too, the spread that `uncertainty`
+                tells of.
             overwrite: Whether to replace files.
             resample: Whether tilted volumes are resampled to right angles first; their masks then
                 lie on that upright grid.
             format: Suffix of all masks, one of :func:`segjax.data.io.formats.mask_suffixes`.
 
         Returns:
-            The masks' files.
+            The masks' files. Each is written after the maps of its case, and none of a case that
+            fails is left.
 
         Raises:
-            InputError: As `predict`; or if files exist already, before any work.
+            InputError: As `predict` and `uncertainty`; or if files exist already, before any work.
 
         Example:
             >>> from segjax.data import find_images
@@ -204,33 +296,105 @@ class Predictor:
             [PosixPath('lesions/flair.nii.gz')]
         """
         folder = make_folder(out)
-        check_outputs(
-            cases, folder, format=format, probabilities=probabilities, overwrite=overwrite
-        )
-        outputs = [output_files(case, folder, format) for case in cases]
-        jobs = list(zip(cases, outputs, strict=True))
-        for case, (mask, map_) in jobs if len(jobs) == 1 else track(jobs, "Segmenting"):
-            image = read(case.images, self.metadata)
+        maps = {"probabilities": probabilities, "uncertainty": uncertainty}
+        check_outputs(cases, folder, format=format, **maps, overwrite=overwrite)
+        if uncertainty:
+            self._check_several()
+        jobs = [(case, output_files(case, folder, format)) for case in cases]
+        for case, files in jobs if len(jobs) == 1 else track(jobs, "Segmenting"):
+            image = read(case.images, self.metadata, self._missing)
             given = upright(image) if resample else image
-            probable = self._probabilities(given, name=name_of(case.images))
+            name = name_of(case.images)
+            if uncertainty:
+                probable, spread = self._with_spread(given, name=name)
+            else:
+                probable, spread = self._probabilities(given, name=name), None
             like = case.images[0] if given is image else None
-            options: dict[str, Any] = {"like": like, "overwrite": overwrite}
-            labels = dict(enumerate(self.metadata.labels[1:], start=1))
-            write_volume(_mask(probable), mask, segments=labels, **options)
-            if probabilities:
-                write_map(probable, map_, **options)
-        return [mask for mask, _ in outputs]
+            with removed_on_error() as written:
+                options: dict[str, Any] = {"like": like, "overwrite": overwrite}
+                if probabilities:
+                    written.append(write_map(probable, files.probabilities, **options))
+                if spread is not None:
+                    written.append(write_map(spread, files.uncertainty, **options))
+                labels = dict(enumerate(self.metadata.labels[1:], start=1))
+                write_volume(self._mask(probable), files.mask, segments=labels, **options)
+        return [files.mask for _, files in jobs]
+
+    def _read(self, image: Image, affine: Affine | None) -> tuple[str, Volume]:
+        if isinstance(image, np.ndarray):
+            image = placed(image, affine, self.metadata, self._missing)
+        elif affine is not None:
+            raise InputError(
+                f"{name_of(image)}: has an affine of its own; give one with arrays only"
+            )
+        return name_of(image), read(image, self.metadata, self._missing)
+
+    def _check_several(self) -> None:
+        if len(self._networks) == 1:
+            raise InputError(
+                "uncertainty is how far several answers differ, and one network gives one: name "
+                "the folder of a cross-validation, more networks by --with, or --mirror 0 (in "
+                "Python: several paths, or mirror_axes)"
+            )
+
+    def _mask(self, probabilities: Volume) -> Volume:
+        mask = postprocess(probabilities.data, self._rules, probabilities.affine)
+        return probabilities.with_data(mask)
 
     def _probabilities(self, given: Volume, *, name: str) -> Volume:
+        mean, seen = np.zeros(()), 0
+        for count, answer in self._answers(given, name, apart=False):
+            seen += count
+            mean = answer if seen == count else mean + np.float32(count / seen) * (answer - mean)
+        return given.with_data(mean)
+
+    def _with_spread(self, given: Volume, *, name: str) -> tuple[Volume, Volume]:
+        """Return mean and spread of the answers, by Welford's sums, which lose no digits."""
+        answers = (answer for _, answer in self._answers(given, name, apart=True))
+        mean = next(answers)
+        squares = np.zeros(mean.shape[:-1], np.float32)
+        for seen, answer in enumerate(answers, start=2):
+            off = _foreground(answer) - _foreground(mean)
+            mean = mean + (answer - mean) / np.float32(seen)
+            squares += off * (_foreground(answer) - _foreground(mean))
+        spread = np.sqrt(np.maximum(squares, 0) / np.float32(len(self._networks)))
+        return given.with_data(mean), given.with_data(spread)
+
+    def _answers(
+        self, given: Volume, name: str, *, apart: bool
+    ) -> Iterator[tuple[int, Float32[np.ndarray, "*spatial label"]]]:
+        """Yield answers on the given grid, and of how many networks each is the mean.
+
+        Those of one preprocessing answer together, or apart.
+        """
         warn_of_tilts({name: given.affine}, _UPRIGHT)
-        first, *others = self._by_pipeline()
-        data = self._answer(given, name, first)
-        if others:
-            data = data * np.float32(len(first) / len(self._networks))
-        for networks in others:
-            share = np.float32(len(networks) / len(self._networks))
-            data += share * self._answer(given, name, networks)
-        return given.with_data(data)
+        for networks in self._by_pipeline():
+            pipeline = networks[0].pipeline
+            try:
+                processed, grids = pipeline.trace(given)
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
+            processed = self._without_missing(processed)
+            sight = Sight(grids[0], grids[-1], self._spans(processed.data))
+            for network in networks:
+                if not network.mirrored:
+                    self._doubts.say(name, network, sight)
+            for some in [[network] for network in networks] if apart else [networks]:
+                predicted = processed.with_data(self._predict_patches(processed.data, some))
+                yield len(some), pipeline.restore(predicted, given, grids=grids).data
+
+    def _without_missing(self, processed: Volume) -> Volume:
+        """Let the channels that are missing be 0 after the preprocessing, too."""
+        if not self._missing:
+            return processed
+        there = np.array([name not in self._missing for name in self.metadata.channels])
+        return processed.with_data(np.where(there, processed.data, np.float32(0)))
+
+    def _spans(self, image: Float32[np.ndarray, "*spatial channel"]) -> tuple[Span, ...]:
+        """Return the spans of intensities; of channels that are missing NaN, which none doubts."""
+        spans = zip(self.metadata.channels, intensity_spans(image), strict=True)
+        unknown = (math.nan, math.nan)
+        return tuple(unknown if name in self._missing else span for name, span in spans)
 
     def _by_pipeline(self) -> list[list[Network]]:
         """Return the networks, those together that want the same preprocessing."""
@@ -244,32 +408,21 @@ class Predictor:
                 groups.append([network])
         return groups
 
-    def _answer(
-        self, given: Volume, name: str, networks: Sequence[Network]
-    ) -> Float32[np.ndarray, "*spatial label"]:
-        """Return the mean probabilities of networks of one preprocessing, on the given grid."""
-        pipeline = networks[0].pipeline
-        try:
-            processed, grids = pipeline.trace(given)
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
-        sight = Sight(grids[0], grids[-1], intensity_spans(processed.data))
-        for network in networks:
-            self._doubts.say(name, network, sight)
-        patches = self._predict_patches(processed.data, networks)
-        predicted = processed.with_data(patches)
-        return pipeline.restore(predicted, given, grids=grids).data
-
     def _predict_patches(
         self,
         image: Float32[np.ndarray, "*spatial channel"],
         networks: Sequence[Network],
     ) -> Float32[np.ndarray, "*spatial label"]:
         """Slide over the image; a 2D network sees slices of a volume as patches of depth 1."""
+        if self.metadata.inside:
+            return self._run(networks, image[np.newaxis])[0]
+        window = self._window
+        if window is None:
+            return self._predict_whole(image, networks)
         depth = (1,) * (image.ndim - 1 - self.metadata.spatial_dims)
-        patch_size = self._window.patch_size + depth
-        count = len(grid_corners(image.shape[:-1], patch_size, self._window.overlap))
-        batch_size = min(self._window.batch_size, count)
+        patch_size = window.patch_size + depth
+        count = len(grid_corners(image.shape[:-1], patch_size, window.overlap))
+        batch_size = min(self._batch_size, count)
         calls = range(math.ceil(count / batch_size))
         unit = "patch" if batch_size == 1 else "batch"
         with closing(track(calls, "Predicting", unit=unit)) as counter:
@@ -277,27 +430,54 @@ class Predictor:
                 image,
                 lambda patches: (next(counter), self._run(networks, patches))[1],
                 patch_size=patch_size,
-                overlap=self._window.overlap,
+                overlap=window.overlap,
                 batch_size=batch_size,
+                window=self.metadata.window.weights(patch_size),
             )
+
+    def _predict_whole(
+        self,
+        image: Float32[np.ndarray, "*spatial channel"],
+        networks: Sequence[Network],
+    ) -> Float32[np.ndarray, "*spatial label"]:
+        """Take the image through networks in one piece, or in tiles that give the same."""
+        plans = [self._plan(network.metadata, image.shape[:-1]) for network in networks]
+        slices = math.prod(image.shape[self.metadata.spatial_dims : -1])
+        count = sum(plan.calls for plan in plans) * math.ceil(slices / self._batch_size)
+        with closing(track(range(count), "Predicting", unit="part")) as counter:
+            total: Any = np.float32(0)
+            for network, plan in zip(networks, plans, strict=True):
+                tick = partial(next, counter, None)
+                answer = network.run_whole(image, plan, batch_size=self._batch_size, tick=tick)
+                total = answer if len(networks) == 1 else total + answer
+        return total / np.float32(len(networks)) if len(networks) > 1 else total
+
+    def _plan(self, metadata: ModelMetadata, shape: Sequence[int]) -> Plan:
+        """Choose how a volume goes through a network in the memory that is left."""
+        plane = shape[: metadata.spatial_dims]
+        sizes = padded_shape(plane, metadata.size_multiple, metadata.patch_size)
+        room = self._memory.left(4 * metadata.out_channels * math.prod(shape))
+        chosen = plan(metadata, sizes, memory=room)
+        self._memory.check(chosen.memory, room)
+        return chosen
 
     def _run(
         self, networks: Sequence[Network], patches: Float32[np.ndarray, "batch *patch channel"]
     ) -> Float32[np.ndarray, "batch *patch label"]:
-        """Average over networks and mirrored copies."""
-        outputs = (
-            np.flip(network.run(np.flip(patches, axes)), axes)
-            for axes in self._flips
-            for network in networks
-        )
+        """Average over networks."""
+        outputs = (network.run(patches) for network in networks)
         total = next(outputs)
         for output in outputs:
             total = total + output
-        return total / np.float32(len(networks) * len(self._flips))
+        return total / np.float32(len(networks))
 
 
-def _mask(probabilities: Volume) -> Volume:
-    return probabilities.with_data(to_mask(probabilities.data))
+def _foreground(
+    probabilities: Float32[np.ndarray, "*spatial label"],
+) -> Float32[np.ndarray, "*spatial"]:
+    if probabilities.shape[-1] == 1:
+        return probabilities[..., 0]
+    return probabilities[..., 1:].sum(axis=-1)
 
 
 def _files(path: str | Path | Sequence[str | Path]) -> list[str | Path]:

@@ -12,16 +12,18 @@ from typing import Any
 
 from segjax.errors import InputError
 from segjax.extras import how_to_install, needed_for
+from segjax_onnx.predict.digest import checked
 
 CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
+_DEVICES = {"cpu": CPU, "cuda": _CUDA}
 _GPU_WHEEL = "onnxruntime-gpu"
 # TF32 would round what is convolved to 10 bits: masks would differ from those of a CPU.
 # HEURISTIC, cuDNN's mode A, finds kernels as fast as the default does, mode B, and is quicker to
 # plan a convolution, which is done anew whenever the shape of the batch changes
 # (github.com/microsoft/onnxruntime/issues/22705, github.com/PaddlePaddle/PaddleX/pull/5057).
 _OPTIONS = {_CUDA: {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}}
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # what fails is told by exceptions, in one line
 
 
 def open_session(
@@ -36,8 +38,8 @@ def open_session(
     Args:
         source: An ONNX file, or its bytes.
         threads: Threads for one operation; by default one per core that this process may use.
-        providers: onnxruntime's execution providers; by default CUDA where there is one, then
-            the CPU.
+        providers: onnxruntime's execution providers, or ``"cpu"`` and ``"cuda"``; by default CUDA
+            where there is one, then the CPU.
         optimize: Whether the network will run; without, opening is faster.
 
     Returns:
@@ -45,7 +47,7 @@ def open_session(
 
     Raises:
         InputError: If onnxruntime is missing, the file is missing or no ONNX network, or a
-            provider is unknown.
+            provider is unknown; or as :func:`segjax_onnx.predict.digest.checked`.
 
     Warns:
         UserWarning: A GPU cannot be used: the provider does not start, or onnxruntime-gpu lost
@@ -53,15 +55,14 @@ def open_session(
     """
     onnxruntime = _import_onnxruntime()
     name = "the network" if isinstance(source, bytes) else str(source)
-    if not isinstance(source, bytes) and not Path(source).is_file():
-        raise InputError(f"{name}: no such file")
+    model = checked(source, name)
     chosen = [(p, _OPTIONS.get(p, {})) for p in _choose_providers(onnxruntime, providers)]
-    model = source if isinstance(source, bytes) else os.fspath(source)
     options = _session_options(onnxruntime, threads, optimize)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # onnxruntime prints that it falls back
             session = onnxruntime.InferenceSession(model, options, providers=chosen)
         session.disable_fallback()  # of its runs, which prints: `Network.run` warns
+        session.get_modelmeta().custom_metadata_map  # noqa: B018  # decodes its texts
     except Exception as error:  # onnxruntime's errors share no class of their own
         raise InputError(f"{name}: no ONNX network ({first_line(error)})") from error
     _warn_of_fallback([provider for provider, _ in chosen], session.get_providers())
@@ -112,7 +113,7 @@ def _session_options(onnxruntime: Any, threads: int | None, optimize: bool) -> A
     if threads is not None and threads < 1:
         raise InputError(f"threads = {threads}: give a number of at least 1")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads or _usable_cores()
     if not optimize:
         level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -130,7 +131,10 @@ def _usable_cores() -> int:
 
 def _choose_providers(onnxruntime: Any, wanted: Sequence[str] | None) -> list[str]:
     available = onnxruntime.get_available_providers()
-    chosen = [p for p in (_CUDA, CPU) if p in available] if wanted is None else list(wanted)
+    if wanted is None:
+        chosen = [p for p in (_CUDA, CPU) if p in available]
+    else:
+        chosen = [_DEVICES.get(name, name) for name in wanted]
     unknown = sorted(set(chosen) - set(available))
     if unknown or not chosen:
         raise InputError(f"providers = {chosen}: this onnxruntime has {', '.join(available)}")

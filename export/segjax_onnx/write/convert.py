@@ -21,9 +21,13 @@ from segjax.train.checkpoints import load_variables
 from segjax.train.config import TrainConfig, read_config
 from segjax.train.inputs import read_seen
 from segjax.train.network import handed
+from segjax_onnx.predict.digest import sealed
 from segjax_onnx.predict.metadata import KEY, ModelMetadata
 from segjax_onnx.predict.runtime import CPU, first_line, open_session
 from segjax_onnx.write import primitives
+from segjax_onnx.write.card import Card
+from segjax_onnx.write.halved import halve_softmax
+from segjax_onnx.write.stages import described
 from segjax_onnx.write.weights import WEIGHTS_KEY, describe_weights
 
 if TYPE_CHECKING:
@@ -84,6 +88,7 @@ def export_onnx(
     overwrite: bool = False,
     opset: int = 18,
     network: nn.Module | None = None,
+    card: Card | None = None,
 ) -> Path:
     """Write the network of a run as one ONNX file.
 
@@ -97,6 +102,7 @@ def export_onnx(
         overwrite: Whether to replace the file.
         opset: ONNX operator set, 17 to 21.
         network: Of a run that was trained with one that has no name: the same again.
+        card: What people decide about it.
 
     Returns:
         The file.
@@ -115,6 +121,7 @@ def export_onnx(
             model = models.create(config.model, **config.interface)
         variables = load_variables(run, which)
         metadata = dataclasses.replace(_describe(config, model, which), seen=read_seen(run))
+        metadata = (card or Card()).fill(metadata)
         temporary.write_bytes(checked_bytes(model, variables, metadata=metadata, opset=opset))
     return path
 
@@ -139,10 +146,10 @@ def checked_bytes(
         InputError: As :func:`to_onnx`; or the answers differ by more than `TOLERANCE`.
     """
     proto = to_onnx(model, variables, metadata=metadata, opset=opset)
-    local = built_on_ops(model) and _is_local(proto)
-    proto = _attach(proto, dataclasses.replace(metadata, local=local), variables)
+    metadata = dataclasses.replace(metadata, local=built_on_ops(model))
+    proto = _attach(proto, described(metadata, proto), variables)
     _check_parity(proto, model, variables, metadata.activation)
-    return proto.SerializeToString(deterministic=True)
+    return sealed(proto.SerializeToString(deterministic=True))
 
 
 def _describe(config: TrainConfig, model: Network, which: str) -> ModelMetadata:
@@ -208,6 +215,7 @@ def convert(model: Network, variables: Variables, activation: str, opset: int) -
             raise
         why = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(f"jax2onnx cannot convert {name_of(model)} ({why})") from error
+    halve_softmax(proto)
     del proto.graph.value_info[:]  # every runtime infers shapes for itself
     return proto
 
@@ -223,11 +231,6 @@ def _attach(
     onnx.helper.set_model_props(proto, {KEY: metadata.to_json(), WEIGHTS_KEY: weights})
     onnx.checker.check_model(proto, full_check=True)
     return proto
-
-
-def _is_local(proto: "onnx.ModelProto") -> bool:
-    """Say whether no node mixes voxels that lie far apart."""
-    return all(node.op_type != "InstanceNormalization" for node in proto.graph.node)
 
 
 def _check_parity(

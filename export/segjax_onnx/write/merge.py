@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segjax.data.seen import together
+from segjax.data.seen import together as seen_together
 from segjax.errors import InputError
 from segjax.files import atomic_path
-from segjax_onnx.predict.metadata import KEY, ModelMetadata
+from segjax_onnx.predict.digest import sealed
+from segjax_onnx.predict.metadata import KEY, ModelMetadata, together
 from segjax_onnx.predict.network import find_files
+from segjax_onnx.write.card import Card
+from segjax_onnx.write.stages import described
 from segjax_onnx.write.weights import load_proto
 
 if TYPE_CHECKING:
@@ -24,11 +27,20 @@ _SAME = (
     "size_multiple",
     "pipeline",
     "patch_size",
+    "channels",
+    "optional_channels",
+    "window",
+    "postprocessing",
+    "inside",
 )
 
 
 def export_ensemble(
-    members: str | Path | Sequence[str | Path], path: str | Path, *, overwrite: bool = False
+    members: str | Path | Sequence[str | Path],
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    card: Card | None = None,
 ) -> Path:
     """Write one ONNX file that gives the mean of the probabilities of several networks.
 
@@ -38,13 +50,14 @@ def export_ensemble(
         members: Exported networks, or the folder of a cross-validation.
         path: The file to write, ``….onnx``.
         overwrite: Whether to replace the file.
+        card: What people decide about it; by default what the members say alike.
 
     Returns:
         The file.
 
     Raises:
         InputError: If there are fewer than two networks; one cannot be read; or they have other
-            labels, channels, patches or preprocessing.
+            labels, channels, patches, preprocessing or rules for the mask.
 
     Example:
         >>> export_ensemble(["run", "model.onnx"], "both.onnx")
@@ -56,17 +69,21 @@ def export_ensemble(
     listed = [members] if isinstance(members, str | Path) else members
     files = [file for member in listed for file in find_files(member)]
     with atomic_path(path, overwrite=overwrite) as temporary:
-        merged = merge([load_proto(file) for file in files], names=[str(file) for file in files])
-        temporary.write_bytes(merged.SerializeToString(deterministic=True))
+        protos, names = [load_proto(file) for file in files], [str(file) for file in files]
+        merged = merge(protos, names=names, card=card)
+        temporary.write_bytes(sealed(merged.SerializeToString(deterministic=True)))
     return path
 
 
-def merge(protos: "Sequence[onnx.ModelProto]", *, names: Sequence[str]) -> "onnx.ModelProto":
+def merge(
+    protos: "Sequence[onnx.ModelProto]", *, names: Sequence[str], card: Card | None = None
+) -> "onnx.ModelProto":
     """Merge networks into one that gives the mean of their probabilities.
 
     Args:
         protos: Networks that segjax exported.
         names: Their names, for messages.
+        card: As for :func:`export_ensemble`.
 
     Raises:
         InputError: If there are fewer than two, or they do not agree.
@@ -75,7 +92,7 @@ def merge(protos: "Sequence[onnx.ModelProto]", *, names: Sequence[str]) -> "onnx
 
     if len(protos) < 2:
         raise InputError(f"an ensemble of {len(protos)}: give at least two networks")
-    metadata = _agreed(protos, names)
+    metadata = (card or Card()).fill(_agreed(protos, names))
     graph = onnx.GraphProto(name="segjax")
     graph.input.append(protos[0].graph.input[0])
     outputs = []
@@ -91,6 +108,8 @@ def merge(protos: "Sequence[onnx.ModelProto]", *, names: Sequence[str]) -> "onnx
         graph, opset_imports=protos[0].opset_import, ir_version=max(p.ir_version for p in protos)
     )
     merged.producer_name, merged.producer_version = "segjax", metadata.segjax_version
+    if metadata.halo is not None:
+        metadata = described(metadata, merged)
     onnx.helper.set_model_props(merged, {KEY: metadata.to_json()})
     onnx.checker.check_model(merged, full_check=True)
     return merged
@@ -114,6 +133,8 @@ def _agreed(protos: "Sequence[onnx.ModelProto]", names: Sequence[str]) -> ModelM
     """Return the metadata of them all."""
     found = [_metadata(proto, name) for proto, name in zip(protos, names, strict=True)]
     first = found[0]
+    if first.inside:
+        raise InputError(f"{names[0]}: preprocesses in its graph; merge networks that do not")
     for name, other, proto in zip(names, found, protos, strict=True):
         differing = [field for field in _SAME if getattr(first, field) != getattr(other, field)]
         if proto.opset_import[0].version != protos[0].opset_import[0].version:
@@ -123,11 +144,12 @@ def _agreed(protos: "Sequence[onnx.ModelProto]", names: Sequence[str]) -> ModelM
                 f"{name}: has another {differing[0].replace('_', ' ')} than {names[0]}, so that "
                 f"one file cannot hold both{_ADVICE.get(differing[0], '')}"
             )
+    training = {"ensemble": [one.training for one in found]}
     return dataclasses.replace(
-        first,
-        local=all(one.local for one in found),
-        seen=together(one.seen for one in found),
-        training={"ensemble": [one.training for one in found]},
+        together(found),
+        seen=seen_together(one.seen for one in found),
+        training=training,
+        stages=(),  # whose names are those of one member
     )
 
 

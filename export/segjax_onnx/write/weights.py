@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32
 
 from segjax.errors import InputError
 from segjax.extras import needed_for
+from segjax_onnx.predict.digest import checked
 from segjax_onnx.predict.runtime import first_line
 
 if TYPE_CHECKING:
@@ -95,27 +96,36 @@ def load_proto(path: str | Path) -> "onnx.ModelProto":
     """Read an ONNX file as it is.
 
     Raises:
-        InputError: The file is missing or no network, or the package onnx is missing.
+        InputError: The file is missing, damaged or no network, or the package onnx is missing.
     """
     with needed_for("reading and merging ONNX files"):
         import onnx
+    model = checked(path, str(path))
     try:
-        return onnx.load(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+        return onnx.load_from_string(model)
     except Exception as error:  # protobuf's errors share no class of their own
         raise InputError(f"{path}: no ONNX network ({first_line(error)})") from error
 
 
 def _convolutions(proto: "onnx.ModelProto") -> Iterator[tuple[Kernel, bool]]:
-    """Yield the weight of every convolution, and whether it is a transposed one."""
+    """Yield the weight of every convolution, and whether it is a transposed one.
+
+    One that :func:`segjax_onnx.write.primitives.in_planes` made two is one again.
+    """
     import onnx
 
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    planes: dict[str, Kernel] = {}
     for node in proto.graph.node:
-        if node.op_type in ("Conv", "ConvTranspose"):
-            weight = onnx.numpy_helper.to_array(tensors[node.input[1]])
-            yield weight.astype(np.float32), node.op_type == "ConvTranspose"
+        if node.op_type not in ("Conv", "ConvTranspose"):
+            continue
+        weight = onnx.numpy_helper.to_array(tensors[node.input[1]]).astype(np.float32)
+        if weight.shape[2:] == (1, 3, 3):
+            planes[node.output[0]] = weight
+        elif node.input[0] in planes:
+            yield np.concatenate(np.split(planes.pop(node.input[0]), 3), axis=2), False
+        else:
+            yield weight, node.op_type == "ConvTranspose"
 
 
 def _channels_last(weight: Kernel, transposed: bool) -> Kernel:

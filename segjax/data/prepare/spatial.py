@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
+from segjax.components import box_of
 from segjax.data.prepare.sampling import sample
 from segjax.errors import InputError
 from segjax.grid import Grid, crop_to_grid, grid, same_grid
@@ -209,12 +210,11 @@ def foreground_grid(volume: Volume, *, margin: int | float = 0) -> Grid:
     if not foreground.any():
         raise InputError("every voxel of the image is 0: there is no foreground to crop to")
     start, shape = [], []
-    for axis, (size, spacing) in enumerate(zip(foreground.shape, volume.spacing, strict=True)):
-        others = tuple(a for a in range(foreground.ndim) if a != axis)
-        inside = np.flatnonzero(foreground.any(axis=others))
+    box = box_of(foreground)
+    for inside, size, spacing in zip(box, foreground.shape, volume.spacing, strict=True):
         more = int(np.ceil(margin / spacing - _WHOLE))
-        start.append(max(int(inside[0]) - more, 0))
-        shape.append(min(int(inside[-1]) + more + 1, size) - start[-1])
+        start.append(max(inside.start - more, 0))
+        shape.append(min(inside.stop + more, size) - start[-1])
     return _moved(grid(volume), start, tuple(shape))
 
 

@@ -187,10 +187,16 @@ class SweepLoop:
         network = Network(config, per_epoch)
         self._programs = Programs(config, per_epoch, together)
         self._validation = {
-            device: Scorer(data.validation, config, network.predict, device=device)
+            device: Scorer(
+                data.validation,
+                config,
+                network.predict,
+                device=device,
+                locality=lambda: network.locality,
+            )
             for device in self._devices
         }
-        self._test = Scorer(data.test, config, network.predict)
+        self._test = Scorer(data.test, config, network.predict, locality=lambda: network.locality)
         self._streams = _Streams(data.batches, config.epochs * per_epoch)
         self._underway, self._saved = Underway(), time.monotonic()
         self.stop = Stop()

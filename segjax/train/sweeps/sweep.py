@@ -453,7 +453,12 @@ def _write_example(
         return
     config = network.config
     loaded = read_case(config, case).loaded()
-    mask = segment_case(loaded, lambda patches: network.predict(variables, patches), config)
+    mask = segment_case(
+        loaded,
+        lambda patches: network.predict(variables, patches),
+        config,
+        locality=network.locality,
+    )
     image = read_image(source.images)
     with atomic_path(path) as temporary:
         np.savez_compressed(

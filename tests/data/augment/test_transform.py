@@ -91,7 +91,7 @@ def test_numpy_and_jax_agree(transform, seed):
 
 
 @each
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float16])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16])
 @pytest.mark.parametrize("xp", [np, jnp])
 def test_whole_and_short_numbers_are_worked_on_as_float32(transform, dtype, xp):
     image = np.random.default_rng(0).integers(150, 250, (6, 7, 5, 2)).astype(dtype)

@@ -110,8 +110,7 @@ def test_a_head_on_a_background_of_zeros_is_still_a_head(head):
     assert dice(mask.data > 0, truth) > 0.85
 
 
-@pytest.mark.parametrize("patient", ["patient07", "patient19"])
-@pytest.mark.parametrize("name", ["flair", "t1"])
+@pytest.mark.parametrize(("patient", "name"), [("patient07", "flair"), ("patient19", "t1")])
 def test_real_extracted_brains_are_left_as_they_are(data_dir, patient, name):
     volume = read_volume(data_dir / "ms_lesions" / patient / f"{name}.nii.gz")
     truth = ndimage.binary_fill_holes(volume.data != 0)

@@ -11,7 +11,12 @@ from segjax.data.io.formats import write_volume
 from segjax.errors import InputError
 from segjax.registry import registry
 from segjax.volume import Volume
-from segjax_onnx.predict.outputs import check_outputs, output_files, write_map
+from segjax_onnx.predict.outputs import (
+    check_outputs,
+    output_files,
+    removed_on_error,
+    write_map,
+)
 
 
 def cases(*names, folder="scans", suffix=".nii.gz"):
@@ -110,3 +115,23 @@ def test_maps_of_pictures_are_arrays(tmp_path):
     data = np.random.default_rng(0).random((4, 5, 2), np.float32)
     write_map(Volume(data, np.eye(3)), tmp_path / "x.npy", like=None, overwrite=False)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), data)
+
+
+def test_maps_are_removed_again_when_the_mask_cannot_be_written(tmp_path):
+    def fail():
+        path = tmp_path / "x_uncertainty.nii.gz"
+        with removed_on_error() as written:
+            written.append(write_map(volume(np.float32), path, like=None, overwrite=False))
+            assert path.is_file()
+            raise InputError("full")
+
+    with pytest.raises(InputError, match="full"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_map_of_uncertainty_is_replaced_by_no_mask(tmp_path):
+    write_volume(volume(np.float32), tmp_path / "x_uncertainty.nii.gz")
+    with pytest.raises(InputError, match="holds uncertainty and would be replaced by a mask"):
+        check_outputs(cases("x_uncertainty"), tmp_path, overwrite=True)
+    check_outputs(cases("x"), tmp_path, uncertainty=True, overwrite=True)

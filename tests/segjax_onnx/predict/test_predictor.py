@@ -23,7 +23,7 @@ from segjax.data.prepare.brain import extract_brain
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.prepare.steps import Step
 from segjax.data.prepare.tilt import tilt
-from segjax.data.seen import Sight, seen_in
+from segjax.data.seen import Seen, Sight, seen_in
 from segjax.errors import InputError
 from segjax.grid import Grid
 from segjax.registry import register, registry
@@ -32,6 +32,7 @@ from segjax.workflow import segment
 from segjax_onnx import Predictor
 from segjax_onnx.predict.metadata import KEY, ModelMetadata
 from segjax_onnx.predict.network import Network
+from segjax_onnx.predict.postprocess import LabelRule
 
 CLOCKWISE = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
@@ -515,7 +516,7 @@ def test_cuda_is_chosen_where_it_is_offered_and_sees_batches(model, monkeypatch,
     providers = [("CUDAExecutionProvider", cuda), ("CPUExecutionProvider", {})]
     assert runtime.opened == (providers, 3)
     assert predictor.providers[0] == "CUDAExecutionProvider"
-    assert predictor._window.batch_size == 2  # of the metadata
+    assert predictor._batch_size == 2  # of the metadata
     assert capsys.readouterr().out == ""
 
 
@@ -525,7 +526,7 @@ def test_a_gpu_that_cannot_start_is_warned_of(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     with pytest.warns(UserWarning, match="CUDAExecutionProvider could not start: using CPU"):
         predictor = Predictor(model)
-    assert predictor._window.batch_size == 1
+    assert predictor._batch_size == 1
 
 
 class FullGPU(FakeRuntime):
@@ -568,7 +569,7 @@ def test_a_gpu_without_memory_leaves_the_rest_to_the_cpu(model, monkeypatch, bes
 def test_the_cpu_is_used_with_batches_of_one_where_there_is_no_gpu(model):
     predictor = Predictor(model, providers=["CPUExecutionProvider"])
     assert predictor.providers == ("CPUExecutionProvider",)
-    assert predictor._window.batch_size == 1
+    assert predictor._batch_size == 1
 
 
 def test_threads_are_the_cores_that_the_process_may_use(model, monkeypatch):
@@ -836,3 +837,111 @@ def test_prediction_needs_no_jax(model, tmp_path):
     command = [sys.executable, "-c", WITHOUT_JAX, str(model), str(case.images[0])]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert int(printed) == 6 * 4 * 3 - 1
+
+
+# -- rules and uncertainty -----------------------------------------------------------------------
+
+
+def graded(shape=(9, 8, 7)):
+    """An image whose voxels have all probabilities, as `write_model` makes them."""
+    return Volume(np.linspace(0.4, 0.6, int(np.prod(shape))).reshape(shape), np.eye(4))
+
+
+def write_shifted(path, threshold, **changes):
+    return write_model(path, classes=2, threshold=threshold, seen=None, **changes)
+
+
+def test_masks_follow_the_rules_of_the_file_and_then_those_that_are_set(tmp_path):
+    rules = (LabelRule(threshold=0.9),)
+    predictor = Predictor(write_shifted(tmp_path / "a.onnx", 0.5, postprocessing=rules))
+    foreground = predictor.probabilities(graded()).data[..., 1]
+    np.testing.assert_array_equal(predictor.predict(graded()).data, foreground >= 0.9)
+    predictor.postprocessing = [LabelRule(threshold=0.2)]
+    np.testing.assert_array_equal(predictor.predict(graded()).data, foreground >= 0.2)
+    predictor.postprocessing = ()
+    np.testing.assert_array_equal(predictor.predict(graded()).data, foreground > 0.5)
+    with pytest.raises(InputError, match="2 rules for 1 label"):
+        predictor.postprocessing = [LabelRule()] * 2
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_uncertainty_is_the_deviation_of_the_answers_apart(tmp_path, moved):
+    steps = [{"step": "resample", "spacing": [0.8, 1.0, 1.1]}] if moved else []
+    paths = [
+        write_shifted(tmp_path / f"{n}.onnx", threshold, pipeline=steps[: n != 1])
+        for n, threshold in enumerate((0.45, 0.5, 0.51))
+    ]
+    alone = np.stack([Predictor(path).probabilities(graded()).data for path in paths])
+    mean, spread = Predictor(paths).uncertainty(graded())
+    assert spread.data.dtype == np.float32
+    np.testing.assert_allclose(mean.data, alone.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(spread.data, alone[..., 1].std(axis=0), atol=1e-6)
+    assert spread.data.max() > 0.2
+
+
+def test_mirrored_copies_are_answers_too_and_agree_where_the_network_is_symmetric(tmp_path):
+    path = write_shifted(tmp_path / "a.onnx", 0.5)
+    _, spread = Predictor(path, mirror_axes=(0, 2)).uncertainty(graded())
+    assert spread.data.max() < 1e-6
+
+
+def test_one_answer_has_no_uncertainty(model, tmp_path):
+    with pytest.raises(InputError, match="uncertainty is how far several answers differ"):
+        Predictor(model).uncertainty(graded())
+    with pytest.raises(InputError, match="one network gives one"):
+        Predictor(model).predict_files([], tmp_path, uncertainty=True)
+
+
+def test_the_map_of_uncertainty_lies_beside_the_mask(tmp_path):
+    write_volume(graded(), tmp_path / "scan.nii.gz")
+    paths = [write_shifted(tmp_path / f"{t}.onnx", t) for t in (0.45, 0.55)]
+    images = find_images([tmp_path / "scan.nii.gz"])
+    Predictor(paths).predict_files(images, tmp_path / "out", uncertainty=True)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "scan.nii.gz",
+        "scan_uncertainty.nii.gz",
+    }
+    _, spread = Predictor(paths).uncertainty(tmp_path / "scan.nii.gz")
+    written = read_volume(tmp_path / "out" / "scan_uncertainty.nii.gz")
+    np.testing.assert_array_equal(written.data, spread.data)
+
+
+# -- channels that may be missing ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def optional(tmp_path_factory):
+    """A network that marks where channel 0 is over -0.5, of images rescaled to [-2, 2]."""
+    return write_model(
+        tmp_path_factory.mktemp("optional") / "model.onnx",
+        channels=2,
+        threshold=-0.5,
+        pipeline=[{"step": "rescale", "low": -2, "high": 2}],
+        seen=Seen((1.0,) * 3, (1.0,) * 3, (1.0,) * 3, "RAS", ((-2.0, 2.0),) * 2, (4.0, 4.0)),
+        optional_channels=("channel 0", "channel 1"),
+    )
+
+
+def test_a_missing_channel_is_zero_after_the_preprocessing(optional, recwarn):
+    predictor = Predictor(optional)
+    image = graded((8, 8, 8))
+    both = image.with_data(np.stack([image.data, image.data], axis=-1))
+    assert 0.3 < predictor.predict(both).data.mean() < 0.7
+    predictor.missing = ["channel 0"]
+    assert predictor.predict(image).data.all()
+    assert predictor.predict(image.data).data.all()
+    assert not recwarn.list
+    with pytest.raises(InputError, match="2 channels; the network takes 1"):
+        predictor.predict(both)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["t2"], "unknown optional channel 't2': known are channel 0, channel 1"),
+        (["channel 0", "channel 1"], "all are missing"),
+    ],
+)
+def test_channels_that_may_not_be_missing_are_told(optional, names, message):
+    with pytest.raises(InputError, match=message):
+        Predictor(optional).missing = names

@@ -117,3 +117,12 @@ def test_this_environment_has_cuda_where_its_package_is_installed_or_is_told(net
 
 def test_onnxruntime_goes_over_to_no_other_provider_by_itself(network):
     assert open_session(network)._enable_fallback is False
+
+
+def test_devices_are_called_by_their_short_names(network, monkeypatch):
+    let_providers_be(monkeypatch, CUDA, CPU)
+    assert open_session(network, providers=["cuda", "cpu"]).get_providers() == [CUDA, CPU]
+    assert open_session(network, providers=["cpu"]).get_providers() == [CPU]
+    let_providers_be(monkeypatch, CPU)
+    with pytest.raises(InputError, match="this onnxruntime has CPUExecutionProvider"):
+        open_session(network, providers=["cuda"])

@@ -10,7 +10,9 @@ import pytest
 from segjax.errors import InputError
 from segjax.volume import Volume
 from segjax_onnx import Predictor, export_ensemble, read_metadata
-from segjax_onnx.predict.metadata import KEY, ModelMetadata
+from segjax_onnx.predict.metadata import KEY, About, ModelMetadata
+from segjax_onnx.predict.postprocess import LabelRule
+from segjax_onnx.write.card import Card
 
 METADATA = ModelMetadata(
     model="random",
@@ -31,7 +33,7 @@ METADATA = ModelMetadata(
 
 def write_network(path, seed, *, opset=18, **changes):
     """Write a random convolution of 3 voxels along each axis, which no mirror leaves as it is."""
-    metadata = dataclasses.replace(METADATA, **changes)
+    metadata = dataclasses.replace(METADATA, **{"channels": (), "structures": (), **changes})
     rng = np.random.default_rng(seed)
     size = (3,) * metadata.spatial_dims
     outputs, inputs = metadata.out_channels, metadata.in_channels
@@ -259,3 +261,13 @@ def test_slices_of_volumes_are_mirrored_in_their_plane(tmp_path):
     for axis in (2, -1):
         with pytest.raises(InputError, match=f"mirror axis {axis}: random has axes 0 to 1"):
             Predictor(path, mirror_axes=[axis])
+
+
+def test_members_that_differ_in_what_people_say_of_them_say_nothing_together(tmp_path):
+    halves = [About(license="MIT"), About(license="BSD")]
+    files = [write_network(tmp_path / f"{i}.onnx", i, about=halves[i]) for i in (0, 1)]
+    assert read_metadata(export_ensemble(files, tmp_path / "both.onnx")).about == About()
+    card = Card(about=halves[0], postprocessing={"b": LabelRule(threshold=0.3)})
+    told = read_metadata(export_ensemble(files, tmp_path / "told.onnx", card=card))
+    assert told.about == halves[0]
+    assert told.postprocessing == (LabelRule(), LabelRule(threshold=0.3))

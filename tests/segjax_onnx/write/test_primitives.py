@@ -93,6 +93,22 @@ def test_conv_transpose_is_that_of_pytorch(rank, stride, size):
 
 
 @pytest.mark.peer("torch")
+def test_a_narrow_convolution_of_volumes_in_planes_is_that_of_pytorch():
+    kernel, bias = draw(3, 3, 3, 12, 5) / 10, draw(5)
+    weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
+    bias_ = torch.from_numpy(bias)
+
+    def expected(x):
+        return of_rank("conv", 3)(x, weight, bias_, padding=1)
+
+    def narrow(x):
+        return forms.conv((x,), kernel, bias, 1)
+
+    assert counts(convert(narrow, 12, 3)) == {"Conv": 2}
+    assert_same(narrow, expected, channels=12, rank=3)
+
+
+@pytest.mark.peer("torch")
 def test_several_features_are_concatenated_on_their_channels_and_a_bias_may_be_missing():
     kernel = draw(3, 3, 4, 5)
     weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
@@ -168,7 +184,7 @@ def test_every_operation_is_one_node_but_for_those_that_onnxruntime_is_slow_at()
     }  # fmt: skip
     assert counts(convert(forms.upsample, 1, 2)) == {"Resize": 1}
     assert counts(convert(forms.upsample, 1, 3)) == {
-        "Unsqueeze": 1, "Tile": 1, "Reshape": 3, "Squeeze": 1,
+        "Reshape": 2, "Squeeze": 1, "Resize": 1, "Unsqueeze": 1, "Concat": 1,
     }  # fmt: skip
 
 
