@@ -17,6 +17,7 @@ from segjax.errors import InputError
 __all__ = ["Locality", "Tile", "pad_behind", "padded_shape", "plan_tiles"]
 
 _MOST_CUTS = 24  # of one axis, as far as plans go
+_MOST_WORK = 8  # times the voxels of a volume: plans that compute more are none
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def plan_tiles(
 
     Returns:
         One tile, the whole volume, where it has at most so many voxels; else the tiles of the
-        plan with the fewest voxels in all, or the smallest where none is small enough.
+        plan with the fewest voxels in all, or the smallest where none is small enough. No plan
+        computes more than eight times the voxels of the volume.
 
     Raises:
         InputError: A size is no multiple.
@@ -114,7 +116,11 @@ def plan_tiles(
     if wrong := [size for size in shape if size % multiple or size < 1]:
         raise InputError(f"a size of {wrong[0]}: give multiples of {multiple}")
     axes = [_cuts(size, reach, multiple) for size, reach in zip(shape, halo, strict=True)]
-    plans = [(_largest(plan), _total(plan), plan) for plan in itertools.product(*axes)]
+    plans = [
+        (_largest(plan), total, plan)
+        for plan in itertools.product(*axes)
+        if (total := _total(plan)) <= _MOST_WORK * math.prod(shape)
+    ]
     fitting = [plan for plan in plans if plan[0] <= most]
     if fitting:
         best = min(fitting, key=lambda plan: (plan[1], math.prod(map(len, plan[2]))))

@@ -16,7 +16,7 @@ from segjax.runs.folder import RunFolder
 from segjax_onnx.predict.digest import checked
 from segjax_onnx.predict.metadata import ModelMetadata, metadata_of, together
 from segjax_onnx.predict.pieces import Features, Plan, run, whole_of
-from segjax_onnx.predict.runtime import CPU, first_line, open_session
+from segjax_onnx.predict.runtime import CPU, first_line, freeing, open_session
 from segjax_onnx.predict.stages import Stage
 from segjax_onnx.predict.subgraph import subgraph
 from segjax_onnx.predict.unexported import what_to_do
@@ -96,8 +96,9 @@ class Network:
 
         def call(stage: Stage, arrays: Mapping[str, Features]) -> list[Features]:
             tick()
-            return self._call(self._session(stage), list(stage.outputs), arrays)
+            return self._call(self._session(stage), list(stage.outputs), arrays, options)
 
+        options = freeing() if plan.calls > 1 else None
         axes = tuple(axis - 1 for axis in self.mirrored)
         mirrored = np.flip(image, axes)
         found = run(mirrored, self.metadata, plan, call, batch_size=batch_size)
@@ -115,10 +116,14 @@ class Network:
         return self._parts[key]
 
     def _call(
-        self, session: Any, outputs: Sequence[str], arrays: Mapping[str, np.ndarray]
+        self,
+        session: Any,
+        outputs: Sequence[str],
+        arrays: Mapping[str, np.ndarray],
+        options: Any = None,
     ) -> list[np.ndarray]:
         try:
-            return session.run(outputs, dict(arrays))
+            return session.run(outputs, dict(arrays), options)
         except Exception as error:  # onnxruntime's errors share no class of their own
             device = session.get_providers()[0]
             shape = next(iter(arrays.values())).shape
@@ -132,7 +137,7 @@ class Network:
         shared = share if "jax" in sys.modules else ""
         warnings.warn(f"{failure}{shared}: using {CPU}", stacklevel=3)
         session.set_providers([CPU])
-        return self._call(session, outputs, arrays)
+        return self._call(session, outputs, arrays, options)
 
 
 def open_network(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,8 @@ from segjax_onnx.predict.stages import Stage
 
 __all__ = ["Budget", "Plan", "plan", "run", "whole_of"]
 
-_ONE_PIECE = 2**21  # voxels; larger volumes are faster in stages, whose tiles stay in caches
-_TILE = 2**20  # voxels of the tiles of larger ones, where memory allows more
-_WORK = 1.25  # of what the arrays of a stage take, with what convolutions need beside them
+_TILE = 2**20  # voxels of the largest tiles: beyond, memory grows and time hardly falls
+_WORK = 2  # of what arrays take, as onnxruntime's arena holds more (benchmarks/volume.py)
 
 Features = Float32[np.ndarray, "batch _ ..."]
 Run = Callable[[Stage, Mapping[str, Features]], list[Features]]
@@ -49,12 +48,15 @@ class Budget:
     Attributes:
         gigabytes: Of 10⁹ bytes, that the process may have in all; ``None`` for half of what is
             free.
+        taken: Bytes that the process had before it segmented anything; what an arena keeps from
+            one image to the next serves both.
 
     Raises:
         InputError: They are not over 0.
     """
 
     gigabytes: float | None = None
+    taken: int = field(default_factory=resident_bytes)
 
     def __post_init__(self) -> None:
         if self.gigabytes is not None and not self.gigabytes > 0:
@@ -63,7 +65,7 @@ class Budget:
     def left(self, beside: float) -> float:
         """Return the bytes that are left, beside some that will be taken, too."""
         if self.gigabytes is not None:
-            return self.gigabytes * 1e9 - resident_bytes() - beside
+            return self.gigabytes * 1e9 - self.taken - beside
         free = free_bytes()
         return math.inf if free is None else free / 2 - beside
 
@@ -84,8 +86,8 @@ class Budget:
 def plan(metadata: ModelMetadata, shape: Sequence[int], *, memory: float = math.inf) -> Plan:
     """Choose how a volume goes through a local network.
 
-    Small volumes go in one piece; larger ones in stages, the tiles of which are as large as memory
-    allows, up to a size that is fastest.
+    A small one goes in one piece. Larger ones go in stages, the tiles of which are as large as
+    memory allows, up to a size: beyond it they would be a little faster, in several times as much.
 
     Args:
         metadata: Of a network with a halo.
@@ -103,7 +105,7 @@ def plan(metadata: ModelMetadata, shape: Sequence[int], *, memory: float = math.
     """
     voxels, whole = math.prod(shape), whole_of(metadata)
     one = Plan(((whole, tuple(plan_tiles(shape, halo=whole.halo))),), _need(whole, voxels, voxels))
-    if one.memory <= memory and (voxels <= _ONE_PIECE or not metadata.stages):
+    if one.memory <= memory and (voxels <= _TILE or not metadata.stages):
         return one
     return _plan(metadata.stages or (whole,), shape, memory)
 
@@ -135,7 +137,7 @@ def _plan(stages: Sequence[Stage], shape: Sequence[int], memory: float) -> Plan:
 
 
 def _size(stage: Stage) -> float:
-    """Return the voxels of a tile that is fastest; coarse stages are small as they are."""
+    """Return the voxels of the largest tile; coarse stages are small as they are."""
     scales = [*stage.inputs.values(), *stage.outputs.values()]
     return _TILE if 1 in scales else math.inf
 

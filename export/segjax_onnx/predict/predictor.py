@@ -441,7 +441,7 @@ class Predictor:
         networks: Sequence[Network],
     ) -> Float32[np.ndarray, "*spatial label"]:
         """Take the image through networks in one piece, or in tiles that give the same."""
-        plans = [self._plan(network.metadata, image.shape[:-1]) for network in networks]
+        plans = [self._plan(network.metadata, image) for network in networks]
         slices = math.prod(image.shape[self.metadata.spatial_dims : -1])
         count = sum(plan.calls for plan in plans) * math.ceil(slices / self._batch_size)
         with closing(track(range(count), "Predicting", unit="part")) as counter:
@@ -452,11 +452,15 @@ class Predictor:
                 total = answer if len(networks) == 1 else total + answer
         return total / np.float32(len(networks)) if len(networks) > 1 else total
 
-    def _plan(self, metadata: ModelMetadata, shape: Sequence[int]) -> Plan:
+    def _plan(
+        self, metadata: ModelMetadata, image: Float32[np.ndarray, "*spatial channel"]
+    ) -> Plan:
         """Choose how a volume goes through a network in the memory that is left."""
-        plane = shape[: metadata.spatial_dims]
+        plane = image.shape[: metadata.spatial_dims]
         sizes = padded_shape(plane, metadata.size_multiple, metadata.patch_size)
-        room = self._memory.left(4 * metadata.out_channels * math.prod(shape))
+        answer = 4 * metadata.out_channels * math.prod(image.shape[:-1])
+        others = 2 * image.nbytes + answer * (len(self._networks) > 1)
+        room = self._memory.left(others)  # beside the image, and the mean of several answers
         chosen = plan(metadata, sizes, memory=room)
         self._memory.check(chosen.memory, room)
         return chosen

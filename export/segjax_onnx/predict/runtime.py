@@ -114,11 +114,39 @@ def _session_options(onnxruntime: Any, threads: int | None, optimize: bool) -> A
         raise InputError(f"threads = {threads}: give a number of at least 1")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
+    if _share_arena(onnxruntime):
+        options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads or _usable_cores()
     if not optimize:
         level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.graph_optimization_level = level
     return options
+
+
+def freeing() -> Any:
+    """Return options of a run after which the arena of the CPU gives back what it does not use."""
+    options = _import_onnxruntime().RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+@functools.cache
+def _share_arena(onnxruntime: Any) -> bool:
+    """Let all networks of this process take their memory from one arena, if that is possible.
+
+    The stages of one network, and the networks of an ensemble, run one after another.
+    """
+    try:
+        cpu = onnxruntime.OrtMemoryInfo(
+            "Cpu",
+            onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
+            0,
+            onnxruntime.OrtMemType.DEFAULT,
+        )
+        onnxruntime.create_and_register_allocator(cpu, onnxruntime.OrtArenaCfg({}))
+    except Exception:  # another part of the process has one, or this runtime knows none
+        return False
+    return True
 
 
 def _usable_cores() -> int:

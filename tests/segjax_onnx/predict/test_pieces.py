@@ -66,7 +66,6 @@ def test_parts_give_what_one_piece_gives_at_borders_and_corners_too(model, data)
         kept = one.metadata if staged else dataclasses.replace(one.metadata, stages=())
         memory = tile * pieces._WORK * kept.bytes_per_voxel + 8 * math.prod(shape)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pieces, "_ONE_PIECE", 0)
             patch.setattr(pieces, "_TILE", tile)
             padded = [max(8, -(-n // 4) * 4) for n in shape]
             found = one.run_whole(image[..., None], plan(kept, padded, memory=memory))
