@@ -84,8 +84,8 @@ class _Marks:
     ) -> Features:
         size, marks = kernel.shape[0], self._any(xs)
         before = np.pad(marks, ((size - 1) // 2, size // 2))
-        windows = np.lib.stride_tricks.sliding_window_view(before, size)
-        return _spread(windows.any(-1)[::stride], kernel.shape[-1], self._rank)
+        windows = np.lib.stride_tricks.sliding_window_view(before, size)[::stride]
+        return _spread(_marked(windows[np.newaxis]), kernel.shape[-1], self._rank)
 
     def conv_transpose(
         self, xs: Sequence[Features], kernel: Weights, bias: Vector | None, stride: int
