@@ -425,10 +425,22 @@ class Predictor:
         batch_size = min(self._batch_size, count)
         calls = range(math.ceil(count / batch_size))
         unit = "patch" if batch_size == 1 else "batch"
+        of_air: dict[bytes, np.ndarray] = {}
+
+        def answer(patches: Float32[np.ndarray, "batch *patch channel"]) -> np.ndarray:
+            """Run the networks, once for all windows of one and the same value."""
+            next(counter)
+            value = patches.reshape(-1, patches.shape[-1])[0]
+            if (patches != value).any():
+                return self._run(networks, patches)
+            if (key := value.tobytes()) not in of_air:
+                of_air[key] = self._run(networks, patches)
+            return of_air[key]
+
         with closing(track(calls, "Predicting", unit=unit)) as counter:
             return sliding_window(
                 image,
-                lambda patches: (next(counter), self._run(networks, patches))[1],
+                answer,
                 patch_size=patch_size,
                 overlap=window.overlap,
                 batch_size=batch_size,

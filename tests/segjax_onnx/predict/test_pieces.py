@@ -8,11 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from segjax.data.patches import sliding_window
 from segjax.errors import InputError
 from segjax.models import UNetPlusPlus
 from segjax_onnx import Predictor
 from segjax_onnx.predict import pieces
 from segjax_onnx.predict.metadata import read_metadata
+from segjax_onnx.predict.network import Network
 from segjax_onnx.predict.pieces import Budget, plan
 from segjax_onnx.write.convert import checked_bytes
 from tests.segjax_onnx.write.test_convert import build, metadata_of, network
@@ -145,6 +147,22 @@ def test_networks_of_instance_norms_slide_as_before(tmp_path):
     path.write_bytes(checked_bytes(net, variables, metadata=metadata, opset=18))
     assert Predictor(path)._window is not None
     assert not read_metadata(path).stages
+
+
+def test_windows_of_air_are_run_once_and_change_nothing(tmp_path, monkeypatch):
+    net, variables = network("unet3d")
+    metadata = metadata_of(net, patch_size=(8,) * 3, pipeline=[])
+    path = tmp_path / "unet.onnx"
+    path.write_bytes(checked_bytes(net, variables, metadata=metadata, opset=18))
+    image = np.zeros((24, 8, 8), np.float32)
+    image[16:] = np.random.default_rng(0).random((8, 8, 8))
+    expected = sliding_window(
+        image[..., None], Predictor(path)._networks[0].run, patch_size=(8,) * 3, overlap=0.5
+    )
+    runs, run = [], Network.run
+    monkeypatch.setattr(Network, "run", lambda self, x: (runs.append(x), run(self, x))[1])
+    np.testing.assert_array_equal(Predictor(path).probabilities(image).data, expected)
+    assert len(runs) == 3  # of five windows three are of zeros
 
 
 def test_a_network_of_one_level_is_cut_into_tiles(tmp_path):
