@@ -1,9 +1,9 @@
 import dataclasses
+import functools
 import math
 import re
 
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ from segjax_onnx.write.convert import checked_bytes
 from tests.segjax_onnx.write.test_convert import build, metadata_of, network
 
 several = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -36,6 +36,9 @@ def model(request, tmp_path_factory):
     return export(tmp_path_factory.mktemp("models") / "model.onnx", request.param)
 
 
+opened = functools.cache(functools.partial(Predictor, threads=1))
+
+
 def in_one_piece(model, image):
     """What the graph says of a volume with zeros behind it, or of each of its slices."""
     metadata = read_metadata(model)
@@ -43,7 +46,7 @@ def in_one_piece(model, image):
     sizes = [max(8, -(-n // 4) * 4) for n in image.shape[:rank]]
     padded = np.zeros((*sizes, *image.shape[rank:]), np.float32)
     padded[tuple(map(slice, image.shape[:rank]))] = image
-    session = onnxruntime.InferenceSession(str(model))
+    session = opened(model)._networks[0].session
     slices = np.moveaxis(padded.reshape(*sizes, -1), -1, 0)[:, None]
     (found,) = session.run(None, {"image": np.ascontiguousarray(slices)})
     found = np.moveaxis(found[(..., *map(slice, image.shape[:rank]))], (0, 1), (-2, -1))
@@ -62,9 +65,8 @@ def test_parts_give_what_one_piece_gives_at_borders_and_corners_too(model, data)
     tile = data.draw(st.integers(64, 4000))
     image = np.random.default_rng(0).standard_normal(shape, np.float32)
     expected = in_one_piece(model, image)
+    (one,) = opened(model)._networks
     for staged in (True, False):
-        predictor = Predictor(model, threads=1)
-        (one,) = predictor._networks
         kept = one.metadata if staged else dataclasses.replace(one.metadata, stages=())
         memory = tile * pieces._WORK * kept.bytes_per_voxel + 8 * math.prod(shape)
         with pytest.MonkeyPatch.context() as patch:
