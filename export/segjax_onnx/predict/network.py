@@ -98,7 +98,7 @@ class Network:
             tick()
             return self._call(self._session(stage), list(stage.outputs), arrays, options)
 
-        options = freeing() if plan.calls > 1 else None
+        options = [freeing()] if plan.calls > 1 else []
         axes = tuple(axis - 1 for axis in self.mirrored)
         mirrored = np.flip(image, axes)
         found = run(mirrored, self.metadata, plan, call, batch_size=batch_size)
@@ -120,10 +120,10 @@ class Network:
         session: Any,
         outputs: Sequence[str],
         arrays: Mapping[str, np.ndarray],
-        options: Any = None,
+        options: Sequence[Any] = (),
     ) -> list[np.ndarray]:
         try:
-            return session.run(outputs, dict(arrays), options)
+            return session.run(outputs, dict(arrays), *options)
         except Exception as error:  # onnxruntime's errors share no class of their own
             device = session.get_providers()[0]
             shape = next(iter(arrays.values())).shape
