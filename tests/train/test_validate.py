@@ -14,6 +14,7 @@ from segjax.data.loaded import LoadedCase
 from segjax.data.patches import to_mask
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.prepare.steps import CropOrPad, CropToForeground, Reorient, Resample, ZScore
+from segjax.data.tiles import Locality
 from segjax.evaluate.compare import compare_cases
 from segjax.evaluate.pairs import Pair
 from segjax.evaluate.scores import Score, scores_of_rows
@@ -257,7 +258,7 @@ def as_onnx(weights, activation):
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def save(proto, path, settings):
+def save(proto, path, settings, **local):
     """Save a network with the metadata that an export would give it."""
     metadata = ModelMetadata(
         model="blur",
@@ -271,6 +272,7 @@ def save(proto, path, settings):
         size_multiple=1,
         pipeline=settings.pipeline.to_json(),
         segjax_version="0.1.0",
+        **local,
     )
     onnx.helper.set_model_props(proto, {KEY: metadata.to_json()})
     onnx.save(proto, path)
@@ -322,6 +324,31 @@ def test_validation_measures_what_predict_and_evaluate_do(
         assert 0 < one.value < 1
     (whole,) = Scorer([case.load(pipeline)], settings, lambda _, x: predict(x)).scores({}).values()
     assert whole == found
+
+
+@pytest.mark.parametrize(("rank", "name"), [(3, next(iter(VOLUMES))), (2, next(iter(PICTURES)))])
+@pytest.mark.parametrize("times", [0.5, 4])  # in tiles, and in one piece
+def test_validation_of_a_local_network_is_of_its_whole_cases(
+    tmp_path, networks, monkeypatch, rank, name, times
+):
+    monkeypatch.setattr("segjax.train.validate._TIMES", times)
+    pipeline = (VOLUMES if rank == 3 else PICTURES)[name]
+    case = noisy_case(tmp_path, rank, 3)
+    predict, proto = networks(rank, "softmax")
+    shapes = set()
+    settings = TrainConfig("m", (8,) * rank, labels=LABELS[:3], pipeline=pipeline, batch_size=1)
+    locality = Locality((1,) * rank, 1)
+    watched = lambda patches: (shapes.add(patches.shape), predict(patches))[1]  # noqa: E731
+    (found,) = validate_cases([case.load(pipeline)], watched, settings, locality=locality)
+    assert (len(shapes) == 1) == (times == 4)
+    local = {"local": True, "halo": (1,) * rank, "bytes_per_voxel": 16.0}
+    predictor = Predictor(save(proto, tmp_path / "model.onnx", settings, **local))
+    with warnings.catch_warnings(action="ignore"):  # of a file that tells no spacing
+        (mask,) = predictor.predict_files([case], tmp_path / "masks")
+    evaluation = compare_cases([Pair("a", case.label, mask)], coding=case.coding)
+    for label, one in scores_of_rows(evaluation.rows)["a"].items():
+        assert found[label].value == pytest.approx(one.value, abs=1e-6)
+        assert 0 < one.value < 1
 
 
 def test_an_oracle_at_another_spacing_is_measured_by_its_probabilities():
