@@ -20,7 +20,7 @@ from tests.docs.conftest import HERE
 
 DEPLOY = HERE.parents[1] / "examples" / "deploy"
 PROGRAMS = sorted(path for path in DEPLOY.glob("*/*") if path.suffix in (".py", ".mjs"))
-COUNT = 5
+COUNT = 3
 
 WINDOWS = ModelMetadata(
     model="random",
@@ -106,7 +106,7 @@ def write_network(path, metadata):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Five crops around the hippocampus, or where there are none five heads that are made."""
+    """Crops around the hippocampus, or where there are none heads that are made."""
     if "SEGJAX_DATA" in os.environ:
         found = sorted((Path(os.environ["SEGJAX_DATA"]) / "hippocampus" / "images").iterdir())
         return found[:: len(found) // COUNT][:COUNT]

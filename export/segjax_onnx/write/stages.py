@@ -41,7 +41,7 @@ def described(metadata: ModelMetadata, proto: "onnx.ModelProto") -> ModelMetadat
         >>> import onnx
         >>> from segjax_onnx import read_metadata
         >>> described(read_metadata("model.onnx"), onnx.load("model.onnx")).halo
-        (48, 48, 48)
+        (46, 46, 46)
     """
     halo = halo_of(proto) if metadata.local else None
     if halo is None:
@@ -65,7 +65,7 @@ def halo_of(proto: "onnx.ModelProto") -> tuple[int, ...] | None:
     Example:
         >>> import onnx
         >>> halo_of(onnx.load("model.onnx"))
-        (48, 48, 48)
+        (46, 46, 46)
     """
     nodes = _nodes(proto)
     scales = _scales(nodes, {"image": 1})
