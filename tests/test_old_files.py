@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -114,13 +115,19 @@ def test_old_cache_is_not_made_anew_where_the_images_have_moved(unpacked):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    os.environ.get("XLA_FLAGS") != "", reason="needs programs as users have them: XLA_FLAGS= pytest"
+)
 def test_old_training_goes_on_as_it_would_have_then(unpacked):
     run, heads = unpacked("stopped_after_1_epoch"), find_cases(unpacked("heads"))
     assert fit(read_config(run), heads, read_split(run / "split.json"), run).epochs == 3
     found, expected = rows(run / "metrics.csv"), rows(OLD / "metrics_after_3_epochs.csv")
     values = [[float(row.pop("value")) for row in table] for table in (found, expected)]
     assert found == expected
-    np.testing.assert_allclose(*values, rtol=1e-5)
+    losses = [
+        row["metric"] == "loss" for row in found
+    ]  # Dice is of whole cases now, not of windows
+    np.testing.assert_allclose(*np.array(values)[:, losses], rtol=1e-5)
     leaves = jax.tree_util.tree_leaves_with_path(load_variables(run, "last"))
     variables = {leaf_name(path): leaf for path, leaf in leaves}
     with np.load(OLD / "variables_after_3_epochs.npz") as old:

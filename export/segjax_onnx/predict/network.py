@@ -98,7 +98,7 @@ class Network:
             tick()
             return self._call(self._session(stage), list(stage.outputs), arrays, options)
 
-        options = [freeing()] if plan.calls > 1 else []
+        options = [freeing()] if plan.tight else []
         axes = tuple(axis - 1 for axis in self.mirrored)
         mirrored = np.flip(image, axes)
         found = run(mirrored, self.metadata, plan, call, batch_size=batch_size)

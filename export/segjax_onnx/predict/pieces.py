@@ -30,10 +30,12 @@ class Plan:
     Attributes:
         steps: Stages in their order, each with the tiles that it is run in.
         memory: What it takes at most, in bytes, as far as it can be told before.
+        tight: Whether tiles would be larger if memory allowed.
     """
 
     steps: tuple[tuple[Stage, tuple[Tile, ...]], ...]
     memory: float
+    tight: bool = False
 
     @property
     def calls(self) -> int:
@@ -123,17 +125,17 @@ def whole_of(metadata: ModelMetadata) -> Stage:
 
 
 def _plan(stages: Sequence[Stage], shape: Sequence[int], memory: float) -> Plan:
-    voxels, steps, most = math.prod(shape), [], 0.0
+    voxels, steps, most, tight = math.prod(shape), [], 0.0, False
     for number, stage in enumerate(stages):
         standing = _standing(stages, number) * voxels
         room = (memory - standing) / (_WORK * stage.bytes_per_voxel)
         tiles = plan_tiles(
             shape, halo=stage.halo, multiple=stage.multiple, most=min(room, _size(stage))
         )
-        largest = max(tile.size for tile in tiles)
+        largest, tight = max(tile.size for tile in tiles), tight or room < min(_size(stage), voxels)
         most = max(most, standing + _WORK * stage.bytes_per_voxel * largest)
         steps.append((stage, tuple(tiles)))
-    return Plan(tuple(steps), most)
+    return Plan(tuple(steps), most, tight)
 
 
 def _size(stage: Stage) -> float:
