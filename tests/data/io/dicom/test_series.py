@@ -1790,7 +1790,7 @@ def corners(affine, shape):
 
 
 @pytest.mark.parametrize("decimals", [3, 4, 5, 6])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_rounded_directions_become_a_rotation_at_the_places_of_simpleitk(tmp_path, decimals, seed):
     rotation = Rotation.random(random_state=seed).as_matrix()
     for k in range(24):
