@@ -448,7 +448,7 @@ def test_the_patches_of_a_volume_have_a_bar(model, tmp_path, monkeypatch, names,
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     run = Network.run
-    monkeypatch.setattr(Network, "run", lambda *some: (time.sleep(0.03), run(*some))[1])
+    monkeypatch.setattr(Network, "run", lambda *some: (time.sleep(0.1), run(*some))[1])
     some = write_images(tmp_path / "images", names)
     assert not any(one.error for one in segment(Predictor(model), some, tmp_path / "masks"))
     assert "Predicting" in terminal.getvalue()
