@@ -1,14 +1,14 @@
 """How far the answers of a network depend on its images."""
 
 from collections.abc import Sequence
-from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from segjax.models import ops
-from segjax.models._forms import Features, Images, Keep, Slope, Vector, Weights
+from segjax.models._forms import Features, Keep, Slope, Vector, Weights
+from segjax.models._lax import LaxForms
 from segjax.models.network import Network, built_on_ops
 
 __all__ = ["halo_of"]
@@ -64,20 +64,8 @@ def _marked(features: Features | np.ndarray) -> np.ndarray:
     return np.asarray(np.asarray(features).reshape(features.shape[1], -1).any(axis=-1))
 
 
-class _Marks:
+class _Marks(LaxForms):
     """Forms that tell of every feature whether it depends on a marked voxel: 1, else 0."""
-
-    def __init__(self, rank: int):
-        self._rank = rank
-
-    def from_images(self, images: Images) -> Features:
-        return images
-
-    def to_images(self, features: Features) -> Features:
-        return features
-
-    def channels(self, features: Features) -> int:
-        return features.shape[-1]
 
     def conv(
         self, xs: Sequence[Features], kernel: Weights, bias: Vector | None, stride: int
@@ -85,7 +73,7 @@ class _Marks:
         size, marks = kernel.shape[0], self._any(xs)
         before = np.pad(marks, ((size - 1) // 2, size // 2))
         windows = np.lib.stride_tricks.sliding_window_view(before, size)[::stride]
-        return _spread(_marked(windows[np.newaxis]), kernel.shape[-1], self._rank)
+        return _spread(_marked(windows[np.newaxis]), kernel.shape[-1], self.rank)
 
     def conv_transpose(
         self, xs: Sequence[Features], kernel: Weights, bias: Vector | None, stride: int
@@ -95,10 +83,7 @@ class _Marks:
         for step in range(size):
             found[step : step + stride * len(marks) : stride] |= marks
         start = (size - 1) // 2
-        return _spread(found[start : start + stride * len(marks)], kernel.shape[-1], self._rank)
-
-    def leaky_relu(self, y: Features, slope: float) -> Features:
-        return y
+        return _spread(found[start : start + stride * len(marks)], kernel.shape[-1], self.rank)
 
     def instance_norm_prelu(self, y: Features, slope: Slope, keep: Keep | None) -> Features:
         return jnp.broadcast_to(y.max(), y.shape)
@@ -113,9 +98,4 @@ class _Marks:
         return np.logical_or.reduce([_marked(x) for x in xs])
 
     def _spread_like(self, x: Features, marks: np.ndarray) -> Features:
-        return _spread(marks, x.shape[-1], self._rank)
-
-    def batch_norm_leaky_relu(self, *_: object) -> NoReturn:
-        raise NotImplementedError("marks are followed in evaluation mode")
-
-    dropout_mask = channel_dropout = batch_norm_leaky_relu
+        return _spread(marks, x.shape[-1], self.rank)

@@ -7,17 +7,16 @@ import onnx
 import onnxruntime
 import pytest
 
-from segjax import models
 from segjax.data.io.nifti import write_nifti
 from segjax.errors import InputError
 from segjax.volume import Volume
 from segjax_onnx import Predictor, export_ensemble, read_metadata
 from segjax_onnx.predict.digest import sealed
-from segjax_onnx.predict.metadata import ModelMetadata
 from segjax_onnx.write import variants
 from segjax_onnx.write.convert import to_onnx
 from segjax_onnx.write.variants import export_variant, halve_precision, put_inside
 from segjax_onnx.write.weights import read_variables
+from tests.segjax_onnx.write.test_convert import build, metadata_of
 
 STEPS = [{"step": "reorient", "orientation": "RAS"}, {"step": "z-score", "where": "all"}]
 pytestmark = pytest.mark.filterwarnings("ignore:.*holds no spacing")
@@ -26,30 +25,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*holds no spacing")
 @functools.cache
 def exported(outputs, opset=18):
     """The bytes of a small local network."""
-    model = models.create("mpunet++", features=(2, 3), out_channels=outputs)
-    images = np.zeros((1, *[model.size_multiple] * 3, 1), np.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-    rng = np.random.default_rng(0)
-
-    def draw(path, shape):
-        if path[-1].key == "variance":
-            return rng.uniform(0.5, 2, shape.shape).astype(np.float32)
-        fan_in = np.prod(shape.shape[:-1])
-        return (rng.standard_normal(shape.shape) / np.sqrt(fan_in)).astype(np.float32)
-
-    variables = jax.tree_util.tree_map_with_path(draw, shapes)
-    metadata = ModelMetadata(
-        model="mpunet++",
+    model, variables = build("mpunet++", features=(2, 3), out_channels=outputs)
+    metadata = metadata_of(
+        model,
         labels=("background", "lesion"),
-        activation="softmax" if outputs == 2 else "sigmoid",
-        spatial_dims=3,
-        in_channels=1,
         patch_size=(16, 16, 16),
-        overlap=0.5,
         batch_size=1,
-        size_multiple=model.size_multiple,
         pipeline=STEPS,
-        segjax_version="0",
         local=True,
     )
     proto = to_onnx(model, variables, metadata=metadata, opset=opset)
