@@ -1,15 +1,13 @@
 """The main roads through the library, which the command line takes.
 
-Preprocess, train, finish, segment.
+Preprocess, train, finish.
 """
 
 import csv
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,7 @@ from segjax.data.cases import Case, Dataset
 from segjax.data.io.formats import read_image
 from segjax.data.labels import IGNORED
 from segjax.data.prepare.pipeline import Pipeline
-from segjax.data.sources import files_in, sha256_files
+from segjax.data.sources import files_in
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.grid import grid
@@ -27,24 +25,19 @@ from segjax.volume import Volume
 if TYPE_CHECKING:
     from segjax.data.cache.cache import Cache, Outcome
     from segjax.data.splits import Split
-    from segjax.evaluate.volumes import CaseTables, Load
     from segjax.report.training import Example
     from segjax.train._fit import FitResult
     from segjax.train.plans.plan import Plan
     from segjax.train.sweeps.sweep import SweepResult
-    from segjax_onnx.predict.outputs import Outputs
     from segjax_onnx.predict.predictor import Predictor
 
 __all__ = [
     "Preprocessed",
-    "Segmentation",
-    "check_all",
     "check_outcomes",
     "example",
     "finish",
     "finish_sweep",
     "preprocess",
-    "segment",
     "train",
     "write_niftis",
 ]
@@ -300,183 +293,3 @@ def example(case: Case, predictor: "Predictor") -> "Example":
         counts = truth.data != IGNORED
         truth, mask = (one.with_data(one.data * counts) for one in (truth, mask))
     return Example(case.name, image, truth, mask)
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """What became of one image.
-
-    Attributes:
-        case: Its name.
-        seconds: Time from reading the image to having written the mask.
-        sizes: Size of each label but the background.
-        unit: Of the sizes: ``"ml"``, or ``"pixels"`` for a 2D image.
-        error: Why there is no mask; empty where there is one.
-        kept: Whether the mask was there already.
-    """
-
-    case: str
-    seconds: float
-    sizes: tuple[float, ...] = ()
-    unit: str = "ml"
-    error: str = ""
-    kept: bool = False
-
-
-def segment(
-    predictor: "Predictor",
-    cases: Sequence[Case],
-    out: str | Path,
-    *,
-    skip_existing: bool = False,
-    **options: Any,
-) -> Iterator[Segmentation]:
-    """Segment images one after another; one that fails does not stop the others.
-
-    The folder gets ``volumes.csv`` and ``lesions.csv`` too, with all its cases, also those of
-    earlier calls: see :class:`segjax.evaluate.volumes.CaseTables`.
-
-    Args:
-        predictor: The exported network.
-        cases: What to segment.
-        out: Folder for the masks.
-        skip_existing: Keep masks that exist, with whatever they hold, and segment the others.
-        options: As for :meth:`segjax_onnx.predict.predictor.Predictor.predict_files`.
-
-    Yields:
-        One result for each case, in order, as soon as its mask is written.
-
-    Raises:
-        InputError: Masks that exist shall be replaced and kept; or, before any work, a file
-            would be written twice, over an image, or over one of another kind.
-    """
-    from segjax.evaluate.volumes import CaseTables
-    from segjax.progress import track
-    from segjax_onnx.predict.outputs import check_outputs, make_folder
-
-    if options.get("overwrite") and skip_existing:
-        raise InputError("masks that exist can be overwritten or skipped, but not both")
-    if skip_existing:
-        options["overwrite"] = True  # a mask without the maps that are wanted too
-    names = ("format", "probabilities", "uncertainty")
-    wanted = {name: options[name] for name in names if name in options}
-    check_outputs(cases, out, **wanted, overwrite=True)
-    networks = " ".join(map(sha256_files, predictor.files))
-    with CaseTables(make_folder(out)) as tables:
-        for case in cases if len(cases) == 1 else track(cases, "Segmenting"):
-            start = time.perf_counter()
-            kept = skip_existing and _is_finished(case, out, options)
-            with _heard() as said:
-                loads, error = _attempt(predictor, case, out, options, kept=kept)
-            if kept:
-                said.append("the mask was there already")
-            about = {"warnings": "; ".join(said), "error": error}
-            if not kept:
-                about |= {"network_sha256": networks, "image_sha256": _digests(case)}
-            old = kept or (error and _files(case, out, options).mask.exists())
-            if not (old and case.name in tables):
-                error = _put(tables, case, loads, about, last=case is cases[-1])
-            sizes, unit = tuple(load.size for load in loads), loads[0].unit if loads else "ml"
-            yield Segmentation(case.name, time.perf_counter() - start, sizes, unit, error, kept)
-
-
-def _attempt(
-    predictor: "Predictor", case: Case, out: str | Path, options: Mapping[str, Any], *, kept: bool
-) -> tuple[Sequence["Load"], str]:
-    """Segment a case, unless its mask is kept; return what the mask holds, or why there is none."""
-    files = _files(case, out, options)
-    try:
-        mask = files.mask if kept else predictor.predict_files([case], out, **options)[0]
-        maps = {"probability": files.probabilities, "spread": files.uncertainty}
-        asked = (options.get("probabilities"), options.get("uncertainty"))
-        wanted = dict(compress(maps.items(), asked))
-        return _loads(mask, predictor.metadata.labels, wanted), ""
-    except Exception as error:  # the other images are worth having all the same
-        return (), _reason(case, error)
-
-
-def _loads(mask: Path, labels: Sequence[str], maps: Mapping[str, Path]) -> Sequence["Load"]:
-    from segjax.data.io.formats import read_label, read_volume
-    from segjax.evaluate.volumes import loads_of
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the image's header, which was told of before
-        volume = read_label(mask, classes=len(labels))
-        values = {name: read_volume(path).data for name, path in maps.items()}
-    shape = volume.spatial_shape
-    return loads_of(volume, labels, {n: v.reshape(*shape, -1) for n, v in values.items()})
-
-
-def _put(
-    tables: "CaseTables",
-    case: Case,
-    loads: Sequence["Load"],
-    about: Mapping[str, str],
-    *,
-    last: bool,
-) -> str:
-    """Put a case into the tables, and return why it is not done, if it is not."""
-    try:
-        tables.put(case.name, loads, **about)
-        if last:
-            tables.flush()
-    except InputError as error:
-        return about["error"] or str(error)
-    return about["error"]
-
-
-@contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Yield the texts of the warnings of the block, which are shown as ever."""
-    said: list[str] = []
-    with warnings.catch_warnings():
-        show = warnings.showwarning
-
-        def hear(message: Warning | str, *place: Any, **more: Any) -> None:
-            said.append(" ".join(str(message).split()))
-            show(message, *place, **more)
-
-        warnings.showwarning = hear
-        yield said
-
-
-def _digests(case: Case) -> str:
-    """Return the SHA-256 of each image of a case; nothing of those that cannot be read."""
-    with suppress(InputError):
-        return " ".join(map(sha256_files, case.images))
-    return ""
-
-
-def _reason(case: Case, error: Exception) -> str:
-    """Say why a case failed, and which file that is about."""
-    files = ", ".join(map(str, case.images))
-    if not isinstance(error, InputError):
-        return f"{files}: {type(error).__name__}: {error}"
-    named = any(str(image) in str(error) for image in case.images)
-    known = named or any(file.name in str(error) for i in case.images for file in files_in(i))
-    return str(error) if known else f"{files}: {error}"
-
-
-def _files(case: Case, out: str | Path, options: Mapping[str, Any]) -> "Outputs":
-    from segjax_onnx.predict.outputs import output_files
-
-    return output_files(case, out, options.get("format"))
-
-
-def _is_finished(case: Case, out: str | Path, options: Mapping[str, Any]) -> bool:
-    """Say whether the mask of a case exists, and all maps that are wanted."""
-    files = _files(case, out, options)
-    wanted = (True, options.get("probabilities"), options.get("uncertainty"))
-    return all(file.exists() for file in compress(files, wanted))
-
-
-def check_all(results: Sequence[Segmentation]) -> None:
-    """Raise what went wrong in :func:`segment`, if anything did.
-
-    Raises:
-        InputError: With the message of the first image that failed, and how many others did.
-    """
-    failed = [result for result in results if result.error]
-    if failed:
-        others = f" ({len(failed)} of {len(results)} images failed)" if len(results) > 1 else ""
-        raise InputError(f"{failed[0].error}{others}")

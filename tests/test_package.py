@@ -71,7 +71,7 @@ ORDER = [  # a room imports from the lines above its own, and from itself
     "segjax.train",
     "segjax_onnx.write",
     "segjax_onnx.adopt",
-    "segjax_onnx.plugin segjax.describe segjax.workflow",
+    "segjax_onnx.plugin segjax.describe segjax.segment segjax.workflow",
     "segjax.demo",
     "segjax.cli",
     "segjax.__main__",

@@ -16,7 +16,7 @@ from segjax.text import plural
 if TYPE_CHECKING:
     from segjax.evaluate.scores import Score, Scores
     from segjax.runs.folds import FoldScore
-    from segjax.workflow import Segmentation
+    from segjax.segment import Segmentation
 
 _NONE = "–"  # where there is nothing to measure
 _WIDE = 200  # columns where the output goes into a file or a pipe: nothing to wrap for

@@ -139,7 +139,7 @@ class Predict:
         """Write the masks and print their sizes."""
         from segjax.cli.console import print_facts, print_segmentations, say
         from segjax.data.layouts import find_inputs
-        from segjax.workflow import check_all, segment
+        from segjax.segment import check_all, segment
 
         predictor = self._predictor()
         metadata = predictor.metadata

@@ -27,8 +27,8 @@ from segjax.data.seen import Seen, Sight, seen_in
 from segjax.errors import InputError
 from segjax.grid import Grid
 from segjax.registry import register, registry
+from segjax.segment import segment
 from segjax.volume import Volume
-from segjax.workflow import segment
 from segjax_onnx import Predictor
 from segjax_onnx.predict.metadata import KEY, ModelMetadata
 from segjax_onnx.predict.network import Network

@@ -1,0 +1,251 @@
+"""Segment images one after another, with tables and whatever else is wanted beside each mask."""
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from segjax.data.cases import Case
+from segjax.data.sources import files_in, sha256_files
+from segjax.errors import InputError
+from segjax.files import check_new
+
+if TYPE_CHECKING:
+    from segjax.evaluate.volumes import CaseTables, Load
+    from segjax_onnx.predict.outputs import Outputs
+    from segjax_onnx.predict.predictor import Predictor
+
+__all__ = ["Companion", "Segmentation", "check_all", "segment"]
+
+
+@runtime_checkable
+class Companion(Protocol):
+    """Writes files of its own beside each mask: a DICOM object, a side-car."""
+
+    def files(self, case: Case, mask: Path) -> Sequence[Path]:
+        """Name what is written for a case."""
+
+    def write(self, case: Case, mask: Path, loads: Sequence["Load"]) -> None:
+        """Write these files, over those that are there.
+
+        Args:
+            case: What was segmented.
+            mask: The file of its mask.
+            loads: What the mask holds of each label but the background.
+        """
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What became of one image.
+
+    Attributes:
+        case: Its name.
+        seconds: Time from reading the image to having written the mask.
+        sizes: Size of each label but the background.
+        unit: Of the sizes: ``"ml"``, or ``"pixels"`` for a 2D image.
+        error: Why there is no mask; empty where there is one.
+        kept: Whether the mask was there already.
+    """
+
+    case: str
+    seconds: float
+    sizes: tuple[float, ...] = ()
+    unit: str = "ml"
+    error: str = ""
+    kept: bool = False
+
+
+def segment(
+    predictor: "Predictor",
+    cases: Sequence[Case],
+    out: str | Path,
+    *,
+    skip_existing: bool = False,
+    companions: Sequence[Companion] = (),
+    **options: Any,
+) -> Iterator[Segmentation]:
+    """Segment images one after another; one that fails does not stop the others.
+
+    The folder gets ``volumes.csv`` and ``lesions.csv`` too, with all its cases, also those of
+    earlier calls: see :class:`segjax.evaluate.volumes.CaseTables`.
+
+    Args:
+        predictor: The exported network.
+        cases: What to segment.
+        out: Folder for the masks.
+        skip_existing: Keep masks that exist, with whatever they hold, and segment the others.
+        companions: What writes more beside each mask.
+        options: As for :meth:`segjax_onnx.predict.predictor.Predictor.predict_files`.
+
+    Yields:
+        One result for each case, in order, as soon as its files are written.
+
+    Raises:
+        InputError: Masks that exist shall be replaced and kept; or, before any work, a file
+            would be written twice, over an image, or over one of another kind.
+    """
+    from segjax.evaluate.volumes import CaseTables
+    from segjax.progress import track
+    from segjax_onnx.predict.outputs import check_outputs, make_folder
+
+    if options.get("overwrite") and skip_existing:
+        raise InputError("masks that exist can be overwritten or skipped, but not both")
+    if skip_existing:
+        options["overwrite"] = True  # a mask without the maps that are wanted too
+    names = ("format", "probabilities", "uncertainty")
+    wanted = {name: options[name] for name in names if name in options}
+    check_outputs(cases, out, **wanted, overwrite=True)
+    job = _Job(predictor, Path(out), options, companions)
+    networks = " ".join(map(sha256_files, predictor.files))
+    with CaseTables(make_folder(out)) as tables:
+        for case in cases if len(cases) == 1 else track(cases, "Segmenting"):
+            start = time.perf_counter()
+            kept = skip_existing and job.is_finished(case)
+            with _heard() as said:
+                loads, error = job.attempt(case, kept=kept)
+            if kept:
+                said.append("the mask was there already")
+            about = {"warnings": "; ".join(said), "error": error}
+            if not kept:
+                about |= {"network_sha256": networks, "image_sha256": _digests(case)}
+            old = kept or (error and job.files(case).mask.exists())
+            if not (old and case.name in tables):
+                error = _put(tables, case, loads, about, last=case is cases[-1])
+            sizes, unit = tuple(load.size for load in loads), loads[0].unit if loads else "ml"
+            yield Segmentation(case.name, time.perf_counter() - start, sizes, unit, error, kept)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is done with every case."""
+
+    predictor: "Predictor"
+    out: Path
+    options: Mapping[str, Any]
+    companions: Sequence[Companion]
+
+    def files(self, case: Case) -> "Outputs":
+        from segjax_onnx.predict.outputs import output_files
+
+        return output_files(case, self.out, self.options.get("format"))
+
+    def is_finished(self, case: Case) -> bool:
+        """Say whether the mask of a case exists, and all else that is wanted."""
+        files = self.files(case)
+        wanted = (True, self.options.get("probabilities"), self.options.get("uncertainty"))
+        beside = self._beside(case, files.mask)
+        return all(file.exists() for file in (*compress(files, wanted), *beside))
+
+    def attempt(self, case: Case, *, kept: bool) -> tuple[Sequence["Load"], str]:
+        """Segment a case, unless its mask is kept; return what it holds, or why there is none."""
+        files = self.files(case)
+        maps = {"probability": files.probabilities, "spread": files.uncertainty}
+        asked = (self.options.get("probabilities"), self.options.get("uncertainty"))
+        wanted = dict(compress(maps.items(), asked))
+        labels = self.predictor.metadata.labels
+        try:
+            if kept:
+                return _loads(files.mask, labels, wanted), ""
+            if not self.options.get("overwrite"):
+                for file in self._beside(case, files.mask):
+                    check_new(file)
+            (mask,) = self.predictor.predict_files([case], self.out, **self.options)
+            loads = _loads(mask, labels, wanted)
+            with self._whole(case, mask, wanted.values()):
+                for companion in self.companions:
+                    companion.write(case, mask, loads)
+            return loads, ""
+        except Exception as error:  # the other images are worth having all the same
+            return (), _reason(case, error)
+
+    def _beside(self, case: Case, mask: Path) -> list[Path]:
+        return [file for companion in self.companions for file in companion.files(case, mask)]
+
+    @contextmanager
+    def _whole(self, case: Case, mask: Path, maps: Iterable[Path]) -> Iterator[None]:
+        """Remove what was written of a case where the block raises: it is done or not there."""
+        try:
+            yield
+        except BaseException:
+            for file in (mask, *maps, *self._beside(case, mask)):
+                file.unlink(missing_ok=True)
+            raise
+
+
+def _loads(mask: Path, labels: Sequence[str], maps: Mapping[str, Path]) -> Sequence["Load"]:
+    from segjax.data.io.formats import read_label, read_volume
+    from segjax.evaluate.volumes import loads_of
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the image's header, which was told of before
+        volume = read_label(mask, classes=len(labels))
+        values = {name: read_volume(path).data for name, path in maps.items()}
+    shape = volume.spatial_shape
+    return loads_of(volume, labels, {n: v.reshape(*shape, -1) for n, v in values.items()})
+
+
+def _put(
+    tables: "CaseTables",
+    case: Case,
+    loads: Sequence["Load"],
+    about: Mapping[str, str],
+    *,
+    last: bool,
+) -> str:
+    """Put a case into the tables, and return why it is not done, if it is not."""
+    try:
+        tables.put(case.name, loads, **about)
+        if last:
+            tables.flush()
+    except InputError as error:
+        return about["error"] or str(error)
+    return about["error"]
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Yield the texts of the warnings of the block, which are shown as ever."""
+    said: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def hear(message: Warning | str, *place: Any, **more: Any) -> None:
+            said.append(" ".join(str(message).split()))
+            show(message, *place, **more)
+
+        warnings.showwarning = hear
+        yield said
+
+
+def _digests(case: Case) -> str:
+    """Return the SHA-256 of each image of a case; nothing of those that cannot be read."""
+    with suppress(InputError):
+        return " ".join(map(sha256_files, case.images))
+    return ""
+
+
+def _reason(case: Case, error: Exception) -> str:
+    """Say why a case failed, and which file that is about."""
+    files = ", ".join(map(str, case.images))
+    if not isinstance(error, InputError):
+        return f"{files}: {type(error).__name__}: {error}"
+    named = any(str(image) in str(error) for image in case.images)
+    known = named or any(file.name in str(error) for i in case.images for file in files_in(i))
+    return str(error) if known else f"{files}: {error}"
+
+
+def check_all(results: Sequence[Segmentation]) -> None:
+    """Raise what went wrong in :func:`segment`, if anything did.
+
+    Raises:
+        InputError: With the message of the first image that failed, and how many others did.
+    """
+    failed = [result for result in results if result.error]
+    if failed:
+        others = f" ({len(failed)} of {len(results)} images failed)" if len(results) > 1 else ""
+        raise InputError(f"{failed[0].error}{others}")
