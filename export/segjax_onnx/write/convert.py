@@ -27,7 +27,8 @@ from segjax_onnx.predict.runtime import CPU, first_line, open_session
 from segjax_onnx.write import primitives
 from segjax_onnx.write.card import Card
 from segjax_onnx.write.halved import halve_softmax
-from segjax_onnx.write.stages import described
+from segjax_onnx.write.phases import part_transposed
+from segjax_onnx.write.stages import described, halo_of
 from segjax_onnx.write.weights import WEIGHTS_KEY, describe_weights
 
 if TYPE_CHECKING:
@@ -216,6 +217,8 @@ def convert(model: Network, variables: Variables, activation: str, opset: int) -
         why = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(f"jax2onnx cannot convert {name_of(model)} ({why})") from error
     halve_softmax(proto)
+    if model.spatial_dims == 2 and halo_of(proto) is None:  # else tiles are planned by its nodes
+        part_transposed(proto)
     del proto.graph.value_info[:]  # every runtime infers shapes for itself
     return proto
 

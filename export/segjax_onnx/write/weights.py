@@ -17,6 +17,7 @@ from segjax.errors import InputError
 from segjax.extras import needed_for
 from segjax_onnx.predict.digest import checked
 from segjax_onnx.predict.runtime import first_line
+from segjax_onnx.write.phases import whole_of
 
 if TYPE_CHECKING:
     import onnx
@@ -110,18 +111,26 @@ def load_proto(path: str | Path) -> "onnx.ModelProto":
 def _convolutions(proto: "onnx.ModelProto") -> Iterator[tuple[Kernel, bool]]:
     """Yield the weight of every convolution, and whether it is a transposed one.
 
-    One that :func:`segjax_onnx.write.primitives.in_planes` made two is one again.
+    One that :func:`segjax_onnx.write.primitives.in_planes` made two is one again, and so is one
+    that :func:`segjax_onnx.write.phases.part_transposed` made four.
     """
     import onnx
 
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     planes: dict[str, Kernel] = {}
+    apart = {node.input[0] for node in proto.graph.node if node.op_type == "Unsqueeze"}
+    phases: list[Kernel] = []
     for node in proto.graph.node:
         if node.op_type not in ("Conv", "ConvTranspose"):
             continue
         weight = onnx.numpy_helper.to_array(tensors[node.input[1]]).astype(np.float32)
         if weight.shape[2:] == (1, 3, 3):
             planes[node.output[0]] = weight
+        elif node.output[0] in apart:
+            phases.append(weight)
+            if len(phases) == 4:
+                yield whole_of(phases), True
+                phases = []
         elif node.input[0] in planes:
             yield np.concatenate(np.split(planes.pop(node.input[0]), 3), axis=2), False
         else:
