@@ -405,31 +405,57 @@ def to_mask(probabilities: Float[Any, "*spatial class"]) -> UInt8[Any, "*spatial
 
 
 class _Slab:
-    """Weighted sums, in float64, over the part of a volume that patches still reach."""
+    """Weighted sums, in float64, over the part of a volume that patches still reach.
 
-    def __init__(self, shape: Sequence[int], weights: np.ndarray, classes: int):
-        self._shape, self._first = shape, 0
-        self._weights = np.repeat(weights, classes, axis=-1)  # products are faster than broadcast
+    They have channels first, in which order networks answer.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        corners: Sequence[tuple[int, ...]],
+        weights: np.ndarray,
+        like: np.ndarray,
+    ):
+        self._shape, self._first, self._weights = shape, 0, weights
         reach = (min(shape[0], len(weights)), *shape[1:])
-        self._values, self._weight_sum = np.zeros((*reach, classes)), np.zeros((*reach, 1))
+        self._values = np.zeros((like.shape[-1], *reach))
+        self._weighted = np.empty(weights.shape, np.result_type(weights, like))
+        self._rows = sorted({corner[0] for corner in corners})
+        self._weight_sum = np.zeros((len(weights), *shape[1:]))  # of all patches of the same rows
+        for columns in dict.fromkeys(corner[1:] for corner in corners):
+            inside, outside = _overlap(shape[1:], columns, weights.shape[1:])
+            self._weight_sum[(slice(None), *outside)] += weights[(slice(None), *inside)]
 
     def add(self, corner: Sequence[int], prediction: np.ndarray) -> None:
         """Add a patch."""
-        inside, (rows, *columns) = _overlap(self._shape, corner, self._weights.shape[:-1])
+        inside, (rows, *columns) = _overlap(self._shape, corner, self._weights.shape)
         outside = (slice(rows.start - self._first, rows.stop - self._first), *columns)
-        self._values[outside] += self._weights[inside] * prediction[inside]
-        self._weight_sum[outside] += self._weights[inside][..., :1]
+        weights, weighted = self._weights[inside], self._weighted[inside]
+        for sums, values in zip(self._values, np.moveaxis(prediction, -1, 0), strict=True):
+            np.multiply(values[inside], weights, out=weighted)
+            sums[outside] += weighted  # one channel a time: NumPy is slow on more than three axes
 
     def pop(self, stop: int, out: np.ndarray) -> None:
         """Write the average of all rows before one, and move on to it."""
-        done = stop - self._first
-        rows = out[self._first : stop]
-        np.divide(self._values[:done], self._weight_sum[:done], out=rows, casting="same_kind")
-        for sums in (self._values, self._weight_sum):
+        done, weights = stop - self._first, self._weights_until(stop)
+        for channel, sums in enumerate(self._values):
+            rows = out[self._first : stop, ..., channel]
+            np.divide(sums[:done], weights, out=rows, casting="same_kind")
             left = len(sums) - done
             sums[:left] = sums[done:].copy()
             sums[left:] = 0
         self._first = stop
+
+    def _weights_until(self, stop: int) -> np.ndarray:
+        """Add up the weights of all rows before one."""
+        total = np.zeros((stop - self._first, *self._shape[1:]))
+        for row in self._rows:
+            first, last = max(row, self._first), min(row + len(self._weights), stop)
+            if first < last:
+                part = self._weight_sum[first - row : last - row]
+                total[first - self._first : last - self._first] += part
+        return total
 
 
 def _average(
@@ -444,7 +470,7 @@ def _average(
         inside, _ = _overlap(shape, corners[0], weights.shape[:-1])
         return first[inside].astype(np.float32)
     average = np.empty((*shape, first.shape[-1]), np.float32)
-    slab = _Slab(shape, weights, first.shape[-1])
+    slab = _Slab(shape, corners, weights[..., 0], first)
     placed = zip(corners, itertools.chain([first], predictions), strict=True)
     stops = [*sorted({corner[0] for corner in corners})[1:], shape[0]]
     for stop, (_, patches) in zip(stops, itertools.groupby(placed, lambda p: p[0][0]), strict=True):
