@@ -12,6 +12,12 @@ from jaxtyping import install_import_hook
 
 from tests import peers
 
+if importlib.util.find_spec("hypothesis"):
+    from hypothesis import settings
+
+    settings.register_profile("no deadline", deadline=None)  # machines are busy at times
+    settings.load_profile("no deadline")
+
 if importlib.util.find_spec("beartype"):  # a machine with a GPU may lack it
     from beartype import BeartypeConf, beartype
 

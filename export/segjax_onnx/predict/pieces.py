@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from segjax.data.tiles import Tile, pad_behind, plan_tiles
+from segjax.data.tiles import Tile, padded_shape, plan_tiles
 from segjax.errors import InputError
 from segjax.memory import free_bytes, resident_bytes
 from segjax_onnx.predict.metadata import ModelMetadata
@@ -185,32 +185,34 @@ def run(
         (9, 8, 8, 2)
     """
     rank, plane = metadata.spatial_dims, image.shape[: metadata.spatial_dims]
+    shape = padded_shape(plane, metadata.size_multiple, metadata.patch_size)
     slices = image.reshape(*plane, -1, image.shape[-1])
     inside: Any = (..., *(slice(0, size) for size in plane))
     answers = []
     for start in range(0, slices.shape[rank], batch_size):
         some = slices[..., start : start + batch_size, :]
-        padded = pad_behind(some.reshape(*plane, -1), metadata.size_multiple, metadata.patch_size)
-        features = padded.reshape(*padded.shape[:-1], *some.shape[rank:])
-        answers.append(_run(np.moveaxis(features, (-2, -1), (0, 1)), chosen, call)[inside])
+        answers.append(_run(np.moveaxis(some, (-2, -1), (0, 1)), shape, chosen, call)[inside])
     found = answers[0] if len(answers) == 1 else np.concatenate(answers)
     of_slices = np.moveaxis(found, (0, 1), (-2, -1))
     return of_slices if image.ndim - 1 > rank else of_slices[..., 0, :]
 
 
-def _run(image: Features, plan: Plan, call: Run) -> Features:
+def _run(image: Features, shape: Sequence[int], plan: Plan, call: Run) -> Features:
     arrays = {"image": image}
     for number, (stage, tiles) in enumerate(plan.steps):
-        arrays |= _run_stage(stage, tiles, arrays, call)
+        arrays |= _run_stage(stage, tiles, arrays, shape, call)
         needed = {name for later, _ in plan.steps[number + 1 :] for name in later.inputs}
         arrays = {n: a for n, a in arrays.items() if n in needed or n == "probabilities"}
     return arrays["probabilities"]
 
 
 def _run_stage(
-    stage: Stage, tiles: Sequence[Tile], arrays: Mapping[str, Features], call: Run
+    stage: Stage,
+    tiles: Sequence[Tile],
+    arrays: Mapping[str, Features],
+    shape: Sequence[int],
+    call: Run,
 ) -> dict[str, Features]:
-    shape = _shape(stage, arrays)
     made: dict[str, Features] = {}
     for tile in tiles:
         given = {name: _cut(arrays[name], tile.read, scale) for name, scale in stage.inputs.items()}
@@ -226,14 +228,15 @@ def _run_stage(
     return made
 
 
-def _shape(stage: Stage, arrays: Mapping[str, Features]) -> list[int]:
-    """Return the size of a volume in voxels."""
-    name, scale = next(iter(stage.inputs.items()))
-    return [size * scale for size in arrays[name].shape[2:]]
-
-
 def _cut(array: Features, part: Sequence[slice], scale: int) -> Features:
-    return np.ascontiguousarray(array[_scaled(part, scale)])
+    """Copy a part of features, with zeros behind the image where it ends before."""
+    where = _scaled(part, scale)
+    found = array[where]
+    sizes = [one.stop - one.start for one in where[1:]]
+    if list(found.shape[2:]) == sizes:
+        return np.ascontiguousarray(found)
+    behind = [size - n for size, n in zip(sizes, found.shape[2:], strict=True)]
+    return np.pad(found, [(0, 0), (0, 0), *((0, n) for n in behind)])
 
 
 def _scaled(part: Sequence[slice], scale: int) -> tuple[Any, ...]:

@@ -1,9 +1,10 @@
 """How far the outputs of a graph depend on its input, and where it can be cut into stages.
 
 Most of the memory of a U-shaped network goes into features of full resolution, and most of its
-reach comes from coarse ones. So a volume goes through in three stages: the features that are
-pooled, tile by tile; the coarse part, which takes little memory; and what brings its results back
-to full resolution, tile by tile again, with a halo of a few voxels.
+reach comes from coarse ones. So a volume goes through in stages: the features that are pooled,
+tile by tile; the coarse part; and what brings its results back to full resolution, tile by tile
+again, with a halo of a few voxels. The coarse part is cut in the same way once more, so that what
+is left of it takes little memory.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
 _BYTES = 4  # of a float32
+_FINEST = 2  # voxels of the image in an element of the coarsest features that are cut
 _POINTWISE = frozenset(  # reductions are over channels: no other is local
     """
     Add Cast Clip Concat Div Elu Erf Exp HardSigmoid HardSwish Identity LeakyRelu Log Max Min Mul
@@ -75,7 +77,7 @@ def halo_of(proto: "onnx.ModelProto") -> tuple[int, ...] | None:
 
 
 def stages_of(proto: "onnx.ModelProto") -> tuple[Stage, ...]:
-    """Cut a graph where features leave full resolution, and where they come back to it.
+    """Cut a graph where features leave a resolution, and where they come back to it.
 
     Returns:
         The stages in their order, or none: the graph is not local, has no coarser level, or pools
@@ -86,17 +88,34 @@ def stages_of(proto: "onnx.ModelProto") -> tuple[Stage, ...]:
         >>> [stage.outputs for stage in stages_of(onnx.load("model.onnx"))][-1]
         {'probabilities': 1}
     """
-    nodes = _nodes(proto)
-    scales = _scales(nodes, {"image": 1})
-    pooled = [node.output for node in nodes if _moves(node, scales) == (1, 2)]
-    coarse = sorted({_source(nodes, node) for node in nodes if _moves(node, scales) == (2, 1)})
+    scales = _scales(_nodes(proto), {"image": 1})
+    if "probabilities" not in scales:
+        return ()
+    ends = _ends(_nodes(proto), scales, ["image"], ["probabilities"])
+    return tuple(_stage(proto, scales, *each) for each in ends) if len(ends) > 1 else ()
+
+
+_Ends = tuple[Sequence[str], Sequence[str]]
+
+
+def _ends(
+    nodes: list["_Node"],
+    scales: Mapping[str, int],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    level: int = 1,
+) -> list[_Ends]:
+    """Return inputs and outputs of the stages of a part of a graph, of which it is all one."""
+    part = _between(nodes, inputs, outputs)
+    pooled = [node.output for node in part if _moves(node, scales, level) == (1, 2)]
+    coarse = sorted({_source(nodes, n) for n in part if _moves(n, scales, level) == (2, 1)})
     below = _scales(nodes, {name: scales[name] for name in pooled})
-    if not (pooled and coarse and "probabilities" in scales and all(c in below for c in coarse)):
-        return ()
-    if set(coarse) & {name for node in _between(nodes, ["image"], pooled) for name in node.inputs}:
-        return ()
-    ends = [(["image"], pooled), (pooled, coarse), (["image", *coarse], ["probabilities"])]
-    return tuple(_stage(proto, scales, inputs, outputs) for inputs, outputs in ends)
+    above = {name for node in _between(nodes, inputs, pooled) for name in node.inputs}
+    whole = pooled and coarse and all(name in below for name in coarse)
+    if not whole or above & {*coarse} or level > _FINEST:
+        return [(inputs, outputs)]
+    inner = _ends(nodes, scales, pooled, coarse, 2 * level)
+    return [(inputs, pooled), *inner, ([*inputs, *coarse], outputs)]
 
 
 @dataclass(frozen=True)
@@ -157,12 +176,12 @@ def _rank(proto: "onnx.ModelProto") -> int:
     return len(proto.graph.input[0].type.tensor_type.shape.dim) - 2
 
 
-def _moves(node: _Node, scales: Mapping[str, int]) -> tuple[int, int] | None:
-    """Return from which level to which a node leads: 1 is full resolution, 2 a coarser one."""
+def _moves(node: _Node, scales: Mapping[str, int], level: int) -> tuple[int, int] | None:
+    """Return from where to where a node leads: 1 is a level or a finer one, 2 a coarser one."""
     if node.output not in scales or not all(name in scales for name in node.inputs):
         return None
-    levels = [min(2, scales[name]) for name in (node.inputs[0], node.output)]
-    return levels[0], levels[1]
+    start, end = (1 + (scales[name] > level) for name in (node.inputs[0], node.output))
+    return start, end
 
 
 def _source(nodes: Sequence[_Node], node: _Node) -> str:

@@ -47,12 +47,19 @@ def test_stages_one_after_another_are_the_graph(features, rank):
 
 
 def test_fine_stages_see_a_few_voxels_and_the_coarse_one_the_rest():
-    first, middle, last = stages_of(graph((2, 3, 3), 3))
-    # two convolutions of 3 before the first pool; four nodes of two convolutions after it
-    assert first.halo == (2, 2, 2)
-    assert max(last.halo) <= 8
-    assert max(middle.halo) > max(last.halo)
-    assert (first.multiple, middle.multiple, last.multiple) == (2, 4, 2)
+    down, half_down, coarse, half_up, up = stages_of(graph((2, 3, 3, 4), 3))
+    # two convolutions of 3 before each pool, of voxels twice as large before the second
+    assert (down.halo, half_down.halo) == ((2, 2, 2), (4, 4, 4))
+    assert max(up.halo) <= 8
+    assert max(half_up.halo) <= 16
+    assert max(coarse.halo) > max(half_up.halo)
+    assert [one.multiple for one in (down, half_down, coarse, half_up, up)] == [2, 4, 8, 4, 2]
+
+
+def test_a_network_of_two_levels_is_cut_once():
+    assert [list(stage.inputs.values()) for stage in stages_of(graph((2, 3), 3))] == [
+        [1], [2], [1, 2],
+    ]  # fmt: skip
 
 
 def test_bytes_are_those_of_the_arrays_that_live_at_once():
