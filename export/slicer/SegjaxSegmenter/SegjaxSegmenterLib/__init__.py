@@ -1,0 +1,1 @@
+"""What the Slicer module computes, without Slicer."""
