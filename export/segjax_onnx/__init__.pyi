@@ -11,6 +11,7 @@ from .predict.metadata import (
 )
 from .predict.postprocess import LabelRule as LabelRule
 from .predict.predictor import Predictor as Predictor
+from .write.bioimage import write_bioimage as write_bioimage
 from .write.card import Card as Card, read_card as read_card
 from .write.convert import export_onnx as export_onnx, to_onnx as to_onnx
 from .write.merge import export_ensemble as export_ensemble

@@ -1,5 +1,6 @@
 """``segjax export``: a run, the runs of a cross-validation, or weights become one ONNX file."""
 
+import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _OPSET = 18
 _VARIANTS = ("float16", "with_preprocessing")
 _OF_WEIGHTS = ("names", "preset", "pipeline", "patch_size")
+_OF_NETWORKS = ("ensemble", "which", "opset", "card")
+_OF_PACKAGES = ("authors", "example")
 _NONE = "(default: none)"
 
 
@@ -41,11 +44,13 @@ class Export:
         segjax export run -o half.onnx --float16
         segjax export cv --ensemble -o flair.onnx
         segjax export run -o flair.onnx --card card.json --json
+        segjax export flair.onnx -o flair.zip --bioimage --authors "Jane Doe"
         segjax export unet.pt -o unet.onnx --names meningioma --pipeline run/config.json
     """
 
     run: Annotated[Positional[Path], arg(metavar="RUN_OR_WEIGHTS")]
-    """Folder that segjax train wrote, or weights: .pt, .pth, .ckpt, .bin, .safetensors."""
+    """Folder that segjax train wrote, or weights: .pt, .pth, .ckpt, .bin, .safetensors; with
+    --bioimage a file that segjax export wrote, too."""
     out: Annotated[
         Path | None,
         arg(
@@ -71,6 +76,17 @@ class Export:
     """Names of channels, rules for the mask, colours, codes, licence, citation and the like."""
     json: Annotated[bool, arg(help_behavior_hint="")] = False
     """Write the metadata beside the file too, as JSON."""
+    bioimage: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Write a package of the BioImage.IO Model Zoo, a .zip with test images and a cover; the
+    network needs a licence and a citation, by --card."""
+    authors: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_NONE)] = ()
+    """Of a package: who made the network."""
+    example: Annotated[
+        tuple[Path, ...],
+        arg(metavar="FILE...", help_behavior_hint="(default: a head that is made)"),
+    ] = ()
+    """Of a package: the image that it is tested with and shows, for all to see; a file for each
+    channel."""
     names: Annotated[
         tuple[str, ...],
         arg(metavar="NAME...", help_behavior_hint="(default: label 1, label 2, ...)"),
@@ -93,14 +109,37 @@ class Export:
         from segjax.runs.folder import RunFolder
         from segjax_onnx.predict.metadata import write_sidecar
 
-        weights = self.run.is_file() or (self.run.suffix and not self.run.exists())
-        default = self.run.with_suffix(".onnx") if weights else RunFolder(self.run).model
+        default = self.run.with_suffix(".onnx") if self._weights else RunFolder(self.run).model
+        if self.bioimage:
+            print_facts({"package": self._package(self.out or default.with_suffix(".zip"))})
+            return
+        self._refuse("belongs to --bioimage", *_OF_PACKAGES)
         out = self.out or default
         if self.json and not self.overwrite:
             check_new(out.with_suffix(".json"))
-        made = self._adopt(out) if weights else self._of_run(out)
+        made = self._make(out)
         beside = {"metadata": write_sidecar(made, overwrite=self.overwrite)} if self.json else {}
         print_facts({"model": made, **beside, **self._cost(made)})
+
+    @property
+    def _weights(self) -> bool:
+        return self.run.is_file() or bool(self.run.suffix and not self.run.exists())
+
+    def _make(self, out: Path) -> Path:
+        return self._adopt(out) if self._weights else self._of_run(out)
+
+    def _package(self, out: Path) -> Path:
+        from segjax_onnx.write.bioimage import check_package, write_bioimage
+
+        self._refuse("a package holds it", "json")
+        check_package(out, overwrite=self.overwrite)
+        options: dict[str, Any] = {"authors": self.authors, "example": self.example or None}
+        options["overwrite"] = self.overwrite
+        if self.run.suffix == ".onnx":
+            self._refuse("belongs to the export before", *_OF_NETWORKS, *_OF_WEIGHTS, *_VARIANTS)
+            return write_bioimage(self.run, out, **options)
+        with tempfile.TemporaryDirectory() as folder:
+            return write_bioimage(self._make(Path(folder, "model.onnx")), out, **options)
 
     def _cost(self, made: Path) -> dict[str, str]:
         from segjax_onnx.predict.metadata import read_metadata
