@@ -77,6 +77,21 @@ def test_patients_are_never_parted_in_a_plain_training(data, tmp_path):
             assert sorted(p for part in patients for p in part) == [0, 1, 2]
 
 
+def test_sessions_of_a_bids_subject_are_never_parted_though_nobody_asks(data, tmp_path):
+    for place in ("images", "labels"):
+        (tmp_path / place).mkdir()
+        for n, file in enumerate(sorted((data / place).iterdir())):
+            name = f"sub-{n // 2}_ses-{n % 2}{''.join(file.suffixes)}"
+            shutil.copy(file, tmp_path / place / name)
+    for split in (
+        planning.plan(tmp_path, QUICK, validation=0.3).split,
+        *(plan.split for plan in planning.plan_folds(tmp_path, QUICK, folding=Folding(3))),
+    ):
+        subjects = [{name[:5] for name in part} for part in (split.train, split.validation)]
+        assert list(map(len, subjects)) == [2, 1]
+        assert subjects[0].isdisjoint(subjects[1])
+
+
 def test_a_split_and_a_grouping_are_not_both_taken(data):
     split = Split(("ms_000",), ("ms_001",))
     with pytest.raises(InputError, match="leave out the grouping"):

@@ -32,12 +32,14 @@ def labelled_data(
     values: Mapping[str, Any] | None,
 ) -> "Path | Dataset[Case]":
     """Return a folder to train on; where --images and --label name files, the subjects in it."""
+    from segjax.data.bids import check_named
     from segjax.data.labels import coding_of_labels
     from segjax.data.layouts import find_data
 
     if images and not label:
         raise InputError(f"{folder}: name the label map of a subject too, as the images")
     if not images and not label:
+        check_named(folder)
         return folder
     coding = None if values is None else coding_of_labels(values)
     return find_data(folder, images=images, label=label, coding=coding)

@@ -38,9 +38,9 @@ class Plan:
     ] = None
     """File for the configuration."""
     images: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_NONE)] = ()
-    """File of each channel in a subject's folder."""
+    """Image file of each channel in a subject's folder (* is any letters), or BIDS suffix."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
-    """Label map in a subject's folder."""
+    """Label file in a subject's folder, or BIDS suffix, as in label-lesion_mask."""
     labels: Annotated[tuple[str, ...], arg(metavar=LABELS, help_behavior_hint=LABELS_OF_DATA)] = ()
     """What label values stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
     names: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_OF_DATA)] = ()

@@ -55,9 +55,9 @@ class Preprocess:
     images: Annotated[
         tuple[str, ...], arg(metavar="NAME [NAME ...]", help_behavior_hint=_NONE)
     ] = ()
-    """Image file of each channel in every subject's folder; * stands for any letters."""
+    """Image file of each channel in a subject's folder (* is any letters), or BIDS suffix."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
-    """Label file in every subject's folder."""
+    """Label file in a subject's folder, or BIDS suffix, as in label-lesion_mask."""
     labels: Annotated[tuple[str, ...], arg(metavar=LABELS, help_behavior_hint=LABELS_OF_DATA)] = ()
     """What label values stand for: 255=lesion, 1,4=core, 2=background, 3=ignore."""
     names: Annotated[
@@ -67,7 +67,7 @@ class Preprocess:
     series: Annotated[
         tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="(default: all)")
     ] = ()
-    """DICOM series to take of unlabelled images, by name, number or UID."""
+    """DICOM series to take of unlabelled images: name, number, UID or description ("*flair*")."""
     split: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint=_NONE)] = None
     """Histograms are learned from its training cases only."""
     refit: Annotated[bool, arg(help_behavior_hint="")] = False

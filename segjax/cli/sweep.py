@@ -54,9 +54,9 @@ class Sweep:
     ] = None
     """Folder of the sweep, made if absent."""
     images: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_NONE)] = ()
-    """Image file of each channel in every subject's folder; * stands for any letters."""
+    """Image file of each channel in a subject's folder (* is any letters), or BIDS suffix."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
-    """Label file in every subject's folder."""
+    """Label file in a subject's folder, or BIDS suffix, as in label-lesion_mask."""
     kernel: Annotated[tuple[int, ...], arg(metavar="N [N ...]")] = (3, 5, 7, 9)
     """Kernel sizes of the U-Net."""
     alpha: Annotated[tuple[float, ...], arg(metavar="0..1 [0..1 ...]")] = (

@@ -77,9 +77,9 @@ class Train:
     out: Annotated[Path, arg(aliases=["-o"], metavar="RUN")]
     """Folder of the run, made if absent."""
     images: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_NONE)] = ()
-    """Image file of each channel in every subject's folder; * stands for any letters."""
+    """Image file of each channel in a subject's folder (* is any letters), or BIDS suffix."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
-    """Label file in every subject's folder."""
+    """Label file in a subject's folder, or BIDS suffix, as in label-lesion_mask."""
     preset: Annotated[str | None, arg(metavar=PRESETS, help_behavior_hint=_NONE)] = None
     """All settings of a study, preprocessing included, where no other option changes them."""
     brain: Annotated[

@@ -24,11 +24,16 @@ _FOLD = "fold"
 _NAMES = ("case", "name", "image", "file")
 _GROUPS = ("group", "patient", "subject", _FOLD)
 _DELIMITERS = ",;\t"
+_PARTICIPANT = "participant_id"
+_SUBJECT = re.compile(r"sub-[A-Za-z0-9+]+(?=_|$)")
 
 
 @dataclass(frozen=True)
 class Grouping:
     """Which cases belong together, such as the slices of one patient; at most one way of three.
+
+    Where none is asked for, and every case is called as BIDS calls subjects and their sessions
+    (``sub-01_ses-02``), those of a subject are a group.
 
     Attributes:
         pattern: Regular expression on the names of the cases: those in which it finds the same
@@ -36,7 +41,7 @@ class Grouping:
         neighbours: So many cases that follow one another by name are a group.
         table: CSV file with a heading, a column of cases (``case``, ``name``, ``image``, ``file``
             or the first one) and one of their groups (``group``, ``patient``, ``subject``,
-            ``fold`` or the second one).
+            ``fold`` or the second one); or ``participants.tsv`` of a BIDS data set, by subject.
 
     Raises:
         InputError: More than one way of grouping is asked for.
@@ -44,6 +49,8 @@ class Grouping:
     Example:
         >>> Grouping(pattern="^[a-z]+").groups(["anna_1", "anna_2", "ben_1"])
         {'anna_1': 'anna', 'anna_2': 'anna', 'ben_1': 'ben'}
+        >>> Grouping().groups(["sub-1_ses-1", "sub-1_ses-2", "sub-2_ses-1"])
+        {'sub-1_ses-1': 'sub-1', 'sub-1_ses-2': 'sub-1', 'sub-2_ses-1': 'sub-2'}
     """
 
     pattern: str | None = None
@@ -66,7 +73,7 @@ class Grouping:
             return group_neighbours(names, self.neighbours)
         if self.table is not None:
             return read_group_table(self.table).of(list(names))
-        return None
+        return _subjects(names)
 
     def ready_folds(self, names: Sequence[str], folds: int) -> list[list[str]]:
         """Return the cases of every fold of the table, in order; none if there are others.
@@ -83,6 +90,18 @@ class Grouping:
             return []
         _check_whole(table.path, table.of(names), fold_of)
         return [[name for name in names if fold_of[name] == value] for value in values]
+
+
+def _subjects(names: Iterable[str]) -> dict[str, str] | None:
+    """Group sessions by subject; None where that is all one, or no subject has several."""
+    groups = {name: _subject_of(name) for name in names}
+    subjects = {*groups.values()}
+    return groups if all(subjects) and 1 < len(subjects) < len(groups) else None
+
+
+def _subject_of(name: str) -> str:
+    match = _SUBJECT.match(name)
+    return match[0] if match else ""
 
 
 def _check_whole(path: Path, groups: Mapping[str, str], folds: Mapping[str, str]) -> None:
@@ -174,13 +193,14 @@ class GroupTable:
         """Return the group of every case, or its fold.
 
         Raises:
-            InputError: A case is not in the table.
+            InputError: A case is not in the table, nor the subject that it is a session of.
         """
         said = self.folds if folds else self.groups
-        if missing := [name for name in names if name not in said]:
+        rows = {name: name if name in said else _subject_of(name) for name in names}
+        if missing := [name for name in names if rows[name] not in said]:
             more = f", nor for {len(missing) - 1} more" if len(missing) > 1 else ""
             raise InputError(f"{self.path}: has no row for case '{missing[0]}'{more}")
-        return {name: said[name] for name in names}
+        return {name: said[rows[name]] for name in names}
 
 
 def read_group_table(path: str | Path) -> GroupTable:
@@ -189,7 +209,8 @@ def read_group_table(path: str | Path) -> GroupTable:
     Cases stand in the column ``case``, ``name``, ``image`` or ``file``, or in the first one; with
     folders and suffixes or without. Groups stand in the column ``group``, ``patient``,
     ``subject`` or ``fold``, or in the second one. Commas, semicolons or tabulators part the
-    columns.
+    columns. In ``participants.tsv`` of a BIDS data set every ``participant_id`` is a group, and
+    stands for all sessions.
 
     Args:
         path: The file, in UTF-8 with or without a byte-order mark.
@@ -206,10 +227,13 @@ def read_group_table(path: str | Path) -> GroupTable:
     """
     heading, *rows = _rows(Path(path))
     columns = [cell.strip().lower() for cell in heading]
-    if len(columns) < 2:
+    if _PARTICIPANT in columns:
+        case = group = columns.index(_PARTICIPANT)
+    elif len(columns) < 2:
         raise InputError(f"{path}: has one column: give one of cases and one of their groups")
-    case = _column(columns, _NAMES, apart=[n for n, c in enumerate(columns) if c in _GROUPS])
-    group = _column(columns, _GROUPS, apart=[case])
+    else:
+        case = _column(columns, _NAMES, apart=[n for n, c in enumerate(columns) if c in _GROUPS])
+        group = _column(columns, _GROUPS, apart=[case])
     folds = _named(path, rows, case, columns.index(_FOLD)) if _FOLD in columns else {}
     return GroupTable(Path(path), _named(path, rows, case, group), folds)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+from segjax.data.bids import check_named, find_bids, names_bids
 from segjax.data.cache.layout import is_cache
 from segjax.data.cases import Case, Dataset, find_cases, is_dataset
 from segjax.data.images import find_images
@@ -28,9 +29,10 @@ def find_data(
     Args:
         folder: A dataset (``images/`` and ``labels/``, or ``imagesTr/`` and ``labelsTr/``), an
             ``nnUNet_raw`` folder of one, a folder of images, one image file, or folders of
-            subjects.
-        images: Name of the file of each channel in every subject's folder.
-        label: Name of the label map in every subject's folder.
+            subjects, a BIDS data set among them.
+        images: Name of the file of each channel in every subject's folder; in a BIDS data set its
+            suffix, with entities where need be: see :func:`segjax.data.bids.find_bids`.
+        label: Name of the label map in every subject's folder, or the same.
         series: DICOM series to take of unlabelled images, where not all are wanted.
         coding: What the values of label maps stand for, whatever ``dataset.json`` says.
 
@@ -46,11 +48,13 @@ def find_data(
     if images and is_cache(folder):
         raise InputError(f"{folder}: is a cache: leave out the names of images and label")
     if images:
-        return find_subjects(folder, images=images, label=label, coding=coding)
+        find = find_bids if names_bids(folder, images) else find_subjects
+        return find(folder, images=images, label=label, coding=coding)
     if label:
         raise InputError(f"{label}: name the images of a subject too")
     if folder.is_dir() and is_dataset(folder):
         return find_cases(folder, coding=coding)
+    check_named(folder)
     bare = [folder / name for name in ("images", "imagesTr") if (folder / name).is_dir()]
     cases = find_images(bare or [folder], series=series)
     return Dataset(tuple(sorted(cases, key=lambda case: case.name)))
@@ -69,13 +73,15 @@ def find_inputs(
         paths: Image files and folders of them, as :func:`segjax.data.images.find_images` takes
             them; with ``images``, folders of subjects.
         channels: Channels that the network takes.
-        images: Name of the file of each channel in every subject's folder.
+        images: As for :func:`find_data`.
         series: DICOM series to take, where not all are wanted.
 
     Raises:
         InputError: Nothing is found, two cases have one name, or the channels are others.
     """
     if not images:
+        for path in paths:
+            check_named(path)
         return find_images(paths, channels=channels, series=series)
     if not paths:
         raise InputError(f"{', '.join(images)}: name folders of subjects too, before --images")
@@ -87,7 +93,7 @@ def find_inputs(
             f"{plural(channels, 'channel')}"
         )
     cases: dict[str, Case] = {}
-    found = (find_subjects(path, images=images, coding=PLAIN).cases for path in paths)
+    found = (find_data(path, images=images, coding=PLAIN).cases for path in paths)
     for case in chain.from_iterable(found):
         if case.name in cases:
             first = cases[case.name].images[0]

@@ -32,8 +32,8 @@ def find_subjects(
     Args:
         folder: Where to look.
         images: Name of the file of each channel, in order, such as ``("flair.nii.gz",)``, or of
-            a folder that holds one DICOM series. Stars stand for any letters:
-            ``"*_FLAIR.nii.gz"`` in a BIDS tree.
+            a folder that holds one DICOM series. Stars stand for any letters. Of a BIDS data set,
+            :func:`segjax.data.bids.find_bids` takes the suffixes.
         label: Name of the label map; None where there are none.
         coding: What its values stand for, whatever ``dataset.json`` says.
 

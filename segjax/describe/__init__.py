@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from segjax.describe.datasets import describe_cache, describe_dataset
+from segjax.describe.datasets import describe_bids, describe_cache, describe_dataset
 from segjax.describe.images import (
     describe_dicom,
     describe_segments,
@@ -37,8 +37,8 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
     Args:
         path: A volume (NIfTI, NRRD, MetaImage, PNG, NPY, DICOM), a DICOM segmentation or structure
             set, an ONNX file, weights of PyTorch, the configuration of a training, the folder of a
-            run, a sweep or a cross-validation, a cache, a folder of labelled images or one of
-            DICOM files.
+            run, a sweep or a cross-validation, a cache, a folder of labelled images, a BIDS data
+            set or a folder of DICOM files.
         series: Name, number or UID of the DICOM series to describe, where there are several.
 
     Returns:
@@ -67,6 +67,7 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
 
 
 def _describe_folder(path: Path) -> Facts:
+    from segjax.data.bids import is_bids, list_bids
     from segjax.data.cache.cache import is_cache
     from segjax.data.cases import is_dataset
     from segjax.data.io.dicom.series import holds_dicom
@@ -76,4 +77,6 @@ def _describe_folder(path: Path) -> Facts:
     if known := _BY_KIND.get(RunFolder(path).kind or ""):
         return known(path)
     labelled = is_dataset(path)
+    if not labelled and is_bids(path) and list_bids(path):
+        return describe_bids(path)
     return describe_dicom(path) if not labelled and holds_dicom(path) else describe_dataset(path)

@@ -17,7 +17,7 @@ from segjax.volume import Volume
 if TYPE_CHECKING:
     from segjax.data.cache.cache import Cache
 
-__all__ = ["describe_cache", "describe_dataset"]
+__all__ = ["describe_bids", "describe_cache", "describe_dataset"]
 
 
 def describe_dataset(folder: Path) -> Facts:
@@ -51,6 +51,21 @@ def describe_dataset(folder: Path) -> Facts:
             f"mean {fmean(sizes[value]):.4g} {unit}"
         ).strip()
     return facts
+
+
+def describe_bids(folder: Path) -> Facts:
+    """Describe a BIDS data set: subjects, sessions and what there is of them, by names alone."""
+    from segjax.data.bids import kinds_in, list_bids
+
+    files = list_bids(folder)
+    raw, derived = ([file for file in files if file.derived is where] for where in (False, True))
+    return {
+        "kind": "BIDS data set",
+        "subjects": str(len({file.name.entities["sub"] for file in raw})),
+        "sessions": str(len({file.name.case for file in raw})),
+        "images": kinds_in(raw) or "none",
+        "in derivatives": kinds_in(derived) or "none",
+    }
 
 
 def describe_cache(folder: Path) -> Facts:

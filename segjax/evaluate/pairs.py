@@ -1,6 +1,7 @@
 """Find the label of every predicted mask, and read both on one grid."""
 
 import warnings
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
+from segjax.data.bids import find_labels, names_bids, parse_name
 from segjax.data.description import read_description
 from segjax.data.io.dicom.segmentation import is_label_object
 from segjax.data.io.formats import (
@@ -38,7 +40,9 @@ __all__ = [
 ]
 
 _NAMED = 3  # cases or files that a warning names
+_COPY = ".seg.dcm"
 _MAPS = "_probabilities"  # what segjax predict --probabilities appends to a mask's name
+_BIDS_MASKS, _BIDS_MAPS = ("dseg", "mask"), ("probseg", "uncertainty")
 _CLASSES = LabelCoding()
 
 
@@ -64,7 +68,8 @@ def match_masks(
             DICOM SEG or RTSTRUCT object in a folder of its own has the name of that folder.
         label: Name of the label file in the folder of every subject, where ``labels`` holds
             folders of subjects. A subject's prediction has the name of its folder, or lies alone
-            in a folder of that name.
+            in a folder of that name. Of a BIDS data set, its suffix and entities: see
+            :func:`segjax.data.bids.find_bids`; predictions are ``sub-…_dseg`` or ``sub-…_mask``.
 
     Returns:
         The pairs, sorted by name. Labels without a prediction are left out, and so are the
@@ -245,6 +250,8 @@ def _check_folders(*folders: Path) -> None:
 
 
 def _labels_of_subjects(folder: Path, label: str) -> dict[str, Path]:
+    if names_bids(folder, [label.rpartition("/")[2]]):
+        return find_labels(folder, label)
     subjects = find_subjects(folder, images=[label], coding=_CLASSES)  # dataset.json is read later
     found = {case.name: case.images[0] for case in subjects.cases}
     return {n: file if isinstance(file, Path) else file.files[0] for n, file in found.items()}
@@ -254,7 +261,7 @@ def _find_masks(folder: Path, *, subjects: Collection[str] = ()) -> dict[str, Pa
     """Name the masks of a folder by their names, or by those of subjects that they lie in."""
     cases = {file: _case_of(file, folder, subjects) for file in _visible_files(folder)}
     masks = _masks_by_case(cases)
-    others = [file for file, case in cases.items() if case is None and not is_note(file)]
+    others = [file for file, case in cases.items() if case is None and not _goes_with(file)]
     names = listed([file.relative_to(folder) for file in others], _NAMED)
     if not masks:
         there = f"; it holds {names}" if others else ""
@@ -268,6 +275,12 @@ def _find_masks(folder: Path, *, subjects: Collection[str] = ()) -> dict[str, Pa
     return masks
 
 
+def _goes_with(file: Path) -> bool:
+    name = parse_name(stem(file))
+    is_map = name is not None and name.suffix in _BIDS_MAPS
+    return is_note(file) or is_map or file.name.lower().endswith(".sr.dcm")
+
+
 def _visible_files(folder: Path) -> list[Path]:
     """Return all files but hidden ones, and those in hidden folders."""
     files = ((file, file.relative_to(folder).parts) for file in walk(folder))
@@ -275,11 +288,11 @@ def _visible_files(folder: Path) -> list[Path]:
 
 
 def _masks_by_case(cases: Mapping[Path, str | None]) -> dict[str, Path]:
-    """Return the one mask of each case; probabilities of a mask beside it are none."""
-    places = {(file.parent, stem(file)) for file, case in cases.items() if case is not None}
+    """Return the one mask of each case; probabilities and SEG object of a mask beside are none."""
+    places = Counter((file.parent, stem(file)) for file, case in cases.items() if case is not None)
     masks: dict[str, Path] = {}
     for file, case in cases.items():
-        if case is None or _is_map(file, places):
+        if case is None or _is_map(file, places) or _is_copy(file, places):
             continue
         if masks.setdefault(case, file) is not file:
             raise InputError(f"{masks[case]} and {file} both are the mask of {case}; leave one")
@@ -294,6 +307,9 @@ def _case_of(file: Path, folder: Path, subjects: Collection[str]) -> str | None:
     home = normal_name("_".join(file.parent.relative_to(folder).parts))
     if home in subjects:
         return home
+    name = parse_name(stem(file))
+    if name and name.suffix in _BIDS_MASKS and name.case in subjects:
+        return name.case
     if file.parent == folder:
         return stem(file)
     return None if by_suffix else normal_name(file.parent.name)
@@ -303,3 +319,8 @@ def _is_map(file: Path, places: Collection[tuple[Path, str]]) -> bool:
     """Say whether a file holds the probabilities of a mask beside it."""
     name = stem(file)
     return name.endswith(_MAPS) and (file.parent, name.removesuffix(_MAPS)) in places
+
+
+def _is_copy(file: Path, places: Mapping[tuple[Path, str], int]) -> bool:
+    """Say whether a file is a DICOM segmentation beside a mask of its name."""
+    return file.name.lower().endswith(_COPY) and places[file.parent, stem(file)] > 1

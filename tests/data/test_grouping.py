@@ -37,6 +37,15 @@ def test_cases_without_a_way_of_grouping_stand_alone():
     assert Grouping().groups(["a", "b"]) is None
 
 
+def test_sessions_are_grouped_by_subject_where_that_says_something():
+    names = ["sub-a_ses-1", "sub-a_ses-2_anat", "sub-b+c"]
+    assert Grouping().groups(names) == {
+        "sub-a_ses-1": "sub-a", "sub-a_ses-2_anat": "sub-a", "sub-b+c": "sub-b+c"
+    }  # fmt: skip
+    for others in (names[:2], names[1:], [*names, "b"], ["sub-", "sub-_1"]):
+        assert Grouping().groups(others) is None
+
+
 @pytest.fixture
 def write(tmp_path):
     """Return a function that writes a table."""
@@ -120,3 +129,14 @@ def test_patients_of_the_meningiomas_are_read(data_dir):
     folds = read_group_table(path).of(names, folds=True)
     assert len(folds) == 602
     assert sorted(set(folds.values())) == ["1", "2", "3", "4", "5"]
+
+
+def test_participants_of_bids_stand_for_their_sessions_whatever_else_is_said_of_them(write):
+    table = write("participant_id\tgroup\tfold\nsub-1\tpatient\t0\nsub-2\tpatient\t1\n")
+    names = ["sub-1_ses-1", "sub-1_ses-2", "sub-2"]
+    grouping = Grouping(table=table)
+    assert list(grouping.groups(names).values()) == ["sub-1", "sub-1", "sub-2"]
+    assert grouping.ready_folds(names, 2) == [names[:2], names[2:]]
+    with pytest.raises(InputError, match="no row for case 'sub-3_ses-1'"):
+        grouping.groups(["sub-3_ses-1"])
+    assert read_group_table(write("participant_id\nsub-1\n")).of(["sub-1_x"])

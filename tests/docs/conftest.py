@@ -11,9 +11,9 @@ import pytest
 
 HERE = Path(__file__).parent
 CONTENTS = {
-    "brains", "cache", "flair.nii.gz", "lesions.dcm", "lesions.nii.gz", "masks", "model.onnx",
-    "patients", "patients.csv", "run", "scan", "slice.png", "slices", "structures.dcm", "sweep",
-    "t1.nii.gz",
+    "bids", "brains", "cache", "flair.nii.gz", "lesions.dcm", "lesions.nii.gz", "masks",
+    "model.onnx", "patients", "patients.csv", "run", "scan", "slice.png", "slices",
+    "structures.dcm", "sweep", "t1.nii.gz",
 }  # fmt: skip
 """What the world holds, as world.py makes it."""
 

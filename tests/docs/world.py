@@ -1,8 +1,9 @@
 """The folder in which the code of the pages and docstrings runs: small synthetic images.
 
-``brains/``, ``patients/``, ``slices/``, ``scan/`` (DICOM), ``flair.nii.gz``, ``t1.nii.gz``,
-``lesions.nii.gz``, ``slice.png``, the label objects ``lesions.dcm`` and ``structures.dcm``, and
-what segjax made of them: ``cache/``, ``run/``, ``model.onnx``, ``masks/`` and ``sweep/``.
+``brains/``, ``patients/``, ``bids/``, ``slices/``, ``scan/`` (DICOM), ``flair.nii.gz``,
+``t1.nii.gz``, ``lesions.nii.gz``, ``slice.png``, the label objects ``lesions.dcm`` and
+``structures.dcm``, and what segjax made of them: ``cache/``, ``run/``, ``model.onnx``, ``masks/``
+and ``sweep/``.
 """
 
 import csv
@@ -26,6 +27,7 @@ from segjax.data import (
 )
 from segjax.data.io.formats import write_volume
 from segjax.data.phantom.dataset import phantom, write_dataset
+from segjax.files import write_json
 from segjax.models import UNet
 from segjax.registry import register
 from segjax.train import Loss, SweepConfig, Term, TrainConfig, sweep
@@ -40,6 +42,7 @@ def make_world(folder: Path) -> None:
     write_dataset(folder / "brains", count=5, shape=SHAPE)
     write_dataset(folder / "slices", count=12, shape=(48, 48), kind="meningioma")
     _patients(folder / "patients")
+    _bids(folder / "bids")
     _groups(folder / "slices" / "images", folder / "patients.csv")
     image, label = phantom(9, shape=SHAPE)
     write_volume(image, folder / "flair.nii.gz")
@@ -107,6 +110,21 @@ def _patients(folder: Path) -> None:
         write_volume(image, own / "flair.nii.gz")
         write_volume(image.with_data(_inverted(image.data)), own / "t1.nii.gz")
         write_volume(label, own / "lesions.nii.gz")
+
+
+def _bids(folder: Path) -> None:
+    for number, name in enumerate(("sub-01_ses-01", "sub-01_ses-02", "sub-02_ses-01"), 30):
+        image, label = phantom(number, shape=SHAPE)
+        home = Path(*name.split("_"), "anat")
+        for place in (folder, folder / "derivatives" / "manual"):
+            (place / home).mkdir(parents=True)
+        write_volume(image, folder / home / f"{name}_FLAIR.nii.gz")
+        inverted = image.with_data(_inverted(image.data))
+        write_volume(inverted, folder / home / f"{name}_acq-3d_T1w.nii.gz")
+        mask = folder / "derivatives" / "manual" / home / f"{name}_label-lesion_mask.nii.gz"
+        write_volume(label, mask)
+    about = {"Name": "Phantoms", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
+    write_json(about, folder / "dataset_description.json")
 
 
 def _inverted(data: np.ndarray) -> np.ndarray:

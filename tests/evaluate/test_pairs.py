@@ -476,3 +476,18 @@ def test_a_dicom_segmentation_is_the_truth_on_the_grid_of_the_prediction(tmp_pat
     assert (row["label"], row["dice"]) == ("lesion", pytest.approx(4 / 5))  # TP 2, FP 1
     turned = match_masks(tmp_path / "labels", tmp_path / "masks")
     assert compare_cases(turned).check().rows[0]["positive_predictive_value"] == 1
+
+
+def test_masks_of_a_bids_derivative_belong_to_the_sessions_of_the_data_set(tmp_path):
+    for name in ("sub-1_ses-a", "sub-1_ses-b"):
+        place = Path(*name.split("_"), "anat")
+        for kind in ("dseg", "probseg", "uncertainty"):
+            write(tmp_path / "out" / place / f"{name}_desc-x_{kind}.nii.gz", np.ones((2, 2, 2)))
+        hand = tmp_path / "raw/derivatives/hand" / place
+        write(hand / f"{name}_label-lesion_mask.nii.gz", np.ones((2, 2, 2)))
+        write(tmp_path / "raw" / place / f"{name}_FLAIR.nii.gz", np.ones((2, 2, 2)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pairs = match_masks(tmp_path / "out", tmp_path / "raw", label="label-lesion_mask")
+    assert [pair.case for pair in pairs] == ["sub-1_ses-a", "sub-1_ses-b"]
+    assert pairs[0].prediction.name == "sub-1_ses-a_desc-x_dseg.nii.gz"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segjax.data.bids import derived_path
 from segjax.data.cases import Case
 from segjax.data.io.dicom.series import Series
 from segjax.data.io.formats import (
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 _MAPS = ("_probabilities", "_uncertainty")
+_DERIVED = ("dseg", "probseg", "uncertainty")  # the last one is none of BIDS
 _OTHER_MASKS = {".nrrd": ".seg.nrrd", ".nhdr": ".seg.nrrd", ".mha": ".nrrd", ".mhd": ".nrrd"}
 _MAP_SUFFIXES = {".png": ".npy", ".seg.nrrd": ".nrrd"}  # which hold fractions and channels
 
@@ -46,7 +48,9 @@ class Outputs(NamedTuple):
     uncertainty: Path
 
 
-def output_files(case: Case, out: str | Path, format: str | None = None) -> Outputs:
+def output_files(
+    case: Case, out: str | Path, format: str | None = None, *, desc: str | None = None
+) -> Outputs:
     """Return where the mask of a case is written, and its maps.
 
     Args:
@@ -54,18 +58,27 @@ def output_files(case: Case, out: str | Path, format: str | None = None) -> Outp
         out: Folder of the masks.
         format: Suffix of the mask, one of :func:`segjax.data.io.formats.mask_suffixes`; by default
             that of the case's images, or one that holds masks.
+        desc: Where the folder is to be a derivative of BIDS, the entity that tells its masks
+            apart: see :func:`segjax.data.bids.derived_path`.
 
     Raises:
-        InputError: Masks are not written in this format.
+        InputError: Masks are not written in this format, or the image is not called as in BIDS.
 
     Example:
         >>> files = output_files(Case("a", (Path("scans/a.png"),)), "out")
         >>> [file.name for file in files]
         ['a.png', 'a_probabilities.npy', 'a_uncertainty.npy']
+        >>> [file.name for file in output_files(Case("a", (Path("sub-1_T1w.nii"),)), "", desc="x")]
+        ['sub-1_desc-x_dseg.nii', 'sub-1_desc-x_probseg.nii', 'sub-1_desc-x_uncertainty.nii']
     """
     kind = _suffix(case) if format is None else format
     if kind.lower() not in mask_suffixes():
         raise InputError(f"format {kind}: masks are written as {', '.join(mask_suffixes())}")
+    if desc is not None:
+        if kind.lower() not in (".nii", ".nii.gz"):
+            raise InputError(f"format {kind}: BIDS has NIfTI alone; give --format .nii.gz")
+        place = Path(out) / derived_path(case.images[0], desc)
+        return Outputs(*(place.with_name(f"{place.name}_{n}{kind.lower()}") for n in _DERIVED))
     map_kind = _MAP_SUFFIXES.get(kind.lower(), kind)
     maps = (Path(out) / f"{case.name}{name}{map_kind}" for name in _MAPS)
     return Outputs(Path(out) / f"{case.name}{kind}", *maps)
@@ -79,6 +92,7 @@ def check_outputs(
     probabilities: bool = False,
     uncertainty: bool = False,
     overwrite: bool = False,
+    desc: str | None = None,
 ) -> None:
     """Refuse, before any work, to write a file twice, over an image, or over something else.
 
@@ -92,6 +106,7 @@ def check_outputs(
         probabilities: Whether maps of these are written too.
         uncertainty: Whether maps of it are written too.
         overwrite: Whether masks and maps may be replaced, each by one of its kind.
+        desc: As for :func:`output_files`.
 
     Raises:
         InputError: Two files would be one, a file is an image that is segmented or exists
@@ -111,7 +126,8 @@ def check_outputs(
         for file in files_in(image)
     }
     owners: dict[str, Case] = {}
-    for output in _outputs(cases, out, format, (True, probabilities, uncertainty)):
+    files = [(case, output_files(case, out, format, desc=desc)) for case in cases]
+    for output in _outputs(files, (True, probabilities, uncertainty)):
         other = owners.setdefault(_key(output.path), output.case)
         if other is not output.case:
             names = f"'{other.name}' and '{output.case.name}'"
@@ -132,13 +148,10 @@ class _Output:
     is_map: bool
 
 
-def _outputs(
-    cases: Sequence[Case], out: str | Path, format: str | None, wanted: Sequence[bool]
-) -> Iterator[_Output]:
-    for case in cases:
-        files = output_files(case, out, format)
-        for path in itertools.compress(files, wanted):
-            yield _Output(case, path, is_map=path != files.mask)
+def _outputs(files: Sequence[tuple[Case, Outputs]], wanted: Sequence[bool]) -> Iterator[_Output]:
+    for case, own in files:
+        for path in itertools.compress(own, wanted):
+            yield _Output(case, path, is_map=path != own.mask)
 
 
 def _key(path: Path) -> str:

@@ -1,8 +1,9 @@
 """Masks from volumes, with onnxruntime alone."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -265,6 +266,7 @@ class Predictor:
         overwrite: bool = False,
         resample: bool = False,
         format: str | None = None,
+        desc: str | None = None,
     ) -> list[Path]:
         """Segment cases and write each mask under the name of its case.
 
@@ -281,6 +283,7 @@ class Predictor:
             resample: Whether tilted volumes are resampled to right angles first; their masks then
                 lie on that upright grid.
             format: Suffix of all masks, one of :func:`segjax.data.io.formats.mask_suffixes`.
+            desc: BIDS's entity of this name, where the folder is to be a derivative of BIDS.
 
         Returns:
             The masks' files. Each is written after the maps of its case, and none of a case that
@@ -297,10 +300,10 @@ class Predictor:
         """
         folder = make_folder(out)
         maps = {"probabilities": probabilities, "uncertainty": uncertainty}
-        check_outputs(cases, folder, format=format, **maps, overwrite=overwrite)
+        check_outputs(cases, folder, format=format, **maps, overwrite=overwrite, desc=desc)
         if uncertainty:
             self._check_several()
-        jobs = [(case, output_files(case, folder, format)) for case in cases]
+        jobs = [(case, output_files(case, folder, format, desc=desc)) for case in cases]
         for case, files in jobs if len(jobs) == 1 else track(jobs, "Segmenting"):
             image = read(case.images, self.metadata, self._missing)
             given = upright(image) if resample else image
@@ -310,6 +313,7 @@ class Predictor:
             else:
                 probable, spread = self._probabilities(given, name=name), None
             like = case.images[0] if given is image else None
+            make_folder(files.mask.parent)
             with removed_on_error() as written:
                 options: dict[str, Any] = {"like": like, "overwrite": overwrite}
                 if probabilities:
@@ -429,7 +433,6 @@ class Predictor:
 
         def answer(patches: Float32[np.ndarray, "batch *patch channel"]) -> np.ndarray:
             """Run the networks, once for all windows of one and the same value."""
-            next(counter)
             value = patches.reshape(-1, patches.shape[-1])[0]
             if (patches != value).any():
                 return self._run(networks, patches)
@@ -437,10 +440,15 @@ class Predictor:
                 of_air[key] = self._run(networks, patches)
             return of_air[key]
 
-        with closing(track(calls, "Predicting", unit=unit)) as counter:
+        with closing(track(calls, "Predicting", unit=unit)) as counter, _beside(answer) as promised:
+
+            def ask(patches: Float32[np.ndarray, "batch *patch channel"]) -> _Promise:
+                next(counter)
+                return promised(patches)
+
             return sliding_window(
                 image,
-                answer,
+                ask,
                 patch_size=patch_size,
                 overlap=window.overlap,
                 batch_size=batch_size,
@@ -485,7 +493,27 @@ class Predictor:
         total = next(outputs)
         for output in outputs:
             total = total + output
-        return total / np.float32(len(networks))
+        return total / np.float32(len(networks)) if len(networks) > 1 else total
+
+
+@dataclass(frozen=True)
+class _Promise:
+    """An array that another thread computes."""
+
+    result: Future[np.ndarray]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.result.result(), dtype)
+
+
+@contextmanager
+def _beside(function: Callable[[np.ndarray], np.ndarray]) -> Iterator[Callable[..., _Promise]]:
+    """Yield a function that is computed in a thread, so that its results are used meanwhile."""
+    worker = ThreadPoolExecutor(1)
+    try:
+        yield lambda patches: _Promise(worker.submit(function, patches))
+    finally:
+        worker.shutdown(cancel_futures=True)
 
 
 def _foreground(

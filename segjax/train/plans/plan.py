@@ -89,7 +89,8 @@ def plan(
         test: Fraction of the cases to keep away from the training altogether; ``imagesTs/`` and
             ``labelsTs/`` are kept away besides.
         split: Which cases are for what, instead of these fractions.
-        grouping: Which cases, such as the slices of a patient, are all for one of these.
+        grouping: Which cases, such as the slices of a patient, are all for one of these; by
+            default the sessions of a subject, where cases are called as in BIDS.
         keep_fitted: Whether steps of a ``pipeline`` keep what they learned from images before,
             as those of another run's ``config.json``, instead of learning it anew.
 
@@ -107,7 +108,7 @@ def plan(
     draft = _draft(_source(data, wanted), wanted, look=look, memory_gb=memory_gb)
     if split is None:
         names = draft.source.names
-        groups = None if grouping is None else grouping.groups(names)
+        groups = (grouping or Grouping()).groups(names)
         sizes = {"validation": validation, "test": test}
         dealt = split_cases(names, **sizes, seed=draft.config.seed, groups=groups)
         split = draft.source.tested(dealt, grouping)
