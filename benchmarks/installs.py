@@ -24,7 +24,7 @@ PROOFS = {  # what each extra is for, as Python
     "none": "import segjax; segjax.read, segjax.write, segjax.Pipeline, segjax.score",
     "runtime": "import onnxruntime, segjax; segjax.Predictor",
     "prepare": "import PIL, SimpleITK, scipy.ndimage, segjax.data; segjax.data.augment",
-    "dicom": "import dcm2niix, pydicom, SimpleITK, segjax.data; segjax.data.read_dicom",
+    "dicom": "import dcm2niix, highdicom, pydicom, SimpleITK, segjax.data; segjax.data.read_dicom",
     "report": "import matplotlib, pandas, segjax.report.plots",
     "train": "import segjax; segjax.fit, segjax.sweep, segjax.export",
     "test": "import hypothesis, pytest, segjax; segjax.fit",

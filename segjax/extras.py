@@ -13,7 +13,7 @@ __all__ = ["extra_of", "how_to_install", "lazy_face", "needed_for"]
 _PACKAGES = {
     "runtime": ("onnxruntime",),
     "prepare": ("SimpleITK", "scipy", "PIL"),
-    "dicom": ("pydicom", "dcm2niix"),
+    "dicom": ("pydicom", "highdicom", "dcm2niix"),
     "report": ("pandas", "matplotlib"),
     "train": ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "jax2onnx", "onnx", "onnx_ir"),
     "tensorboard": ("tensorboardX",),

@@ -27,7 +27,11 @@ class Companion(Protocol):
     """Writes files of its own beside each mask: a DICOM object, a side-car."""
 
     def files(self, case: Case, mask: Path) -> Sequence[Path]:
-        """Name what is written for a case."""
+        """Name what is written for a case.
+
+        Raises:
+            InputError: Nothing can be written for it: it is not segmented.
+        """
 
     def write(self, case: Case, mask: Path, loads: Sequence["Load"]) -> None:
         """Write these files, over those that are there.
@@ -87,7 +91,8 @@ def segment(
 
     Raises:
         InputError: Masks that exist shall be replaced and kept; or, before any work, a file
-            would be written twice, over an image, or over one of another kind.
+            would be written twice, over an image, or over one of another kind; or the companions
+            can write something for none of the cases.
     """
     from segjax.evaluate.volumes import CaseTables
     from segjax.progress import track
@@ -97,10 +102,11 @@ def segment(
         raise InputError("masks that exist can be overwritten or skipped, but not both")
     if skip_existing:
         options["overwrite"] = True  # a mask without the maps that are wanted too
-    names = ("format", "probabilities", "uncertainty")
+    names = ("format", "probabilities", "uncertainty", "desc")
     wanted = {name: options[name] for name in names if name in options}
     check_outputs(cases, out, **wanted, overwrite=True)
     job = _Job(predictor, Path(out), options, companions)
+    job.check_any(cases)
     networks = " ".join(map(sha256_files, predictor.files))
     with CaseTables(make_folder(out)) as tables:
         for case in cases if len(cases) == 1 else track(cases, "Segmenting"):
@@ -114,8 +120,9 @@ def segment(
             if not kept:
                 about |= {"network_sha256": networks, "image_sha256": _digests(case)}
             old = kept or (error and job.files(case).mask.exists())
-            if not (old and case.name in tables):
-                error = _put(tables, case, loads, about, last=case is cases[-1])
+            row = job.row(case)
+            if not (old and row in tables):
+                error = _put(tables, row, loads, about, last=case is cases[-1])
             sizes, unit = tuple(load.size for load in loads), loads[0].unit if loads else "ml"
             yield Segmentation(case.name, time.perf_counter() - start, sizes, unit, error, kept)
 
@@ -132,14 +139,41 @@ class _Job:
     def files(self, case: Case) -> "Outputs":
         from segjax_onnx.predict.outputs import output_files
 
-        return output_files(case, self.out, self.options.get("format"))
+        options = self.options
+        return output_files(case, self.out, options.get("format"), desc=options.get("desc"))
+
+    def row(self, case: Case) -> str:
+        """Name a case in the tables: as its mask in a derivative, where sessions have runs."""
+        if (desc := self.options.get("desc")) is None:
+            return case.name
+        return self.files(case).mask.name.partition(f"_desc-{desc}_")[0]
+
+    def check_any(self, cases: Sequence[Case]) -> None:
+        """Refuse cases for none of which the companions can write anything."""
+        said = []
+        for case in cases:
+            try:
+                self.beside(case)
+                return
+            except InputError as error:
+                said.append(error)
+        if said:
+            raise said[0]
 
     def is_finished(self, case: Case) -> bool:
         """Say whether the mask of a case exists, and all else that is wanted."""
         files = self.files(case)
         wanted = (True, self.options.get("probabilities"), self.options.get("uncertainty"))
-        beside = self._beside(case, files.mask)
-        return all(file.exists() for file in (*compress(files, wanted), *beside))
+        if not all(file.exists() for file in compress(files, wanted)):
+            return False
+        with suppress(InputError):
+            return all(file.exists() for file in self.beside(case))
+        return False
+
+    def beside(self, case: Case) -> list[Path]:
+        """Name the files that companions write for a case."""
+        mask = self.files(case).mask
+        return [file for companion in self.companions for file in companion.files(case, mask)]
 
     def attempt(self, case: Case, *, kept: bool) -> tuple[Sequence["Load"], str]:
         """Segment a case, unless its mask is kept; return what it holds, or why there is none."""
@@ -151,30 +185,31 @@ class _Job:
         try:
             if kept:
                 return _loads(files.mask, labels, wanted), ""
+            beside = self.beside(case)
             if not self.options.get("overwrite"):
-                for file in self._beside(case, files.mask):
+                for file in beside:
                     check_new(file)
             (mask,) = self.predictor.predict_files([case], self.out, **self.options)
             loads = _loads(mask, labels, wanted)
-            with self._whole(case, mask, wanted.values()):
+            with _whole([mask, *wanted.values(), *beside]):
+                for file in beside:  # of another mask: a kill must not leave it beside this one
+                    file.unlink(missing_ok=True)
                 for companion in self.companions:
                     companion.write(case, mask, loads)
             return loads, ""
         except Exception as error:  # the other images are worth having all the same
             return (), _reason(case, error)
 
-    def _beside(self, case: Case, mask: Path) -> list[Path]:
-        return [file for companion in self.companions for file in companion.files(case, mask)]
 
-    @contextmanager
-    def _whole(self, case: Case, mask: Path, maps: Iterable[Path]) -> Iterator[None]:
-        """Remove what was written of a case where the block raises: it is done or not there."""
-        try:
-            yield
-        except BaseException:
-            for file in (mask, *maps, *self._beside(case, mask)):
-                file.unlink(missing_ok=True)
-            raise
+@contextmanager
+def _whole(files: Iterable[Path]) -> Iterator[None]:
+    """Remove the files of a case where the block raises: it is done or not there."""
+    try:
+        yield
+    except BaseException:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _loads(mask: Path, labels: Sequence[str], maps: Mapping[str, Path]) -> Sequence["Load"]:
@@ -191,7 +226,7 @@ def _loads(mask: Path, labels: Sequence[str], maps: Mapping[str, Path]) -> Seque
 
 def _put(
     tables: "CaseTables",
-    case: Case,
+    row: str,
     loads: Sequence["Load"],
     about: Mapping[str, str],
     *,
@@ -199,7 +234,7 @@ def _put(
 ) -> str:
     """Put a case into the tables, and return why it is not done, if it is not."""
     try:
-        tables.put(case.name, loads, **about)
+        tables.put(row, loads, **about)
         if last:
             tables.flush()
     except InputError as error:

@@ -10,7 +10,10 @@ from importlib.util import find_spec
 import pytest
 
 _BENCH = 'pip install -e ".[bench]"'
-_INSTALL = {"pydactim": "pip install --no-deps pydactim==1.0.18"}  # its pins fit no Python of ours
+_INSTALL = {
+    "pydactim": "pip install --no-deps pydactim==1.0.18",  # its pins fit no Python of ours
+    "slicer_core": "pip install slicer-core==5.13.31053.0",  # with VTK, 0.8 GB
+}
 _WITH_TORCH = ("torch", "monai", "torchio")
 _allowed: set[str] = set()
 
@@ -39,5 +42,6 @@ class Peer:
 
 
 monai, surface_distance, torchio = Peer("monai"), Peer("surface_distance"), Peer("torchio")
+bioimageio_spec = Peer("bioimageio.spec", "bioimageio")
 torch = Peer("torch", *_WITH_TORCH)
 networks = Peer("benchmarks.peers", *_WITH_TORCH)

@@ -248,3 +248,16 @@ def test_a_case_whose_companion_fails_leaves_nothing(tmp_path):
     results = list(segment(StandInPredictor(), cases("odd", "a"), tmp_path, companions=[Notes()]))
     assert [bool(result.error) for result in results] == [True, False]
     assert not [file for file in tmp_path.iterdir() if file.name.startswith("odd")]
+
+
+def test_a_kill_leaves_no_file_of_the_mask_before_beside_a_new_one(tmp_path):
+    class Looking(Notes):
+        def write(self, case, mask, loads):
+            assert not any(file.exists() for file in self.files(case, mask))
+            super().write(case, mask, loads)
+
+    (tmp_path / "a.txt").write_text("of another mask")
+    check_all(
+        list(segment(Counting(), cases("a"), tmp_path, companions=[Looking()], overwrite=True))
+    )
+    assert (tmp_path / "a.txt").read_text() == "2"

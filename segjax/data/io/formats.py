@@ -47,6 +47,7 @@ PathLike = str | os.PathLike[str]
 Source = PathLike | Series
 
 _SEGMENTS = ".seg.nrrd"
+_OBJECTS = (".seg.dcm", ".sr.dcm")  # DICOM's that are written beside a mask
 _GRIDS: dict[Callable[..., Volume], Callable[[PathLike], tuple[Grid, int]]] = {
     read_nifti: nifti_grid,
     read_png: png_grid,
@@ -475,7 +476,7 @@ def suffix(path: PathLike) -> str:
         ('.NII.gz', '.txt', '.seg.nrrd')
     """
     name = Path(path).name
-    known = sorted({*image_suffixes(), *mask_suffixes()}, key=len, reverse=True)
+    known = sorted({*image_suffixes(), *mask_suffixes(), *_OBJECTS}, key=len, reverse=True)
     length = next((len(end) for end in known if name.lower().endswith(end)), None)
     return Path(name).suffix if length is None else name[-length:]
 

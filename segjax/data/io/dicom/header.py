@@ -1,5 +1,6 @@
 """Read the headers of DICOM files: whose and which each slice is, and where it lies."""
 
+import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ __all__ = [
     "quiet",
     "read_dataset",
     "read_frames",
+    "read_study",
 ]
 
 Identity = tuple[tuple[str, ...], ...]
@@ -65,6 +67,7 @@ _STORAGE = (
     "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation", "ModalityLUTSequence",
 )  # fmt: skip
+_STUDY = ("SOPClassUID", "Modality", "StudyInstanceUID", "SamplesPerPixel", "Rows", "Columns")
 _KEYWORDS = tuple(dict.fromkeys((*_STORAGE, *IDENTITY, *KIND, *TIMING, *_HINTS, *MACROS)))
 
 
@@ -148,10 +151,15 @@ class Frame:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what pydicom says of odd values; those that matter are checked."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Silence what pydicom says of odd values, in logs too; those that matter are checked."""
+    log = logging.getLogger("pydicom")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
 
 
 def read_dataset(path: Path) -> "Dataset":
@@ -162,6 +170,24 @@ def read_dataset(path: Path) -> "Dataset":
     """
     with reading(path) as stream:
         return _parse(path, stream, None)
+
+
+def read_study(path: Path) -> str | None:
+    """Return the StudyInstanceUID that an image of a volume states; None of what is no such image.
+
+    Several times faster than :func:`read_frames`, which looks at the pixels too.
+
+    Raises:
+        InputError: The file is no DICOM file, or its header is corrupt or cut.
+    """
+    with reading(path) as stream, quiet():
+        dataset = _parse(path, stream, list(map(tag_of, _STUDY)))
+        grey = dataset.get("SamplesPerPixel") in (None, 1)
+        return (
+            str(dataset.get("StudyInstanceUID", ""))
+            if _holds_slices(path, dataset) and grey
+            else None
+        )
 
 
 def read_frames(path: Path) -> tuple[Frame, ...]:

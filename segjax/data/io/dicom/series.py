@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -77,6 +78,21 @@ class Series:
         files = self.files
         return f"{files[0] if len(files) == 1 else self.folder} (series {self.name})"
 
+    def is_called(self, name: str) -> bool:
+        """Say whether a name stands for the series.
+
+        Args:
+            name: Its name, number or UID; or, with stars for any letters, its description, in
+                capitals or not: ``"*flair*"``.
+
+        Example:
+            >>> series = find_series("scan")[0]
+            >>> series.is_called("3"), series.is_called("*t1*")
+            (True, False)
+        """
+        described = "*" in name and fnmatchcase(self.description.lower(), name.lower())
+        return described or name in (self.name, self.uid, _number(self))
+
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that hold its slices, in order."""
@@ -88,7 +104,9 @@ class Series:
         folders = {file.parent for file in self.files}
         if len(folders) == 1:
             return folders.pop()
-        return Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
+        common = Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
+        ways = (up for up in self.files[0].parents if Path(os.path.abspath(up)) == common)
+        return next(ways, common)
 
     @property
     def grid(self) -> Grid:
@@ -248,7 +266,8 @@ def choose_series(source: PathLike, series: str | int | None = None) -> Series:
     Args:
         source: A folder that holds one series; or one file, which stands for its series in its
             folder and the folders beside, above and in it.
-        series: Name, number or UID of the series, where there are several.
+        series: Name, number, UID or description of the series, as :meth:`Series.is_called` takes
+            them, where there are several.
 
     Returns:
         The series; only headers are read.
@@ -266,7 +285,7 @@ def choose_series(source: PathLike, series: str | int | None = None) -> Series:
     path = Path(source)
     found = _find(path) if path.is_dir() else _series_of(path)
     if series is not None:
-        found = [one for one in found if str(series) in (one.name, one.uid, _number(one))]
+        found = [one for one in found if one.is_called(str(series))]
     if not found:
         raise InputError(f"{path}: holds no series {series}")
     if len(found) > 1:
@@ -464,9 +483,9 @@ def convert(
 
 
 def _offer(found: Sequence[Series], path: Path) -> str:
-    """Return what series there are, and how to choose one."""
+    """Return what series there are, but for what may name the patient, and how to choose one."""
     listed = "; ".join(
-        f"{one.name} ({one.description or 'no description'}, {len(one.frames)} slices of "
+        f"{one.name} ({one.modality or 'no modality'}, {len(one.frames)} slices of "
         f"{one.frames[0].pixels.shape[1]}×{one.frames[0].pixels.shape[0]})"
         for one in found
     )

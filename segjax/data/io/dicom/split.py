@@ -20,7 +20,10 @@ _LEAST_STACK = 3  # slices whose steps can be even or not
 _MOST_PAIRED = 20  # parts that are tried in pairs
 
 _WHO = IDENTITY.index("StudyDate")  # series, study and patient come before
-_UNSAID = ("StudyInstanceUID", "StudyDate", "AccessionNumber", "Patient")  # no values in messages
+_UNSAID = (  # no values in messages
+    "StudyInstanceUID", "StudyDate", "AccessionNumber", "Patient", "SeriesDescription",
+    "ProtocolName",
+)  # fmt: skip
 
 Slices = list[Frame]
 Key = tuple[Hashable, ...]

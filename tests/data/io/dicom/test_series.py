@@ -515,7 +515,7 @@ def test_echoes_in_one_file_are_series_of_their_own(tmp_path):
     assert (first.name, second.name) == ("4-1", "4-2")
     np.testing.assert_array_equal(read_dicom(second).data, values()[1::2].T)
     np.testing.assert_array_equal(read_dicom(path, series="4-1").data, values()[::2].T)
-    with pytest.raises(InputError, match=r"holds 2 series: 4-1 \(no description, 2 slices of 5×6"):
+    with pytest.raises(InputError, match=r"holds 2 series: 4-1 \(MR, 2 slices of 5×6"):
         read_dicom(path)
 
 
@@ -577,7 +577,7 @@ def test_one_of_several_series_is_chosen(tmp_path):
     names = ["a", "b", "c"]
     write(tmp_path, values((3, 6, 5)), SeriesInstanceUID="1.2.3", SeriesNumber=2, names=names)
     message = (
-        r"holds 2 series: 2 \(no description, 3 slices of 5×6\); 4 \(FLAIR, 4 slices of 5×6\); "
+        r"holds 2 series: 2 \(MR, 3 slices of 5×6\); 4 \(MR, 4 slices of 5×6\); "
         r"choose with --series 2 on the command line, series='2' in Python, or give a file"
     )
     with pytest.raises(InputError, match=message):
@@ -785,7 +785,7 @@ def test_messages_are_one_line_whatever_the_header_holds(tmp_path):
     for number in (1, 2):
         text = "line one\nline two\x1b[31m"
         tags = {"SeriesNumber": number, "SeriesInstanceUID": f"1.{number}"}
-        write(tmp_path / str(number), values(), SeriesDescription=text, **tags)
+        write(tmp_path / str(number), values(), Modality=text, **tags)
     with pytest.raises(InputError, match=r"1 \(line one line two \[31m, 4 slices"):
         read_dicom(tmp_path)
 
@@ -1079,7 +1079,8 @@ def test_ways_to_write_one_name_and_midnight_do_not_tear_a_volume(tmp_path, tags
     ("tag", "one", "other", "said"),
     [
         ("RepetitionTime", 9000, 9100, r"RepetitionTime \(9000, 9100\)"),
-        ("SeriesDescription", "t1", "", r"SeriesDescription \(t1, not stated\)"),
+        ("SeriesDescription", "t1", "t2", "SeriesDescription"),
+        ("ScanningSequence", "SE", "", r"ScanningSequence \(SE, not stated\)"),
         ("SeriesNumber", 4, 5, r"SeriesNumber \(4, 5\)"),
         ("FrameOfReferenceUID", "1.2", "1.3", r"FrameOfReferenceUID \(1.2, 1.3\)"),
         ("StudyDate", "20200101", "20210101", "StudyDate"),
@@ -1089,8 +1090,8 @@ def test_ways_to_write_one_name_and_midnight_do_not_tear_a_volume(tmp_path, tags
 def test_a_stack_that_is_read_as_two_volumes_is_told(tmp_path, tag, one, other, said):
     tags = {tag: halves(one, other)}
     if other == "":
-        tags["ProtocolName"] = halves("a", "b")
-        said += r", ProtocolName \(a, b\)"
+        tags["SequenceVariant"] = halves("a", "b")
+        said += r", SequenceVariant \(a, b\)"
     write_each(FAR, lambda k: tmp_path, **tags)
     message = rf"would make one stack of 12 slices, but their {said} differ: read as 2 volumes"
     with pytest.warns(UserWarning, match=message):
