@@ -22,6 +22,7 @@ __all__ = [
     "check_target",
     "disk_errors",
     "locked",
+    "move",
     "read_csv",
     "read_json",
     "read_json_object",
@@ -227,6 +228,29 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[bool]:
         yield _is_free(descriptor)
     finally:
         os.close(descriptor)
+
+
+def move(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Rename a file, or a folder, such that it stays renamed after a power cut.
+
+    Args:
+        source: File or folder, whose content is on the disk.
+        target: Its new path, on the same file system; a file that is there is replaced.
+
+    Raises:
+        OSError: It cannot be renamed.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "a").mkdir()
+        >>> move(folder / "a", folder / "b")
+        >>> [path.name for path in folder.iterdir()]
+        ['b']
+    """
+    os.replace(source, target)
+    with suppress(OSError):  # some network file systems cannot flush a folder
+        _flush(Path(target).parent)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class Info:
     path: Annotated[Positional[Path], arg(metavar="FILE_OR_FOLDER")]
     """What to look at."""
     series: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: all)")] = None
-    """DICOM series, by name, number or UID."""
+    """DICOM series: name, number, UID or description ("*flair*")."""
 
     def __call__(self) -> None:
         """Print what the path holds."""

@@ -16,8 +16,8 @@ from tyro.conf import arg, subcommand
 import segjax
 
 COMMANDS = (
-    "demo", "preprocess", "preview", "plan", "train", "sweep", "export", "predict", "evaluate",
-    "info",
+    "demo", "preprocess", "preview", "plan", "train", "sweep", "export", "predict", "watch",
+    "evaluate", "info",
 )  # fmt: skip
 """Each is the class of its name in the module of its name, which loads when it is asked for."""
 _HELP = """Segment lesions in MR images: train small networks, ship them as ONNX files.
@@ -28,6 +28,7 @@ Examples:
     segjax plan brains --out plan.json                # what would suit the data, and why
     segjax train --data brains --model mpunet++ --out run
     segjax predict run/model.onnx flair.nii.gz -o masks
+    segjax watch incoming masks --model run/model.onnx  # studies as they arrive
     segjax evaluate masks brains/labels
     segjax info run                                   # or a volume, a model, a folder
 

@@ -47,7 +47,8 @@ def find_images(
         paths: Image files, and folders of image files or, with the folders in them, of DICOM
             files; a DICOM file stands for its series.
         channels: Channels of a case; where given, files are grouped only into cases of so many.
-        series: Names, numbers or UIDs of the DICOM series to take, where not all are wanted.
+        series: DICOM series to take, where not all are wanted, as
+            :meth:`segjax.data.io.dicom.series.Series.is_called` takes them.
 
     Returns:
         Cases without labels, in the order given (folders: sorted by name).
@@ -133,14 +134,13 @@ def _expand(path: Path, series: Sequence[str]) -> list[Named]:
 
 
 def _chosen(folder: Path, wanted: Sequence[str]) -> list[Named]:
-    """Return the series of a folder that have certain names, numbers or UIDs."""
+    """Return the series of a folder that are called in certain ways."""
     known = [(name, one) for name, one in list_images(folder) if isinstance(one, Series)]
-    called = {one.name: {one.name, one.uid, one.name.partition("-")[0]} for _, one in known}
     for name in wanted:
-        if not any(name in names for names in called.values()):
-            listed = ", ".join(called) or "none"
+        if not any(one.is_called(name) for _, one in known):
+            listed = ", ".join(one.name for _, one in known) or "none"
             raise InputError(f"{folder}: holds no series {name}; there are: {listed}")
-    return [(name, one) for name, one in known if called[one.name] & set(wanted)]
+    return [(name, one) for name, one in known if any(map(one.is_called, wanted))]
 
 
 def _group_channels(named: Iterable[Named]) -> tuple[Mapping[str, _Channels], list[Named]]:

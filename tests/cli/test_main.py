@@ -46,6 +46,7 @@ COMMANDS = [
     "sweep",
     "export",
     "predict",
+    "watch",
     "evaluate",
     "info",
 ]

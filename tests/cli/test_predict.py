@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import onnx
+import pydicom
 import pytest
 
 from segjax.cli import main
@@ -12,6 +13,7 @@ from segjax.cli.parsing import parse
 from segjax.cli.predict import Predict
 from segjax.errors import InputError
 from segjax_onnx.predict.metadata import KEY, ModelMetadata
+from tests.data.io.dicom.made import MARK, write_made
 
 SHAPE = (8, 8, 8)
 
@@ -156,3 +158,56 @@ def test_devices_and_providers_are_passed_on_and_unknown_ones_refused(
     assert "this onnxruntime has" in capsys.readouterr().err
     assert main([*command, "--device", "cpu", "--provider", "CPUExecutionProvider"]) == 1
     assert "give one of both" in capsys.readouterr().err
+
+
+def test_dicom_comes_back_as_objects_that_alone_name_the_patient(model, tmp_path, capsys, caplog):
+    study = {"StudyInstanceUID": "1.2.3", "PatientName": MARK}  # no ^, which highdicom tells of
+    scans = [write_made(tmp_path / name, "tilted", **study) for name in ("flair", "t1")]
+    assert (
+        main(["predict", str(model), *map(str, scans), "-o", str(tmp_path / "out"), "--dicom"]) == 0
+    )
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {
+        "flair.nii.gz", "flair.seg.dcm", "flair.sr.dcm", "volumes.csv", "lesions.csv",
+    }  # fmt: skip
+    made = pydicom.dcmread(tmp_path / "out" / "flair.seg.dcm")
+    assert (str(made.PatientName), made.SegmentSequence[0].SegmentLabel) == (MARK, "lesion")
+    tables = "".join(file.read_text() for file in (tmp_path / "out").glob("*.csv"))
+    said = capsys.readouterr()
+    assert not [text for text in (tables, said.out, said.err, caplog.text) if MARK in text]
+    assert "19520311" not in tables + said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--dicom", "--resample"], "--dicom and --resample: an upright mask lies on no slice"),
+        (["--keep-empty-slices"], "--keep-empty-slices is of --dicom"),
+        (["--dicom"], "flair.nii.gz: is no DICOM series: leave out --dicom"),
+    ],
+)
+def test_dicom_that_cannot_be_written_is_refused(model, patients, tmp_path, capsys, options, said):
+    names = ["--images", "flair.nii.gz", "t1.nii.gz"]
+    command = ["predict", str(model), str(patients), *names, "-o", str(tmp_path / "out"), *options]
+    assert main(command) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bids_data_set_becomes_a_derivative(model, patients, tmp_path, capsys):
+    anat = tmp_path / "raw" / "sub-1" / "ses-a" / "anat"
+    anat.mkdir(parents=True)
+    for name, kind in (("flair", "FLAIR"), ("t1", "T1w")):
+        (patients / "p1" / f"{name}.nii.gz").rename(anat / f"sub-1_ses-a_{kind}.nii.gz")
+    command = ["predict", str(model), str(tmp_path / "raw"), "-o", str(tmp_path / "out"), "--bids"]
+    assert main(command) == 1
+    assert "is a BIDS data set; say which images" in capsys.readouterr().err
+    command += ["--images", "FLAIR", "T1w", "--probabilities"]
+    assert main(command) == 0
+    anat = tmp_path / "out" / "sub-1" / "ses-a" / "anat"
+    assert volume_of(anat / "sub-1_ses-a_desc-lesion_dseg.nii.gz") == 4 * 8 * 8
+    assert "1 of 1" not in capsys.readouterr().err
+    assert main(command) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert main([*command, "--overwrite", "--format", ".png"]) == 1
+    assert "BIDS has NIfTI alone" in capsys.readouterr().err

@@ -30,9 +30,10 @@ def scan(tmp_path):
     """Return a function that writes a real DICOM slice to a file, as part of a series."""
     one = pydicom.dcmread(Path(pydicom.__file__).parent / "data/test_files/MR_small.dcm")
 
-    def write(name, series):
+    def write(name, series, **tags):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         one.SeriesNumber, one.SeriesInstanceUID = series, f"1.2.{series}"
+        one.update(tags)
         one.save_as(tmp_path / name)
         return tmp_path / name
 

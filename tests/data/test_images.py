@@ -93,6 +93,19 @@ def test_dicom_series_in_folders_of_their_own_have_the_names_of_the_folders(scan
     ]
 
 
+def test_dicom_series_over_several_folders_is_called_as_theirs_where_paths_are_relative(
+    scan, monkeypatch
+):
+    study = scan("study/anna/IM0", 4).parent.parent
+    for k in (1, 2):
+        place = {"ImagePositionPatient": [0, 0, k], "SOPInstanceUID": f"1.2.3.{k}"}
+        scan(f"study/bob/part{k}/IM", 6, **place)
+    for folder, given in ((study.parent, "study"), (study, ".")):
+        monkeypatch.chdir(folder)
+        names = [case.name for case in find_images([given])]
+        assert names == ["anna", "bob"]
+
+
 def test_dicom_beside_other_images_is_not_passed_over(scan):
     file = scan("exam/IM0", 2)
     (file.parent / "t1.nii").touch()
@@ -120,6 +133,15 @@ def test_series_are_chosen_by_name_and_number(scan):
     with pytest.raises(InputError, match=r"exam: holds no series 7; there are: 2, 5, 11"):
         find_images([folder], series=["7"])
     assert names_of(find_images([files[1]], series=["11"])) == [("b", ["b"])]
+
+
+def test_series_are_chosen_by_description(scan):
+    for name, number, described in (("a", 2, "ax FLAIR fs"), ("b", 3, "T1"), ("c", 5, "Flair 3D")):
+        folder = scan(f"exam/{name}", number, SeriesDescription=described).parent
+    found = find_images([folder], series=["*flair*"])
+    assert names_of(found) == [("exam_series2", ["a"]), ("exam_series5", ["c"])]
+    with pytest.raises(InputError, match=r"holds no series \*T2\*; there are: 2, 3, 5"):
+        find_images([folder], series=["*T2*"])
 
 
 @pytest.mark.parametrize(
