@@ -101,7 +101,8 @@ class Derivative:
 
     def _is_foreign(self) -> bool:
         if described := self._described:
-            return "'Name': 'segjax'" not in str(described.get("GeneratedBy"))
+            by = described.get("GeneratedBy")
+            return not isinstance(by, list) or "'Name': 'segjax'" not in str(by)
         files = list_bids(self.out) if self.out.is_dir() else []
         return any(file.name.entities.get("desc") != self.desc for file in files)
 

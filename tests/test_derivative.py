@@ -137,6 +137,10 @@ def test_folders_of_other_data_sets_and_of_other_labels_are_refused(raw, tmp_pat
     for out in (raw, raw / "derivatives/hand"):
         with pytest.raises(InputError, match="holds a BIDS data set that segjax did not make"):
             derive(raw, out)
+    about = raw / "derivatives/hand/dataset_description.json"
+    about.write_text('{"GeneratedBy": {"Name": "segjax"}}')  # no list: not as segjax writes it
+    with pytest.raises(InputError, match="holds a BIDS data set that segjax did not make"):
+        derive(raw, raw / "derivatives/hand")
     derive(raw, tmp_path / "out")
     (tmp_path / "out/dataset_description.json").unlink()  # as where a first case was interrupted
     derive(raw, tmp_path / "out", overwrite=True)

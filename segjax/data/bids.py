@@ -171,7 +171,12 @@ def list_bids(folder: str | Path) -> list[BidsFile]:
     Raises:
         InputError: There is no such folder, or it cannot be read.
     """
-    found = []
+    return _sorted_out(folder)[0]
+
+
+def _sorted_out(folder: str | Path) -> tuple[list[BidsFile], list[Path]]:
+    """Return the files that BIDS knows, and the images of subjects with other names."""
+    found, others = [], []
     for path in walk(folder):
         parts = path.relative_to(folder).parts
         if not is_image(path) or _APART & {*parts} or any(p.startswith(".") for p in parts):
@@ -179,7 +184,9 @@ def list_bids(folder: str | Path) -> list[BidsFile]:
         name = parse_name(stem(path))
         if name and "sub" in name.entities:
             found.append(BidsFile(path, name, "derivatives" in parts))
-    return found
+        elif parts[0].lower().startswith("sub"):
+            others.append(path)
+    return found, others
 
 
 def kinds_in(files: Iterable[BidsFile]) -> str:
@@ -265,8 +272,8 @@ def find_bids(
             names the files and what tells them apart.
 
     Warns:
-        UserWarning: Sessions have other images, but not the first one; or those of one channel
-            differ in their entities.
+        UserWarning: Sessions have other images, but not the first one; those of one channel
+            differ in their entities; or images of subjects are not called as in BIDS.
 
     Example:
         >>> import tempfile
@@ -278,7 +285,7 @@ def find_bids(
         'sub-01_mask.nii.gz'
     """
     folder = Path(folder)
-    files = list_bids(folder)
+    files, strange = _sorted_out(folder)
     raw = [file for file in files if not file.derived]
     channels = [
         _choose(folder, files if "/" in image else raw, image, option="images") for image in images
@@ -287,6 +294,7 @@ def find_bids(
     if not any(f"{key}-" in images[0] for key in _CASE):
         _warn_of_others(folder, {file.name.case for file in raw}.difference(names), images[0])
     labels = _labels(folder, files, label, channels[0]) if label else {}
+    _warn_of_strange(folder, [path for path in strange if path not in labels.values()])
     chosen = dict(zip(images, channels, strict=True)) | ({label: labels} if label else {})
     for what, found in chosen.items():
         if lacking := sorted(set(names).difference(found)):
@@ -350,7 +358,8 @@ def _choose(folder: Path, files: Sequence[BidsFile], text: str, *, option: str) 
     wanted = parse_name(name)
     if wanted is None:
         raise InputError(f"{text}: is no name of BIDS; give --{option} as FLAIR or acq-3d_FLAIR")
-    within = [f for f in files if not place or place in f.path.relative_to(folder).parts]
+    places = {*place.split("/")} - {""}
+    within = [f for f in files if places.issubset(f.path.relative_to(folder).parts)]
     fitting = defaultdict(list)
     for file in within:
         if file.name.is_of(wanted):
@@ -410,6 +419,15 @@ def _warn_of_others(folder: Path, others: Iterable[str], image: str) -> None:
     if left := sorted(others):
         warnings.warn(
             f"{folder}: left out {plural(len(left), 'case')} without {image}, such as {left[0]}",
+            stacklevel=3,
+        )
+
+
+def _warn_of_strange(folder: Path, images: Sequence[Path]) -> None:
+    if images:
+        warnings.warn(
+            f"{folder}: left out {plural(len(images), 'image')} of other names than those of BIDS "
+            f"(sub-01_FLAIR.nii.gz), such as {images[0].relative_to(folder)}",
             stacklevel=3,
         )
 

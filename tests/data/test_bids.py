@@ -54,7 +54,9 @@ def test_a_session_is_a_case_and_suffixes_name_its_channels(data):
     assert found.channels == ("T1w", "FLAIR")
 
 
-@pytest.mark.parametrize("label", ["mask", "manual/mask", "*_T1w.nii.gz"])
+@pytest.mark.parametrize(
+    "label", ["mask", "manual/mask", "derivatives/manual/mask", "*_T1w.nii.gz"]
+)
 def test_labels_are_named_by_suffix_by_folder_or_by_a_pattern_beside_the_image(data, label):
     found = find_data(data, images=["FLAIR"], label=label)
     ends = {case.label.name.rpartition("_")[2] for case in found.cases}
@@ -130,6 +132,13 @@ def test_a_name_that_stands_for_files_of_other_kinds_is_warned_of(tmp_path):
     touch(tmp_path, "sub-1/anat/sub-1_FLAIR.nii", "sub-2/anat/sub-2_acq-3d_FLAIR.nii")
     with pytest.warns(UserWarning, match=r"FLAIR stands for FLAIR \(1\), acq-3d_FLAIR \(1\)"):
         find_bids(tmp_path, images=["FLAIR"])
+
+
+def test_images_of_subjects_that_are_not_called_as_in_bids_are_warned_of(data):
+    touch(data, "SUB-03/anat/SUB-03_FLAIR.nii.gz", "stimuli/face.png")
+    touch(data, *(f"{place}/anat/lesion.nii.gz" for place in SESSIONS))
+    with pytest.warns(UserWarning, match=r"left out 1 image of .*, such as SUB-03/anat/SUB-03_"):
+        assert len(find_data(data, images=["FLAIR"], label="lesion*").cases) == 3
 
 
 def test_patterns_and_names_of_dicom_folders_are_what_they_were(data, tmp_path):

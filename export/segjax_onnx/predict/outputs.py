@@ -110,7 +110,8 @@ def check_outputs(
 
     Raises:
         InputError: Two files would be one, a file is an image that is segmented or exists
-            already, or a mask would replace a map, or a map a mask.
+            already, a mask would replace a map, or a map a mask; or the folder is that of a DICOM
+            series, where masks would be taken for more images the next time.
 
     Example:
         >>> scans = [Case(name, (Path(f"{name}.png"),)) for name in ("a", "A")]
@@ -125,6 +126,7 @@ def check_outputs(
         for image in case.images
         for file in files_in(image)
     }
+    _check_folder(cases, Path(out))
     owners: dict[str, Case] = {}
     files = [(case, output_files(case, out, format, desc=desc)) for case in cases]
     for output in _outputs(files, (True, probabilities, uncertainty)):
@@ -137,6 +139,13 @@ def check_outputs(
         if not overwrite:
             check_new(output.path)
         _check_kind(output)
+
+
+def _check_folder(cases: Sequence[Case], out: Path) -> None:
+    """Refuse to write among the files of a DICOM series."""
+    series = (image for case in cases for image in case.images if isinstance(image, Series))
+    if out.resolve() in {file.parent.resolve() for one in series for file in one.files}:
+        raise InputError(f"{out}: holds a DICOM series to segment; write to another folder")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from segjax.data.cases import Case
+from segjax.data.io.dicom.series import choose_series
 from segjax.data.io.formats import write_volume
 from segjax.errors import InputError
 from segjax.registry import registry
@@ -17,6 +18,7 @@ from segjax_onnx.predict.outputs import (
     removed_on_error,
     write_map,
 )
+from tests.data.io.dicom.made import write_made
 
 
 def cases(*names, folder="scans", suffix=".nii.gz"):
@@ -79,6 +81,13 @@ def test_an_image_is_replaced_by_no_mask_of_any_case(tmp_path):
     some = [Case("a", (images[0],)), Case("B", (images[1],))]
     with pytest.raises(InputError, match=r"B\.nii\.gz: is an image to segment"):
         check_outputs(some, tmp_path, overwrite=True)
+
+
+def test_the_folder_of_a_series_gets_no_masks_which_would_be_images_there(tmp_path):
+    series = choose_series(write_made(tmp_path / "scan", "axial"))
+    check_outputs([Case("a", (series,))], tmp_path)
+    with pytest.raises(InputError, match="scan: holds a DICOM series to segment; write to another"):
+        check_outputs([Case("a", (series,))], tmp_path / "x" / ".." / "scan")
 
 
 def test_a_map_of_an_earlier_call_is_replaced_by_no_mask(tmp_path):
