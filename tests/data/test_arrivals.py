@@ -33,8 +33,8 @@ def test_each_folder_and_each_loose_image_is_a_study(tmp_path):
     "name",
     [
         "flair.nii.gz.part", "flair.nii.gz.TMP", ".flair.nii.gz.Xa3f9Q", "flair.nii.gz~",
-        "notes.txt", "flair.json", ".hidden/flair.nii.gz", "p1.partial/flair.nii.gz", "p1/.flair.nii.gz.Xa3f9Q",
-        "p1/notes.txt", "lonely.raw",
+        "notes.txt", "flair.json", ".hidden/flair.nii.gz", "p1.partial/flair.nii.gz",
+        "p1/.flair.nii.gz.Xa3f9Q", "p1/notes.txt", "lonely.raw",
     ],
 )  # fmt: skip
 def test_hidden_and_passing_names_and_notes_make_no_study(name, tmp_path):
