@@ -32,6 +32,7 @@ Window = Literal["gaussian", "constant"] | Float32[np.ndarray, "*patch"]
 Predict = Callable[[np.ndarray], ArrayLike]
 
 _AHEAD = 2  # calls that follow one before its result is looked at
+_FEW_LAYERS = 64  # patches over a voxel: three quarters of overlap along three axes
 
 
 def grid_corners(
@@ -266,10 +267,11 @@ def sliding_window(
     """Predict a volume patch by patch, and average where patches overlap.
 
     The result at a voxel is Σ w·p / Σ w over the patches that hold it, where p is the prediction
-    and w the window; sums are float64. Every call of ``predict`` gets a full batch (the last one
-    repeats its last patch), so that compiled functions see a single shape. Volumes smaller than
-    the patch are padded with zeros on both sides. Memory is that of the result, a few batches,
-    and the sums over a slab of the volume that is as thick as a patch.
+    and w the window; sums are float32, or float64 where over 64 patches hold a voxel. Every call
+    of ``predict`` gets a full batch (the last one repeats its last patch), so that compiled
+    functions see a single shape. Volumes smaller than the patch are padded with zeros on both
+    sides. Memory is that of the result, a few batches, and the sums over a slab of the volume that
+    is as thick as a patch.
 
     Args:
         image: Volume of any rank.
@@ -405,9 +407,10 @@ def to_mask(probabilities: Float[Any, "*spatial class"]) -> UInt8[Any, "*spatial
 
 
 class _Slab:
-    """Weighted sums, in float64, over the part of a volume that patches still reach.
+    """Weighted sums over the part of a volume that patches still reach.
 
-    They have channels first, in which order networks answer.
+    They have channels first, in which order networks answer, and the weights' own last: added up
+    in the same order, so that the average of equal values is that value.
     """
 
     def __init__(
@@ -415,47 +418,43 @@ class _Slab:
         shape: Sequence[int],
         corners: Sequence[tuple[int, ...]],
         weights: np.ndarray,
-        like: np.ndarray,
+        classes: int,
     ):
         self._shape, self._first, self._weights = shape, 0, weights
         reach = (min(shape[0], len(weights)), *shape[1:])
-        self._values = np.zeros((like.shape[-1], *reach))
-        self._weighted = np.empty(weights.shape, np.result_type(weights, like))
-        self._rows = sorted({corner[0] for corner in corners})
-        self._weight_sum = np.zeros((len(weights), *shape[1:]))  # of all patches of the same rows
-        for columns in dict.fromkeys(corner[1:] for corner in corners):
-            inside, outside = _overlap(shape[1:], columns, weights.shape[1:])
-            self._weight_sum[(slice(None), *outside)] += weights[(slice(None), *inside)]
+        self._sums = np.zeros((classes + 1, *reach), _kind_of_sums(corners, weights))
+        self._weighted = np.empty(weights.shape, np.float32)
 
     def add(self, corner: Sequence[int], prediction: np.ndarray) -> None:
         """Add a patch."""
         inside, (rows, *columns) = _overlap(self._shape, corner, self._weights.shape)
         outside = (slice(rows.start - self._first, rows.stop - self._first), *columns)
         weights, weighted = self._weights[inside], self._weighted[inside]
-        for sums, values in zip(self._values, np.moveaxis(prediction, -1, 0), strict=True):
-            np.multiply(values[inside], weights, out=weighted)
+        for sums, values in zip(self._sums, np.moveaxis(prediction, -1, 0), strict=False):
+            np.multiply(values[inside], weights, out=weighted, casting="same_kind")
             sums[outside] += weighted  # one channel a time: NumPy is slow on more than three axes
+        self._sums[-1][outside] += weights
 
     def pop(self, stop: int, out: np.ndarray) -> None:
         """Write the average of all rows before one, and move on to it."""
-        done, weights = stop - self._first, self._weights_until(stop)
-        for channel, sums in enumerate(self._values):
+        done = stop - self._first
+        for channel, sums in enumerate(self._sums[:-1]):
             rows = out[self._first : stop, ..., channel]
-            np.divide(sums[:done], weights, out=rows, casting="same_kind")
+            np.divide(sums[:done], self._sums[-1, :done], out=rows, casting="same_kind")
+        for sums in self._sums:
             left = len(sums) - done
             sums[:left] = sums[done:].copy()
             sums[left:] = 0
         self._first = stop
 
-    def _weights_until(self, stop: int) -> np.ndarray:
-        """Add up the weights of all rows before one."""
-        total = np.zeros((stop - self._first, *self._shape[1:]))
-        for row in self._rows:
-            first, last = max(row, self._first), min(row + len(self._weights), stop)
-            if first < last:
-                part = self._weight_sum[first - row : last - row]
-                total[first - self._first : last - self._first] += part
-        return total
+
+def _kind_of_sums(corners: Sequence[tuple[int, ...]], weights: np.ndarray) -> type[np.floating]:
+    """Return the type that sums are kept in: rounding grows with the patches over a voxel."""
+    layers = 1.0
+    for starts, size in zip(zip(*corners, strict=True), weights.shape, strict=True):
+        steps = np.diff(sorted({*starts}))
+        layers *= size / steps[0] if len(steps) else 1
+    return np.float32 if layers <= _FEW_LAYERS else np.float64
 
 
 def _average(
@@ -470,7 +469,7 @@ def _average(
         inside, _ = _overlap(shape, corners[0], weights.shape[:-1])
         return first[inside].astype(np.float32)
     average = np.empty((*shape, first.shape[-1]), np.float32)
-    slab = _Slab(shape, corners, weights[..., 0], first)
+    slab = _Slab(shape, corners, weights[..., 0], first.shape[-1])
     placed = zip(corners, itertools.chain([first], predictions), strict=True)
     stops = [*sorted({corner[0] for corner in corners})[1:], shape[0]]
     for stop, (_, patches) in zip(stops, itertools.groupby(placed, lambda p: p[0][0]), strict=True):

@@ -16,7 +16,7 @@ from segjax.runs.folder import RunFolder
 from segjax_onnx.predict.digest import checked
 from segjax_onnx.predict.metadata import ModelMetadata, metadata_of, together
 from segjax_onnx.predict.pieces import Features, Plan, run, whole_of
-from segjax_onnx.predict.runtime import CPU, first_line, freeing, open_session
+from segjax_onnx.predict.runtime import CPU, first_line, freeing, open_session, usable_threads
 from segjax_onnx.predict.stages import Stage
 from segjax_onnx.predict.subgraph import subgraph
 from segjax_onnx.predict.unexported import what_to_do
@@ -33,6 +33,7 @@ class Network:
         pipeline: Its preprocessing.
         mirrored: Axes of a batch along which it sees its patches mirrored.
         options: How its file was opened.
+        at_once: Windows that are run beside one another, with so many threads each.
     """
 
     path: str | Path
@@ -41,6 +42,7 @@ class Network:
     pipeline: Pipeline
     mirrored: tuple[int, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    at_once: int = 1
     _parts: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     def run(
@@ -151,7 +153,14 @@ def open_network(
     options: dict[str, Any] = {"threads": threads, "providers": providers}
     session = open_session(path, **options)
     metadata = metadata_of(session, path)
-    return Network(path, session, metadata, _read_pipeline(path, metadata), options=options)
+    pipeline, at_once = _read_pipeline(path, metadata), 1
+    on_cpu = session.get_providers()[0] == CPU
+    if on_cpu and metadata.halo is None and not metadata.inside and usable_threads(threads) > 1:
+        at_once = _AT_ONCE
+        options["threads"] = usable_threads(threads) // at_once
+        del session
+        session = open_session(path, **options)
+    return Network(path, session, metadata, pipeline, options=options, at_once=at_once)
 
 
 def find_files(path: str | Path) -> tuple[str | Path, ...]:
@@ -174,6 +183,7 @@ def find_files(path: str | Path) -> tuple[str | Path, ...]:
     return tuple(files)
 
 
+_AT_ONCE = 2  # windows: two with half of the threads are faster than one with all of them
 _SAME = ("labels", "activation", "spatial_dims", "in_channels", "postprocessing", "inside")
 
 

@@ -38,6 +38,8 @@ from segjax_onnx.predict.postprocess import LabelRule, check_rules, postprocess
 
 _UPRIGHT = "; predict --resample gives an upright mask, which every viewer shows right"
 
+_SESSIONS = 25e6  # bytes that opening the parts of a network takes, and their arena beside
+
 
 @dataclass(frozen=True)
 class _Window:
@@ -440,7 +442,11 @@ class Predictor:
                 of_air[key] = self._run(networks, patches)
             return of_air[key]
 
-        with closing(track(calls, "Predicting", unit=unit)) as counter, _beside(answer) as promised:
+        at_once = min(network.at_once for network in networks)
+        with (
+            closing(track(calls, "Predicting", unit=unit)) as counter,
+            _beside(answer, at_once) as promised,
+        ):
 
             def ask(patches: Float32[np.ndarray, "batch *patch channel"]) -> _Promise:
                 next(counter)
@@ -479,7 +485,7 @@ class Predictor:
         plane = image.shape[: metadata.spatial_dims]
         sizes = padded_shape(plane, metadata.size_multiple, metadata.patch_size)
         answer = 4 * metadata.out_channels * math.prod(image.shape[:-1])
-        others = 2 * image.nbytes + answer * (len(self._networks) > 1)
+        others = _SESSIONS + 2 * image.nbytes + answer * (len(self._networks) > 1)
         room = self._memory.left(others)  # beside the image, and the mean of several answers
         chosen = plan(metadata, sizes, memory=room)
         self._memory.check(chosen.memory, room)
@@ -507,13 +513,15 @@ class _Promise:
 
 
 @contextmanager
-def _beside(function: Callable[[np.ndarray], np.ndarray]) -> Iterator[Callable[..., _Promise]]:
-    """Yield a function that is computed in a thread, so that its results are used meanwhile."""
-    worker = ThreadPoolExecutor(1)
+def _beside(
+    function: Callable[[np.ndarray], np.ndarray], threads: int
+) -> Iterator[Callable[[np.ndarray], _Promise]]:
+    """Yield a function that is computed in threads, so that its results are used meanwhile."""
+    workers = ThreadPoolExecutor(threads)
     try:
-        yield lambda patches: _Promise(worker.submit(function, patches))
+        yield lambda patches: _Promise(workers.submit(function, patches))
     finally:
-        worker.shutdown(cancel_futures=True)
+        workers.shutdown(cancel_futures=True)
 
 
 def _foreground(

@@ -157,6 +157,11 @@ def _usable_cores() -> int:
     return 0 if usable == os.cpu_count() else usable
 
 
+def usable_threads(threads: int | None) -> int:
+    """Return a number of threads; by default one per core that this process may use."""
+    return threads or _usable_cores() or os.cpu_count() or 1
+
+
 def _choose_providers(onnxruntime: Any, wanted: Sequence[str] | None) -> list[str]:
     available = onnxruntime.get_available_providers()
     if wanted is None:

@@ -945,3 +945,12 @@ def test_a_missing_channel_is_zero_after_the_preprocessing(optional, recwarn):
 def test_channels_that_may_not_be_missing_are_told(optional, names, message):
     with pytest.raises(InputError, match=message):
         Predictor(optional).missing = names
+
+
+def test_windows_beside_one_another_give_what_they_give_one_by_one(tmp_path):
+    path = write_model(tmp_path / "two.onnx")
+    image = np.random.default_rng(0).standard_normal((24, 20, 16), np.float32)
+    one, two = (Predictor(path, threads=count) for count in (1, 2))
+    assert [p._networks[0].at_once for p in (one, two)] == [1, 2]
+    assert two._networks[0].session.get_session_options().intra_op_num_threads == 1
+    np.testing.assert_array_equal(two.probabilities(image).data, one.probabilities(image).data)
