@@ -85,7 +85,7 @@ def test_demo_command_prints_dice_and_paths(quick, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_demo_learns_to_find_lesions_in_heads_it_never_saw(tmp_path):
-    command = [sys.executable, "-m", "segjax", "demo", str(tmp_path / "demo")]
+    command = [sys.executable, "-m", "segjax", "demo", "--out", str(tmp_path / "demo")]
     environment = {**os.environ, "XLA_FLAGS": ""}  # compiled as users have it
     subprocess.run(command, check=True, env=environment)
     with (tmp_path / "demo" / "test_metrics.csv").open(newline="") as file:
