@@ -193,7 +193,7 @@ options = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seeds, weights, options, st.floats(0, 50))
 def test_dice_and_tversky_lie_between_zero_and_one(seed, alpha, options, scale):
     logits, labels = random_case(seed, scale=scale)
@@ -204,7 +204,7 @@ def test_dice_and_tversky_lie_between_zero_and_one(seed, alpha, options, scale):
         assert 0 <= float(loss) <= 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seeds, options)
 def test_voxel_order_does_not_matter(seed, options):
     logits, labels = random_case(seed, shape=(2, 12))
@@ -215,7 +215,7 @@ def test_voxel_order_does_not_matter(seed, options):
         )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seeds, options, st.floats(1e-8, 10))
 def test_tversky_with_equal_halves_is_dice(seed, options, smooth):
     logits, labels = random_case(seed)
@@ -225,7 +225,7 @@ def test_tversky_with_equal_halves_is_dice(seed, options, smooth):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seeds, weights, weights)
 def test_tversky_grows_with_alpha_where_voxels_are_missed(seed, one, other):
     labels = np.random.default_rng(seed).integers(0, 2, (1, 20))
@@ -251,7 +251,7 @@ ALL_LOSSES = Loss(
 ALL_LOSSES_AND_GRADIENTS = jax.jit(jax.value_and_grad(ALL_LOSSES))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=seeds,
     dtype=st.sampled_from(DTYPES),
@@ -281,7 +281,7 @@ def of_probabilities(p, labels, smooth):
     return dice + cross_entropy(p, labels, logits=False)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=seeds,
     dtype=st.sampled_from(DTYPES),
@@ -320,7 +320,7 @@ def half_ignored(seed, classes, ignored, images=2, voxels=8):
     return logits, labels, kept, rest
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=seeds,
     kind=st.sampled_from(sorted(KINDS)),
