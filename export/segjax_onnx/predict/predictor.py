@@ -55,7 +55,7 @@ class Predictor:
     Images go through the preprocessing that the file holds, patch by patch through the network,
     and back: masks lie on the grid of the image that was given. A 2D network takes volumes too,
     slice by slice along their third axis. Memory is bounded by the probabilities of one volume
-    and one batch of patches. CUDA is used where onnxruntime offers it, else the CPU, which also
+    and two batches of patches. CUDA is used where onnxruntime offers it, else the CPU, which also
     goes on where a GPU fails, for want of memory above all.
 
     Several networks answer with the mean of their probabilities. They must have the same labels

@@ -4,6 +4,7 @@ onnxruntime multiplies matrices for a transposed convolution and scatters 25 pro
 a convolution of 8 channels or more it has blocked kernels, whose results need only be interleaved.
 """
 
+import re
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
 _FEWEST = 8  # outputs; onnxruntime's blocks hold 8 or 16
+_PHASE = re.compile(r"_phase[01]{2}$")
 Taps = Float32[np.ndarray, "out in _ _"]
 
 
@@ -84,6 +86,16 @@ def phases_of(kernel: Float32[np.ndarray, "in out rows columns"]) -> list[Taps]:
         np.ascontiguousarray(turned[:, :, _taps(rows, p)[0]][:, :, :, _taps(columns, q)[0]])
         for p, q in product((0, 1), repeat=2)
     ]
+
+
+def is_phase(output: str) -> bool:
+    """Say whether a node of this output is one of the four convolutions.
+
+    Example:
+        >>> is_phase("conv_transpose_0_phase01"), is_phase("conv_0")
+        (True, False)
+    """
+    return _PHASE.search(output) is not None
 
 
 def whole_of(phases: list[Taps]) -> Float32[np.ndarray, "in out rows columns"]:

@@ -17,7 +17,7 @@ from segjax.errors import InputError
 from segjax.extras import needed_for
 from segjax_onnx.predict.digest import checked
 from segjax_onnx.predict.runtime import first_line
-from segjax_onnx.write.phases import whole_of
+from segjax_onnx.write.phases import is_phase, whole_of
 
 if TYPE_CHECKING:
     import onnx
@@ -118,7 +118,6 @@ def _convolutions(proto: "onnx.ModelProto") -> Iterator[tuple[Kernel, bool]]:
 
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     planes: dict[str, Kernel] = {}
-    apart = {node.input[0] for node in proto.graph.node if node.op_type == "Unsqueeze"}
     phases: list[Kernel] = []
     for node in proto.graph.node:
         if node.op_type not in ("Conv", "ConvTranspose"):
@@ -126,7 +125,7 @@ def _convolutions(proto: "onnx.ModelProto") -> Iterator[tuple[Kernel, bool]]:
         weight = onnx.numpy_helper.to_array(tensors[node.input[1]]).astype(np.float32)
         if weight.shape[2:] == (1, 3, 3):
             planes[node.output[0]] = weight
-        elif node.output[0] in apart:
+        elif is_phase(node.output[0]):
             phases.append(weight)
             if len(phases) == 4:
                 yield whole_of(phases), True

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from segjax.data.io.dicom.origin import MAKER, making, uid_of
+from segjax.data.io.dicom.origin import making, uid_of
 from segjax.data.io.dicom.series import Series
 from segjax.data.io.dicom.write_segmentation import (
     Algorithm,
     Segment,
     code_of,
+    equipment,
     number_beside,
     short,
 )
@@ -84,44 +85,31 @@ def make_report(
     Source: DICOM PS3.16, TID 1500 and 1411
     """
     with making("report", str(series)):
-        return _report(segmentation, series, segments, findings, algorithm)
+        from highdicom.sr import Comprehensive3DSR, MeasurementReport
 
-
-def _report(
-    segmentation: "Segmentation",
-    series: Series,
-    segments: Sequence[Segment],
-    findings: Sequence[Findings],
-    algorithm: Algorithm,
-) -> "Comprehensive3DSR":
-    from highdicom.sr import Comprehensive3DSR, MeasurementReport
-
-    name = short(algorithm.name)
-    own = uid_of("SR", segmentation.SOPInstanceUID, repr(findings))
-    content = MeasurementReport(
-        observation_context=_context(algorithm),
-        procedure_reported=_procedure(series.modality),
-        imaging_measurements=[
-            _group(segmentation, number, segment, found, algorithm)
-            for number, (segment, found) in enumerate(zip(segments, findings, strict=True), 1)
-        ],
-    )
-    report = Comprehensive3DSR(
-        evidence=[segmentation],
-        content=content,
-        series_instance_uid=uid_of("series", own),
-        series_number=number_beside(series, 2),
-        sop_instance_uid=own,
-        instance_number=1,
-        manufacturer=MAKER,
-        manufacturer_model_name=name,
-        software_versions=short(algorithm.version),
-        device_serial_number=algorithm.digest,
-        series_description=short(f"Measurements by {name}"),
-        is_complete=True,
-    )
-    report.ContributingEquipmentSequence = segmentation.ContributingEquipmentSequence
-    return report
+        name = short(algorithm.name)
+        own = uid_of("SR", segmentation.SOPInstanceUID, repr(findings))
+        content = MeasurementReport(
+            observation_context=_context(algorithm),
+            procedure_reported=_procedure(series.modality),
+            imaging_measurements=[
+                _group(segmentation, number, segment, found, algorithm)
+                for number, (segment, found) in enumerate(zip(segments, findings, strict=True), 1)
+            ],
+        )
+        report = Comprehensive3DSR(
+            evidence=[segmentation],
+            content=content,
+            series_instance_uid=uid_of("series", own),
+            series_number=number_beside(series, 2),
+            sop_instance_uid=own,
+            instance_number=1,
+            **equipment(algorithm),
+            series_description=short(f"Measurements by {name}"),
+            is_complete=True,
+        )
+        report.ContributingEquipmentSequence = segmentation.ContributingEquipmentSequence
+        return report
 
 
 def _context(algorithm: Algorithm) -> "ObservationContext":

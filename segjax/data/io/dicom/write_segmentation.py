@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.sr.coding import Code
 
-__all__ = ["Algorithm", "Segment", "code_of", "make_segmentation", "number_beside", "short"]
+__all__ = [
+    "Algorithm",
+    "Segment",
+    "code_of",
+    "equipment",
+    "make_segmentation",
+    "number_beside",
+    "short",
+]
 
 _ANATOMY = ("cid4031", "cid7140", "cid7153")  # context groups of regions and structures
 _LONGEST = 64  # bytes of a name: DICOM means letters, but not all who check it do
@@ -133,6 +141,16 @@ def _alike(others: Iterable[Series], series: Series, origin: Origin) -> list[tup
     study = origin.instance(series.frames[0]).study
     read = ((one, read_origin(one)) for one in others if same_grid(one.grid, series.grid))
     return [(one, own) for one, own in read if own.instance(one.frames[0]).study == study]
+
+
+def equipment(algorithm: Algorithm) -> dict[str, Any]:
+    """Return what made a result, by the names that highdicom's objects have for it."""
+    return {
+        "manufacturer": MAKER,
+        "manufacturer_model_name": short(algorithm.name),
+        "software_versions": short(algorithm.version),
+        "device_serial_number": algorithm.digest,
+    }
 
 
 def number_beside(series: Series, place: int) -> int:
@@ -254,10 +272,7 @@ def _segmentation(
         series_number=number_beside(series, 1),
         sop_instance_uid=uid,
         instance_number=1,
-        manufacturer=MAKER,
-        manufacturer_model_name=name,
-        software_versions=short(algorithm.version),
-        device_serial_number=algorithm.digest,
+        **equipment(algorithm),
         content_label="SEGMENTATION",
         content_description=short(f"Made by {name}"),
         series_description=short(f"Segmentation by {name}"),
