@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from segjax.train.config import TrainConfig
     from segjax.train.plans.plan import plan
     from segjax.train.sweeps.sweep import sweep
+    from segjax.viewer import view
     from segjax.volume import Volume
     from segjax_onnx.predict.predictor import Predictor
     from segjax_onnx.write.convert import export_onnx as export
@@ -48,6 +49,7 @@ _HOMES = {
     "register": "segjax.registry:register",
     "score": "segjax.evaluate.compare:score",
     "sweep": "segjax.train.sweeps.sweep:sweep",
+    "view": "segjax.viewer:view",
     "write": "segjax.data.io.formats:write_volume",
 }
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "score",
     "sweep",
     "train",
+    "view",
     "write",
 ]
 

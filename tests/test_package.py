@@ -72,7 +72,7 @@ ORDER = [  # a room imports from the lines above its own, and from itself
     "segjax_onnx.write",
     "segjax_onnx.adopt",
     "segjax_onnx.plugin segjax.describe segjax.dicom_out segjax.segment segjax.workflow",
-    "segjax.demo segjax.watch",
+    "segjax.demo segjax.viewer segjax.watch",
     "segjax.cli",
     "segjax.__main__",
 ]

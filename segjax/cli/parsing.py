@@ -17,7 +17,7 @@ import segjax
 
 COMMANDS = (
     "demo", "preprocess", "preview", "plan", "train", "sweep", "export", "predict", "watch",
-    "evaluate", "info",
+    "view", "evaluate", "info",
 )  # fmt: skip
 """Each is the class of its name in the module of its name, which loads when it is asked for."""
 _HELP = """Segment lesions in MR images: train small networks, ship them as ONNX files.
@@ -29,6 +29,7 @@ Examples:
     segjax train --data brains --model mpunet++ --out run
     segjax predict run/model.onnx flair.nii.gz -o masks
     segjax watch incoming masks --model run/model.onnx  # studies as they arrive
+    segjax view flair.nii.gz --mask masks/flair.nii.gz  # in the browser
     segjax evaluate masks brains/labels
     segjax info run                                   # or a volume, a model, a folder
 

@@ -47,6 +47,7 @@ COMMANDS = [
     "export",
     "predict",
     "watch",
+    "view",
     "evaluate",
     "info",
 ]
