@@ -44,6 +44,7 @@ function serviceWorkerFiles(): Plugin {
 }
 
 export default defineConfig({
+  ssr: { noExternal: true }, // the tests run modules in Node.js, from anywhere
   base: "./", // any folder of any static host
   build: {
     target: "es2023",

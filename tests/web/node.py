@@ -12,7 +12,7 @@ import numpy as np
 WEB = Path(__file__).parents[2] / "export" / "web"
 
 
-class PageProblemError(Exception):
+class PageProblem(Exception):  # noqa: N818  # what the page calls it
     """What the page tells people: the key of a text, and its values."""
 
     def __init__(self, key: str, values: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ class PageModules:
         answer = json.loads(self._process.stdout.readline())
         if error := answer.get("error"):
             if error.get("key"):
-                raise PageProblemError(error["key"], error["values"])
+                raise PageProblem(error["key"], error["values"])
             raise RuntimeError(error["stack"])
         return _decoded(answer["result"])
 

@@ -26,7 +26,7 @@ from segjax.data.io.dicom.series import choose_series, find_series
 from segjax.data.io.formats import read_label, write_volume
 from segjax.volume import Volume
 from tests.docs.world import write_scan
-from tests.web.node import WEB, DroppedFile, PageModules, PageProblemError
+from tests.web.node import WEB, DroppedFile, PageModules, PageProblem
 
 HTML = '<img src=x onerror="document.title=1">'
 LESION = {"name": "lesion", "value": 1, "color": [86, 180, 233], "code": None}
@@ -170,9 +170,9 @@ def test_values_made_by_dcm2niix_are_turned_onto_the_slices(dicom_modules):
     turned = dicom_modules.call("dicom/convert.onGrid", volume, grid, "flair")
     np.testing.assert_array_equal(turned["data"], data.ravel())
     volume["affine"][0][3] += 0.5
-    with pytest.raises(PageProblemError, match="dicomElsewhere"):
+    with pytest.raises(PageProblem, match="dicomElsewhere"):
         dicom_modules.call("dicom/convert.onGrid", volume, grid, "flair")
-    with pytest.raises(PageProblemError, match="dicomShape"):
+    with pytest.raises(PageProblem, match="dicomShape"):
         dicom_modules.call("dicom/convert.onGrid", volume, grid | {"shape": [3, 4, 6]}, "flair")
 
 
@@ -595,18 +595,18 @@ def test_odd_values_of_a_header_are_left_out(dicom_modules, scan):
 
 
 def test_a_mask_of_another_grid_is_refused(dicom_modules, scan):
-    with pytest.raises(PageProblemError, match="segmentationGrid"):
+    with pytest.raises(PageProblem, match="segmentationGrid"):
         segmentation(dicom_modules, scan, mask_of(scan)[1:])
 
 
 def test_an_image_that_is_not_dicom_is_refused(dicom_modules, scan):
-    with pytest.raises(PageProblemError, match="segmentationSource"):
+    with pytest.raises(PageProblem, match="segmentationSource"):
         segmentation(dicom_modules, scan, mask_of(scan), series=None)
 
 
 def test_a_series_without_uids_is_refused(dicom_modules, scan):
     changed(scan, set_to(SOPInstanceUID=""), only=1)
-    with pytest.raises(PageProblemError, match="segmentationUid"):
+    with pytest.raises(PageProblem, match="segmentationUid"):
         segmentation(dicom_modules, scan, mask_of(scan))
 
 

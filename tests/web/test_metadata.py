@@ -8,7 +8,7 @@ import pytest
 from segjax_onnx.predict.digest import sealed
 from segjax_onnx.predict.metadata import KEY, ModelMetadata, read_metadata
 from tests.tiny_network import write_network
-from tests.web.node import PageProblemError
+from tests.web.node import PageProblem
 
 TOLD = {
     "model": "over",
@@ -65,7 +65,7 @@ def with_fields(network, /, **changes):
 
 
 def refusal(page_modules, model):
-    with pytest.raises(PageProblemError) as caught:
+    with pytest.raises(PageProblem) as caught:
         page_modules.call("model/metadata.readModel", "net.onnx", model)
     assert caught.value.values["name"] == "net.onnx"
     return caught.value

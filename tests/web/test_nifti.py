@@ -10,7 +10,7 @@ from nibabel.nifti2 import Nifti2Header, Nifti2Image
 
 import segjax
 from tests.geometry import rigid
-from tests.web.node import PageProblemError
+from tests.web.node import PageProblem
 
 TYPES = ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
 
@@ -162,7 +162,7 @@ def nifti(**fields):
 
 
 def refused(page_modules, content, name="case.nii.gz"):
-    with pytest.raises(PageProblemError) as caught:
+    with pytest.raises(PageProblem) as caught:
         page_read(page_modules, content, name)
     assert caught.value.values["name"] == name
     return caught.value
@@ -275,7 +275,7 @@ def test_no_damage_of_a_header_does_anything_but_a_problem(page_modules):
         packed = bytes(content) if rng.random() < 0.5 else gzip.compress(bytes(content))
         try:
             images = page_read(page_modules, packed)
-        except PageProblemError:
+        except PageProblem:
             continue
         assert all(np.isfinite(data_of(image)).all() for image in images)
 

@@ -12,7 +12,7 @@ from segjax_onnx.predict.metadata import KEY, ModelMetadata
 from segjax_onnx.write.convert import checked_bytes
 from segjax_onnx.write.variants import put_inside
 from tests.segjax_onnx.write.test_convert import build, metadata_of
-from tests.web.node import WEB, PageProblemError
+from tests.web.node import WEB, PageProblem
 
 DIST = WEB / "node_modules" / "onnxruntime-web" / "dist"
 MACHINE = {
@@ -125,7 +125,7 @@ def test_tiles_in_little_memory_give_the_same(page_modules, local, tmp_path, mem
 
 
 def test_less_memory_than_the_smallest_tiles_need_is_refused(page_modules, local):
-    with pytest.raises(PageProblemError) as caught:
+    with pytest.raises(PageProblem) as caught:
         segment(page_modules, local, image((40, 33, 29)), memory=100.2e6)
     assert caught.value.key == "memoryShort"
     assert caught.value.values["image"] == "scan.nii"
@@ -170,7 +170,7 @@ def test_a_channel_that_may_be_missing_is_zero(page_modules, tmp_path):
         ((image(),), "channelsWrong"),
         ((image(), image((3, 4, 5))), "gridsDiffer"),
     ]:
-        with pytest.raises(PageProblemError) as caught:
+        with pytest.raises(PageProblem) as caught:
             segment(page_modules, model, *channels)
         assert caught.value.key == key
 
@@ -188,7 +188,7 @@ def test_a_graph_that_preprocesses_pictures_takes_no_volumes(page_modules, local
     del proto.metadata_props[-1]
     put_inside(proto)
     model = sealed(proto.SerializeToString())
-    with pytest.raises(PageProblemError) as caught:
+    with pytest.raises(PageProblem) as caught:
         segment(page_modules, model, image())
     assert caught.value.key == "insideSlices"
     assert segment(page_modules, model, image((22, 31, 1)))["mask"]["data"].size == 22 * 31
@@ -196,7 +196,7 @@ def test_a_graph_that_preprocesses_pictures_takes_no_volumes(page_modules, local
 
 def test_steps_that_cannot_run_here_are_named_before_anything_starts(page_modules, local):
     model = changed(local, pipeline=[{"step": "n4"}, {"step": "z-score"}])
-    with pytest.raises(PageProblemError) as caught:
+    with pytest.raises(PageProblem) as caught:
         segment(page_modules, model, image())
     assert "n4" in caught.value.values["steps"]
 
@@ -208,7 +208,7 @@ def test_metadata_that_the_graph_belies_are_refused(page_modules, local, windowe
         (local, {"size_multiple": 1, "stages": [], "patch_size": [1, 1, 1]}, "modelShape"),
     ]:
         more = {"postprocessing": [], "structures": []}
-        with pytest.raises(PageProblemError) as caught:
+        with pytest.raises(PageProblem) as caught:
             segment(page_modules, changed(model, **fields, **more), image((21, 31, 17)))
         assert caught.value.key in (key, "modelFailed"), caught.value
         assert caught.value.values["name"] == "net.onnx"
@@ -220,7 +220,7 @@ def test_a_graph_without_the_arrays_of_the_format_is_refused(page_modules, local
     for node in proto.graph.node:
         node.input[:] = ["picture" if name == "image" else name for name in node.input]
     proto.graph.input[0].name = "picture"
-    with pytest.raises(PageProblemError) as caught:
+    with pytest.raises(PageProblem) as caught:
         segment(page_modules, proto.SerializeToString(), image())
     assert (caught.value.key, caught.value.values["array"]) == ("modelGraph", "image")
 
@@ -229,7 +229,7 @@ def test_a_graph_of_unknown_operators_is_refused(page_modules, local):
     proto = onnx.load_from_string(local)
     del proto.metadata_props[-1]
     proto.graph.node[0].op_type = "Convolve"
-    with pytest.raises(PageProblemError) as caught:
+    with pytest.raises(PageProblem) as caught:
         segment(page_modules, proto.SerializeToString(), image())
     assert caught.value.key == "modelUnusable"
 
@@ -240,7 +240,7 @@ def test_plain_numbers_of_a_file_cannot_ask_for_memory(page_modules, local, wind
         (local, {"patch_size": [1200, 1200, 1200]}),
         (windowed, {"patch_size": [1200, 1200, 1200]}),
     ]:
-        with pytest.raises(PageProblemError) as caught:
+        with pytest.raises(PageProblem) as caught:
             segment(page_modules, changed(model, **fields), image())
         assert caught.value.key == "memoryShort"
 

@@ -102,10 +102,7 @@ async function run(files: readonly File[], name: string, signal?: AbortSignal): 
     return await Promise.race([converted(program, files), ended]);
   } catch (error) {
     if (error instanceof Problem || signal?.aborted) throw error;
-    throw new Problem("dicomFails", {
-      name,
-      reason: error instanceof Error ? error.message : String(error),
-    });
+    throw new Problem("dicomFails", { name }); // its own reason is often empty
   } finally {
     clearTimeout(watch);
     program.worker?.terminate();

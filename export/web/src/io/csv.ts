@@ -1,5 +1,6 @@
 /** Tables with the columns of `volumes.csv` and `lesions.csv` of `segjax predict`. */
 import type { Load } from "../measure/lesions";
+import { rounded } from "./numbers";
 
 type Cell = string | number;
 
@@ -12,7 +13,7 @@ const LESIONS = [
 export function volumesCsv(name: string, loads: readonly Load[]): string {
   const rows = loads.map(({ label, volume, lesions }) => {
     const largest = lesions.length ? lesions[0].volume / 1e3 : 0;
-    return [name, label, decimal(volume, 6), "ml", lesions.length, decimal(largest, 6)];
+    return [name, label, rounded(volume, 6), "ml", lesions.length, rounded(largest, 6)];
   });
   return table(VOLUMES, rows);
 }
@@ -21,9 +22,9 @@ export function volumesCsv(name: string, loads: readonly Load[]): string {
 export function lesionsCsv(name: string, loads: readonly Load[]): string {
   const rows = loads.flatMap(({ label, lesions }) =>
     lesions.map(({ number, voxels, volume, centre, diameter }) => {
-      const place = centre.map((coordinate) => decimal(coordinate, 2));
-      const size = [number, voxels, decimal(volume, 4), "mm3"];
-      return [name, label, ...size, ...place, decimal(diameter, 2)];
+      const place = centre.map((coordinate) => rounded(coordinate, 2));
+      const size = [number, voxels, rounded(volume, 4), "mm3"];
+      return [name, label, ...size, ...place, rounded(diameter, 2)];
     }),
   );
   return table(LESIONS, rows);
@@ -31,12 +32,6 @@ export function lesionsCsv(name: string, loads: readonly Load[]): string {
 
 function table(columns: readonly string[], rows: readonly (readonly Cell[])[]): string {
   return [columns, ...rows].map((row) => `${row.map(written).join(",")}\n`).join("");
-}
-
-/** Return a number rounded to so many places, written as one that has a fraction. */
-function decimal(value: number, places: number): string {
-  const rounded = Number(value.toFixed(places)) + 0; // no -0
-  return Number.isInteger(rounded) ? rounded.toFixed(1) : String(rounded);
 }
 
 /** Quote a cell where it needs to be; text that a spreadsheet would run as a formula is marked. */

@@ -93,8 +93,9 @@ function inflatedByMembers(name: string, bytes: Uint8Array, out: Uint8Array): nu
     }
   } catch (error) {
     const { code } = error as Partial<FlateError>;
-    if (code === FlateErrorCode.UnexpectedEOF) return filled;
-    if (filled < out.length) throw new Problem("niftiDamaged", { name });
+    const isCut = code === FlateErrorCode.UnexpectedEOF;
+    if (isCut && filled < out.length) return filled;
+    if (isCut || filled < out.length) throw new Problem("niftiDamaged", { name });
   }
   if (!isLonger) endMember();
   if (!isWhole) throw new Problem("niftiDamaged", { name });

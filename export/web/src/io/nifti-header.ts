@@ -74,7 +74,7 @@ export function headOf(name: string, bytes: Uint8Array, compressed: boolean): He
   if (further.length > 1) throw new Problem("niftiAxes", { name, shape: axes.join(" × ") });
   const shape: Shape = [axes[0], axes[1], axes[2] ?? 1];
   const least = fields.magic === "n+2" ? HEADER_BYTES + 4 : VOXELS_BEGIN;
-  const start = fields.start || least;
+  const start = fields.start === 0 ? least : fields.start;
   if (!(start >= least)) throw new Problem("niftiHeader", { name, field: "vox_offset" });
   const forms = formsOf(fields, count);
   const affine = affineOf(shape, forms);

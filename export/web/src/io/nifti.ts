@@ -157,7 +157,11 @@ function notFinite(data: Float32Array): number {
 /** Turn the bytes of each number round, in place. */
 function swap(bytes: Uint8Array, width: number): void {
   for (let start = 0; start < bytes.length; start += width) {
-    bytes.subarray(start, start + width).reverse();
+    for (let [low, high] = [start, start + width - 1]; low < high; low++, high--) {
+      const byte = bytes[low];
+      bytes[low] = bytes[high];
+      bytes[high] = byte;
+    }
   }
 }
 

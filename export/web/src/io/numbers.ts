@@ -5,6 +5,7 @@ const MOST_DIGITS = 100;
 /** Return a number with so many significant digits, as `f"{value:.3g}"` does; halves go to even. */
 export function general(value: number, digits: number): string {
   if (!Number.isFinite(value)) return value > 0 ? "inf" : value < 0 ? "-inf" : "nan";
+  if (Object.is(value, -0)) return "-0";
   const [rounded, exponent] = halfEven(
     value.toExponential(MOST_DIGITS),
     value.toExponential(digits - 1),

@@ -1,6 +1,14 @@
 /** Whether an image is like those that a network was trained on, as `segjax predict` says it. */
-import type { Metadata, Seen } from "../model/metadata";
-import { type Grid, orientationOf, spacingOf, turnedGrid, turnsTo } from "../prepare/grid";
+import { general } from "../io/numbers";
+import type { Seen, Step } from "../model/metadata";
+import {
+  axesCosine,
+  type Grid,
+  orientationOf,
+  spacingOf,
+  turnedGrid,
+  turnsTo,
+} from "../prepare/grid";
 import { percentiles } from "../prepare/percentiles";
 import type { Message } from "../problem";
 import type { Volume } from "../volume";
@@ -10,6 +18,7 @@ export type Span = readonly [number, number];
 
 const FAR = 1.5; // times
 const SAMPLE = 1_000_000; // voxels that percentiles are taken of, about
+const STRAIGHT = 0.5; // degrees of a tilt that nobody need hear of
 
 /** Return the span of a channel; of a large one from a sample of its voxels. */
 export function intensitySpan({ data }: Pick<Volume, "data">): Span {
@@ -21,26 +30,33 @@ export function intensitySpan({ data }: Pick<Volume, "data">): Span {
 }
 
 /**
- * Say in what an image lies far, over 1.5 times, from those of the training.
+ * Say in what an image lies far, over 1.5 times, from those of the training, and whether it is
+ * tilted.
  *
+ * @param seen What the training's images were like, where the file tells.
  * @param given Its grid as it was on disk.
  * @param processed Its grid after the preprocessing.
- * @param spans Of each channel after the preprocessing; NaN of one that is missing.
+ * @param spans Of each channel after the preprocessing; of one that is missing NaN.
+ * @param axes Along which the network sees: 2 for one of slices.
  */
 export function doubts(
-  metadata: Pick<Metadata, "seen" | "pipeline" | "spatial_dims">,
+  seen: Seen | null,
   given: Grid,
   processed: Grid,
   spans: readonly Span[],
+  axes: number,
 ): Message[] {
-  const seen = metadata.seen ?? assumed(metadata, processed);
-  if (seen === null) return [{ key: "doubtUnknownSpacing", values: {} }];
-  const spacing = spacingDoubt(seen, given, processed, metadata.spatial_dims);
-  return [...spacing, ...intensityDoubts(seen, spans)];
+  const tilted = tiltDoubt(given);
+  if (seen === null) return [{ key: "doubtUnknownSpacing", values: {} }, ...tilted];
+  return [
+    ...spacingDoubt(seen, given, processed, axes),
+    ...intensityDoubts(seen, spans),
+    ...tilted,
+  ];
 }
 
 /** Return what a file of an earlier version saw at least: the spacing that it resamples to. */
-function assumed({ pipeline }: Pick<Metadata, "pipeline">, processed: Grid): Seen | null {
+export function assumed(pipeline: readonly Step[], processed: Grid): Seen | null {
   const step = pipeline.findLast((one) => one.step === "resample");
   if (!step) return null;
   const spacing = (step.spacing ?? [1, 1, 1]) as readonly number[];
@@ -76,29 +92,29 @@ function intensityDoubts(seen: Seen, spans: readonly Span[]): Message[] {
     const slack = ((FAR - 1) / 2) * width;
     const isOdd = high - low > FAR * width || high - low < seen.widths[channel] / FAR;
     if (!isOdd && !(low < lowest - slack) && !(high > highest + slack)) return [];
-    const [of, to] = [significant(low), significant(high)];
+    const [of, to] = [threeDigits(low), threeDigits(high)];
     const values = {
       low: of,
       high: to,
-      lowest: significant(lowest),
-      highest: significant(highest),
+      lowest: threeDigits(lowest),
+      highest: threeDigits(highest),
     };
     if (seen.spans.length === 1) return [{ key: "doubtIntensities", values }];
     return [{ key: "doubtIntensitiesOf", values: { channel, ...values } }];
   });
 }
 
-function times(numbers: readonly number[]): string {
-  return numbers.map(significant).join(" × ");
+function tiltDoubt({ affine }: Grid): Message[] {
+  const degrees = (Math.asin(axesCosine(affine)) * 180) / Math.PI;
+  return degrees < STRAIGHT
+    ? []
+    : [{ key: "doubtTilted", values: { degrees: degrees.toFixed(1) } }];
 }
 
-/** Write a number with three significant digits, as Python's `.3g` does. */
-function significant(value: number): string {
-  const [mantissa, exponent] = value.toExponential(2).split("e");
-  const power = Number(exponent);
-  if (value !== 0 && (power < -4 || power >= 3)) {
-    const sign = power < 0 ? "-" : "+";
-    return `${Number(mantissa)}e${sign}${String(Math.abs(power)).padStart(2, "0")}`;
-  }
-  return String(Number(value.toPrecision(3)));
+function times(numbers: readonly number[]): string {
+  return numbers.map(threeDigits).join(" × ");
+}
+
+function threeDigits(value: number): string {
+  return general(value, 3);
 }

@@ -4,7 +4,7 @@ import { applicable, prepare } from "../prepare/pipeline";
 import { type Message, Problem } from "../problem";
 import type { Volume } from "../volume";
 import { Clock } from "./clock";
-import { doubts, intensitySpan } from "./doubts";
+import { assumed, doubts, intensitySpan } from "./doubts";
 import { tabMemory } from "./memory";
 import { Again, type Network, openWhole, probabilitiesOf, reasonOf } from "./network";
 import { choose } from "./rules";
@@ -43,7 +43,8 @@ export async function segmentWith(
   const spans = channels.map((channel, i) =>
     job.channels[i] === null ? ([Number.NaN, Number.NaN] as const) : intensitySpan(channel),
   );
-  const found = doubts(metadata, given, processed, spans);
+  const seen = metadata.seen ?? assumed(metadata.pipeline, processed);
+  const found = doubts(seen, given, processed, spans, metadata.spatial_dims);
   const beside = SESSIONS + bytesOf(job.channels) + bytesOf(channels);
   clock.enter("network");
   const probabilities = await probabilitiesOf(network, {

@@ -30,7 +30,7 @@ const en = {
 
   openFiles: "Open files…",
   openFolder: "Open a folder…",
-  addSequence: "Add a sequence…",
+  addSequence: "Add sequence…",
   openBeside: "Second visit…",
   openCases: "Open images",
   shownSequence: "Sequence shown",
@@ -234,7 +234,7 @@ const fr: Record<keyof typeof en, string> = {
 
   openFiles: "Ouvrir des fichiers…",
   openFolder: "Ouvrir un dossier…",
-  addSequence: "Ajouter une séquence…",
+  addSequence: "Ajouter séquence…",
   openBeside: "Second examen…",
   openCases: "Images ouvertes",
   shownSequence: "Séquence affichée",

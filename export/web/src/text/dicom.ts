@@ -41,7 +41,8 @@ const en = {
     "{name}: dcm2niix places this volume {off} mm from where its headers state; convert it with segjax, and drop the NIfTI file",
   dicomHangs:
     "{name}: dcm2niix did not end within {seconds} seconds and was stopped; its files may be corrupt. Fetch them again",
-  dicomFails: "{name}: dcm2niix cannot convert this series; its files may be corrupt. Fetch them again",
+  dicomFails:
+    "{name}: dcm2niix cannot convert this series; its files may be corrupt. Fetch them again",
   segmentationGrid: "{name}: the mask does not lie on the slices of this series; segment it again",
   segmentationUid:
     "{name}: states no {attribute}, by which a DICOM segmentation refers to it; save the mask as NIfTI instead",

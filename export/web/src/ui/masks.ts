@@ -58,6 +58,7 @@ export function putMask(id: number, data: Uint8Array): void {
   const metadata = state.models[state.model]?.metadata ?? null;
   const mask = { data, ...named(most, metadata), network: null, history: new History() };
   updateCase(id, { mask, loads: null, told: null, unsaved: false });
+  arrived.add(id);
   remeasure(id);
 }
 
@@ -71,6 +72,7 @@ export function putSegmentation(
   const { labels, structures } = network.metadata;
   const mask = { data, labels, structures, network, history: new History() };
   updateCase(id, { mask, told, loads: null, unsaved: false });
+  arrived.add(id);
   remeasure(id);
 }
 
@@ -94,6 +96,8 @@ export function travel(one: Case, way: "undo" | "redo"): readonly number[] {
   return places;
 }
 
+/** Cases whose mask was never measured. */
+const arrived = new Set<number>();
 let worker: Worker | null = null;
 const waiting: number[] = [];
 let busy: number | null = null;
@@ -127,7 +131,10 @@ function start(): Worker {
     const id = busy!;
     busy = null;
     const one = caseById(id);
-    if (one?.mask && !waiting.includes(id)) updateCase(id, { loads: data }, "mask");
+    if (one?.mask && !waiting.includes(id)) {
+      updateCase(id, { loads: data }, "mask");
+      if (arrived.delete(id)) changed("measured", caseById(id)!);
+    }
     next();
   };
   return made;

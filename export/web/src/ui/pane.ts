@@ -23,6 +23,8 @@ export class Pane {
   readonly element: HTMLElement;
   /** Called after the view changed, of the one that people use. */
   onChange: () => void = () => {};
+  /** Called after another image came. */
+  onShow: () => void = () => {};
   /** Called after the window of intensities changed. */
   onWindow: () => void = () => {};
   viewer: Viewer | null = null;
@@ -68,9 +70,10 @@ export class Pane {
   }
 
   /** Show the pane's case as it is now. */
-  async update(): Promise<void> {
-    this.showing = this.showing.then(() => this.bring());
-    return this.showing;
+  update(): Promise<void> {
+    const next = this.showing.then(() => this.bring());
+    this.showing = next.catch(() => {}); // told to the caller
+    return next;
   }
 
   private async bring(): Promise<void> {
@@ -81,7 +84,8 @@ export class Pane {
     this.writeTitle(one);
     this.viewer ??= await this.start();
     const image = one.images[one.shown]!;
-    if (this.shown.image !== image) {
+    const another = this.shown.image !== image;
+    if (another) {
       await this.viewer.show(image);
       this.shown = { image, mask: null };
       this.applyDisplay();
@@ -92,15 +96,15 @@ export class Pane {
     else if (mask) this.viewer.recolour(colours);
     this.shown.mask = mask;
     say(this.canvas, () => this.description(), "aria-label");
+    if (another) this.onShow();
   }
 
   private start(): Promise<Viewer> {
     this.starting ??= import("../view/viewer").then(async ({ Viewer }) => {
       const viewer = await Viewer.start(this.canvas);
-      viewer.onChange = () => {
-        this.annotate();
-        this.onChange();
-      };
+      viewer.onDraw = () => this.annotate();
+      viewer.onChange = () => this.onChange();
+      new ResizeObserver(() => viewer.draw(false)).observe(this.canvas);
       viewer.onWindow = () => this.onWindow();
       listen(
         this.canvas,
@@ -254,7 +258,7 @@ export class Pane {
       if (plane !== "render") {
         const axis = across(plane);
         name.after(verbatim("span", `${seen[axis]! + 1}/${viewer.dims[axis]}`, { class: "slice" }));
-        tile.append(bar(scale[plane] ?? 0, (width * this.canvas.clientWidth) / 3));
+        tile.append(bar(scale[plane] ?? 0, 0.42 * width * this.canvas.clientWidth));
       }
       return tile;
     });

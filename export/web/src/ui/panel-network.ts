@@ -42,6 +42,7 @@ function chooser(): HTMLElement {
   const input = make("input", {
     type: "file",
     accept: ".onnx",
+    multiple: true,
     class: "visually-hidden",
     tabindex: -1,
     "aria-hidden": "true",

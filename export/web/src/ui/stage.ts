@@ -76,8 +76,20 @@ export class Stage {
         this.slide();
       };
       pane.onWindow = () => this.onWindow();
+      pane.onShow = () => {
+        const other = this.panes[pane.index === 0 ? 1 : 0];
+        if (state.display.linked && other.case && other.viewer?.ready)
+          pane.viewer?.follow(other.viewer.scene);
+      };
     }
     on("cases", () => this.update());
+    on("measured", ({ id, loads }) => {
+      const largest = loads?.flatMap(({ lesions }) => lesions.slice(0, 1));
+      const first = largest?.sort((a, b) => b.volume - a.volume)[0];
+      const [pane] = this.panes;
+      if (!first || state.panes[1] !== null || pane.case?.id !== id) return;
+      pane.update().then(() => pane.viewer?.goTo(first.nearest), tell);
+    });
     on("mask", () => {
       this.tools();
       this.write();

@@ -82,6 +82,8 @@ interface Topics {
   cases: Case | null;
   /** Voxels of a mask changed in place, or their measures did. */
   mask: Case;
+  /** A new mask was measured for the first time. */
+  measured: Case;
   models: null;
   run: null;
   display: null;
@@ -171,6 +173,7 @@ export function updateCase(
 export function addCase(fields: Pick<Case, "name" | "images">, pane: 0 | 1): Case {
   const made: Case = {
     ...fields,
+    name: freeName(fields.name),
     id: newId(),
     shown: 0,
     mask: null,
@@ -181,6 +184,13 @@ export function addCase(fields: Pick<Case, "name" | "images">, pane: 0 | 1): Cas
   state.cases = [...state.cases, made];
   showCase(made.id, pane);
   return made;
+}
+
+function freeName(name: string): string {
+  const taken = new Set(state.cases.map((one) => one.name));
+  let free = name;
+  for (let i = 2; taken.has(free); i++) free = `${name} (${i})`;
+  return free;
 }
 
 /** Show a case in a pane; one that is in the other pane changes places with it. */

@@ -44,7 +44,9 @@ const SLICES: Record<Plane, SLICE_TYPE> = {
   sagittal: SLICE_TYPE.SAGITTAL,
 };
 
+const DRAWING_UNIT = 7; // where NiiVue binds the mask
 const BEHIND = 0.4; // opacity in space of an image that has a mask
+const ZOOM_3D = 1.25;
 const GAP = 0.003;
 const HALF = 0.5 - GAP;
 const QUARTERS: readonly Tile[] = [
@@ -55,7 +57,9 @@ const QUARTERS: readonly Tile[] = [
 ];
 
 export class Viewer {
-  /** Called after the crosshair moved or the view changed. */
+  /** Called after each frame that was drawn. */
+  onDraw: () => void = () => {};
+  /** Called as well where it was not another viewer that was followed. */
   onChange: () => void = () => {};
   /** Called after the window of intensities changed. */
   onWindow: () => void = () => {};
@@ -97,6 +101,7 @@ export class Viewer {
     } catch {
       throw new Problem("noWebgl");
     }
+    viewer.nv.scene.volScaleMultiplier = ZOOM_3D;
     return viewer;
   }
 
@@ -165,7 +170,13 @@ export class Viewer {
    *
    * @param change Told of each voxel, by its place in the image's arrays; false leaves it as it is.
    */
-  stroke(from: Voxel, to: Voxel, brush: Brush, label: number, change: (at: number) => boolean): void {
+  stroke(
+    from: Voxel,
+    to: Voxel,
+    brush: Brush,
+    label: number,
+    change: (at: number) => boolean,
+  ): void {
     const { grid, nv } = this;
     if (!grid) return;
     if (!nv.drawBitmap) nv.createEmptyDrawing();
@@ -296,7 +307,7 @@ export class Viewer {
   /** Zoom the space by a factor. */
   zoom3D(factor: number): void {
     const { scene } = this.nv;
-    scene.volScaleMultiplier = Math.min(4, Math.max(0.3, scene.volScaleMultiplier * factor));
+    scene.volScaleMultiplier = Math.min(5, Math.max(0.3, scene.volScaleMultiplier * factor));
     this.draw();
   }
 
@@ -323,7 +334,7 @@ export class Viewer {
   /** Show all of the image again, as at the start. */
   reset(): void {
     this.nv.scene.pan2Dxyzmm = [0, 0, 0, 1];
-    this.nv.scene.volScaleMultiplier = 1;
+    this.nv.scene.volScaleMultiplier = ZOOM_3D;
     if (this.image) this.window = defaultWindow(this.image.volume.data);
     this.draw();
   }
@@ -399,9 +410,7 @@ export class Viewer {
     const { nv } = this;
     if (!this.grid) return;
     const crosshair = [...this.fraction(scene.crosshair)];
-    nv.scene.crosshairPos = crosshair.map((part) =>
-      Math.min(1 - 1e-6, Math.max(0, part)),
-    ) as Voxel;
+    nv.scene.crosshairPos = crosshair.map((part) => Math.min(1 - 1e-6, Math.max(0, part))) as Voxel;
     const own = this.scale;
     const plane = (Object.keys(own) as Plane[]).find((name) => scene.scale[name]);
     if (plane) {
@@ -440,11 +449,13 @@ export class Viewer {
     const seen = nv.drawBitmap !== null && nv.drawOpacity > 0;
     shader.use(nv.gl);
     nv.gl.uniform1f(shader.uniforms.backOpacity!, seen ? BEHIND : 1);
+    // NiiVue does not find this sampler in its shader with gradients, and reads the image instead
+    nv.gl.uniform1i(nv.gl.getUniformLocation(shader.program, "drawing"), DRAWING_UNIT);
   }
 
   private quiet = true;
 
-  /** Draw with the next frame of the screen. */
+  /** Draw with the next frame of the screen; told, if people changed something. */
   draw(told = true): void {
     if (told) this.quiet = false;
     if (this.frame) return;
@@ -459,6 +470,7 @@ export class Viewer {
       this.nv.drawScene();
       const quiet = this.quiet;
       this.quiet = true;
+      this.onDraw();
       if (!quiet) this.onChange();
     });
   }
@@ -468,6 +480,20 @@ const NIFTI = 1; // NiiVue's ImageType, which it does not export
 
 function opened(bytes: ArrayBuffer, low: number, high: number): Promise<NVImage> {
   const { NaN: none } = Number;
-  const options = [true, 0.02, false, false, "", 0, NIFTI, none, none, false, null, 0, null] as const;
+  const options = [
+    true,
+    0.02,
+    false,
+    false,
+    "",
+    0,
+    NIFTI,
+    none,
+    none,
+    false,
+    null,
+    0,
+    null,
+  ] as const;
   return NVImage.new(bytes, "image.nii", "gray", 1, null, low, high, ...options);
 }
