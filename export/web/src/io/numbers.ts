@@ -21,7 +21,7 @@ export function general(value: number, digits: number): string {
 /** Return a number rounded to so many decimals, as `str(round(value, 6))` does. */
 export function rounded(value: number, decimals: number): string {
   const number = Number(halfEven(value.toFixed(MOST_DIGITS), value.toFixed(decimals)));
-  if (Object.is(number, -0) || (number === 0 && value < 0)) return "-0.0";
+  if (number === 0) return value < 0 || Object.is(value, -0) ? "-0.0" : "0.0";
   if (Number.isInteger(number)) return `${number}.0`;
   if (Math.abs(number) >= 1e-4) return String(number);
   return number.toExponential().replace(/e-(\d)$/, "e-0$1");
