@@ -1,0 +1,286 @@
+"""The built page in Chromium, served by `segjax view` or by a plain static host."""
+
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import nibabel as nib
+import numpy as np
+import onnx
+import pytest
+
+import segjax
+from segjax_onnx.predict.metadata import KEY, ModelMetadata
+from tests.data.io.dicom.made import write_made
+from tests.tiny_network import write_network
+from tests.web.node import WEB
+from tests.web.test_predict import at_median, export
+
+pytestmark = pytest.mark.browser
+playwright = pytest.importorskip("playwright.sync_api")
+
+DIST = WEB / "dist"
+FLAGS = [
+    *("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+    "--ignore-gpu-blocklist",
+]
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if not program or not (DIST / "index.html").is_file():
+        pytest.skip("needs Chromium and the built page: npm run build --prefix export/web")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Log:
+    """What a page asked for and complained of."""
+
+    def __init__(self, page):
+        self.elsewhere, self.errors = [], []
+        page.on("request", self._request)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._console)
+
+    def _request(self, request):
+        if not request.url.startswith(("http://127.0.0.1:", "blob:", "data:")):
+            self.elsewhere.append(request.url)
+
+    def _console(self, message):
+        if message.type == "error":
+            self.errors.append(message.text)
+
+
+@pytest.fixture
+def opened(chromium):
+    """A function that opens images in the page; afterwards nothing must have gone elsewhere."""
+    ending, logs = [], []
+
+    def open_page(*images, size=DESKTOP, scheme="dark", **options):
+        viewer = segjax.view(*images, browser=False, page=DIST, **options)
+        context = chromium.new_context(viewport=size, color_scheme=scheme, locale="en-GB")
+        page = context.new_page()
+        logs.append(Log(page))
+        page.goto(viewer.url)
+        ending[:] = [*ending, context.close, viewer.close]
+        return page
+
+    yield open_page
+    for end in ending:
+        end()
+    assert [log.elsewhere for log in logs] == [[] for _ in logs]
+    assert [log.errors for log in logs] == [[] for _ in logs]
+
+
+def segmented(page):
+    page.get_by_test_id("segment").click()
+    page.get_by_test_id("done").wait_for(timeout=120_000)
+    page.get_by_test_id("volumes").wait_for()
+
+
+def saved(page, button, folder):
+    with page.expect_download() as download:
+        page.get_by_test_id(button).click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+@pytest.fixture
+def head(tmp_path):
+    """An oblique image with two bright lesions, of 27 voxels and of one, of 0.5 × 1 × 2 mm."""
+    data = np.random.default_rng(0).uniform(0, 0.2, (24, 20, 16)).astype(np.float32)
+    data[5:8, 5:8, 5:8] = 1
+    data[15, 12, 9] = 1
+    turn = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn * [-0.5, 1, 2]
+    affine[:3, 3] = 10, -20, 30
+    path = tmp_path / "head.nii.gz"
+    nib.save(nib.Nifti1Image(data, affine), path)
+    return path
+
+
+@pytest.fixture
+def network(tmp_path):
+    return write_network(tmp_path / "over.onnx")
+
+
+def test_an_image_is_segmented_measured_and_saved_on_its_own_grid(opened, head, network, tmp_path):
+    page = opened(head, model=network)
+    segmented(page)
+    assert page.get_by_test_id("volumes").inner_text().split()[-3:] == ["lesion", "0.028", "2"]
+    mask = nib.load(saved(page, "saveMask", tmp_path))
+    image = nib.load(head)
+    np.testing.assert_array_equal(mask.get_fdata(), image.get_fdata() > 0.5)
+    np.testing.assert_array_equal(mask.affine, image.affine)
+    lesions = saved(page, "saveLesions", tmp_path).read_text().splitlines()
+    assert lesions[1].startswith("head,lesion,1,27,27.0,mm3,")
+    assert saved(page, "savePicture", tmp_path).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_overlay_is_seen_and_a_click_goes_to_a_lesion(opened, head, network):
+    page = opened(head, model=network)
+    segmented(page)
+    bare = page.get_by_test_id("canvas-0").screenshot()
+    page.get_by_test_id("lesions-1").get_by_role("button").nth(1).click()
+    page.wait_for_timeout(500)
+    assert "15 12 9" in page.locator("body").inner_text()
+    assert page.get_by_test_id("canvas-0").screenshot() != bare
+
+
+def test_a_dicom_series_gives_a_dicom_seg(opened, tmp_path):
+    series = tmp_path / "series"
+    write_made(series, "oblique")
+    image = segjax.read(series)
+    network = write_network(tmp_path / "over.onnx", over=float(np.median(image.data)))
+    page = opened(series, model=network)
+    segmented(page)
+    found = segjax.read(saved(page, "saveDicom", tmp_path))
+    expected = segjax.Predictor(network).predict(series)
+    assert found.data.astype(bool).sum() == expected.data.astype(bool).sum() > 0
+
+
+def test_a_wrong_file_and_a_wrong_network_are_named_and_the_page_goes_on(
+    opened, head, network, tmp_path
+):
+    page = opened(head, model=network)
+    wrong = tmp_path / "junk.nii.gz"
+    wrong.write_bytes(b"\x1f\x8b\x08junk" * 40)
+    other = tmp_path / "other.onnx"
+    model = onnx.load(network)
+    del model.metadata_props[:]
+    onnx.save(model, other)
+    page.get_by_test_id("input-openFiles").first.set_input_files([wrong, other])
+    notices = page.get_by_test_id("notices")
+    notices.get_by_text("junk.nii.gz").wait_for()
+    notices.get_by_text("other.onnx").wait_for()
+    segmented(page)
+
+
+def test_a_header_that_claims_ten_gigabytes_is_refused(opened, head, tmp_path):
+    header = nib.Nifti1Header()
+    header.set_data_shape((2150, 2150, 2150))
+    header.set_data_dtype(np.uint8)
+    huge = tmp_path / "huge.nii"
+    huge.write_bytes(header.binaryblock + bytes(100))
+    page = opened(head)
+    page.get_by_test_id("input-openFiles").first.set_input_files([huge])
+    page.get_by_test_id("notices").get_by_text("huge.nii").wait_for()
+
+
+def test_html_in_a_file_is_text(opened, head, network):
+    model = onnx.load(network)
+    (text,) = (entry.value for entry in model.metadata_props if entry.key == KEY)
+    metadata = ModelMetadata.from_json(text)
+    name = "<img src=x onerror=document.title='run'>"
+    hostile = type(metadata)(**{**vars(metadata), "labels": ("background", name)})
+    onnx.helper.set_model_props(model, {KEY: hostile.to_json()})
+    onnx.save(model, network)
+    page = opened(head, model=network)
+    segmented(page)
+    assert name in page.get_by_test_id("volumes").inner_text()
+    assert page.title() != "run"
+    assert page.locator("img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_axe_finds_no_violation(opened, head, network, size, scheme):
+    axe = (WEB / "node_modules" / "axe-core" / "axe.min.js").read_text()
+    page = opened(head, model=network, size=size, scheme=scheme)
+    segmented(page)
+    run = "axe.run(document).then(({violations}) => violations.map(({id}) => id))"
+    assert page.evaluate(f"{axe}; {run}") == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_page_speaks_french(opened, head, network):
+    page = opened(head, model=network)
+    page.get_by_test_id("language").click()
+    assert page.locator("html").get_attribute("lang") == "fr"
+    assert "Segmenter" in page.get_by_test_id("segment").inner_text()
+
+
+@pytest.fixture
+def static_host():
+    """A host of files alone, without any header of its own."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(DIST)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def test_on_a_static_host_it_is_isolated_and_works_offline(chromium, static_host, head, network):
+    context = chromium.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{static_host.server_port}/")
+    page.wait_for_function("crossOriginIsolated", timeout=60_000)
+    static_host.shutdown()
+    static_host.server_close()
+    page.reload()
+    page.get_by_test_id("input-openFiles").first.set_input_files([head, network])
+    page.get_by_test_id("segment").wait_for()
+    segmented(page)
+    context.close()
+
+
+REAL = {
+    "hippocampus": "hippocampus/images/hippocampus_001.nii.gz",
+    "flair": "ms_lesions/patient07/flair.nii.gz",
+    "oblique series": "dicom/flair_oblique",
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_images_get_the_mask_of_segjax_predict(opened, data_dir, tmp_path, name):
+    source = data_dir / REAL[name]
+    image = segjax.read(source)
+    model, probabilities, threshold = at_median(export("mpunet++", (32, 32, 32)), tmp_path, image)
+    network = tmp_path / "network.onnx"
+    network.write_bytes(model)
+    page = opened(source, model=network)
+    segmented(page)
+    saved_mask = segjax.read(saved(page, "saveMask", tmp_path))
+    mask = on_grid_of(image, saved_mask)
+    clear = np.abs(probabilities[..., 1] - threshold) > 1e-4
+    assert clear.mean() > 0.5
+    np.testing.assert_array_equal(mask[clear], (probabilities[..., 1] >= threshold)[clear])
+
+
+def on_grid_of(image, mask):
+    """Return a mask's voxels where the image has them; a series may be stored in another order."""
+    size = np.array(image.spatial_shape) - 1
+    ends = np.stack([[0, 0, 0], size]).T
+    place = np.linalg.inv(mask.affine) @ image.affine @ [*ends, [1, 1]]
+    axes, flips = [], []
+    for axis in range(3):
+        steps = (np.linalg.inv(mask.affine) @ image.affine)[:3, axis]
+        axes.append(int(np.abs(steps).argmax()))
+        flips.append(steps[axes[-1]] < 0)
+        assert abs(abs(steps[axes[-1]]) - 1) < 1e-3
+    assert np.abs(place - place.round()).max() < 1e-2
+    turned = mask.data.transpose(axes)
+    return np.flip(turned, [axis for axis, flip in enumerate(flips) if flip])
+
+
+def test_cancelling_keeps_the_page_and_the_image(opened, data_dir, tmp_path):
+    network = tmp_path / "network.onnx"
+    network.write_bytes(export("mpunet++", (32, 32, 32)))
+    page = opened(data_dir / REAL["flair"], model=network)
+    page.get_by_test_id("segment").click()
+    page.get_by_test_id("cancel").click()
+    page.get_by_test_id("cancel").wait_for(state="hidden")
+    assert page.get_by_test_id("segment").is_enabled()
+    assert page.get_by_test_id("done").count() == 0
