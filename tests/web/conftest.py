@@ -21,3 +21,10 @@ def page_modules(tmp_path_factory):
     modules = PageModules(next(out.rglob("harness*.*js")))
     yield modules
     modules.close()
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.browser)

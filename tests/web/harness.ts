@@ -1,7 +1,9 @@
 // Calls functions of the page's modules in Node.js, for the tests: a line of JSON for each call.
 import { createInterface } from "node:readline";
 
-const MODULES = import.meta.glob("../../export/web/src/{io,prepare,model,predict,measure,dicom}/*.ts");
+const MODULES = import.meta.glob(
+  "../../export/web/src/{io,prepare,model,predict,measure,dicom}/*.ts",
+);
 const ARRAYS = { Float32Array, Float64Array, Uint8Array, Uint16Array, Int16Array, Int32Array };
 
 function decoded(value: any): any {

@@ -1,6 +1,7 @@
 """The built page in Chromium, served by `segjax view` or by a plain static host."""
 
 import shutil
+import subprocess
 import threading
 from contextlib import suppress
 from functools import partial
@@ -13,13 +14,13 @@ import pytest
 
 import segjax
 from segjax.data.io.formats import read_label
+from segjax.grid import Grid
 from segjax_onnx.predict.metadata import KEY, ModelMetadata
 from tests.data.io.dicom.made import write_made
 from tests.tiny_network import write_network
 from tests.web.node import WEB
 from tests.web.test_predict import at_median, export
 
-pytestmark = pytest.mark.browser
 playwright = pytest.importorskip("playwright.sync_api")
 
 DIST = WEB / "dist"
@@ -144,10 +145,14 @@ def test_a_dicom_series_gives_a_dicom_seg(opened, tmp_path):
     network = write_network(tmp_path / "over.onnx", over=float(np.median(image.data)))
     page = opened(series, model=network)
     segmented(page)
-    found = read_label(saved(page, "saveDicom", tmp_path), like=image.grid)
+    file = saved(page, "saveDicom", tmp_path)
+    found = read_label(file, like=Grid(image.spatial_shape, image.affine))
     expected = segjax.Predictor(network).predict(series)
     assert 0 < expected.data.mean() < 1
     np.testing.assert_array_equal(found.data, expected.data)
+    if shutil.which("dciodvfy"):
+        said = subprocess.run(["dciodvfy", file], capture_output=True, text=True, check=False)
+        assert "Error" not in said.stderr
 
 
 def test_a_wrong_file_and_a_wrong_network_are_named_and_the_page_goes_on(

@@ -152,7 +152,7 @@ export class Viewer {
     this.colours = colours;
     const lut = new Uint8ClampedArray(1024).fill(255);
     lut.fill(0, 0, 4);
-    colours.slice(0, 255).forEach((colour, i) => lut.set(colour, 4 * (i + 1)));
+    for (const [i, colour] of colours.slice(0, 255).entries()) lut.set(colour, 4 * (i + 1));
     this.nv.drawLut = { lut, labels: [] };
     this.nv.refreshColormaps();
     this.draw();
