@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import threading
+import zipfile
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ import onnx
 import pytest
 
 import segjax
+from segjax.data import find_cases
 from segjax.data.io.formats import read_label
 from segjax.grid import Grid
 from segjax_onnx.predict.metadata import KEY, ModelMetadata
@@ -301,3 +303,67 @@ def test_cancelling_keeps_the_page_and_the_image(opened, data_dir, tmp_path):
     page.get_by_test_id("cancel").wait_for(state="hidden")
     assert page.get_by_test_id("segment").is_enabled()
     assert page.get_by_test_id("done").count() == 0
+
+
+def test_the_brush_changes_the_voxel_that_is_named_and_undo_takes_it_back(
+    opened, head, network, tmp_path
+):
+    page = opened(head, model=network)
+    segmented(page)
+    page.get_by_test_id("lesions-1").get_by_role("button").nth(1).click()
+    canvas = page.get_by_test_id("canvas-0")
+    canvas.focus()
+    for key in ("ArrowLeft", "ArrowLeft", "b", "[", "[", "[", "[", " "):
+        page.keyboard.press(key)
+    edited = nib.load(saved(page, "saveMask", tmp_path)).get_fdata()
+    original = nib.load(head).get_fdata() > 0.5
+    changed = np.argwhere(edited != original)
+    assert len(changed) > 0
+    assert np.abs(changed - [15, 12, 9]).max() <= 2
+    page.keyboard.press("Escape")
+    canvas.focus()
+    page.keyboard.press("Control+z")
+    undone = nib.load(saved(page, "saveMask", tmp_path)).get_fdata()
+    np.testing.assert_array_equal(undone, original)
+
+
+def test_two_visits_stand_side_by_side_with_their_difference(opened, head, tmp_path):
+    image = nib.load(head)
+    masks = []
+    for visit, voxels in enumerate((8, 12)):
+        data = np.zeros(image.shape, np.uint8)
+        data[3, 3, :voxels] = 1
+        masks.append(tmp_path / f"mask{visit}.nii.gz")
+        nib.save(nib.Nifti1Image(data, image.affine), masks[-1])
+    second = tmp_path / "second.nii.gz"
+    nib.save(image, second)
+    page = opened(head, second, mask=masks)
+    change = page.get_by_test_id("change")
+    change.wait_for()
+    assert "50" in change.inner_text()  # per cent
+    assert page.get_by_test_id("canvas-1").is_visible()
+
+
+def test_edited_masks_are_a_training_set(opened, head, network, tmp_path):
+    page = opened(head, model=network)
+    segmented(page)
+    with zipfile.ZipFile(saved(page, "saveTraining", tmp_path)) as archive:
+        archive.extractall(tmp_path / "corrected")
+    (case,) = find_cases(tmp_path / "corrected").cases
+    np.testing.assert_array_equal(
+        segjax.read(case.label).data == 1, nib.load(head).get_fdata() > 0.5
+    )
+    np.testing.assert_allclose(segjax.read(case.images[0]).affine, nib.load(head).affine, atol=1e-6)
+
+
+def test_a_truncated_dicom_file_and_html_in_a_description_are_told(opened, head, tmp_path):
+    series = write_made(
+        tmp_path / "series", "axial", SeriesDescription="<img src=x onerror=document.title='run'>"
+    )
+    one = min(series.iterdir())
+    one.write_bytes(one.read_bytes()[:-40])
+    page = opened(head)
+    page.get_by_test_id("input-openFiles").first.set_input_files(sorted(series.iterdir()))
+    page.get_by_test_id("notices").get_by_text(one.name).first.wait_for()
+    assert page.title() != "run"
+    assert page.locator("img[src=x]").count() == 0
