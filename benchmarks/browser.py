@@ -95,8 +95,8 @@ def of_page(started, image, model, program, pictures=None):
     page.goto(viewer.url)
     page.get_by_test_id("segment").wait_for()
     entry = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-    paint = page.evaluate(entry)
     page.wait_for_timeout(3000)
+    paint = page.evaluate(entry)
     with Watch() as watch:
         start = time.perf_counter()
         page.get_by_test_id("segment").click()
@@ -132,6 +132,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--pictures", type=Path, help="folder for two pictures of the page")
+    parser.add_argument("--machine", help="what it runs on, in words")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []
@@ -149,7 +150,7 @@ def main():
         if options.pictures:
             of_page(started, options.image, options.model, options.chromium, options.pictures)
     result = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "machine": options.machine or f"{platform.machine()}, {os.cpu_count()} cores",
         "image": "/".join(options.image.parts[-2:]),
         "shape": list(segjax.read(options.image).spatial_shape),
         "ratio": statistics.median(row["ratio"] for row in rows),

@@ -46,7 +46,7 @@ async function answer(request: Request): Promise<Response> {
   const kept = await cache.match(url.href);
   if (kept) return isolated(kept);
   const fetched = await fetch(request);
-  if (fetched.ok) await cache.put(url.href, fetched.clone());
+  if (fetched.ok) await cache.put(url.href, fetched.clone()).catch(() => {}); // a full disk
   return isolated(fetched);
 }
 
