@@ -135,7 +135,8 @@ def test_old_training_goes_on_as_it_would_have_then(unpacked):
     assert found == expected
     # of later epochs Dice is of whole cases now, not of windows
     alike = [row["metric"] == "loss" or row["epoch"] == "1" for row in found]
-    np.testing.assert_allclose(*np.array(values)[:, alike], rtol=1e-5)
+    # 48 steps let the rounding of one kind of processor grow to 2e-4 on another
+    np.testing.assert_allclose(*np.array(values)[:, alike], rtol=1e-3)
     leaves = jax.tree_util.tree_leaves_with_path(load_variables(run, "last"))
     variables = {leaf_name(path): leaf for path, leaf in leaves}
     with np.load(OLD / "variables_after_3_epochs.npz") as old:
