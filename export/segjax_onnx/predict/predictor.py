@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -432,15 +433,17 @@ class Predictor:
         calls = range(math.ceil(count / batch_size))
         unit = "patch" if batch_size == 1 else "batch"
         of_air: dict[bytes, np.ndarray] = {}
+        one_at_a_time = Lock()
 
         def answer(patches: Float32[np.ndarray, "batch *patch channel"]) -> np.ndarray:
             """Run the networks, once for all windows of one and the same value."""
             value = patches.reshape(-1, patches.shape[-1])[0]
             if (patches != value).any():
                 return self._run(networks, patches)
-            if (key := value.tobytes()) not in of_air:
-                of_air[key] = self._run(networks, patches)
-            return of_air[key]
+            with one_at_a_time:
+                if (key := value.tobytes()) not in of_air:
+                    of_air[key] = self._run(networks, patches)
+                return of_air[key]
 
         at_once = min(network.at_once for network in networks)
         with (
