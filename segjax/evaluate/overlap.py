@@ -5,9 +5,11 @@ where they equal ``label``. They are given by name: exchanged, sensitivity and p
 value would turn into one another. No measure is ever NaN: **where both masks are empty it is 1,
 where only one of them is empty it is 0**, so that a missed lesion never looks better than a
 found one, and a healthy case is right when nothing is found in it. Means of many cases leave the
-healthy ones out: see :mod:`segjax.evaluate.scores`.
+healthy ones out: see :mod:`segjax.evaluate.scores`. Two measures have other ends, since that of a
+miss would be none: see :func:`specificity` and :func:`volume_error`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -21,11 +23,14 @@ from segjax.registry import register, registry
 
 __all__ = [
     "Metric",
+    "absolute_volume_error",
     "dice",
     "jaccard",
     "overlap_table",
     "positive_predictive_value",
     "sensitivity",
+    "specificity",
+    "volume_error",
     "volume_ml",
 ]
 
@@ -151,6 +156,91 @@ def positive_predictive_value(*, truth: Mask, prediction: Mask, label: int = 1) 
     """
     count = _compare(truth, prediction, label)
     return _share(count.true_positive, count.predicted, otherwise=count.true == 0)
+
+
+def specificity(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
+    """Return the share of the background that is left alone, ``TN / (TN + FP)``.
+
+    It counts every voxel of the masks, also those outside the head: of a small lesion in a large
+    image it is close to 1 whatever is predicted, and grows with the field of view. Compare it
+    between masks of one grid alone, or crop them to the brain before.
+
+    Args:
+        truth: True mask ``(*spatial)``.
+        prediction: Predicted mask of the same shape.
+        label: Value to compare.
+
+    Returns:
+        From 0 (all of the background is predicted) to 1 (none is); 1 when the truth leaves no
+        background, and when nothing is predicted, be the truth empty or not.
+
+    Raises:
+        InputError: When the shapes differ.
+
+    Example:
+        >>> truth, prediction = np.array([1, 1, 0, 0, 0, 0]), np.array([1, 0, 1, 0, 0, 0])
+        >>> specificity(truth=truth, prediction=prediction)  # TN 3, FP 1
+        0.75
+    """
+    count = _compare(truth, prediction, label)
+    background = truth.size - count.true
+    false_positive = count.predicted - count.true_positive
+    return _share(background - false_positive, background)
+
+
+def volume_error(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
+    """Return the relative error of the volume, ``(predicted - true) / true``.
+
+    Args:
+        truth: True mask ``(*spatial)``.
+        prediction: Predicted mask of the same shape.
+        label: Value to compare.
+
+    Returns:
+        From -1 (nothing is predicted) over 0 (as much as there is, wherever it lies) to any
+        size: positive where too much is predicted. 0 when both masks are empty, and infinite
+        when the truth alone is.
+
+    Raises:
+        InputError: When the shapes differ.
+
+    Example:
+        >>> truth, prediction = np.array([1, 1, 1, 1]), np.array([1, 1, 1, 0])
+        >>> volume_error(truth=truth, prediction=prediction)
+        -0.25
+    """
+    count = _compare(truth, prediction, label)
+    if not count.true:
+        return math.inf if count.predicted else 0.0
+    return (count.predicted - count.true) / count.true
+
+
+def absolute_volume_error(*, truth: Mask, prediction: Mask, label: int = 1) -> float:
+    """Return the size of the relative error of the volume, ``|predicted - true| / true``.
+
+    In the mean of many cases too much and too little do not cancel each other, as they do in that
+    of :func:`volume_error`. It is the volume difference of the ISBI 2015 challenge.
+
+    Args:
+        truth: True mask ``(*spatial)``.
+        prediction: Predicted mask of the same shape.
+        label: Value to compare.
+
+    Returns:
+        0 or more; 1 of a miss, 0 when both masks are empty, infinite when the truth alone is.
+
+    Raises:
+        InputError: When the shapes differ.
+
+    Example:
+        >>> truth, prediction = np.array([1, 1, 1, 1]), np.array([1, 1, 1, 0])
+        >>> absolute_volume_error(truth=truth, prediction=prediction)
+        0.25
+
+    Source:
+        A. Carass et al., NeuroImage 148, 2017, section 3.1.
+    """
+    return abs(volume_error(truth=truth, prediction=prediction, label=label))
 
 
 def volume_ml(mask: Mask, spacing: Spacing) -> float:

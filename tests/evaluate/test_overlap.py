@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 from segjax.errors import InputError
 from segjax.evaluate import overlap
 from segjax.evaluate.overlap import (
+    absolute_volume_error,
     dice,
     jaccard,
     overlap_table,
     positive_predictive_value,
     sensitivity,
+    specificity,
+    volume_error,
     volume_ml,
 )
 from tests.peers import monai, surface_distance, torch
@@ -103,7 +106,49 @@ def test_measures_lie_between_zero_and_one_and_agree_with_each_other(pair):
     assert (values[dice] == 1) == np.array_equal(*pair)
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(
+    ("measure", "first", "second"),
+    [  # label 1: TN 3 of 5, 4 voxels against 4; label 2: TN 7 of 7, 1 voxel against 2
+        (specificity, 3 / 5, 1.0),
+        (volume_error, 0.0, -0.5),
+        (absolute_volume_error, 0.0, 0.5),
+    ],
+)
+def test_specificity_and_volume_errors_equal_the_hand_count(measure, first, second):
+    assert measured(measure, TRUTH, PREDICTION) == pytest.approx(first)
+    assert measured(measure, TRUTH, PREDICTION, 2) == pytest.approx(second)
+
+
+def test_specificity_is_perfect_where_nothing_false_can_be_or_is_predicted():
+    nothing, everything = np.zeros((3, 3), bool), np.ones((3, 3), bool)
+    assert measured(specificity, nothing, nothing) == 1
+    assert measured(specificity, everything, nothing) == 1
+    assert measured(specificity, everything, everything) == 1
+    assert measured(specificity, nothing, everything) == 0
+
+
+def test_the_volume_error_of_a_miss_is_all_of_it_and_of_an_invention_infinite():
+    nothing, everything = np.zeros((3, 3), bool), np.ones((3, 3), bool)
+    assert measured(volume_error, everything, nothing) == -1
+    assert measured(absolute_volume_error, everything, nothing) == 1
+    assert measured(volume_error, nothing, nothing) == 0
+    assert measured(volume_error, nothing, everything) == np.inf
+
+
+@settings(max_examples=30, deadline=None)
+@given(masks)
+def test_specificity_is_the_sensitivity_of_the_background(pair):
+    truth, prediction = pair
+    assert measured(specificity, truth, prediction) == pytest.approx(
+        measured(sensitivity, truth, prediction, 0) if not truth.all() else 1
+    )
+    if truth.any():
+        absolute = measured(absolute_volume_error, truth, prediction)
+        expected = abs(prediction.mean() / truth.mean() - 1)
+        assert absolute == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("measure", (*MEASURES, specificity, volume_error))
 def test_masks_of_different_shapes_are_refused(measure):
     with pytest.raises((InputError, TypeError), match=r"\(2, 3\) and prediction \(3, 2\)|spatial"):
         measured(measure, np.zeros((2, 3), int), np.zeros((3, 2), int))
