@@ -234,6 +234,7 @@ _HOMES = {
     "weights": ("segjax.train.transfer",),
     "exporter": (),
     "metric": ("segjax.evaluate.overlap",),
+    "measures": ("segjax.evaluate.further",),
     "lesion-rule": ("segjax.evaluate.lesions",),
 }
 _REGISTRIES = {kind: Registry(kind, *homes) for kind, homes in _HOMES.items()}
@@ -263,7 +264,7 @@ def register(
 
     Args:
         kind: "step", "transform", "loss", "network", "optimizer", "schedule", "extractor",
-            "reader", "writer", "weights", "exporter", "metric" or "lesion-rule".
+            "reader", "writer", "weights", "exporter", "metric", "measures" or "lesion-rule".
         name: The name.
         thing: What it names; left out, a decorator is returned.
         overwrite: Take the name of another thing.

@@ -1,8 +1,8 @@
 """Tables and lines on the terminal."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -15,6 +15,7 @@ from segjax.text import plural
 
 if TYPE_CHECKING:
     from segjax.evaluate.scores import Score, Scores
+    from segjax.evaluate.summary import Summary
     from segjax.runs.folds import FoldScore
     from segjax.segment import Segmentation
 
@@ -85,29 +86,29 @@ def _sizes(result: "Segmentation", count: int) -> list[str]:
     return [f"{size:.{digits}f} {result.unit}" for size in result.sizes]
 
 
-def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
+def print_scores(
+    rows: Sequence[Mapping[str, Any]], *, groups: Mapping[str, Hashable] | None = None
+) -> None:
     """Print what :func:`segjax.evaluate.compare.score` measured, and the mean Dice.
 
-    Two tables: the Dice of each case, and the means for each label over the cases that hold it;
-    and what was found in the others.
+    The Dice of each case; then a table for each label of what its measures come to over the cases
+    that hold it; and what was found in the others.
+
+    Args:
+        rows: What was measured.
+        groups: Patient of each case, for the intervals of means.
     """
-    from segjax.evaluate.scores import (
-        DICE,
-        by_label,
-        mean_dice,
-        measures_of,
-        score_of_row,
-        scores_of_rows,
-    )
+    from segjax.evaluate.scores import DICE, by_label, mean_dice, score_of_row, scores_of_rows
+    from segjax.evaluate.summary import summarise
 
     scores = scores_of_rows(rows)
-    labels, metrics = list(by_label(scores)), list(measures_of(rows[0]))
     by_case = [[case, *map(_dice, own.values())] for case, own in scores.items()]
-    print_table(["case", *(f"Dice {label}" for label in labels)], by_case)
-    held = [row for row in rows if score_of_row(row).metric == DICE]
-    means = [_means(label, metrics, held) for label in labels]
-    print_table(["mean of label", *map(_heading, metrics)], means)
-    mean, cases = mean_dice(scores), plural(len({row["case"] for row in held}), "case")
+    print_table(["case", *(f"Dice {label}" for label in by_label(scores))], by_case)
+    summaries = summarise(rows, groups=groups)
+    for label, own in groupby(summaries, key=lambda one: one.label):
+        print_table([label, *_SUMMARY], [_cells(one) for one in own])
+    held = {row["case"] for row in rows if score_of_row(row).metric == DICE}
+    mean, cases = mean_dice(scores), plural(len(held), "case")
     shown = "unknown: no case holds a label" if mean is None else f"{mean:.4f} of {cases}"
     print_facts({"mean Dice": shown, **_absent(scores)})
 
@@ -152,16 +153,17 @@ def _dice(score: "Score") -> str:
     return f"{score.value:.4f}" if score.metric == DICE else _NONE
 
 
-def _means(label: str, metrics: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    own = [row for row in rows if row["label"] == label]
-    return [label, *(_mean(metric, [row[metric] for row in own]) for metric in metrics)]
+_SUMMARY = ("mean", "95 % interval", "median", "lowest", "highest", "n")
 
 
-def _mean(metric: str, values: Sequence[float]) -> str:
-    told = [value for value in values if not math.isnan(value)]
-    if not told:
-        return _NONE
-    return f"{fmean(told):{'.3f' if metric.endswith(('_ml', '_voxels')) else '.4f'}}"
+def _cells(summary: "Summary") -> list[str]:
+    from segjax.evaluate.summary import interval_in_words
+
+    digits = 3 if summary.measure.endswith(("_ml", "_voxels", "_mm")) else 4
+    numbers = (summary.mean.value, summary.median, summary.lowest, summary.highest)
+    mean, *spread = (_NONE if math.isnan(n) else f"{n:.{digits}f}" for n in numbers)
+    interval = interval_in_words(summary.mean, digits)
+    return [_heading(summary.measure), mean, interval, *spread, str(summary.cases)]
 
 
 def _heading(metric: str) -> str:

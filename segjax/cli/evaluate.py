@@ -12,9 +12,14 @@ from segjax.cli.options import LABELS, LABELS_OF_DATA
 from segjax.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from segjax.data.labels import LabelCoding
+    from segjax.evaluate.calibration import Calibration
     from segjax.evaluate.compare import Evaluation
     from segjax.evaluate.lesions import LesionRule
+    from segjax.evaluate.pairs import Pair
+    from segjax.evaluate.statistics import ModelComparison
 
 _NONE = "(default: none)"
 _AS_RULE = "(default: as in the rule)"
@@ -37,9 +42,14 @@ class Evaluate:
 
     --lesions counts lesions too, which are connected voxels: how many of the true ones
     were found, how many predicted ones are false positives, and lesion-wise sensitivity,
-    precision and F1. --report writes all of it as a page, with the size and place of
-    every lesion as CSV, and with --images pictures of the lesions that were found,
-    missed and invented.
+    precision and F1, also by their size. --also adds groups of measures: overlap (Jaccard,
+    specificity, volume error), surfaces (Hausdorff, its 95th percentile, average distance,
+    surface Dice), panoptic (quality), brats-2023-glioma and its other tasks (lesion-wise
+    Dice and HD95), or all. Means have 95 % bootstrap intervals.
+
+    --against compares with the masks of a second model on the same cases. --report writes
+    all of it as a page, with the size and place of every lesion as CSV, agreement of
+    volumes, and with --images pictures of the lesions that were found, missed and invented.
 
     Examples:
         segjax evaluate masks brains/labels
@@ -47,6 +57,8 @@ class Evaluate:
         segjax evaluate mask.nii.gz truth.nii.gz
         segjax evaluate masks brains/labels --lesions --images brains/images --report out
         segjax evaluate masks brains/labels --report out --run run
+        segjax evaluate masks brains/labels --also surfaces --tolerance 2
+        segjax evaluate masks brains/labels --against other-masks --groups patients.csv
         segjax evaluate masks patients --label lesions.nii.gz --lesions
         segjax evaluate masks brains/labels --ignore 255
         segjax evaluate masks brats/labelsTr --labels 1,4=core 2=edema
@@ -75,6 +87,16 @@ class Evaluate:
     """Stored value of voxels in LABELS that count for nothing."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
     """Label file in every subject's folder, where LABELS holds such folders."""
+    also: Annotated[tuple[str, ...], arg(metavar="GROUP...", help_behavior_hint=_NONE)] = ()
+    """Further measures: overlap, surfaces, panoptic, brats-2023-TASK, all, or as registered."""
+    tolerance: Annotated[float, arg(metavar="MM")] = 1.0
+    """Distance between surfaces that surface Dice forgives, in mm (PNG: pixels)."""
+    against: Annotated[Path | None, arg(metavar="MASKS", help_behavior_hint=_NONE)] = None
+    """Masks of a second model, to be compared with on the same cases."""
+    groups: Annotated[Path | None, arg(metavar="FILE.csv", help_behavior_hint=_NONE)] = None
+    """Table of cases (column case) and patients (column patient), over whom intervals are taken."""
+    calibration: Annotated[bool, arg(help_behavior_hint="")] = False
+    """Hold NAME_probabilities beside each mask against the labels."""
     lesions: Annotated[bool, arg(help_behavior_hint="")] = False
     """Count lesions; so does each of the four options below."""
     lesion_rule: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: any)")] = (
@@ -101,7 +123,7 @@ class Evaluate:
     def __call__(self) -> None:
         """Print the measures of every case and label."""
         from segjax.cli.console import print_facts, print_scores
-        from segjax.evaluate.compare import compare_cases, without_lesions
+        from segjax.evaluate.compare import without_lesions
         from segjax.evaluate.pairs import match_masks
         from segjax.evaluate.tables import write_metrics
         from segjax.report.evaluation import find_images_of, write_evaluation
@@ -109,13 +131,18 @@ class Evaluate:
         start = time.perf_counter()
         pairs = match_masks(self.predictions, self.labels, label=self.label)
         self._check_targets()
-        roles = self._roles()
+        roles, groups = self._roles(), self._groups([pair.case for pair in pairs])
         images = find_images_of(pairs, self.images) if self.images else None
-        coding, rule = self._coding(), self._rule()
-        found = compare_cases(pairs, names=self.names, rule=rule, coding=coding)
-        print_scores([without_lesions(row) for row in found.rows])
+        found = self._compared(pairs)
+        print_scores([without_lesions(row) for row in found.rows], groups=groups)
         if found.cases[0].rule:
             _print_lesions(found)
+        found = replace(
+            found,
+            groups=groups,
+            compared=self._against(found, groups),
+            calibrated=self._calibrated(found),
+        )
         written = {}
         if self.out:
             written["metrics"] = write_metrics(found.rows, self.out, overwrite=self.overwrite)
@@ -131,6 +158,62 @@ class Evaluate:
         print_facts(written)
         _print_failures(found)
         found.check()
+
+    def _compared(self, pairs: "Sequence[Pair]") -> "Evaluation":
+        from segjax.evaluate.compare import compare_cases
+        from segjax.evaluate.further import further
+
+        return compare_cases(
+            pairs,
+            names=self.names,
+            rule=self._rule(),
+            coding=self._coding(),
+            also=further(self.also, tolerance=self.tolerance),
+        )
+
+    def _groups(self, cases: "Sequence[str]") -> "dict[str, str] | None":
+        from segjax.data.grouping import Grouping
+
+        return Grouping(table=self.groups).groups(cases)
+
+    def _against(
+        self, found: "Evaluation", groups: "Mapping[str, str] | None"
+    ) -> "dict[tuple[str, str], ModelComparison]":
+        """Compare with a second model, and print it."""
+        from segjax.cli.console import print_table, say
+        from segjax.evaluate.pairs import match_masks
+        from segjax.evaluate.summary import compare_rows
+        from segjax.report.model_table import model_table
+
+        if self.against is None:
+            return {}
+        other = self._compared(match_masks(self.against, self.labels, label=self.label)).check()
+        compared = compare_rows(found.rows, other.rows, groups=groups)
+        say(f"{self.predictions} (first) against {self.against} (second)")
+        print_table(*model_table(compared))
+        return compared
+
+    def _calibrated(self, found: "Evaluation") -> "dict[str, Calibration]":
+        """Hold probabilities against labels, and print how far they are to be believed."""
+        from segjax.cli.console import print_table
+        from segjax.evaluate.reliability import calibrations
+
+        if not self.calibration:
+            return {}
+        calibrated = calibrations(found.cases)
+        rows = [
+            [
+                label,
+                f"{one.expected_error:.4f}",
+                f"{one.maximum_error:.4f}",
+                f"{one.brier_score:.4f}",
+                str(one.total),
+            ]
+            for label, one in calibrated.items()
+        ]
+        headings = ["calibration", "expected error", "maximum error", "Brier score", "voxels"]
+        print_table(headings, rows)
+        return calibrated
 
     def _coding(self) -> "LabelCoding":
         from segjax.data.labels import asked_coding
@@ -193,15 +276,22 @@ def _print_failures(found: "Evaluation") -> None:
 def _print_lesions(found: "Evaluation") -> None:
     """Print a table of lesions for each label, and how they were counted."""
     from segjax.cli.console import print_table, say
-    from segjax.report.lesion_table import lesion_table, rule_in_words
+    from segjax.evaluate.sizes import detection_by_size
+    from segjax.report.lesion_table import lesion_table, rule_in_words, size_table
 
     cases, rows = found.cases, found.rows
+    rank = cases[0].affine.shape[0] - 1
     for label in cases[0].labels.values():
-        headings, cells = lesion_table([row for row in rows if row["label"] == label])
+        sizes = detection_by_size(case.lesions[label] for case in cases)
+        tables = (
+            lesion_table([row for row in rows if row["label"] == label]),
+            size_table(sizes, rank),
+        )
         say(f"\nLesions of label {label}")
-        print_table(headings, [[_text(cell) for cell in line] for line in cells])
+        for headings, cells in tables:
+            print_table(headings, [[_text(cell) for cell in line] for line in cells])
     if rule := cases[0].rule:
-        say(f"{rule_in_words(rule, cases[0].affine.shape[0] - 1)}\n")
+        say(f"{rule_in_words(rule, rank)}\n")
 
 
 def _text(cell: str | float) -> str:

@@ -1,8 +1,8 @@
 """Compare masks with true labels: two masks, two files, or folders of files."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -12,6 +12,8 @@ import numpy as np
 from segjax.data.io.formats import check_same_grid
 from segjax.data.labels import LabelCoding
 from segjax.errors import InputError
+from segjax.evaluate.calibration import Calibration
+from segjax.evaluate.further import Measures
 from segjax.evaluate.lesions import COUNTS, RATES, LesionMatch, LesionRule, match_lesions
 from segjax.evaluate.overlap import overlap_table
 from segjax.evaluate.pairs import (
@@ -22,6 +24,7 @@ from segjax.evaluate.pairs import (
     read_pair,
     with_segment_names,
 )
+from segjax.evaluate.statistics import ModelComparison
 from segjax.progress import track
 from segjax.registry import registry
 from segjax.text import listed
@@ -84,6 +87,11 @@ class Evaluation:
     Attributes:
         cases: Those that could be measured, in the order given.
         failed: The others; they count in no mean.
+        groups: Patient of each case, over whom intervals are taken; None where none are named.
+        compared: What a comparison with a second model gave, by label and measure: see
+            :func:`segjax.evaluate.summary.compare_rows`.
+        calibrated: Calibration of the probabilities of each label: see
+            :func:`segjax.evaluate.reliability.calibrations`.
 
     Example:
         >>> Evaluation((), (Failure("b", "b.nii.gz: there is no such file"),)).check()
@@ -93,6 +101,9 @@ class Evaluation:
 
     cases: tuple[Comparison, ...]
     failed: tuple[Failure, ...] = ()
+    groups: Mapping[str, Hashable] | None = None
+    compared: Mapping[tuple[str, str], ModelComparison] = field(default_factory=dict)
+    calibrated: Mapping[str, Calibration] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Row]:
@@ -120,6 +131,7 @@ def score(
     names: Sequence[str] = (),
     rule: LesionRule | str | None = None,
     coding: LabelCoding | None = None,
+    also: Sequence[Measures | str] = (),
 ) -> list[Row]:
     """Measure how well predicted masks cover true ones.
 
@@ -132,13 +144,15 @@ def score(
             lesions are not counted when None.
         coding: What the values of true labels stand for; by default what :func:`coding_of` finds
             beside files, else classes.
+        also: Further measures, or their registered names: see
+            :mod:`segjax.evaluate.further`.
 
     Returns:
         For each case and label the row of :func:`segjax.evaluate.overlap.overlap_table`, with its
         ``case`` (empty where masks were given); none for a label that occurs nowhere, which would
         count as perfect. With a rule each has ``true_lesions``, ``found_lesions``,
         ``predicted_lesions``, ``false_lesions``, ``lesion_sensitivity``, ``lesion_precision`` and
-        ``lesion_f1`` too.
+        ``lesion_f1`` too, and then what ``also`` measures.
 
     Raises:
         InputError: A file has no partner, is no label map, holds more labels than names, or lies
@@ -155,13 +169,15 @@ def score(
         5
     """
     rule = registry("lesion-rule").get(rule) if isinstance(rule, str) else rule
+    further = [registry("measures").get(one) if isinstance(one, str) else one for one in also]
     if isinstance(truth, Volume) and isinstance(prediction, Volume):
-        return _score_masks(truth, prediction, names, rule)
+        return _score_masks(truth, prediction, names, rule, further)
     if isinstance(truth, Volume) or isinstance(prediction, Volume):
         raise InputError("truth and prediction: give two masks, two files or two folders")
     pairs = match_masks(prediction, truth)
     coding = coding_of(truth) if coding is None else coding
-    return compare_cases(pairs, names=names, rule=rule, coding=coding).check().rows
+    found = compare_cases(pairs, names=names, rule=rule, coding=coding, also=further)
+    return found.check().rows
 
 
 def compare_cases(
@@ -170,6 +186,7 @@ def compare_cases(
     names: Sequence[str] = (),
     rule: LesionRule | None = None,
     coding: LabelCoding = _CLASSES,
+    also: Sequence[Measures] = (),
 ) -> Evaluation:
     """Measure files as :func:`score` does, and keep the lesions of each case.
 
@@ -190,6 +207,8 @@ def compare_cases(
             segments that have names, or else their numbers.
         rule: What counts as a lesion and as found; lesions are not counted when None.
         coding: What the values of the true labels stand for: :func:`coding_of` reads it.
+        also: Further measures of each label, such as those of
+            :mod:`segjax.evaluate.further`.
 
     Returns:
         One comparison for each pair that could be measured, and why others could not.
@@ -216,7 +235,9 @@ def compare_cases(
     known = set(range(1, len(names) + 1)) or _numbers(values)
     sound, odd = _attempt(values, lambda pair: _check_values(pair, values[pair], known), "Checking")
     labels = _labels(_numbers({pair: values[pair] for pair in sound}), names)
-    measure = partial(_compare, labels=labels, rule=rule, coding=coding, predicted=predicted)
+    measure = partial(
+        _compare, labels=labels, rule=rule, coding=coding, predicted=predicted, also=also
+    )
     cases, unmeasured = _attempt(sound, measure, "Comparing")
     reasons = {**unread, **odd, **unmeasured}
     failed = tuple(Failure(pair.case, reasons[pair]) for pair in pairs if pair in reasons)
@@ -352,7 +373,11 @@ def _labels(numbers: Collection[int], names: Sequence[str]) -> dict[int, str]:
 
 
 def _score_masks(
-    truth: Volume, prediction: Volume, names: Sequence[str], rule: LesionRule | None
+    truth: Volume,
+    prediction: Volume,
+    names: Sequence[str],
+    rule: LesionRule | None,
+    also: Sequence[Measures],
 ) -> list[Row]:
     check_same_grid(truth, prediction, ("truth", "prediction"))
     values = np.union1d(truth.data, prediction.data).tolist()
@@ -362,7 +387,7 @@ def _score_masks(
     if names and max(numbers, default=0) > len(names):
         raise InputError(f"label {max(numbers)} has no name; name all, or none")
     labels = _labels(numbers, names)
-    rows, _ = _measure(truth, prediction, labels, rule)
+    rows, _ = _measure(truth, prediction, labels, rule, also)
     return [{"case": "", **row} for row in rows]
 
 
@@ -373,15 +398,20 @@ def _compare(
     rule: LesionRule | None,
     coding: LabelCoding,
     predicted: LabelCoding,
+    also: Sequence[Measures],
 ) -> Comparison:
     truth, prediction = read_pair(pair, coding=coding, predicted=predicted)
-    rows, lesions = _measure(truth, prediction, labels, rule)
+    rows, lesions = _measure(truth, prediction, labels, rule, also)
     rows = [{"case": pair.case, **row} for row in rows]
     return Comparison(pair, rows, labels, truth.affine, rule, lesions, coding, predicted)
 
 
 def _measure(
-    truth: Volume, prediction: Volume, labels: Mapping[int, str], rule: LesionRule | None
+    truth: Volume,
+    prediction: Volume,
+    labels: Mapping[int, str],
+    rule: LesionRule | None,
+    also: Sequence[Measures],
 ) -> tuple[list[Row], dict[str, LesionMatch]]:
     """Return the measures of each label, and its lesions where they are to be counted."""
     rows: list[Row] = []
@@ -396,6 +426,8 @@ def _measure(
         if rule is not None:
             lesions[name] = match_lesions(**compared, rule=rule)
             rows[-1].update(lesions[name].measures)
+        for one in also:
+            rows[-1].update(one(**compared))
     return rows, lesions
 
 

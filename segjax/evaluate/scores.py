@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from segjax.evaluate.lesions import COUNTS, RATES
 from segjax.runs.metrics import DICE, FALSE_POSITIVES, validation_rows
 from segjax.text import plural
 from segjax.volume import voxel_size
@@ -29,6 +30,7 @@ __all__ = [
     "by_label",
     "mean_dice",
     "measures_of",
+    "of_absent",
     "score_of_counts",
     "score_of_row",
     "scores_of_rows",
@@ -48,6 +50,10 @@ class Score(NamedTuple):
     metric: str
     value: float
 
+
+_OF_ABSENT = (
+    "truth_ml", "prediction_ml", "truth_voxels", "prediction_voxels", *COUNTS, *RATES,
+)  # fmt: skip
 
 Scores = Mapping[str, Mapping[str, Score]]
 """What counts by case and label."""
@@ -102,6 +108,16 @@ def measures_of(row: Mapping[str, Any]) -> dict[str, Any]:
         {'dice': 0.5}
     """
     return {name: value for name, value in row.items() if name not in ("case", "label")}
+
+
+def of_absent(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a row means something in a case that lacks the label: sizes and lesions.
+
+    Example:
+        >>> of_absent({"case": "a", "label": "lesion", "hd95_mm": 250.0, "prediction_ml": 0.5})
+        {'prediction_ml': 0.5}
+    """
+    return {name: value for name, value in row.items() if name in _OF_ABSENT}
 
 
 def scores_of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Score]]:

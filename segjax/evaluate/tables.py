@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from segjax.evaluate.compare import Comparison, Row
-from segjax.evaluate.scores import DICE, measures_of, score_of_row
+from segjax.evaluate.scores import DICE, measures_of, of_absent, score_of_row
 from segjax.files import atomic_path
-from segjax.registry import registry
 from segjax.runs.metrics import COLUMNS
 
 __all__ = ["write_lesions", "write_metrics"]
@@ -23,8 +22,8 @@ def write_metrics(
     The columns are those of a run's ``metrics.csv``, so that
     :func:`segjax.runs.metrics.read_metrics` reads it; run stays empty and epoch is 0. Where a
     case lacks a label, ``false_positive_ml`` (``false_positive_pixels`` of 2D images) stands in
-    the place of Dice, sensitivity and predictive value, so that means over the file are those
-    over the cases that hold it.
+    the place of Dice and of all else that tells how well a label is met, so that means over the
+    file are those over the cases that hold it.
 
     Args:
         rows: What :func:`segjax.evaluate.compare.score` returned.
@@ -49,12 +48,10 @@ def write_metrics(
 
 def _measures(row: Row) -> dict[str, str | float]:
     """Return what a row measures; of a case that lacks the label what means something there."""
-    measures = measures_of(row)
     score = score_of_row(row)
     if score.metric == DICE:
-        return measures
-    others = {name: value for name, value in measures.items() if name not in registry("metric")}
-    return {score.metric: score.value, **others}
+        return measures_of(row)
+    return {score.metric: score.value, **of_absent(row)}
 
 
 def write_lesions(

@@ -1,8 +1,11 @@
 """One HTML page that shows how good a folder of masks is: scores, lesions, pictures."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from html import escape
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -10,18 +13,27 @@ from typing import Any
 
 from segjax.data.io.formats import check_same_grid, image_suffixes, read_image, stem
 from segjax.errors import InputError
+from segjax.evaluate.agreement import Agreement, agreement
+from segjax.evaluate.alarms import false_alarms
+from segjax.evaluate.calibration import Calibration
 from segjax.evaluate.compare import Comparison, Evaluation, Failure, without_lesions
 from segjax.evaluate.pairs import Pair, read_pair
 from segjax.evaluate.roles import NOT_KNOWN, role_in_words, roles_in_words
-from segjax.evaluate.scores import DICE, by_label, mean_dice, scores_of_rows
+from segjax.evaluate.scores import by_label, mean_dice, scores_of_rows
+from segjax.evaluate.sizes import detection_by_size, dice_by_load
+from segjax.evaluate.statistics import Interval, ModelComparison
+from segjax.evaluate.summary import interval_in_words, summarise
 from segjax.evaluate.tables import write_lesions, write_metrics
 from segjax.files import atomic_path, check_new
 from segjax.progress import track
 from segjax.provenance import Provenance, common_folder, here_and_now
 from segjax.report import page
 from segjax.report.lesion_plots import lesion_overlay
-from segjax.report.lesion_table import lesion_table, rule_in_words
+from segjax.report.lesion_table import lesion_table, rule_in_words, size_table
+from segjax.report.load_plots import FEWEST, dice_against_load, load_agreement
+from segjax.report.model_table import ABOUT_MODELS, model_table
 from segjax.report.plots import overlay
+from segjax.report.reliability_plot import reliability_curve
 from segjax.runs.folder import RunFolder
 from segjax.text import plural
 
@@ -74,10 +86,12 @@ def write_evaluation(
     Cases that could not be measured are named with the reason, and count in nothing.
 
     The folder gets ``report.html``, ``metrics.csv`` as :func:`write_metrics` writes it, and where
-    lesions were counted ``lesions.csv`` (:func:`write_lesions`). With images it gets a picture of
-    each of the 24 cases with the lowest Dice in ``figures/``: of found, missed and invented
-    lesions where they were counted, else of truth and prediction side by side. All of it gets its
-    place at the end, so that a full disk leaves what was there before.
+    lesions were counted ``lesions.csv`` (:func:`write_lesions`). Of three cases or more
+    ``figures/`` gets plots, as PNG and SVG, of the agreement of volumes and of Dice against them.
+    With images it gets a picture of the worst, the median and the best case, and of those of the
+    lowest Dice, 24 in all: of found, missed and invented lesions where they were counted, else of
+    truth and prediction side by side. All of it gets its place at the end, so that a full disk
+    leaves what was there before.
 
     Args:
         evaluation: What :func:`segjax.evaluate.compare.compare_cases` returned.
@@ -110,10 +124,12 @@ def write_evaluation(
         TemporaryDirectory(prefix=".", dir=folder) as temporary,
     ):
         new = RunFolder(Path(temporary))
+        figures = page.make_folder(new.figures)
         sections = [_overview(evaluation), _trained_on(cases, roles), *_lesions(cases)]
-        sections.append(_every_case(cases, roles))
+        sections += [*_loads(evaluation.rows, figures), _models(evaluation.compared)]
+        sections += [_calibration(evaluation.calibrated, figures), _every_case(cases, roles)]
         if images:
-            sections.append(_pictures(cases, images, page.make_folder(new.figures), roles))
+            sections.append(_pictures(cases, images, figures, roles))
         sections.append(page.origin([_made(cases, seconds)]))
         path.write_text(page.page_text("Evaluation", sections), encoding="utf-8")
         write_metrics(evaluation.rows, new.metrics)
@@ -177,10 +193,117 @@ def _overview(evaluation: Evaluation) -> str:
     tiles = {"mean Dice": "–" if mean is None else f"{mean:.3f}", "cases": str(len(cases))}
     if failed:
         tiles["failed, in no mean"] = str(len(failed))
-    labels = by_label(scores)
-    dice = {n: [one.value for one in own if one.metric == DICE] for n, own in labels.items()}
-    summary = f"<h2>Dice</h2>{page.dice_summary(dice)}{page.absent_note(labels)}"
-    return f"{page.tiles(tiles)}{_failures(failed)}{summary}"
+    measured = [without_lesions(row) for row in rows]
+    tables = (
+        _summaries(measured, evaluation.groups) + page.absent_note(by_label(scores)) + _alarms(rows)
+    )
+    return f"{page.tiles(tiles)}{_failures(failed)}{tables}"
+
+
+def _summaries(rows: Sequence[Mapping[str, Any]], groups: Mapping[str, Hashable] | None) -> str:
+    """Return a table of all measures of each label."""
+    parts = []
+    for label, own in groupby(summarise(rows, groups=groups), key=attrgetter("label")):
+        cells = [
+            (
+                page.headings([one.measure])[0],
+                one.mean.value,
+                interval_in_words(one.mean),
+                one.median,
+                one.lowest,
+                one.highest,
+                one.cases,
+            )
+            for one in own
+        ]
+        parts.append(f"<h2>Measures: {escape(label)}</h2>{page.table(_SUMMARY, cells)}")
+    drawn = "patients" if groups else "cases"
+    return "".join(parts) + page.note(f"Intervals: bias-corrected bootstrap over {drawn}.")
+
+
+def _alarms(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what was found in the cases that lack a label."""
+    parts = []
+    for label in dict.fromkeys(row["label"] for row in rows):
+        alarms = false_alarms(row for row in rows if row["label"] == label)
+        if alarms.cases:
+            share = f"{alarms.share.value:.3f} ({interval_in_words(alarms.share)})"
+            size = f"{alarms.size.value:.3f} {alarms.unit} ({interval_in_words(alarms.size)})"
+            parts.append((label, alarms.cases, alarms.alarms, alarms.cases_per_alarm, share, size))
+    if not parts:
+        return ""
+    return f"<h2>False alarms</h2>{page.table(_ALARMS, parts)}"
+
+
+_ALARMS = (
+    "label", "cases without it", "false alarms", "cases per alarm", "share (95 %)",
+    "mean false positives (95 %)",
+)  # fmt: skip
+_SUMMARY = ("measure", "mean", "95 % interval", "median", "lowest", "highest", "n")
+
+
+def _loads(rows: Sequence[Mapping[str, Any]], figures: Path) -> list[str]:
+    """Show how well the volumes of each label agree, and Dice against them."""
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    parts = []
+    for number, label in enumerate(labels, 1):
+        own = [row for row in rows if row["label"] == label]
+        unit, name = ("ml", "ml") if "truth_ml" in own[0] else ("voxels", "pixels")
+        if len(own) >= FEWEST:
+            path = figures / f"loads{f'_{number}' if len(labels) > 1 else ''}.png"
+            parts.append(_load(label, own, path, unit=unit, name=name))
+    return parts
+
+
+def _load(
+    label: str, rows: Sequence[Mapping[str, Any]], path: Path, *, unit: str, name: str
+) -> str:
+    there, found, dice = (
+        {row["case"]: float(row[column]) for row in rows}
+        for column in (f"truth_{unit}", f"prediction_{unit}", "dice")
+    )
+    loads = agreement(truth=[*there.values()], prediction=[*found.values()])
+    cells = [
+        (words, interval.value, interval_in_words(interval)) for words, interval in _agreed(loads)
+    ]
+    parts = [
+        f"<h2>Volumes: {escape(label)}</h2>",
+        page.table(("agreement of volumes", name, "95 % interval"), cells),
+    ]
+    with_label = {case: load for case, load in there.items() if load > 0}
+    drawn: dict[Path, Callable[[Path], None]] = {
+        path: partial(load_agreement, there, found, unit=name, title=label)
+    }
+    if len(with_label) >= FEWEST:
+        own = {case: dice[case] for case in with_label}
+        beside = path.with_stem(f"{path.stem}_dice")
+        drawn[beside] = partial(dice_against_load, with_label, own, unit=name, title=label)
+        bins = [
+            (
+                f"{one.low:.4g} to {one.high:.4g}",
+                one.cases,
+                one.dice.value,
+                interval_in_words(one.dice),
+            )
+            for one in dice_by_load(rows).bins
+        ]
+        parts.append(page.table((f"load ({name})", "cases", "mean Dice", "95 % interval"), bins))
+    for file, draw in drawn.items():
+        draw(file.with_suffix(".svg"))
+        draw(file)
+        parts.append(page.picture(file, f"{label}: {file.stem.replace('_', ' ')}"))
+    return "".join(parts)
+
+
+def _agreed(loads: Agreement) -> Iterable[tuple[str, Interval]]:
+    yield "Pearson's correlation", loads.pearson
+    yield "Spearman's correlation", loads.spearman
+    yield "intraclass correlation, absolute agreement (2,1)", loads.icc_agreement
+    yield "intraclass correlation, consistency (3,1)", loads.icc_consistency
+    yield "Lin's concordance", loads.concordance
+    yield "bias (prediction − truth)", loads.bland_altman.bias
+    yield "lower limit of agreement", loads.bland_altman.lower
+    yield "upper limit of agreement", loads.bland_altman.upper
 
 
 def _made(cases: Sequence[Comparison], seconds: float | None) -> Provenance:
@@ -201,6 +324,34 @@ def _trained_on(cases: Sequence[Comparison], roles: Mapping[str, str] | None) ->
     return page.note(f"By the network's split: {roles_in_words(names, roles)}. {warning}")
 
 
+def _models(compared: Mapping[tuple[str, str], ModelComparison]) -> str:
+    if not compared:
+        return ""
+    return f"<h2>Against a second model</h2>{page.table(*model_table(compared))}" + page.note(
+        ABOUT_MODELS
+    )
+
+
+def _calibration(calibrated: Mapping[str, Calibration], figures: Path) -> str:
+    if not calibrated:
+        return ""
+    path = figures / "reliability.png"
+    for file in (path.with_suffix(".svg"), path):
+        reliability_curve(calibrated, file)
+    rows = [
+        (label, one.expected_error, one.maximum_error, one.brier_score, one.total)
+        for label, one in calibrated.items()
+    ]
+    parts = page.table(_CALIBRATION, rows), page.picture(path, "Reliability curve")
+    return f"<h2>Calibration</h2>{''.join(parts)}{page.note(_ABOUT_CALIBRATION)}"
+
+
+_CALIBRATION = ("label", "expected error", "maximum error", "Brier score", "voxels")
+_ABOUT_CALIBRATION = """Over the voxels that are of the label or get a probability of 1 % or more,
+in 15 bins of equal width: expected error is the mean distance of a bin's share of true voxels from
+their mean probability, maximum error the largest one."""
+
+
 def _failures(failed: Sequence[Failure]) -> str:
     if not failed:
         return ""
@@ -211,11 +362,13 @@ def _lesions(cases: Sequence[Comparison]) -> list[str]:
     rule = cases[0].rule
     if rule is None:
         return []
-    parts = []
+    parts, rank = [], len(cases[0].affine) - 1
     for name in cases[0].labels.values():
         rows = [row for case in cases for row in case.rows if row["label"] == name]
+        sizes = size_table(detection_by_size(case.lesions[name] for case in cases), rank)
         parts.append(f"<h2>Lesions: {escape(name)}</h2>{page.table(*lesion_table(rows))}")
-    words = rule_in_words(rule, len(cases[0].affine) - 1)
+        parts.append(f"<h3>By their size</h3>{page.table(*sizes)}")
+    words = rule_in_words(rule, rank)
     return [*parts, page.note(f"{escape(words)} {_DEFINITIONS}")]
 
 
@@ -241,18 +394,20 @@ def _pictures(
     folder: Path,
     roles: Mapping[str, str] | None,
 ) -> str:
-    """Draw the worst cases."""
-    shown = _worst_first(cases)[:_MOST]
+    """Draw the worst, the median and the best case, and after them the other bad ones."""
+    worst = _worst_first(cases)
+    shown = list(dict.fromkeys((worst[0], worst[len(worst) // 2], worst[-1], *worst)))[:_MOST]
     parts = []
     for case in track(shown, "Drawing"):
         name = case.pair.case
         role = "" if roles is None else f" ({role_in_words(roles.get(name, NOT_KNOWN))})"
         drawn = _draw(case, images[name], folder, title=name + role)
         parts += [f"<section>{page.picture(path, path.stem + role)}</section>" for path in drawn]
-    which = (
-        f"The {len(shown)} of {plural(len(cases), 'case')} with the lowest Dice, the worst first."
+    which = "By Dice: the worst, the median and the best case, then the others from the worst on"
+    left_out = len(cases) - len(shown)
+    note = page.note(
+        f"{which}; {plural(left_out, 'better case')} left out." if left_out else f"{which}."
     )
-    note = "" if len(shown) == len(cases) else page.note(which)
     return f"<h2>Pictures</h2>{note}{''.join(parts)}{page.note(_CONVENTIONS)}"
 
 

@@ -6,9 +6,12 @@ from statistics import fmean
 from typing import Any
 
 from segjax.evaluate.lesions import COUNTS, RATES, LesionRule, rates
+from segjax.evaluate.sizes import SizeClass
+from segjax.evaluate.statistics import Interval
+from segjax.evaluate.summary import interval_in_words
 from segjax.text import plural
 
-__all__ = ["lesion_table", "rule_in_words"]
+__all__ = ["lesion_table", "rule_in_words", "size_table"]
 
 Cells = list[str | float | int]
 
@@ -46,6 +49,53 @@ def lesion_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Cel
         total = _total(rows, loads)
         cells += [_cells(total, loads), _means(rows, total, loads)]
     return headings, cells
+
+
+def size_table(classes: Sequence[SizeClass], rank: int) -> tuple[list[str], list[Cells]]:
+    """Return how many lesions of each size were found, and how many of them are true.
+
+    Args:
+        classes: Of all cases, from :func:`segjax.evaluate.sizes.detection_by_size`.
+        rank: 3 where sizes are volumes, 2 where they are areas.
+
+    Returns:
+        Headings and rows, with Wilson's 95 % intervals.
+
+    Example:
+        >>> from segjax.evaluate.sizes import detection_by_size
+        >>> size_table(detection_by_size([]), 3)[1][0][:3]
+        ['under 10', 0, 0]
+    """
+    unit = f"mm{'³' if rank == 3 else '²'}"
+    headings = [
+        f"size ({unit})", "lesions", "found", "sensitivity (95 %)", "predicted", "false pos.",
+        "precision (95 %)",
+    ]  # fmt: skip
+    rows: list[Cells] = [
+        [
+            _range(one),
+            one.true_lesions,
+            one.found_lesions,
+            _share(one.sensitivity),
+            one.predicted_lesions,
+            one.false_lesions,
+            _share(one.precision),
+        ]
+        for one in classes
+    ]
+    return headings, rows
+
+
+def _range(one: SizeClass) -> str:
+    if not one.low:
+        return f"under {one.high:g}"
+    return f"{one.low:g} and more" if math.isinf(one.high) else f"{one.low:g} to {one.high:g}"
+
+
+def _share(share: Interval) -> str:
+    if math.isnan(share.value):
+        return "–"
+    return f"{share.value:.3f} ({interval_in_words(share)})"
 
 
 def _cells(row: Mapping[str, Any], loads: Sequence[str]) -> Cells:

@@ -14,10 +14,11 @@ from typing import Any
 
 from segjax.errors import InputError
 from segjax.evaluate.roles import by_role
-from segjax.evaluate.scores import DICE, Score, absent_in_words, score_of_row
+from segjax.evaluate.scores import DICE, Score, absent_in_words, of_absent, score_of_row
+from segjax.evaluate.statistics import mean_interval
+from segjax.evaluate.summary import interval_in_words
 from segjax.files import atomic_path
 from segjax.provenance import Provenance, here_and_now
-from segjax.registry import registry
 from segjax.text import plural
 
 __all__ = [
@@ -68,9 +69,21 @@ def write_page(path: Path, title: str, sections: Sequence[str]) -> Path:
     return path
 
 
-def page_text(title: str, sections: Sequence[str]) -> str:
-    """Return the HTML of a whole page."""
-    return _PAGE.format(title=escape(title), style=_STYLE, sections="\n".join(sections))
+def page_text(title: str, sections: Sequence[str], *, language: str = "en", style: str = "") -> str:
+    """Return the HTML of a whole page.
+
+    Args:
+        title: Heading, as text.
+        sections: HTML of what follows it.
+        language: Code of the language that it is written in.
+        style: CSS after that of all pages.
+    """
+    return _PAGE.format(
+        title=escape(title),
+        style=_STYLE + style,
+        sections="\n".join(sections),
+        language=escape(language),
+    )
 
 
 def note(html: str) -> str:
@@ -131,13 +144,12 @@ def cases(roles: Mapping[str, str]) -> str:
 
 
 def dice_summary(dice: Mapping[str, Sequence[float]]) -> str:
-    """Return mean, standard deviation, median, lowest and highest Dice, and their number.
+    """Return mean with its interval, standard deviation, median, extremes and number of Dice.
 
     Args:
         dice: Of the cases that hold a label, by label.
     """
-    names = ("label", "mean", "standard deviation", "median", "lowest", "highest", "n")
-    return table(names, [(label, *_spread(values)) for label, values in dice.items()])
+    return table(_SPREAD, [(label, *_spread(values)) for label, values in dice.items()])
 
 
 def absent_note(scores: Mapping[str, Sequence[Score]]) -> str:
@@ -157,7 +169,8 @@ def measures(row: Mapping[str, str | float | int]) -> Cells:
     """Return the cells of a row; dashes for what an absent label has not."""
     if score_of_row(row).metric == DICE:
         return list(row.values())
-    return [nan if name in registry("metric") else value for name, value in row.items()]
+    told = {"case", "label", *of_absent(row)}
+    return [value if name in told else nan for name, value in row.items()]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -196,10 +209,16 @@ def _cell(value: str | float | int) -> str:
     return f'<td class="number">{text}</td>'
 
 
+_SPREAD = (
+    "label", "mean", "95 % interval", "standard deviation", "median", "lowest", "highest", "n",
+)  # fmt: skip
+
+
 def _spread(dice: Sequence[float]) -> Cells:
     if not dice:
-        return (*[nan] * 5, 0)
-    return fmean(dice), pstdev(dice), median(dice), min(dice), max(dice), len(dice)
+        return (nan, "–", *[nan] * 4, 0)
+    interval = interval_in_words(mean_interval(dice))
+    return fmean(dice), interval, pstdev(dice), median(dice), min(dice), max(dice), len(dice)
 
 
 def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
@@ -258,7 +277,7 @@ summary { cursor: pointer; color: var(--faint); }
 """
 
 _PAGE = """<!doctype html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

@@ -35,5 +35,5 @@ def test_what_a_measure_cannot_tell_counts_in_no_mean(capsys):
     print_scores([row | {"case": "a", "depth": 3.0}, row | {"case": "b", "depth": math.nan}])
     print_scores([row | {"case": "b", "depth": math.nan}])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    means = [line[-1] for line in lines if line[:1] == ["core"]]
-    assert means == ["3.0000", "–"]
+    means = [(line[1], line[-1]) for line in lines if line[:1] == ["depth"]]
+    assert means == [("3.0000", "1"), ("–", "0")]

@@ -99,13 +99,13 @@ def test_without_lesions_the_page_shows_overlaps(folders, pairs):
     assert text.count("data:image/png;base64,") == 2
 
 
-def test_only_the_worst_cases_are_drawn(folders, pairs, monkeypatch):
+def test_the_worst_case_is_drawn_first(folders, pairs, monkeypatch):
     monkeypatch.setattr(folder_report, "_MOST", 1)
     images = find_images_of(pairs, folders / "images")
     cases = compare_cases(pairs, rule=LesionRule())
     text = write_evaluation(cases, folders / "out", images=images).read_text()
     assert [file.name for file in (folders / "out/figures").iterdir()] == ["b.png"]
-    assert "The 1 of 2 cases with the lowest Dice" in text
+    assert "from the worst on; 1 better case left out." in text
 
 
 def test_each_label_has_its_picture(folders, pairs):

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from segjax.evaluate.lesions import LesionRule
+from segjax.evaluate.lesions import LesionRule, match_lesions
+from segjax.evaluate.sizes import detection_by_size
 from segjax.registry import registry
-from segjax.report.lesion_table import lesion_table, rule_in_words
+from segjax.report.lesion_table import lesion_table, rule_in_words, size_table
 
 
 def row(case, counts, ratios, loads=(1.0, 3.0)):
@@ -69,3 +71,15 @@ def test_one_case_needs_no_sums():
 def test_rules_are_put_into_words(rule, rank, words):
     text = rule_in_words(rule, rank)
     assert all(part in text for part in words)
+
+
+def test_sizes_are_told_with_what_was_found_of_each():
+    truth, mask = np.zeros((2, 12, 12, 12), bool)
+    truth[0, 0, 0] = truth[4:8, 4:8, 4:8] = mask[4:8, 4:8, 4:8] = True  # 1 and 64 mm³
+    match = match_lesions(truth=truth, prediction=mask, spacing=(1.0, 1.0, 1.0))
+    headings, rows = size_table(detection_by_size([match]), 3)
+    assert headings[0] == "size (mm³)"
+    assert [row[0] for row in rows] == ["under 10", "10 to 100", "100 and more"]
+    assert rows[0][1:5] == [1, 0, "0.000 (0.000 to 0.793)", 0]
+    assert rows[1][1:3] == [1, 1]
+    assert rows[2][3] == "–"

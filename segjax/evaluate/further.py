@@ -1,0 +1,134 @@
+"""Measures beside overlap and lesions, in groups that are asked for by name.
+
+Each is a function of the two boolean masks of a label and of their affine, which returns several
+measures by name; all of them become columns of tables. Names are of the kind "measures" of the
+registry, so that others can add theirs.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool
+
+from segjax.evaluate.overlap import (
+    absolute_volume_error,
+    jaccard,
+    specificity,
+    volume_error,
+)
+from segjax.evaluate.voxels import Spacing
+from segjax.registry import register, registry
+
+__all__ = ["Measures", "further"]
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """What can be registered as "measures".
+
+    Either mask may be empty. Where the truth is, nothing of it is written or averaged.
+
+    Example:
+        >>> import segjax
+        >>> @segjax.register("measures", "counts")
+        ... def counts(*, truth, prediction, spacing):
+        ...     return {"missed_voxels": float((truth & ~prediction).sum())}
+    """
+
+    def __call__(
+        self,
+        *,
+        truth: Bool[np.ndarray, "*spatial"],
+        prediction: Bool[np.ndarray, "*spatial"],
+        spacing: Spacing,
+    ) -> Mapping[str, float]:
+        """Measure one label of one case."""
+        ...
+
+
+def further(names: Sequence[str], *, tolerance: float = 1.0) -> list[Measures]:
+    """Return groups of measures by their names.
+
+    Args:
+        names: Registered names; ``"all"`` stands for overlap, surfaces, panoptic quality and the
+            lesion-wise scores of gliomas.
+        tolerance: Distance in mm that surface Dice forgives.
+
+    Raises:
+        InputError: There is no such group, or the tolerance is negative.
+
+    Example:
+        >>> [one] = further(["overlap"])
+        >>> mask = np.array([[True, False]])
+        >>> one(truth=mask, prediction=mask, spacing=(1.0, 1.0))["jaccard"]
+        1.0
+    """
+    asked = dict.fromkeys(name for one in names for name in (_ALL if one == "all" else (one,)))
+    found = {name: registry("measures").get(name) for name in asked}
+    if "surfaces" in found and found["surfaces"] is surfaces:
+        found["surfaces"] = partial(surfaces, tolerance=tolerance)
+    return list(found.values())
+
+
+def overlap(
+    *,
+    truth: Bool[np.ndarray, "*spatial"],
+    prediction: Bool[np.ndarray, "*spatial"],
+    spacing: Spacing,
+) -> dict[str, float]:
+    """Return Jaccard index, specificity and volume errors."""
+    return {
+        one.__name__: one(truth=truth, prediction=prediction)
+        for one in (jaccard, specificity, volume_error, absolute_volume_error)
+    }
+
+
+def panoptic(
+    *,
+    truth: Bool[np.ndarray, "*spatial"],
+    prediction: Bool[np.ndarray, "*spatial"],
+    spacing: Spacing,
+) -> dict[str, float]:
+    """Return what :func:`segjax.evaluate.panoptic.panoptic_quality` tells."""
+    from segjax.evaluate.panoptic import panoptic_quality
+
+    return panoptic_quality(truth=truth, prediction=prediction).measures
+
+
+def lesionwise(
+    *,
+    truth: Bool[np.ndarray, "*spatial"],
+    prediction: Bool[np.ndarray, "*spatial"],
+    spacing: Spacing,
+    rule: str,
+) -> dict[str, float]:
+    """Return what :func:`segjax.evaluate.lesionwise.lesionwise_scores` tells."""
+    from segjax.evaluate.lesionwise import lesionwise_scores
+
+    masks = {"truth": truth, "prediction": prediction}
+    return lesionwise_scores(**masks, spacing=spacing, rule=rule).measures
+
+
+def surfaces(
+    *,
+    truth: Bool[np.ndarray, "*spatial"],
+    prediction: Bool[np.ndarray, "*spatial"],
+    spacing: Spacing,
+    tolerance: float = 1.0,
+) -> dict[str, float]:
+    """Return what :func:`segjax.evaluate.surface.surface_measures` tells."""
+    from segjax.evaluate.surface import surface_measures
+
+    masks = {"truth": truth, "prediction": prediction}
+    return surface_measures(**masks, spacing=spacing, tolerance=tolerance)
+
+
+_BRATS = ("glioma", "sub-saharan-africa", "pediatrics", "meningioma", "metastases")
+_ALL = ("overlap", "surfaces", "panoptic", "brats-2023-glioma")
+
+for _one in (overlap, surfaces, panoptic):
+    register("measures", _one.__name__, _one)
+for _task in _BRATS:
+    register("measures", f"brats-2023-{_task}", partial(lesionwise, rule=_task))
