@@ -192,3 +192,84 @@ def test_the_background_cannot_be_ignored(evaluate, value):
     code, text = evaluate("--ignore", value)
     assert code == 1
     assert f"{value} cannot be ignored" in text
+
+
+@pytest.fixture
+def five(folders):
+    """Five cases; a second folder of masks that are the truth."""
+    rng = np.random.default_rng(0)
+    (folders / "other").mkdir()
+    for number, case in enumerate("abcde"):
+        truth = np.zeros((6, 6, 9), np.uint8)
+        truth[: 2 + number % 3, :3, :3] = 1
+        mask = truth & (rng.random(truth.shape) > 0.2)
+        likely = np.stack([1 - 0.75 * mask, 0.75 * mask], axis=-1).astype(np.float32)
+        for folder, data in (("labels", truth), ("masks", mask), ("other", truth)):
+            volume = Volume(data.astype(np.uint8), np.eye(4))
+            write_volume(volume, folders / folder / f"{case}.nii.gz", overwrite=True)
+        write_volume(Volume(likely, np.eye(4)), folders / "masks" / f"{case}_probabilities.nii.gz")
+    return folders
+
+
+def test_means_have_intervals_over_patients_where_these_are_named(evaluate, five):
+    alone = line(evaluate()[1], "Dice ")
+    assert len(alone) == 9
+    assert float(alone[2]) < float(alone[1]) < float(alone[4])
+    assert alone[-1] == "5"
+    (five / "patients.csv").write_text("case,patient\na,1\nb,1\nc,1\nd,2\ne,2\n")
+    together = line(evaluate("--groups", str(five / "patients.csv"))[1], "Dice ")
+    assert together[1] == alone[1]
+    assert together[2:5] != alone[2:5]
+    (five / "patients.csv").write_text("case,patient\na,1\n")
+    code, text = evaluate("--groups", str(five / "patients.csv"))
+    assert code == 1
+    assert "patients.csv" in text
+
+
+def test_a_second_model_is_compared_on_the_same_cases(evaluate, five):
+    out = five / "out"
+    code, text = evaluate("--against", str(five / "other"), "--report", str(out))
+    assert code == 0
+    row = line(text[text.index("against") :], "1 ")
+    assert row[1:3] == ["dice", "5"]
+    assert row[4] == "1.000"  # of the second model
+    assert row[9:14] == ["0", "/", "0", "/", "5"]
+    assert "Against a second model" in (out / "report.html").read_text()
+    (five / "other" / "c.nii.gz").unlink()
+    code, text = evaluate("--against", str(five / "other"))
+    assert code == 1
+    assert "c: a case of one of the two models only" in text
+
+
+def test_probabilities_are_held_against_the_labels(evaluate, five):
+    out = five / "out"
+    code, text = evaluate("--calibration", "--report", str(out))
+    assert code == 0
+    assert line(text[text.index("calibration") :], "1 ")[1] != "0.0000"
+    assert {file.name for file in (out / "figures").iterdir()} == {
+        "loads.png", "loads.svg", "loads_dice.png", "loads_dice.svg",
+        "reliability.png", "reliability.svg",
+    }  # fmt: skip
+    assert "Reliability curve" in (out / "report.html").read_text()
+
+
+def test_further_measures_are_rows_of_the_table(evaluate, five):
+    table = five / "metrics.csv"
+    code, text = evaluate("--also", "overlap", "panoptic", "-o", str(table))
+    assert code == 0
+    assert line(text, "jaccard ")
+    with table.open(newline="") as file:
+        measures = {row["metric"] for row in csv.DictReader(file)}
+    assert measures >= {"jaccard", "specificity", "panoptic_quality"}
+    code, text = evaluate("--also", "surface")
+    assert code == 1
+    assert "surfaces" in text
+
+
+def test_healthy_cases_are_counted_as_false_alarms_in_the_report(evaluate, five):
+    empty = Volume(np.zeros((6, 6, 9), np.uint8), np.eye(4))
+    write_volume(empty, five / "labels" / "a.nii.gz", overwrite=True)
+    assert evaluate("--report", str(five / "out"))[0] == 0
+    text = (five / "out" / "report.html").read_text()
+    assert "False alarms" in text
+    assert "1.000 (0.207 to 1.000)" in text  # Wilson, 1 of 1
