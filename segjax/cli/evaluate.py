@@ -72,6 +72,8 @@ class Evaluate:
         Path | None, arg(aliases=["-o"], metavar="FILE.csv", help_behavior_hint=_NONE)
     ] = None
     """Write one row for each case, label and metric."""
+    challenge: Annotated[str | None, arg(metavar="NAME", help_behavior_hint=_NONE)] = None
+    """Give -o's table the columns of msseg-2016, isbi-2015 or brats-2023-TASK, one row a case."""
     names: Annotated[
         tuple[str, ...],
         arg(metavar="NAME...", help_behavior_hint="(default: of dataset.json, or 1, 2, ...)"),
@@ -125,7 +127,6 @@ class Evaluate:
         from segjax.cli.console import print_facts, print_scores
         from segjax.evaluate.compare import without_lesions
         from segjax.evaluate.pairs import match_masks
-        from segjax.evaluate.tables import write_metrics
         from segjax.report.evaluation import find_images_of, write_evaluation
 
         start = time.perf_counter()
@@ -145,7 +146,7 @@ class Evaluate:
         )
         written = {}
         if self.out:
-            written["metrics"] = write_metrics(found.rows, self.out, overwrite=self.overwrite)
+            written["metrics"] = self._write_table(found, self.out)
         if self.report:
             written["report"] = write_evaluation(
                 found,
@@ -170,6 +171,32 @@ class Evaluate:
             coding=self._coding(),
             also=further(self.also, tolerance=self.tolerance),
         )
+
+    def _write_table(self, found: "Evaluation", path: Path) -> Path:
+        from segjax.evaluate.challenges import challenge_table
+        from segjax.evaluate.tables import write_metrics
+        from segjax.files import write_csv
+
+        if self.challenge is None:
+            return write_metrics(found.rows, path, overwrite=self.overwrite)
+        name, task = self._challenge()
+        table = challenge_table(name, found, rule=task or "glioma")
+        lines = ([row.get(column, "") for column in table.columns] for row in table.rows)
+        write_csv([table.columns, *lines], path, overwrite=self.overwrite)
+        return path
+
+    def _challenge(self) -> tuple[str, str]:
+        """Return the challenge that is asked for and, of BraTS, its task."""
+        from segjax.evaluate.challenges import CHALLENGES
+        from segjax.evaluate.lesionwise import BRATS_2023
+        from segjax.text import unknown
+
+        asked = self.challenge or ""
+        tasks = {f"brats-2023-{task}": ("brats-2023", task) for task in BRATS_2023}
+        known = {name: (name, "") for name in CHALLENGES} | tasks
+        if asked not in known:
+            raise InputError(unknown("challenge", asked, list(known)))
+        return known[asked]
 
     def _groups(self, cases: "Sequence[str]") -> "dict[str, str] | None":
         from segjax.data.grouping import Grouping
@@ -232,6 +259,10 @@ class Evaluate:
         from segjax.files import check_target
         from segjax.report.evaluation import check_free
 
+        if self.challenge is not None:
+            self._challenge()
+            if not self.out:
+                raise InputError("--challenge gives -o's table its columns; name its file")
         if self.out:
             check_target(self.out, overwrite=self.overwrite)
         if self.images and not self.report:

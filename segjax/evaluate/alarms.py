@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 from segjax.errors import InputError
-from segjax.evaluate.scores import DICE, score_of_row
 from segjax.evaluate.statistics import Interval, mean_interval, named, wilson_interval
 
 __all__ = ["FalseAlarms", "false_alarms"]
@@ -86,9 +85,9 @@ def false_alarms(
         raise InputError(f"rows are of the labels {', '.join(labels)}: count one at a time")
     if len({"truth_ml" in row for row in rows}) > 1:
         raise InputError("slices and volumes have no common size: count them apart")
-    unit = "ml" if not rows or "truth_ml" in rows[0] else "pixels"
-    absent = [row for row in rows if score_of_row({DICE: 0.0, **row}).metric != DICE]
-    sizes = [float(score_of_row(row).value) for row in absent]
+    unit = "ml" if not rows or "truth_ml" in rows[0] else "voxels"
+    absent = [row for row in rows if not row[f"truth_{unit}"]]
+    sizes = [float(row[f"prediction_{unit}"]) for row in absent]
     alarms = sum(size > 0 for size in sizes)
     lesions = [row["false_lesions"] for row in absent if "false_lesions" in row]
     return FalseAlarms(
@@ -96,6 +95,6 @@ def false_alarms(
         alarms=alarms,
         share=wilson_interval(alarms, len(absent), confidence=confidence),
         size=mean_interval(sizes, confidence=confidence, seed=seed),
-        unit=unit,
+        unit="pixels" if unit == "voxels" else unit,
         lesions=fmean(lesions) if lesions else math.nan,
     )

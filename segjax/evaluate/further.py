@@ -107,8 +107,8 @@ def lesionwise(
     """Return what :func:`segjax.evaluate.lesionwise.lesionwise_scores` tells."""
     from segjax.evaluate.lesionwise import lesionwise_scores
 
-    masks = {"truth": truth, "prediction": prediction}
-    return lesionwise_scores(**masks, spacing=spacing, rule=rule).measures
+    found = lesionwise_scores(truth=truth, prediction=prediction, spacing=spacing, rule=rule)
+    return found.measures
 
 
 def surfaces(
@@ -121,8 +121,9 @@ def surfaces(
     """Return what :func:`segjax.evaluate.surface.surface_measures` tells."""
     from segjax.evaluate.surface import surface_measures
 
-    masks = {"truth": truth, "prediction": prediction}
-    return surface_measures(**masks, spacing=spacing, tolerance=tolerance)
+    return surface_measures(
+        truth=truth, prediction=prediction, spacing=spacing, tolerance=tolerance
+    )
 
 
 _BRATS = ("glioma", "sub-saharan-africa", "pediatrics", "meningioma", "metastases")

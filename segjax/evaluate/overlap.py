@@ -238,7 +238,7 @@ def absolute_volume_error(*, truth: Mask, prediction: Mask, label: int = 1) -> f
         0.25
 
     Source:
-        A. Carass et al., NeuroImage 148, 2017, section 3.1.
+        A. Carass et al., NeuroImage 148, 2017.
     """
     return abs(volume_error(truth=truth, prediction=prediction, label=label))
 

@@ -283,9 +283,14 @@ def _votes(masks: Mapping[str, np.ndarray], label: int, region: np.ndarray | Non
     codes = np.zeros(int(inside.sum()), np.int64)
     for place, mask in enumerate(masks.values()):
         codes |= (mask[inside] == label).astype(np.int64) << place
-    values, patterns, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    marked = codes > 0  # most voxels are nobody's: these need no sorting
+    values, places, counts = np.unique(codes[marked], return_inverse=True, return_counts=True)
+    patterns = np.zeros(len(codes), np.int64)
+    patterns[marked] = places.ravel() + 1
+    values = np.concatenate([[0], values])
+    counts = np.concatenate([[len(codes) - counts.sum()], counts])
     decisions = (values >> np.arange(len(masks))[:, None] & 1).astype(bool)
-    return _Votes(decisions, counts, patterns.ravel(), inside)
+    return _Votes(decisions, counts, patterns, inside)
 
 
 def _qualities(

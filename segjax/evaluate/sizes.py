@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 from segjax.errors import InputError
 from segjax.evaluate.agreement import spearman
 from segjax.evaluate.lesions import LesionMatch
-from segjax.evaluate.scores import DICE, score_of_row
 from segjax.evaluate.statistics import Interval, mean_interval, named, wilson_interval
 
 __all__ = [
@@ -221,9 +221,9 @@ def dice_by_load(
     if bins < 1:
         raise InputError(f"bins is {bins}: give a number from 1 on")
     unit = units.pop() if units else "ml"
-    present = [row for row in rows if score_of_row({"prediction_" + unit: 0, **row}).metric == DICE]
-    present.sort(key=lambda row: row["truth_" + unit])
-    loads = [float(row["truth_" + unit]) for row in present]
+    load = f"truth_{unit}"
+    present = sorted((row for row in rows if row[load]), key=itemgetter(load))
+    loads = [float(row[load]) for row in present]
     dice = [float(row["dice"]) for row in present]
     return LoadTrend(
         cases=tuple(str(row["case"]) for row in present),

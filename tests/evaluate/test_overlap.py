@@ -148,7 +148,7 @@ def test_specificity_is_the_sensitivity_of_the_background(pair):
         assert absolute == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("measure", (*MEASURES, specificity, volume_error))
+@pytest.mark.parametrize("measure", [*MEASURES, specificity, volume_error])
 def test_masks_of_different_shapes_are_refused(measure):
     with pytest.raises((InputError, TypeError), match=r"\(2, 3\) and prediction \(3, 2\)|spatial"):
         measured(measure, np.zeros((2, 3), int), np.zeros((3, 2), int))

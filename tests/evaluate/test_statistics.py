@@ -219,13 +219,16 @@ def test_the_same_advantage_everywhere_is_an_infinite_effect():
 
 
 def test_slices_of_one_patient_are_averaged_before_the_test():
-    slices = {f"{name}-{n}": value for name, value in model(DICE).items() for n in range(3)}
-    worse = {name: value - 0.1 * (value > 0.5) for name, value in slices.items()}
-    patients = {name: name.split("-")[0] for name in slices}
-    found = compare_models(slices, worse, groups=patients, **FEW)
-    means = np.array([0.1 * (value > 0.5) for value in DICE])
-    assert (found.cases, found.groups) == (36, 12)
-    assert found.p_value == pytest.approx(stats.wilcoxon(np.round(means, 12)).pvalue)
+    gains = (0.01, 0.05, -0.02, 0.04, 0.03, 0.06, 0.07)
+    one = {f"{name}-{n}": 0.5 + gain for name, gain in model(gains).items() for n in range(3)}
+    other = {case: 0.4 + 0.1 * (case.endswith("1")) for case in one}
+    patients = {case: case.split("-")[0] for case in one}
+    found = compare_models(one, other, groups=patients, **FEW)
+    means = np.array(gains) + 0.2 / 3
+    assert (found.cases, found.groups, found.wins) == (21, 7, 20)
+    assert found.p_value == pytest.approx(stats.wilcoxon(means).pvalue)
+    assert found.rank_biserial == 1
+    assert found.cohens_dz == pytest.approx(means.mean() / means.std(ddof=1))
 
 
 def test_one_case_has_no_test():
