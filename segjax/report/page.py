@@ -45,6 +45,10 @@ Cells = Sequence[str | float | int]
 
 _HEADINGS = {
     "dice": "Dice",
+    "jaccard": "Jaccard",
+    "surface_dice": "surface Dice",
+    "hausdorff_mm": "Hausdorff (mm)",
+    "lesionwise_dice": "lesion-wise Dice",
     "positive_predictive_value": "predictive value",
     "truth_ml": "truth (ml)",
     "prediction_ml": "prediction (ml)",
@@ -162,7 +166,13 @@ def absent_note(scores: Mapping[str, Sequence[Score]]) -> str:
 
 def headings(row: Iterable[str]) -> list[str]:
     """Return what stands over the measures of :func:`segjax.evaluate.overlap.overlap_table`."""
-    return [_HEADINGS.get(name, name) for name in row]
+    return [_HEADINGS.get(name) or _in_words(name) for name in row]
+
+
+def _in_words(name: str) -> str:
+    words = name.removesuffix("_mm").replace("_", " ")
+    words = words.replace("hd95", "HD95").replace("assd", "ASSD")
+    return f"{words} (mm)" if name.endswith("_mm") else words
 
 
 def measures(row: Mapping[str, str | float | int]) -> Cells:

@@ -31,6 +31,11 @@ def test_sizes_of_pictures_are_headed_in_pixels():
     assert page.headings({"truth_voxels": 0, "mine": 0}) == ["truth (pixels)", "mine"]
 
 
+def test_measures_are_headed_in_words():
+    names = {"dice": 0, "lesionwise_hd95_mm": 0, "recognition_quality": 0}
+    assert page.headings(names) == ["Dice", "lesionwise HD95 (mm)", "recognition quality"]
+
+
 @pytest.mark.parametrize(("truth", "shown"), [(0.0, "–"), (1.0, "0.250")])
 def test_every_metric_of_an_absent_label_is_a_dash(truth, shown):
     row = {"label": "lesion", "dice": 0.5, "mine": 0.25, "truth_ml": truth, "prediction_ml": 2.0}
