@@ -18,7 +18,7 @@ from segjax.extras import needed_for
 __all__ = [
     "Agreement",
     "BlandAltman",
-    "agreement",
+    "agreement_of",
     "bland_altman",
     "concordance",
     "icc_agreement",
@@ -96,7 +96,7 @@ class Agreement:
         }
 
 
-def agreement(*, truth: Values, prediction: Values, confidence: float = 0.95) -> Agreement:
+def agreement_of(*, truth: Values, prediction: Values, confidence: float = 0.95) -> Agreement:
     """Measure the agreement of predicted with true values, such as lesion loads in ml.
 
     Args:
@@ -112,7 +112,7 @@ def agreement(*, truth: Values, prediction: Values, confidence: float = 0.95) ->
             finite number; or the confidence is not between 0 and 1.
 
     Example:
-        >>> found = agreement(truth=[2.0, 5.0, 9.0, 14.0], prediction=[1.0, 4.0, 8.0, 13.0])
+        >>> found = agreement_of(truth=[2.0, 5.0, 9.0, 14.0], prediction=[1.0, 4.0, 8.0, 13.0])
         >>> round(found.pearson.value, 3), round(found.icc_agreement.value, 3)
         (1.0, 0.982)
         >>> found.bland_altman.bias.value
@@ -144,7 +144,7 @@ def pearson(*, truth: Values, prediction: Values, confidence: float = 0.95) -> I
         with less than four cases.
 
     Raises:
-        InputError: See :func:`agreement`.
+        InputError: See :func:`agreement_of`.
 
     Example:
         >>> [round(one, 3) for one in pearson(truth=[1, 2, 3, 5], prediction=[2, 2, 4, 5])]
@@ -165,10 +165,11 @@ def spearman(*, truth: Values, prediction: Values, confidence: float = 0.95) -> 
 
     Returns:
         From -1 to 1; NaN where all true or all predicted values are the same. The ends are NaN
-        with less than four cases.
+        with less than four cases, and at -1 and 1: few cases may well be of one order by chance,
+        which an interval without width would hide.
 
     Raises:
-        InputError: See :func:`agreement`.
+        InputError: See :func:`agreement_of`.
 
     Example:
         >>> round(spearman(truth=[1, 2, 3, 50], prediction=[1, 3, 2, 4]).value, 3)
@@ -179,6 +180,8 @@ def spearman(*, truth: Values, prediction: Values, confidence: float = 0.95) -> 
     """
     first, second = (ranks(values) for values in _paired(truth, prediction))
     value = _r(first, second)
+    if abs(value) == 1:
+        return Interval(value, math.nan, math.nan)
     return _correlation(first, second, math.sqrt(1 + value**2 / 2), confidence)
 
 
@@ -287,7 +290,7 @@ def concordance(*, truth: Values, prediction: Values, confidence: float = 0.95) 
         three cases, and where the correlation is 0.
 
     Raises:
-        InputError: See :func:`agreement`.
+        InputError: See :func:`agreement_of`.
 
     Example:
         >>> round(concordance(truth=[1, 2, 3, 4], prediction=[2, 3, 4, 5]).value, 3)
@@ -327,7 +330,7 @@ def bland_altman(*, truth: Values, prediction: Values, confidence: float = 0.95)
         all cases, and its interval with two cases.
 
     Raises:
-        InputError: See :func:`agreement`.
+        InputError: See :func:`agreement_of`.
 
     Example:
         >>> found = bland_altman(truth=[2.0, 5.0, 9.0, 14.0], prediction=[2.5, 4.0, 9.5, 12.0])

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 from segjax.errors import InputError
 
-__all__ = ["Calibration", "ReliabilityBin", "calibration"]
+__all__ = ["Calibration", "ReliabilityBin", "calibration_of"]
 
 Mask = Bool[np.ndarray, "*spatial"] | Integer[np.ndarray, "*spatial"]
 
@@ -139,7 +139,7 @@ class Calibration:
         return np.abs(self.true - self.probability) / np.maximum(self.voxels, 1)
 
 
-def calibration(
+def calibration_of(
     *,
     truth: Mask,
     probability: Float[np.ndarray, "*spatial"],
@@ -169,7 +169,7 @@ def calibration(
 
     Example:
         >>> truth = np.array([0, 0, 1, 1])
-        >>> found = calibration(truth=truth, probability=np.array([0.1, 0.3, 0.7, 0.7]), bins=2)
+        >>> found = calibration_of(truth=truth, probability=np.array([0.1, 0.3, 0.7, 0.7]), bins=2)
         >>> round(found.expected_error, 3), round(found.brier_score, 3)  # gaps 0.2 and 0.3
         (0.25, 0.07)
         >>> (found + found).total

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from segjax.data.io.formats import check_same_grid, image_suffixes, read_image, stem
 from segjax.errors import InputError
-from segjax.evaluate.calibration import Calibration, calibration
+from segjax.evaluate.calibration import Calibration, calibration_of
 from segjax.evaluate.compare import Comparison
 from segjax.evaluate.pairs import read_pair
 from segjax.progress import track
@@ -52,7 +52,7 @@ def calibrations(cases: Iterable[Comparison], *, bins: int = 15) -> dict[str, Ca
     Args:
         cases: What :func:`segjax.evaluate.compare.compare_cases` measured; beside each mask lie
             its probabilities.
-        bins: See :func:`segjax.evaluate.calibration.calibration`.
+        bins: See :func:`segjax.evaluate.calibration.calibration_of`.
 
     Returns:
         By label.
@@ -71,7 +71,7 @@ def calibrations(cases: Iterable[Comparison], *, bins: int = 15) -> dict[str, Ca
         for value, label in case.labels.items():
             there = truth.data == value
             own = maps[..., value if maps.shape[-1] > 1 else 0]
-            found = calibration(
+            found = calibration_of(
                 truth=there, probability=own, region=there | (own >= _LEAST), bins=bins
             )
             sums[label] = sums[label] + found if label in sums else found

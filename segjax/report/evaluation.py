@@ -13,7 +13,7 @@ from typing import Any
 
 from segjax.data.io.formats import check_same_grid, image_suffixes, read_image, stem
 from segjax.errors import InputError
-from segjax.evaluate.agreement import Agreement, agreement
+from segjax.evaluate.agreement import Agreement, agreement_of
 from segjax.evaluate.alarms import false_alarms
 from segjax.evaluate.calibration import Calibration
 from segjax.evaluate.compare import Comparison, Evaluation, Failure, without_lesions
@@ -262,7 +262,7 @@ def _load(
         {row["case"]: float(row[column]) for row in rows}
         for column in (f"truth_{unit}", f"prediction_{unit}", "dice")
     )
-    loads = agreement(truth=[*there.values()], prediction=[*found.values()])
+    loads = agreement_of(truth=[*there.values()], prediction=[*found.values()])
     cells = [
         (words, interval.value, interval_in_words(interval)) for words, interval in _agreed(loads)
     ]

@@ -26,8 +26,8 @@ def reliability_curve(
 
     Example:
         >>> import numpy as np
-        >>> from segjax.evaluate.calibration import calibration
-        >>> found = calibration(truth=np.array([0, 1]), probability=np.array([0.2, 0.7]))
+        >>> from segjax.evaluate.calibration import calibration_of
+        >>> found = calibration_of(truth=np.array([0, 1]), probability=np.array([0.2, 0.7]))
         >>> reliability_curve({"lesion": found}, "reliability.png")
     """
     import numpy as np

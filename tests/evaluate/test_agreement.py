@@ -10,7 +10,7 @@ from scipy import stats
 
 from segjax.errors import InputError
 from segjax.evaluate.agreement import (
-    agreement,
+    agreement_of,
     bland_altman,
     concordance,
     icc_agreement,
@@ -86,7 +86,7 @@ def test_proportional_bias_equals_the_slope_of_scipy():
 
 
 def test_a_prediction_of_half_of_every_load_has_a_proportional_bias():
-    found = agreement(truth=[1.0, 4.0, 9.0, 16.0], prediction=[0.5, 2.0, 4.5, 8.0])
+    found = agreement_of(truth=[1.0, 4.0, 9.0, 16.0], prediction=[0.5, 2.0, 4.5, 8.0])
     assert found.pearson.value == found.spearman.value == 1
     assert found.bland_altman.proportional == pytest.approx((-2 / 3, -2 / 3, -2 / 3))
     assert found.concordance.value < found.icc_consistency.value < 0.85
@@ -119,9 +119,9 @@ def test_ties_share_their_rank():
 @given(loads)
 def test_agreement_does_not_depend_on_which_is_which_nor_on_the_unit(pair):
     truth, prediction = pair
-    one = agreement(truth=truth, prediction=prediction)
-    other = agreement(truth=prediction, prediction=truth)
-    scaled = agreement(truth=truth * 1000, prediction=prediction * 1000)
+    one = agreement_of(truth=truth, prediction=prediction)
+    other = agreement_of(truth=prediction, prediction=truth)
+    scaled = agreement_of(truth=truth * 1000, prediction=prediction * 1000)
     for name in ("pearson", "spearman", "icc_agreement", "icc_consistency", "concordance"):
         assert getattr(other, name) == pytest.approx(getattr(one, name), nan_ok=True)
         assert getattr(scaled, name) == pytest.approx(getattr(one, name), nan_ok=True)
@@ -136,10 +136,10 @@ def test_agreement_does_not_depend_on_which_is_which_nor_on_the_unit(pair):
 @given(loads)
 def test_an_offset_lowers_agreement_and_leaves_consistency(pair):
     truth, prediction = pair
-    one = agreement(truth=truth, prediction=prediction)
+    one = agreement_of(truth=truth, prediction=prediction)
     gap = abs(prediction.mean() - truth.mean())
     shift = math.copysign(50, one.bland_altman.bias.value)
-    other = agreement(truth=truth, prediction=prediction + shift)
+    other = agreement_of(truth=truth, prediction=prediction + shift)
     assert other.icc_consistency.value == pytest.approx(one.icc_consistency.value)
     assert abs(other.icc_agreement.value) <= abs(one.icc_agreement.value) + 1e-9
     assert abs(other.concordance.value) <= abs(one.concordance.value) + 1e-9
@@ -168,14 +168,14 @@ def test_the_interval_of_concordance_holds_the_true_one_about_as_often_as_it_say
 
 
 def test_equal_values_agree_perfectly():
-    found = agreement(truth=[1.1, 2.2, 3.3, 4.4], prediction=[1.1, 2.2, 3.3, 4.4])
+    found = agreement_of(truth=[1.1, 2.2, 3.3, 4.4], prediction=[1.1, 2.2, 3.3, 4.4])
     for one in (found.pearson, found.icc_agreement, found.icc_consistency, found.concordance):
         assert one == (1, 1, 1)
     assert found.bland_altman.bias == (0, 0, 0)
 
 
 def test_what_nothing_can_be_told_of_is_not_a_number():
-    found = agreement(truth=[0.1] * 5, prediction=[0.1] * 5)
+    found = agreement_of(truth=[0.1] * 5, prediction=[0.1] * 5)
     for one in (found.pearson, found.spearman, found.icc_agreement, found.icc_consistency):
         assert np.isnan(one).all()
     assert np.isnan(found.concordance).all()
@@ -183,7 +183,7 @@ def test_what_nothing_can_be_told_of_is_not_a_number():
 
 
 def test_a_constant_prediction_agrees_with_nothing():
-    found = agreement(truth=[1.0, 2.0, 3.0], prediction=[2.0, 2.0, 2.0])
+    found = agreement_of(truth=[1.0, 2.0, 3.0], prediction=[2.0, 2.0, 2.0])
     assert math.isnan(found.pearson.value)
     assert found.concordance.value == 0
     assert found.icc_consistency.value == pytest.approx(0)
@@ -202,11 +202,11 @@ def test_cases_that_do_not_differ_have_no_agreement():
 
 
 def test_two_and_three_cases_have_values_but_not_every_interval():
-    two = agreement(truth=[1.0, 2.0], prediction=[1.5, 2.5])
+    two = agreement_of(truth=[1.0, 2.0], prediction=[1.5, 2.5])
     assert two.bland_altman.bias.value == 0.5
     assert math.isnan(two.bland_altman.proportional.low)
     assert math.isnan(two.concordance.low)
-    three = agreement(truth=[1.0, 2.0, 4.0], prediction=[1.0, 3.0, 4.0])
+    three = agreement_of(truth=[1.0, 2.0, 4.0], prediction=[1.0, 3.0, 4.0])
     assert math.isnan(three.pearson.low)
     assert not math.isnan(three.concordance.low)
 
@@ -221,7 +221,7 @@ def test_two_and_three_cases_have_values_but_not_every_interval():
 )
 def test_values_that_are_no_pairs_are_refused(truth, prediction, words):
     with pytest.raises(InputError, match=words):
-        agreement(truth=truth, prediction=prediction)
+        agreement_of(truth=truth, prediction=prediction)
 
 
 def test_a_table_without_two_raters_or_with_gaps_is_refused():
@@ -232,6 +232,6 @@ def test_a_table_without_two_raters_or_with_gaps_is_refused():
 
 
 def test_measures_are_plain_numbers():
-    measures = agreement(truth=MINI, prediction=WRIGHT).measures
+    measures = agreement_of(truth=MINI, prediction=WRIGHT).measures
     assert {"icc_2_1_low", "bias", "upper_limit_high", "proportional_bias"} <= set(measures)
     assert all(type(value) in (int, float) for value in measures.values())

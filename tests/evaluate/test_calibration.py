@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segjax.errors import InputError
-from segjax.evaluate.calibration import Calibration, calibration
+from segjax.evaluate.calibration import Calibration, calibration_of
 from tests.peers import Peer
 
 sklearn_calibration = Peer("sklearn.calibration", "sklearn")
@@ -24,7 +24,7 @@ maps = st.integers(0, 2**32 - 1).map(
 
 
 def measured(probability, truth, **options):
-    return calibration(truth=truth, probability=probability, **options)
+    return calibration_of(truth=truth, probability=probability, **options)
 
 
 def plain(probability, truth, bins):
