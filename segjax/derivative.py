@@ -15,7 +15,7 @@ from segjax.errors import InputError
 from segjax.files import atomic_path, read_json_object, write_json
 
 if TYPE_CHECKING:
-    from segjax.evaluate.volumes import Load
+    from segjax.evaluate.measure import LabelMeasures
     from segjax_onnx.predict.metadata import ModelMetadata
     from segjax_onnx.predict.predictor import Predictor
 
@@ -84,7 +84,7 @@ class Derivative:
         names = [mask.name, *([_probseg(mask)] if self.probabilities else [])]
         return [mask.with_name(f"{name.partition('.')[0]}.json") for name in names]
 
-    def write(self, case: Case, mask: Path, loads: Sequence["Load"]) -> None:
+    def write(self, case: Case, mask: Path, loads: Sequence["LabelMeasures"]) -> None:
         """Write the side-cars of a case, and what the folder lacks."""
         sources = self._sources(case)
         labels = ", ".join(self.metadata.labels[1:])

@@ -17,7 +17,7 @@ from segjax.errors import InputError
 from segjax.extras import needed_for
 
 if TYPE_CHECKING:
-    from segjax.evaluate.volumes import Load
+    from segjax.evaluate.measure import LabelMeasures
     from segjax_onnx.predict.metadata import ModelMetadata
     from segjax_onnx.predict.predictor import Predictor
 
@@ -64,7 +64,7 @@ class DicomObjects:
             raise InputError(f"{others[0]}: was not made by segjax; write to another folder")
         return files
 
-    def write(self, case: Case, mask: Path, loads: Sequence["Load"]) -> None:
+    def write(self, case: Case, mask: Path, loads: Sequence["LabelMeasures"]) -> None:
         """Write both objects of a case, over those that are there."""
         segmentation, report = self.files(case, mask)
         series, *others = [one for one in map(_series, case.images) if one is not None]
@@ -76,7 +76,7 @@ class DicomObjects:
             others=others,
             keep_empty=self.keep_empty,
         )
-        findings = [Findings(load.size, len(load.pieces), load.largest) for load in loads]
+        findings = [Findings(load.size, len(load.lesions), load.largest) for load in loads]
         told = make_report(made, series, self.segments, findings, self.algorithm)
         write_object(made, segmentation, overwrite=True)
         write_object(told, report, overwrite=True)

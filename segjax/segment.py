@@ -15,7 +15,8 @@ from segjax.errors import InputError
 from segjax.files import check_new
 
 if TYPE_CHECKING:
-    from segjax.evaluate.volumes import CaseTables, Load
+    from segjax.evaluate.measure import LabelMeasures
+    from segjax.evaluate.volumes import CaseTables
     from segjax_onnx.predict.outputs import Outputs
     from segjax_onnx.predict.predictor import Predictor
 
@@ -33,7 +34,7 @@ class Companion(Protocol):
             InputError: Nothing can be written for it: it is not segmented.
         """
 
-    def write(self, case: Case, mask: Path, loads: Sequence["Load"]) -> None:
+    def write(self, case: Case, mask: Path, loads: Sequence["LabelMeasures"]) -> None:
         """Write these files, over those that are there.
 
         Args:
@@ -175,7 +176,7 @@ class _Job:
         mask = self.files(case).mask
         return [file for companion in self.companions for file in companion.files(case, mask)]
 
-    def attempt(self, case: Case, *, kept: bool) -> tuple[Sequence["Load"], str]:
+    def attempt(self, case: Case, *, kept: bool) -> tuple[Sequence["LabelMeasures"], str]:
         """Segment a case, unless its mask is kept; return what it holds, or why there is none."""
         files = self.files(case)
         maps = {"probability": files.probabilities, "spread": files.uncertainty}
@@ -212,22 +213,25 @@ def _whole(files: Iterable[Path]) -> Iterator[None]:
         raise
 
 
-def _loads(mask: Path, labels: Sequence[str], maps: Mapping[str, Path]) -> Sequence["Load"]:
+def _loads(
+    mask: Path, labels: Sequence[str], maps: Mapping[str, Path]
+) -> Sequence["LabelMeasures"]:
     from segjax.data.io.formats import read_label, read_volume
-    from segjax.evaluate.volumes import loads_of
+    from segjax.evaluate.measure import measure
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the image's header, which was told of before
         volume = read_label(mask, classes=len(labels))
         values = {name: read_volume(path).data for name, path in maps.items()}
     shape = volume.spatial_shape
-    return loads_of(volume, labels, {n: v.reshape(*shape, -1) for n, v in values.items()})
+    averaged = {name: value.reshape(*shape, -1) for name, value in values.items()}
+    return measure(volume, labels=labels, maps=averaged)
 
 
 def _put(
     tables: "CaseTables",
     row: str,
-    loads: Sequence["Load"],
+    loads: Sequence["LabelMeasures"],
     about: Mapping[str, str],
     *,
     last: bool,

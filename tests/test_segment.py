@@ -11,7 +11,7 @@ import pytest
 from segjax.data.cases import Case
 from segjax.data.io.formats import write_volume
 from segjax.errors import InputError
-from segjax.evaluate.volumes import Load
+from segjax.evaluate.measure import LabelMeasures
 from segjax.segment import (
     Segmentation,
     check_all,
@@ -224,7 +224,7 @@ class Notes:
     def files(self, case: Case, mask: Path) -> list[Path]:
         return [mask.with_name(f"{case.name}.txt")]
 
-    def write(self, case: Case, mask: Path, loads: Sequence[Load]) -> None:
+    def write(self, case: Case, mask: Path, loads: Sequence[LabelMeasures]) -> None:
         self.files(case, mask)[0].write_text(str(len(loads)))
         if case.name == "odd":
             raise InputError("odd: no room")

@@ -17,7 +17,7 @@ import segjax
 
 COMMANDS = (
     "demo", "preprocess", "preview", "plan", "train", "sweep", "export", "predict", "watch",
-    "view", "evaluate", "info",
+    "view", "evaluate", "measure", "raters", "report", "info",
 )  # fmt: skip
 """Each is the class of its name in the module of its name, which loads when it is asked for."""
 _HELP = """Segment lesions in MR images: train small networks, ship them as ONNX files.
@@ -31,6 +31,8 @@ Examples:
     segjax watch incoming masks --model run/model.onnx  # studies as they arrive
     segjax view flair.nii.gz --mask masks/flair.nii.gz  # in the browser
     segjax evaluate masks brains/labels
+    segjax measure masks --image brains/images -o measures.csv
+    segjax report masks/flair.nii.gz flair.nii.gz -o report  # of one patient
     segjax info run                                   # or a volume, a model, a folder
 
 Each command explains itself: segjax train --help

@@ -33,6 +33,8 @@ from segjax.volume import Volume
 __all__ = [
     "Pair",
     "coding_of",
+    "find_masks",
+    "labels_of_subjects",
     "match_masks",
     "names_in",
     "read_pair",
@@ -93,8 +95,8 @@ def match_masks(
             raise InputError(f"{labels}: is a file; a label named {label} is looked for in folders")
         return [Pair(stem(predictions), labels, predictions)]
     _check_folders(predictions, labels)
-    truths = _labels_of_subjects(labels, label) if label else _find_masks(labels)
-    found = _find_masks(predictions, subjects=truths if label else ())
+    truths = labels_of_subjects(labels, label) if label else find_masks(labels)
+    found = find_masks(predictions, subjects=truths if label else ())
     if missing := sorted(set(found) - set(truths)):
         others = f", nor for {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(f"{labels}: no label named {missing[0]} for {found[missing[0]]}{others}")
@@ -249,7 +251,23 @@ def _check_folders(*folders: Path) -> None:
             raise InputError(f"{folder}: {fault}; give two folders, or two files")
 
 
-def _labels_of_subjects(folder: Path, label: str) -> dict[str, Path]:
+def labels_of_subjects(folder: Path, label: str) -> dict[str, Path]:
+    """Name the label files in the folders of subjects by these.
+
+    Args:
+        folder: Of folders of subjects, or a BIDS data set.
+        label: Name of the file; of BIDS its suffix and entities.
+
+    Returns:
+        Case -> file.
+
+    Raises:
+        InputError: No folder holds one.
+
+    Example:
+        >>> labels_of_subjects(Path("patients"), "lesions.nii.gz")["01"]
+        PosixPath('patients/01/lesions.nii.gz')
+    """
     if names_bids(folder, [label.rpartition("/")[2]]):
         return find_labels(folder, label)
     subjects = find_subjects(folder, images=[label], coding=_CLASSES)  # dataset.json is read later
@@ -257,8 +275,26 @@ def _labels_of_subjects(folder: Path, label: str) -> dict[str, Path]:
     return {n: file if isinstance(file, Path) else file.files[0] for n, file in found.items()}
 
 
-def _find_masks(folder: Path, *, subjects: Collection[str] = ()) -> dict[str, Path]:
-    """Name the masks of a folder by their names, or by those of subjects that they lie in."""
+def find_masks(folder: Path, *, subjects: Collection[str] = ()) -> dict[str, Path]:
+    """Name the masks of a folder by their names, or by those of subjects that they lie in.
+
+    Args:
+        folder: Of masks; maps of probabilities beside them are none.
+        subjects: Names of folders in it, or of subjects of BIDS, whose masks count too.
+
+    Returns:
+        Case -> mask.
+
+    Raises:
+        InputError: It holds no mask, or two of one name.
+
+    Warns:
+        UserWarning: It holds files that are no masks and go with none.
+
+    Example:
+        >>> find_masks(Path("masks"))["ms_000"]
+        PosixPath('masks/ms_000.nii.gz')
+    """
     cases = {file: _case_of(file, folder, subjects) for file in _visible_files(folder)}
     masks = _masks_by_case(cases)
     others = [file for file, case in cases.items() if case is None and not _goes_with(file)]

@@ -56,7 +56,7 @@ def test_no_corner_between_both_kinds_of_voxels_lacks_a_surface(rank):
 
 
 @pytest.mark.peer("surface_distance")
-@settings(max_examples=50)
+@settings(max_examples=8)
 @given(st.tuples(edges, edges, edges))
 def test_areas_of_all_codes_equal_those_of_surface_distance(spacing):
     expected = lookup_tables.create_table_neighbour_code_to_surface_area(spacing)
@@ -64,7 +64,7 @@ def test_areas_of_all_codes_equal_those_of_surface_distance(spacing):
 
 
 @pytest.mark.peer("surface_distance")
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(st.tuples(edges, edges))
 def test_lengths_of_all_codes_equal_those_of_surface_distance(spacing):
     expected = lookup_tables.create_table_neighbour_code_to_contour_length(spacing)

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import pdist
 
 import segjax
-from segjax.evaluate.volumes import loads_of
+from segjax.evaluate.measure import measure
 from segjax.volume import Volume
 from tests.geometry import rigid
 
@@ -19,18 +19,20 @@ def page_measure(page_modules, mask, affine, labels=("background", "lesion")):
 
 
 def assert_as_segjax(loads, mask, affine, labels):
-    expected = loads_of(Volume(mask.astype("u1"), affine), labels)
+    named = np.where(mask < len(labels), mask, 0)
+    expected = measure(Volume(named.astype("u1"), affine), labels=labels)
     assert [load["label"] for load in loads] == list(labels[1:])
     assert [load["value"] for load in loads] == list(range(1, len(labels)))
     for load, other in zip(loads, expected, strict=True):
         assert load["volume"] == pytest.approx(other.size, rel=1e-12)
         assert [lesion["number"] for lesion in load["lesions"]] == list(
-            range(1, len(other.pieces) + 1)
+            range(1, len(other.lesions) + 1)
         )
-        for lesion, piece in zip(load["lesions"], other.pieces, strict=True):
+        for lesion, piece in zip(load["lesions"], other.lesions, strict=True):
             assert lesion["voxels"] == piece.voxels
             assert lesion["volume"] == pytest.approx(piece.size, rel=1e-12)
-            np.testing.assert_allclose(lesion["centre"], piece.centre, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(lesion["centre"], piece.centre_ras, rtol=0, atol=1e-9)
+            assert lesion["diameter"] == pytest.approx(piece.feret.mm, rel=1e-9)
 
 
 def faces_of(mask):
