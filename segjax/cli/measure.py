@@ -57,7 +57,8 @@ class Measure:
     brain: Annotated[Path | None, arg(metavar="BRAIN", help_behavior_hint=_NONE)] = None
     """Mask of the brain, or an image of the brain alone: what is not 0, without holes."""
     zones: Annotated[Path | None, arg(metavar="ZONES", help_behavior_hint=_NONE)] = None
-    """Label map of FreeSurfer, SynthSeg or FastSurfer, such as aparc+aseg.mgz."""
+    """Label map of FreeSurfer, SynthSeg or FastSurfer, such as aparc+aseg.mgz; or the word
+    atlas: one that is registered to the image."""
     names: Annotated[
         tuple[str, ...],
         arg(metavar="NAME...", help_behavior_hint="(default: of dataset.json, or 1, 2, ...)"),

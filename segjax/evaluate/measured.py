@@ -12,6 +12,7 @@ import numpy as np
 from segjax.data.io.formats import image_suffixes, read_image, read_label, segment_names, stem
 from segjax.data.labels import IGNORED, LabelCoding
 from segjax.errors import InputError
+from segjax.evaluate.atlas import ATLAS, find_zones
 from segjax.evaluate.compare import Failure
 from segjax.evaluate.diameters import slice_distance
 from segjax.evaluate.measure import LabelMeasures, LesionMeasures, measure
@@ -109,7 +110,8 @@ def measure_files(
             mask.
         brains: Masks or images of the brain alone, found in the same way.
         zones: Label maps of FreeSurfer, SynthSeg or FastSurfer, found in the same way, of whose
-            structures :func:`segjax.evaluate.zones.read_zones` makes zones.
+            structures :func:`segjax.evaluate.zones.read_zones` makes zones; or ``"atlas"``, which
+            is registered to each image.
         label: Name of the mask in the folder of every subject, where ``masks`` holds such folders;
             of a BIDS data set, its suffix and entities.
         coding: What the values of masks stand for; by default what the ``dataset.json`` in or
@@ -153,12 +155,10 @@ def _measure(
     mask = read_label(file, coding=coding, like=None if image is None else grid(image))
     if coding.ignored is not None:
         mask = mask.with_data(np.where(mask.data == IGNORED, 0, mask.data))
+    brain = None if brain_file is None else read_image(brain_file)
     zones = None
     if zone_file is not None:
-        from segjax.evaluate.zones import read_zones
-
-        zones = read_zones(zone_file, grid(mask))
-    brain = None if brain_file is None else read_image(brain_file)
+        zones = find_zones(zone_file, grid(mask), image=image, brain=brain)
     names = coding.names or ("background", *(segment_names(file) or ()))
     try:
         labels = measure(
@@ -179,6 +179,8 @@ def _finder(source: str | Path | None, cases: int) -> Callable[[str, Path], Path
     if source is None:
         return lambda case, mask: None
     path = Path(source)
+    if str(source) == ATLAS:
+        return lambda case, mask: path
     if path.is_file() and cases == 1:
         return lambda case, mask: path
     if path.is_file() and path.name != str(path):

@@ -8,6 +8,7 @@ import pytest
 from segjax.data.io.formats import write_volume
 from segjax.data.labels import asked_coding
 from segjax.errors import InputError
+from segjax.evaluate import atlas
 from segjax.evaluate.measured import (
     lesion_table,
     measure_files,
@@ -15,6 +16,7 @@ from segjax.evaluate.measured import (
     total_table,
     write_measures,
 )
+from segjax.evaluate.zones import Zones
 from segjax.files import read_csv
 from segjax.volume import Volume
 
@@ -104,6 +106,21 @@ def test_zones_come_from_label_maps_of_freesurfer(tmp_path):
     assert [row["zone"] for row in lesion_table(measured)] == ["periventricular", "juxtacortical"]
     (row,) = total_table(measured)
     assert (row["lesions periventricular"], row["lesions infratentorial"]) == (1, 0)
+
+
+def test_an_atlas_is_registered_to_the_image_of_each_mask(masks, monkeypatch):
+    with pytest.raises(InputError, match="zones by an atlas need the image"):
+        measure_files(masks, zones="atlas").check()
+    asked = []
+
+    def zones_of_image(image, *, brain):
+        asked.append((float(image.data.max()), brain is None))
+        return Zones(image.with_data(np.full(image.data.shape, 3, np.uint8)))
+
+    monkeypatch.setattr(atlas, "atlas_zones", zones_of_image)
+    measured = measure_files(masks, images=masks.parent / "images", zones="atlas").check()
+    assert asked == [(15.0, True), (10.0, True)]
+    assert {row["zone"] for row in lesion_table(measured)} == {"infratentorial"}
 
 
 def test_stored_values_are_read_as_the_dataset_says(tmp_path):
