@@ -115,7 +115,7 @@ def test_an_atlas_is_registered_to_the_image_of_each_mask(masks, monkeypatch):
 
     def zones_of_image(image, *, brain):
         asked.append((float(image.data.max()), brain is None))
-        return Zones(image.with_data(np.full(image.data.shape, 3, np.uint8)))
+        return Zones(image.with_data(np.full(image.spatial_shape, 3, np.uint8)))
 
     monkeypatch.setattr(atlas, "atlas_zones", zones_of_image)
     measured = measure_files(masks, images=masks.parent / "images", zones="atlas").check()
