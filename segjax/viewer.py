@@ -18,6 +18,7 @@ from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedReader, BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -74,6 +75,7 @@ class _Part:
 
     name: str
     content: Path | bytes
+    visit: int = 0
 
     def open(self) -> tuple[BytesIO | BufferedReader, int]:
         """Return the open content and its length."""
@@ -126,6 +128,15 @@ class Viewer:
         )
         self._thread.start()
 
+    def _door(self) -> str:
+        """Return an address that leads to the page once, for a browser's command line.
+
+        Other users of this computer can read what programs are started with.
+        """
+        door = secrets.token_urlsafe(24)
+        self._server.doors.add(door)
+        return f"http://127.0.0.1:{self._server.server_port}/{door}"
+
     def wait(self) -> None:
         """Return when the viewer is closed."""
         while self._thread.is_alive():
@@ -167,7 +178,8 @@ def view(
 
     Args:
         images: What :func:`segjax.read` reads, such as a NIfTI file or the folder of a DICOM
-            series; volumes; or arrays of shape ``(x, y, z)``, whose voxels are 1 mm.
+            series; volumes; or arrays of shape ``(x, y, z)``, whose voxels are 1 mm. Files of one
+            name in two folders are of two visits.
         mask: One for each image, or one for the first; an array has the image's affine.
         model: ONNX file that segjax exported, or the folder of a run; or several.
         port: Port to serve on; any free one when 0.
@@ -199,7 +211,7 @@ def view(
     notebook = "ipykernel" in sys.modules
     viewer = Viewer(parts, port, framed=notebook)
     if browser or (browser is None and not notebook):
-        webbrowser.open(viewer.url)
+        webbrowser.open(viewer._door())
     return viewer
 
 
@@ -242,16 +254,16 @@ def _session(
     groups = {
         "images": [part for one in shown for part in one.parts],
         "masks": [part for one in drawn for part in one.parts],
-        "models": [part for model in models for part in _model(model)],
+        "models": _models(models),
     }
     parts: dict[str, _Part] = {}
-    listed: dict[str, list[dict[str, str]]] = {}
+    listed: dict[str, list[dict[str, str | int]]] = {}
     for group, members in groups.items():
         listed[group] = []
         for part in members:
             url = f"files/{len(parts)}"
             parts[url] = part
-            listed[group].append({"name": part.name, "url": url})
+            listed[group].append({"name": part.name, "url": url, "visit": part.visit})
     return parts | {_SESSION: _Part(_SESSION, json.dumps(listed).encode())}
 
 
@@ -271,18 +283,22 @@ def _image(image: Image, number: int, *, alone: bool) -> _Shown:
 
 
 def _told_apart(shown: Sequence[_Shown], images: Sequence[Image]) -> list[_Shown]:
-    """Call images of one name by their folders too."""
+    """Call images of one name by their folders too; they are of one visit after the other."""
     names = Counter(one.name for one in shown)
-    return [
-        _called(one, f"{Path(image).absolute().parent.name}_")
-        if names[one.name] > 1 and not isinstance(image, Volume | np.ndarray)
-        else one
-        for one, image in zip(shown, images, strict=True)
-    ]
+    before: Counter[str] = Counter()
+    called = []
+    for one, image in zip(shown, images, strict=True):
+        visit = before[one.name]
+        before[one.name] += 1
+        prefix = ""
+        if names[one.name] > 1 and not isinstance(image, Volume | np.ndarray):
+            prefix = f"{Path(image).absolute().parent.name}_"
+        called.append(_called(one, prefix, visit))
+    return called
 
 
-def _called(shown: _Shown, prefix: str) -> _Shown:
-    parts = tuple(replace(part, name=prefix + part.name) for part in shown.parts)
+def _called(shown: _Shown, prefix: str, visit: int) -> _Shown:
+    parts = tuple(replace(part, name=prefix + part.name, visit=visit) for part in shown.parts)
     return replace(shown, name=prefix + shown.name, parts=parts)
 
 
@@ -308,16 +324,24 @@ def _mask(mask: Image, image: _Shown) -> _Shown:
     return _converted(volume, name)
 
 
-def _model(model: PathLike) -> Iterable[_Part]:
-    """Return the files of a network, which must be segjax's."""
+def _models(models: Sequence[PathLike]) -> list[_Part]:
+    """Return the files of networks, which must be segjax's; those of one name are numbered."""
+    parts: dict[str, _Part] = {}
+    for path in (path for model in models for path in _network(model)):
+        name = path.parent.absolute().name if path.name == "model.onnx" else path.stem
+        names = (f"{name} ({n}).onnx" if n > 1 else f"{name}.onnx" for n in count(1))
+        free = next(name for name in names if name not in parts)
+        parts[free] = _Part(free, path)
+    return list(parts.values())
+
+
+def _network(model: PathLike) -> Iterable[Path]:
     from segjax_onnx.predict.metadata import read_metadata
     from segjax_onnx.predict.network import find_files
 
     for file in find_files(Path(model)):
         read_metadata(file)
-        path = Path(file)
-        name = f"{path.parent.name}.onnx" if path.name == "model.onnx" else path.name
-        yield _Part(name, path)
+        yield Path(file)
 
 
 def _converted(volume: Volume, name: str) -> _Shown:
@@ -350,6 +374,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, parts: Mapping[str, _Part], token: str, port: int, *, framed: bool) -> None:
         self.parts, self.token = parts, token
+        self.doors: set[str] = set()
         self.policy = _POLICY + ("*" if framed else "'none'")
         super().__init__(("127.0.0.1", port), _Handler)
 
@@ -364,8 +389,14 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 60
 
     def do_GET(self) -> None:
-        """Answer with a part."""
-        self._answer(with_content=True)
+        """Answer with a part, or behind a door."""
+        if self._is_addressed() and self.path[1:] in self.server.doors:
+            self.server.doors.remove(self.path[1:])
+            self.send_response(HTTPStatus.SEE_OTHER)
+            self.send_header("Location", f"/{self.server.token}/?session={_SESSION}")
+            self._send_headers("text/plain; charset=utf-8", 0)
+        else:
+            self._answer(with_content=True)
 
     def do_HEAD(self) -> None:
         """Answer with the headers of a part."""
@@ -390,8 +421,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _part(self) -> _Part | None:
         """Return what is asked for; nothing under a name other than this computer's."""
-        port = self.server.server_port
-        if self.headers.get("Host") not in (f"127.0.0.1:{port}", f"localhost:{port}"):
+        if not self._is_addressed():
             return None
         try:
             path = unquote(urlsplit(self.path).path, errors="strict")
@@ -400,6 +430,10 @@ class _Handler(BaseHTTPRequestHandler):
         token, slash, address = path.removeprefix("/").partition("/")
         known = hmac.compare_digest(token.encode(), self.server.token.encode())
         return self.server.parts.get(address) if known and slash else None
+
+    def _is_addressed(self) -> bool:
+        port = self.server.server_port
+        return self.headers.get("Host") in (f"127.0.0.1:{port}", f"localhost:{port}")
 
     def _refuse(self) -> None:
         self.send_response(HTTPStatus.NOT_FOUND)

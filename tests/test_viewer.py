@@ -8,6 +8,7 @@ import time
 import webbrowser
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import nibabel as nib
 import numpy as np
@@ -266,6 +267,32 @@ def test_a_network_is_served_by_the_name_of_its_run(shown, image, tmp_path):
     assert served(viewer, "models") == Path(model).read_bytes()
 
 
+def test_networks_of_one_name_are_told_apart(shown, image, tmp_path):
+    runs = [tmp_path / place / "run" for place in "ab"]
+    for run in runs:
+        run.mkdir(parents=True)
+        write_network(run / "model.onnx")
+    viewer = shown(image, model=runs)
+    names = [model["name"] for model in session(viewer)["models"]]
+    assert names == ["run.onnx", "run (2).onnx"]
+
+
+def test_images_of_one_name_are_of_one_visit_after_the_other(shown, image, tmp_path):
+    visits = [tmp_path / year for year in ("2024", "2025")]
+    for visit in visits:
+        visit.mkdir()
+        for name in ("flair.nii.gz", "t1.nii.gz"):
+            shutil.copy(image, visit / name)
+    files = [visit / name for name in ("flair.nii.gz", "t1.nii.gz") for visit in visits]
+    listed = session(shown(*files))["images"]
+    assert [(one["name"], one["visit"]) for one in listed] == [
+        ("2024_flair.nii.gz", 0),
+        ("2025_flair.nii.gz", 1),
+        ("2024_t1.nii.gz", 0),
+        ("2025_t1.nii.gz", 1),
+    ]
+
+
 # -- what is refused, in one line -----------------------------------------------------------------
 
 
@@ -334,7 +361,22 @@ def test_the_browser_is_opened_where_it_is_wanted(shown, image, monkeypatch):
     shown(image)
     assert opened == []
     viewer = shown(image, browser=None)
-    assert opened == [viewer.url]
+    assert len(opened) == 1
+    with urlopen(opened[0]) as page:
+        assert page.url == viewer.url
+
+
+def test_the_address_that_the_browser_is_started_with_serves_once(shown, image, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    viewer = shown(image, browser=True)
+    secret = urlsplit(viewer.url).path.strip("/")
+    door = urlsplit(opened[0]).path
+    assert secret not in opened[0]
+    assert answer(viewer, door, host="evil.example:80").status == 404
+    first = answer(viewer, door)
+    assert (first.status, first.headers["Location"].split("/")[1]) == (303, secret)
+    assert answer(viewer, door).status == 404
 
 
 def test_a_notebook_shows_the_page_in_a_frame(shown, image, monkeypatch):

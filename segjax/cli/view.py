@@ -29,7 +29,7 @@ class View:
     images: Annotated[
         Positional[tuple[Path, ...]], arg(metavar="IMAGE...", help_behavior_hint="(required)")
     ]
-    """Images (NIfTI, NRRD, MetaImage, PNG, NPY, DICOM) of one case, or of two visits."""
+    """Images of one case, of any format; those of one name in two folders are of two visits."""
     mask: Annotated[tuple[Path, ...], arg(metavar="MASK...", help_behavior_hint=_NONE)] = ()
     """Mask of each image, or one for the first."""
     model: Annotated[

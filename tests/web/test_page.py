@@ -1,5 +1,7 @@
 """The built page in Chromium, served by `segjax view` or by a plain static host."""
 
+import base64
+import json
 import shutil
 import subprocess
 import threading
@@ -84,7 +86,7 @@ def opened(chromium):
 
 
 def segmented(page):
-    page.get_by_test_id("segment").click()
+    page.get_by_test_id("segment").click(timeout=120_000)  # a busy computer draws slowly
     page.get_by_test_id("done").wait_for(timeout=120_000)
     page.get_by_test_id("volumes").wait_for()
 
@@ -185,6 +187,97 @@ def test_a_header_that_claims_ten_gigabytes_is_refused(opened, head, tmp_path):
     page.get_by_test_id("notices").get_by_text("huge.nii").wait_for()
 
 
+def test_on_an_image_that_cannot_be_shown_nobody_paints_by_the_one_before(
+    opened, head, network, tmp_path
+):
+    wide = tmp_path / "wide.nii.gz"
+    data = np.zeros((4000, 30, 1), np.float32)
+    data[100:103, 5:7] = 1.5
+    nib.save(nib.Nifti1Image(data, np.eye(4)), wide)
+    page = opened(head, model=network)
+    page.locator("#readout").get_by_text("Voxel").wait_for()
+    page.get_by_test_id("input-openFiles").first.set_input_files([wide])
+    page.get_by_test_id("notices").get_by_text("wide.nii.gz").wait_for()
+    page.locator("#readout > *").first.wait_for(state="detached")
+    page.get_by_role("button", name="Brush (B)").click()
+    page.get_by_test_id("canvas-0").click(position={"x": 100, "y": 100})
+    page.get_by_test_id("canvas-0").press(" ")
+    page.wait_for_timeout(300)
+    assert page.get_by_test_id("saveMask").is_disabled()
+    segmented(page)
+    assert page.get_by_test_id("volumes").inner_text().split()[-3:] == ["lesion", "0.01", "1"]
+    page.locator(".cases button", has_text="head").first.click()
+    page.locator("#readout").get_by_text("Voxel").wait_for()
+
+
+# Drops files; a place for each of them, or many for one.
+DROP = """([files, places, broken]) => {
+  const entry = (file, fullPath) => ({ isFile: true, fullPath, file: (yes) => yes(file) });
+  const all = files.map(({ base64, name }) => {
+    const file = new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], name);
+    if (name === broken) file.slice = () => ({ arrayBuffer: () => Promise.reject(new Error()) });
+    return file;
+  });
+  const items = places.map((place, i) => ({
+    webkitGetAsEntry: () => entry(all[i % all.length], place),
+  }));
+  const event = new Event("drop", { bubbles: true, cancelable: true });
+  const dataTransfer = { types: ["Files"], items, files: all };
+  Object.defineProperty(event, "dataTransfer", { value: dataTransfer });
+  document.body.dispatchEvent(event);
+}"""
+
+
+def drop(page, contents, places, broken=""):
+    files = [
+        {"name": place.rsplit("/")[-1], "base64": base64.b64encode(content).decode()}
+        for place, content in zip(places, contents, strict=False)
+    ]
+    page.evaluate(DROP, [files, places, broken])
+
+
+def test_a_broken_file_in_a_dropped_folder_spoils_no_series_of_another_folder(opened, tmp_path):
+    series = sorted(write_made(tmp_path / "series", "axial").iterdir())
+    page = opened(write_made(tmp_path / "first", "oblique", SeriesDescription="first"))
+    page.locator("li.current", has_text="first").wait_for()
+    contents = [b"no DICOM" * 99, *(file.read_bytes() for file in series)]
+    drop(page, contents, ["/all/other/bad.dcm", *(f"/all/series/{file.name}" for file in series)])
+    page.get_by_test_id("notices").get_by_text("bad.dcm").first.wait_for()
+    page.locator("li.current", has_text="FLAIR").wait_for()
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_opened(opened, head, network):
+    page = opened(head)
+    drop(page, [b"-", network.read_bytes()], ["/gone.nii", "/over.onnx"], "gone.nii")
+    page.get_by_test_id("notices").get_by_text("gone.nii").wait_for()
+    segmented(page)
+
+
+def test_a_drop_of_too_many_files_opens_no_part_of_them(opened, head):
+    page = opened(head)
+    drop(page, [head.read_bytes()], ["/all/head.nii.gz"] * 20_001)
+    page.get_by_test_id("notices").get_by_text("20000").wait_for()
+    assert page.locator(".cases > li").count() == 1
+
+
+def test_images_of_one_name_are_visits_side_by_side(opened, head, tmp_path):
+    for year in ("2024", "2025"):
+        (tmp_path / year).mkdir()
+        shutil.copy(head, tmp_path / year / "flair.nii.gz")
+    page = opened(*(tmp_path / year / "flair.nii.gz" for year in ("2024", "2025")))
+    page.get_by_test_id("canvas-1").wait_for()
+    assert page.locator(".cases > li").count() == 2
+
+
+def test_channels_of_one_file_are_called_by_it(opened, head, tmp_path):
+    image = nib.load(head)
+    channels = np.stack([image.get_fdata(), image.get_fdata() + 0.25], -1)
+    nib.save(nib.Nifti1Image(channels, image.affine), tmp_path / "both.nii.gz")
+    page = opened(tmp_path / "both.nii.gz")
+    page.locator(".cases .case-name", has_text="both").wait_for()
+    assert page.locator(".cases .case-name").inner_text() == "both"
+
+
 def test_html_in_a_file_is_text(opened, head, network):
     model = onnx.load(network)
     (text,) = (entry.value for entry in model.metadata_props if entry.key == KEY)
@@ -252,6 +345,118 @@ def test_on_a_static_host_it_is_isolated_and_works_offline(chromium, static_host
     page.get_by_test_id("input-openFiles").first.set_input_files([head, network])
     page.get_by_test_id("segment").wait_for()
     segmented(page)
+    context.close()
+
+
+def test_the_service_worker_holds_workers_to_their_own_host_too(chromium, static_host):
+    context = chromium.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{static_host.server_port}/")
+    wait_until_isolated(page)
+    asked = "fetch('sw.js').then(({headers}) => headers.get('Content-Security-Policy'))"
+    assert "default-src 'self' blob: data:;" in page.evaluate(asked)
+    context.close()
+
+
+@pytest.fixture
+def changing_host(tmp_path):
+    """A host whose page can be replaced."""
+    folder = tmp_path / "host"
+    shutil.copytree(DIST, folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Asked, directory=str(folder)))
+    server.folder = folder
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+class _Asked(_Quiet):
+    """Is asked each time whether what the browser has is still so."""
+
+    def end_headers(self):
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+
+def replace_page(folder):
+    """Put another build in place of the page: other names of its parts, none of the old ones."""
+    (part,) = (folder / "assets").glob("nifti-*.js")
+    other = part.with_name("nifti-00000000.js")
+    part.rename(other)
+    for file in [*folder.glob("*.js"), *folder.rglob("assets/*.js")]:
+        file.write_text(file.read_text().replace(part.name, other.name))
+    worker = folder / "sw.js"
+    worker.write_text(worker.read_text().replace('const VERSION="', 'const VERSION="next-', 1))
+
+
+def caches_of(page):
+    return page.evaluate("caches.keys()")
+
+
+def test_a_page_that_is_open_goes_on_when_the_host_gets_a_new_one(chromium, changing_host, head):
+    address = f"http://127.0.0.1:{changing_host.server_port}/"
+    context = chromium.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    page.goto(address)
+    wait_until_isolated(page)
+    page.wait_for_timeout(500)
+    replace_page(changing_host.folder)
+    page.reload()  # still of the old version, and finds the new one
+    waited = "navigator.serviceWorker.getRegistration().then((r) => r.waiting !== null)"
+    for _ in range(60):
+        if page.evaluate(waited) or not any("next" not in name for name in caches_of(page)):
+            break
+        page.wait_for_timeout(250)
+    page.wait_for_timeout(500)
+    page.get_by_test_id("input-openFiles").first.set_input_files([head])
+    page.locator(".cases .case-name", has_text="head").wait_for(timeout=10_000)
+    page.close()
+    page = context.new_page()
+    for _ in range(20):
+        page.goto(address)
+        if all("next" in name for name in caches_of(page)):
+            break
+        page.close()
+        page = context.new_page()
+        page.wait_for_timeout(250)
+    assert all("next" in name for name in caches_of(page))
+    context.close()
+
+
+def test_a_network_that_was_not_served_can_be_chosen_again(chromium, changing_host, network):
+    listed = {"models": [{"name": "late", "file": "late.onnx"}]}
+    (changing_host.folder / "models.json").write_text(json.dumps(listed))
+    context = chromium.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{changing_host.server_port}/")
+    wait_until_isolated(page)
+    choice = page.locator("select[data-key=model]")
+    choice.select_option("late")
+    page.get_by_test_id("notices").get_by_text("late").wait_for()
+    shutil.copy(network, changing_host.folder / "late.onnx")
+    choice.select_option("late")
+    page.locator(".legend").get_by_text("lesion").wait_for()
+    context.close()
+
+
+SLOW_FILES = """
+const read = Blob.prototype.arrayBuffer;
+Blob.prototype.arrayBuffer = async function () {
+  while (!navigator.serviceWorker.controller) await new Promise((go) => setTimeout(go, 50));
+  await new Promise((go) => setTimeout(go, 500));
+  return read.call(this);
+};
+"""
+
+
+def test_the_first_visit_is_not_loaded_anew_while_files_are_read(chromium, static_host, head):
+    context = chromium.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    page.add_init_script(SLOW_FILES)
+    page.goto(f"http://127.0.0.1:{static_host.server_port}/")
+    page.get_by_test_id("input-openFiles").first.set_input_files([head])
+    page.locator(".cases .case-name", has_text="head").wait_for(timeout=10_000)
     context.close()
 
 

@@ -7,18 +7,23 @@ declare const VERSION: string;
 declare const FILES: readonly string[];
 declare const LATE: readonly string[];
 
-const CACHE = `segjax-${VERSION}`;
 const SCOPE = self.registration.scope;
+const OWN = `segjax ${SCOPE} `; // caches belong to the host, whose other folders may hold this page too
+const CACHE = OWN + VERSION;
+/** As the page's own, which a worker does not take over. */
+const POLICY =
+  "default-src 'self' blob: data:; script-src 'self' 'wasm-unsafe-eval'; object-src 'none'; " +
+  "base-uri 'none'; form-action 'none'";
 const known = new Set([...FILES, ...LATE].map((file) => new URL(file, SCOPE).href));
 
 self.addEventListener("install", (event) => {
   event.waitUntil(install());
 });
 
+/** Keep all files; a version that is in use goes on until its last tab is closed, for it needs its own. */
 async function install(): Promise<void> {
   const cache = await caches.open(CACHE);
   await cache.addAll(FILES.map((file) => new Request(new URL(file, SCOPE), { cache: "no-cache" })));
-  await self.skipWaiting();
 }
 
 self.addEventListener("activate", (event) => {
@@ -27,7 +32,7 @@ self.addEventListener("activate", (event) => {
 
 async function activate(): Promise<void> {
   for (const name of await caches.keys())
-    if (name.startsWith("segjax-") && name !== CACHE) await caches.delete(name);
+    if (name.startsWith(OWN) && name !== CACHE) await caches.delete(name);
   await self.clients.claim();
 }
 
@@ -56,6 +61,7 @@ function isolated(response: Response): Response {
   headers.set("Cross-Origin-Opener-Policy", "same-origin");
   headers.set("Cross-Origin-Embedder-Policy", "require-corp");
   headers.set("Cross-Origin-Resource-Policy", "same-origin");
+  headers.append("Content-Security-Policy", POLICY);
   const { status, statusText } = response;
   return new Response(response.body, { status, statusText, headers });
 }

@@ -225,7 +225,7 @@ function checkMemory({ name }: Network, { image, memory }: Task, needed: number)
 }
 
 function gigabytes(bytes: number): string {
-  return (Math.ceil(bytes / 1e8) / 10).toFixed(1);
+  return (Math.ceil(Math.max(0, bytes) / 1e8) / 10).toFixed(1);
 }
 
 /** Name the network in a problem that only knows its arrays. */

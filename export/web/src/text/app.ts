@@ -49,6 +49,7 @@ const en = {
   converting: "Reading the pixels of {name}…",
   nothingToOpen:
     "{names}: no images and no network; drop NIfTI or DICOM files, or an ONNX file that segjax exported",
+  tooManyFiles: "More than {most} files were dropped: drop the folders of the wanted series alone",
   notServed: "{name}: is not there; start segjax view again, or drop the file itself",
   maskElsewhere:
     "{mask}: looks like a mask, but does not lie on the grid of {image}; it was opened as an image. Resample it onto that grid",
@@ -253,6 +254,8 @@ const fr: Record<keyof typeof en, string> = {
   converting: "Lecture des pixels de {name}…",
   nothingToOpen:
     "{names} : ni images ni réseau ; déposez des fichiers NIfTI ou DICOM, ou un fichier ONNX exporté par segjax",
+  tooManyFiles:
+    "Plus de {most} fichiers ont été déposés : ne déposez que les dossiers des séries voulues",
   notServed: "{name} : introuvable ; relancez segjax view, ou déposez le fichier lui-même",
   maskElsewhere:
     "{mask} : ressemble à un masque, mais n’est pas sur la grille de {image} ; il a été ouvert comme une image. Rééchantillonnez-le sur cette grille",

@@ -1,4 +1,5 @@
 /** Files and folders as they are dropped, pasted or chosen, sorted by what is in them. */
+import { Problem } from "../problem";
 
 export interface Sorted {
   readonly dicom: readonly File[];
@@ -7,6 +8,7 @@ export interface Sorted {
   readonly images: readonly File[];
   /** Files that lie beside images and are none: passed over, by name. */
   readonly others: readonly File[];
+  readonly unreadable: readonly File[];
 }
 
 /** Return the files of a drop, those in folders too. */
@@ -21,9 +23,10 @@ export async function dropped(transfer: DataTransfer): Promise<File[]> {
 const MOST_FILES = 20_000;
 
 async function walk(entry: FileSystemEntry, found: File[]): Promise<void> {
-  if (found.length >= MOST_FILES) return;
   if (entry.isFile) {
-    found.push(await new Promise((yes, no) => (entry as FileSystemFileEntry).file(yes, no)));
+    if (found.length === MOST_FILES) throw new Problem("tooManyFiles", { most: MOST_FILES });
+    const file = await new Promise<File>((yes, no) => (entry as FileSystemFileEntry).file(yes, no));
+    found.push(Object.assign(file, { _webkitRelativePath: entry.fullPath }));
     return;
   }
   const reader = (entry as FileSystemDirectoryEntry).createReader();
@@ -36,10 +39,16 @@ async function walk(entry: FileSystemEntry, found: File[]): Promise<void> {
 
 /** Sort files by their first bytes; names only tell what lies beside images. */
 export async function sort(files: readonly File[]): Promise<Sorted> {
-  const sorted = { dicom: [], models: [], images: [], others: [] } as Record<keyof Sorted, File[]>;
+  const sorted: Record<keyof Sorted, File[]> = {
+    ...{ dicom: [], models: [], images: [], others: [], unreadable: [] },
+  };
   for (const file of files) {
-    const head = new Uint8Array(await file.slice(0, 352).arrayBuffer());
-    sorted[kindOf(file.name, head, files.length === 1)].push(file);
+    const head = await file
+      .slice(0, 352)
+      .arrayBuffer()
+      .catch(() => null);
+    const kind = head ? kindOf(file.name, new Uint8Array(head), files.length === 1) : "unreadable";
+    sorted[kind].push(file);
   }
   return sorted;
 }
@@ -60,7 +69,9 @@ function kindOf(name: string, head: Uint8Array, alone: boolean): keyof Sorted {
   return !alone && BESIDE.test(name) ? "others" : "images";
 }
 
-/** Return a file's name without folders and known endings. */
+/** Return a file's name without folders, known endings and the number of a channel. */
 export function stem(name: string): string {
-  return name.replace(/^.*[\\/]/, "").replace(/\.(nii|nii\.gz|img|hdr|dcm|gz)$/i, "") || name;
+  return (
+    name.replace(/^.*[\\/]/, "").replace(/\.(nii|nii\.gz|img|hdr|dcm|gz)( \[\d+\])?$/i, "") || name
+  );
 }

@@ -23,9 +23,16 @@ import {
 export type Target = "new" | "add" | "beside";
 
 let queue: Promise<void> = Promise.resolve();
+let begun = false;
+
+/** Whether files were ever taken in, or are just now. */
+export function hasBegun(): boolean {
+  return begun;
+}
 
 /** Take in files, one drop after another; what cannot be used is told, the rest is used. */
 export function take(files: readonly File[], target: Target = "new"): Promise<void> {
+  begun ||= files.length > 0;
   queue = queue.then(() => sorted(files, target)).catch(tell);
   return queue;
 }
@@ -34,7 +41,8 @@ async function sorted(files: readonly File[], target: Target): Promise<void> {
   if (!files.length) return;
   busy(message("reading", { number: files.length }));
   try {
-    const { dicom, models, images, others } = await sort(files);
+    const { dicom, models, images, others, unreadable } = await sort(files);
+    for (const { name } of unreadable) tell(new Problem("dicomUnreadable", { name }));
     for (const file of models) await takeModel(file).catch(tell);
     const read: Image[] = [];
     for (const file of images) read.push(...(await nifti(file).catch(told)));
@@ -155,8 +163,10 @@ export async function chooseModel(index: number): Promise<void> {
     );
     renameByModel(metadata);
   } catch (error) {
-    state.models = state.models.filter((one) => one !== model);
-    state.model = -1;
+    const chosen = state.models[state.model];
+    const isGone = error instanceof Problem && error.key === "notServed";
+    if (!isGone) state.models = state.models.filter((one) => one !== model);
+    state.model = chosen && chosen !== model ? state.models.indexOf(chosen) : -1;
     changed("models", null);
     tell(error);
   }
@@ -174,7 +184,9 @@ async function readMetadata({ name, bytes }: Model) {
 
 interface Listed {
   readonly name: string;
-  readonly url: string;
+  readonly at: URL;
+  /** From 0 on; images of one visit belong together where they lie on one grid. */
+  readonly visit: number;
 }
 
 async function fetched(name: string, url: URL): Promise<File> {
@@ -184,13 +196,14 @@ async function fetched(name: string, url: URL): Promise<File> {
 }
 
 /** Return the entries of a list in a file beside the page; what is of another form is left out. */
-function listed(value: unknown, address: string, base: URL): (Listed & { readonly at: URL })[] {
+function listed(value: unknown, address: string, base: URL): Listed[] {
   if (!Array.isArray(value)) return [];
   return value.flatMap((one: Record<string, unknown> | null) => {
     const [name, url] = [one?.name, one?.[address]];
     if (typeof name !== "string" || typeof url !== "string") return [];
     const at = new URL(url, base);
-    return at.origin === location.origin ? [{ name, url, at }] : [];
+    const visit = typeof one?.visit === "number" ? one.visit : 0;
+    return at.origin === location.origin ? [{ name, at, visit }] : [];
   });
 }
 
@@ -204,6 +217,9 @@ export async function offerModels(): Promise<void> {
     let bytes: Promise<ArrayBuffer> | null = null;
     const load = () => {
       bytes ??= fetched(name, at).then((file) => file.arrayBuffer());
+      bytes.catch(() => {
+        bytes = null; // to be tried again
+      });
       return bytes;
     };
     addModel({ name, bytes: load, metadata: null });
@@ -223,6 +239,12 @@ export async function openSession(path: string): Promise<string | null> {
     for (const [i, image] of images.entries()) {
       await take([image, masks[i]!], i === 0 ? "new" : "beside");
     }
-  } else await take([...images, ...masks]);
+  } else {
+    const visits = listed(session.images, "url", base).map(({ visit }) => visit);
+    for (const visit of new Set(visits)) {
+      const own = images.filter((_, i) => visits[i] === visit);
+      await take(visit === visits[0] ? [...own, ...masks] : own, visit ? "beside" : "new");
+    }
+  }
   return typeof session.language === "string" ? session.language : null;
 }

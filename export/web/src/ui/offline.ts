@@ -1,9 +1,10 @@
 /** The service worker: the page without a connection, and isolated on any static host. */
+import { hasBegun } from "./intake";
 import { state } from "./state";
 
 /**
  * Install the service worker. The first time, the page is loaded again, so that it comes isolated,
- * which threads need; not once something was opened.
+ * which threads need; not once something is opened.
  */
 export function registerWorker(): void {
   const { serviceWorker } = navigator;
@@ -11,7 +12,7 @@ export function registerWorker(): void {
   const reload = () => {
     const once = "segjax-isolating";
     if (crossOriginIsolated || !serviceWorker.controller || sessionStorage.getItem(once)) return;
-    if (state.cases.length || state.models.some(({ metadata }) => metadata)) return;
+    if (hasBegun() || state.models.some(({ metadata }) => metadata)) return;
     sessionStorage.setItem(once, "1");
     location.reload();
   };

@@ -86,8 +86,12 @@ export class Pane {
     const image = one.images[one.shown]!;
     const another = this.shown.image !== image;
     if (another) {
-      await this.viewer.show(image);
       this.shown = { image, mask: null };
+      await this.viewer.show(image).catch((error: unknown) => {
+        this.viewer!.clear(); // nobody is to paint on the image before
+        this.overlay.replaceChildren();
+        throw error;
+      });
       this.applyDisplay();
     }
     const mask = one.mask?.data ?? null;

@@ -47,7 +47,12 @@ function chooser(): HTMLElement {
     tabindex: -1,
     "aria-hidden": "true",
     "data-testid": "input-model",
-    on: { change: () => take([...(input.files ?? [])]) },
+    on: {
+      change: () => {
+        take([...(input.files ?? [])]);
+        input.value = "";
+      },
+    },
   });
   const open = make(
     "button",

@@ -115,8 +115,7 @@ export class Viewer {
       throw new Problem("tooLargeToView", { name: image.name, side, most: nv.uiData.max3D! });
     }
     const volume = await opened(viewable(image.volume), low, high);
-    this.mask(null);
-    for (const old of [...nv.volumes]) nv.removeVolume(old);
+    this.clear();
     nv.addVolume(volume);
     this.image = image;
     this.grid = new Grid(image.volume.shape, image.volume.affine, volume.permRAS!);
@@ -127,6 +126,15 @@ export class Viewer {
     else this.goTo(centre);
     this.draw();
     this.onWindow();
+  }
+
+  /** Show nothing. */
+  clear(): void {
+    this.mask(null);
+    for (const old of [...this.nv.volumes]) this.nv.removeVolume(old);
+    [this.image, this.grid] = [null, null];
+    this.pending.window = false;
+    this.draw();
   }
 
   /** Whether an image is shown. */
