@@ -155,7 +155,7 @@ def find_zones(
     Args:
         source: A label map, see :func:`segjax.evaluate.zones.read_zones`; or :data:`ATLAS`.
         like: Grid of the mask whose lesions are to have zones.
-        image: Image on that grid, which an atlas is registered to.
+        image: Image on that grid, to whose first channel an atlas is registered.
         brain: Mask of its brain, see :func:`atlas_zones`.
 
     Raises:
@@ -173,7 +173,12 @@ def find_zones(
         raise InputError("zones by an atlas need the image that it is registered to: give --image")
     if not same_grid(grid(image), like):
         raise InputError("zones by an atlas need an image on the grid of the mask")
-    return atlas_zones(image, brain=brain)
+    return atlas_zones(_first(image), brain=None if brain is None else _first(brain))
+
+
+def _first(image: Volume) -> Volume:
+    """Return the first channel alone."""
+    return image.with_data(image.channels_last[..., 0])
 
 
 def register_affine(fixed: Volume, moving: Volume) -> Float64[np.ndarray, "4 4"]:
