@@ -126,6 +126,9 @@ def _print(measured: "Measured", edges: Sequence[float], criteria: Sequence[str]
     ]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     print_table(columns, [[row.get(name, "–") for name in columns] for row in rows])
+    for case in measured.cases:
+        for label in case.labels:
+            _print_ms(case.case, label)
     if criteria and any(case.slice_mm is None for case in measured.cases):
         say("Response criteria are of volumes: pictures have none.\n")
 
@@ -156,6 +159,21 @@ def _totals(
         yield name, f"{figure.value:.0f} {unit} of {len(figure.targets)}"
     for zone, count in zones_in(label).items():
         yield zone, str(count)
+
+
+def _print_ms(case: str, label: "LabelMeasures") -> None:
+    """Say what lesions of 3 mm or more come to by criteria of multiple sclerosis."""
+    from segjax.cli.console import say
+    from segjax.evaluate.measured import ms_criteria
+
+    if (found := ms_criteria(label)) is None:
+        return
+    dissemination, isolated = found
+    areas = ", ".join(dissemination.areas) or "none"
+    fulfilled = "fulfilled" if dissemination.fulfilled else "not fulfilled"
+    met = [name for name, holds in isolated.criteria.items() if holds]
+    say(f"{case}: dissemination in space (McDonald 2017) {fulfilled}: {areas}")
+    say(f"{case}: {len(met)} of 4 criteria of 2009 (isolated syndrome): {'; '.join(met) or 'none'}")
 
 
 def _across(lesion: "LesionMeasures") -> str:

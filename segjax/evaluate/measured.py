@@ -19,6 +19,12 @@ from segjax.evaluate.measure import LabelMeasures, LesionMeasures, measure
 from segjax.evaluate.pairs import coding_of, find_masks, labels_of_subjects
 from segjax.evaluate.response import Response, response
 from segjax.evaluate.sizes import EDGES_MM3
+from segjax.evaluate.zones import (
+    Dissemination,
+    RadiologicallyIsolated,
+    dissemination_in_space,
+    radiologically_isolated,
+)
 from segjax.files import check_target, write_csv, write_json
 from segjax.grid import grid
 from segjax.progress import track
@@ -31,6 +37,7 @@ __all__ = [
     "check_measures",
     "lesion_table",
     "measure_files",
+    "ms_criteria",
     "responses_of",
     "size_classes",
     "total_table",
@@ -39,6 +46,7 @@ __all__ = [
 ]
 
 _NAMED = 3
+_LEAST = 3.0  # mm of the smallest lesion that criteria of multiple sclerosis count
 _TOTALS = "_totals.csv"
 
 Table = list[dict[str, Any]]
@@ -313,8 +321,10 @@ def total_table(
     pictures), ``lesions``; ``longest_mm`` and ``perpendicular_mm`` of the largest lesion; for each
     class of size ``lesions_10_to_100`` and ``ml_10_to_100`` (of pictures ``mm2_10_to_100``); for
     each response criteria, which are of volumes alone, its figure, such as ``rano_mm2``, and the
-    number of lesions in it, ``rano_targets``; for each zone its number of lesions, where zones were
-    given; and ``error``.
+    number of lesions in it, ``rano_targets``; where zones were given, for each its number of
+    lesions, and of those of 3 mm or more ``mcdonald_2017_areas`` (with a lesion),
+    ``dissemination_in_space`` (1 or 0) and ``isolated_2009_criteria`` (of four, that of the
+    radiologically isolated syndrome); and ``error``.
 
     Args:
         measured: What was measured.
@@ -357,7 +367,13 @@ def _total_row(
         column = name.replace("-", "_").replace(".", "_")
         row[f"{column}_{figure.unit}"] = round(figure.value, 2)
         row[f"{column}_targets"] = len(figure.targets)
-    return row | {f"lesions {zone}": count for zone, count in zones_in(label).items()}
+    row |= {f"lesions {zone}": count for zone, count in zones_in(label).items()}
+    if (found := ms_criteria(label)) is not None:
+        dissemination, isolated = found
+        row["mcdonald_2017_areas"] = len(dissemination.areas)
+        row["dissemination_in_space"] = int(dissemination.fulfilled)
+        row["isolated_2009_criteria"] = sum(isolated.criteria.values())
+    return row
 
 
 def responses_of(
@@ -385,10 +401,33 @@ def zones_in(label: LabelMeasures) -> dict[str, int]:
     zones = [lesion.zone for lesion in label.lesions if lesion.zone is not None]
     if not zones:
         return {}
-    from segjax.evaluate.zones import dissemination_in_space
-
     counts = dissemination_in_space(zones).counts
     return {zone: count for zone, count in counts.items() if zone != "spinal cord"}
+
+
+def ms_criteria(label: LabelMeasures) -> tuple[Dissemination, RadiologicallyIsolated] | None:
+    """Hold the lesions of a label against McDonald 2017 and the radiologically isolated syndrome.
+
+    Args:
+        label: Its lesions; those under 3 mm, in their longest axial diameter or across the
+            slices, do not count.
+
+    Returns:
+        Dissemination in space, and what images tell of the syndrome; None without zones.
+
+    Example:
+        >>> (case, *_) = measure_files("masks").cases
+        >>> ms_criteria(case.labels[0]) is None
+        True
+    """
+    if all(lesion.zone is None for lesion in label.lesions):
+        return None
+    zones = [
+        lesion.zone
+        for lesion in label.lesions
+        if lesion.zone is not None and max(lesion.longest.mm, lesion.third_mm or 0.0) >= _LEAST
+    ]
+    return dissemination_in_space(zones), radiologically_isolated(zones)
 
 
 def check_measures(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -12,6 +12,7 @@ from segjax.evaluate import atlas
 from segjax.evaluate.measured import (
     lesion_table,
     measure_files,
+    ms_criteria,
     size_classes,
     total_table,
     write_measures,
@@ -121,6 +122,13 @@ def test_an_atlas_is_registered_to_the_image_of_each_mask(masks, monkeypatch):
     measured = measure_files(masks, images=masks.parent / "images", zones="atlas").check()
     assert asked == [((20, 20, 6), True)] * 2
     assert {row["zone"] for row in lesion_table(measured)} == {"infratentorial"}
+    row, _ = total_table(measured)
+    assert row["lesions infratentorial"] == 2
+    # of the two lesions one is under 3 mm; one area is no dissemination
+    assert (row["mcdonald_2017_areas"], row["dissemination_in_space"]) == (1, 0)
+    assert row["isolated_2009_criteria"] == 1
+    _, isolated = ms_criteria(measured.cases[0].labels[0])
+    assert not isolated.fulfilled_2009
 
 
 def test_stored_values_are_read_as_the_dataset_says(tmp_path):
