@@ -217,7 +217,7 @@ def _loads(
     mask: Path, labels: Sequence[str], maps: Mapping[str, Path]
 ) -> Sequence["LabelMeasures"]:
     from segjax.data.io.formats import read_label, read_volume
-    from segjax.evaluate.measure import measure
+    from segjax.evaluate.measure import measure_mask
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the image's header, which was told of before
@@ -225,7 +225,7 @@ def _loads(
         values = {name: read_volume(path).data for name, path in maps.items()}
     shape = volume.spatial_shape
     averaged = {name: value.reshape(*shape, -1) for name, value in values.items()}
-    return measure(volume, labels=labels, maps=averaged)
+    return measure_mask(volume, labels=labels, maps=averaged)
 
 
 def _put(

@@ -89,7 +89,7 @@ class Report:
         from segjax.cli.console import print_facts
         from segjax.data.io.formats import read_image, stem
         from segjax.evaluate.atlas import find_zones
-        from segjax.evaluate.measure import measure
+        from segjax.evaluate.measure import measure_mask
         from segjax.grid import grid
         from segjax.report.patient import Patient, write_patient
 
@@ -103,7 +103,9 @@ class Report:
         place = grid(mask)
         zones = find_zones(self.zones, place, image=image, brain=brain) if self.zones else None
         try:
-            found = measure(mask, labels=names or trained, image=image, brain=brain, zones=zones)
+            found = measure_mask(
+                mask, labels=names or trained, image=image, brain=brain, zones=zones
+            )
         except InputError as error:
             raise InputError(f"{self.mask}: {error}") from None
         patient = Patient(

@@ -4,6 +4,7 @@ from .atlas import atlas_zones as atlas_zones, find_zones as find_zones
 from .calibration import calibration_of as calibration_of
 from .challenges import challenge_table as challenge_table
 from .compare import compare_cases as compare_cases, score as score
+from .diameters import axial_diameters as axial_diameters, feret_diameter as feret_diameter
 from .inter_rater import rate_cases as rate_cases
 from .lesions import LesionRule as LesionRule, match_lesions as match_lesions
 from .lesionwise import lesionwise_scores as lesionwise_scores
@@ -18,6 +19,8 @@ from .overlap import (
     volume_error as volume_error,
     volume_ml as volume_ml,
 )
+from .measure import measure_mask as measure_mask
+from .measured import measure_files as measure_files
 from .pairs import match_masks as match_masks
 from .panoptic import panoptic_quality as panoptic_quality
 from .raters import (

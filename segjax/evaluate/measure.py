@@ -27,7 +27,7 @@ from segjax.volume import Volume
 if TYPE_CHECKING:
     from segjax.evaluate.zones import Zones
 
-__all__ = ["Diameter", "LabelMeasures", "LesionMeasures", "measure"]
+__all__ = ["Diameter", "LabelMeasures", "LesionMeasures", "measure_mask"]
 
 _AROUND = 3.0  # mm that the tissue around a lesion reaches
 _SMALL = 4096  # voxels of a box in which shapes are known again
@@ -116,7 +116,7 @@ class LabelMeasures:
         return float(largest.voxels) if self.unit == "pixels" else largest.size / 1e3
 
 
-def measure(
+def measure_mask(
     mask: Volume,
     *,
     labels: Sequence[str] = (),
@@ -147,7 +147,7 @@ def measure(
 
     Example:
         >>> mask = Volume(np.array([[1, 1, 0, 0, 1]], np.uint8)[None], np.diag([10, 10, 10, 1.0]))
-        >>> (lesions,) = measure(mask, labels=["background", "lesion"])
+        >>> (lesions,) = measure_mask(mask, labels=["background", "lesion"])
         >>> lesions.size, len(lesions.lesions), lesions.largest
         (3.0, 2, 2.0)
         >>> largest = lesions.lesions[0]

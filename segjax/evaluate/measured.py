@@ -15,7 +15,7 @@ from segjax.errors import InputError
 from segjax.evaluate.atlas import ATLAS, find_zones
 from segjax.evaluate.compare import Failure
 from segjax.evaluate.diameters import slice_distance
-from segjax.evaluate.measure import LabelMeasures, LesionMeasures, measure
+from segjax.evaluate.measure import LabelMeasures, LesionMeasures, measure_mask
 from segjax.evaluate.pairs import coding_of, find_masks, labels_of_subjects
 from segjax.evaluate.response import Response, response
 from segjax.evaluate.sizes import EDGES_MM3
@@ -169,7 +169,7 @@ def _measure(
         zones = find_zones(zone_file, grid(mask), image=image, brain=brain)
     names = coding.names or ("background", *(segment_names(file) or ()))
     try:
-        labels = measure(
+        labels = measure_mask(
             mask,
             labels=names if len(names) > 1 else (),
             image=image,
@@ -245,7 +245,7 @@ def size_classes(
     Example:
         >>> from segjax import Volume
         >>> mask = Volume(np.array([[[1, 0, 1, 1]]], np.uint8), np.diag([1, 1, 8, 1.0]))
-        >>> [(one.lesions, one.load) for one in size_classes(measure(mask)[0])]
+        >>> [(one.lesions, one.load) for one in size_classes(measure_mask(mask)[0])]
         [(1, 0.008), (1, 0.016), (0, 0.0)]
     """
     if list(edges) != sorted(set(edges)) or any(not edge > 0 for edge in edges):

@@ -109,11 +109,11 @@ def response(
     Example:
         >>> import numpy as np
         >>> from segjax import Volume
-        >>> from segjax.evaluate.measure import measure
+        >>> from segjax.evaluate.measure import measure_mask
         >>> mask = np.zeros((40, 40, 6), np.uint8)
         >>> mask[2:22, 2:14, 1:4] = 1  # 20 × 12 mm
         >>> mask[30:36, 30:36, 1:4] = 1  # too small
-        >>> (found,) = measure(Volume(mask, np.diag([1, 1, 3, 1.0])))
+        >>> (found,) = measure_mask(Volume(mask, np.diag([1, 1, 3, 1.0])))
         >>> response(found.lesions, "recist-1.1", slice_mm=3.0).targets
         (1,)
         >>> figure = response(found.lesions, "rano", slice_mm=3.0)

@@ -82,10 +82,10 @@ class CaseTables:
         >>> folder = Path(tempfile.mkdtemp())
         >>> import numpy as np
         >>> from segjax import Volume
-        >>> from segjax.evaluate.measure import measure
+        >>> from segjax.evaluate.measure import measure_mask
         >>> mask = Volume(np.ones((10, 10, 10), np.uint8), np.eye(4))
         >>> with CaseTables(folder) as tables:
-        ...     tables.put("p1", measure(mask, labels=["background", "lesion"]))
+        ...     tables.put("p1", measure_mask(mask, labels=["background", "lesion"]))
         >>> (folder / "volumes.csv").read_text().splitlines()[1]
         'p1,lesion,1.0,ml,1,1.0,13.45,13.45,,,,,'
     """

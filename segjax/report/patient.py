@@ -93,9 +93,9 @@ def write_patient(
 
     Example:
         >>> from segjax import read
-        >>> from segjax.evaluate.measure import measure
+        >>> from segjax.evaluate.measure import measure_mask
         >>> flair, lesions = read("flair.nii.gz"), read("lesions.nii.gz")
-        >>> found = measure(lesions, labels=["background", "lesion"], image=flair)
+        >>> found = measure_mask(lesions, labels=["background", "lesion"], image=flair)
         >>> patient = Patient("Patient 7", flair, lesions, found)
         >>> [path.name for path in write_patient(patient, "report", language="fr")]
         ['report.html', 'report.pdf']

@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 
 from segjax.errors import InputError
 from segjax.evaluate.diameters import axial_axis, axial_diameters, feret_diameter
-from segjax.evaluate.measure import measure
+from segjax.evaluate.measure import measure_mask
 from segjax.evaluate.zones import Zones
 from segjax.grid import reorient
 from segjax.volume import Volume
@@ -32,7 +32,7 @@ def ball(radius=10, shape=(27, 27, 27), centre=(13, 13, 13)):
 
 def test_lesions_and_their_means_are_scipys():
     mask, spread = noise()
-    found = measure(mask, labels=LABELS, maps={"spread": spread[..., None]})
+    found = measure_mask(mask, labels=LABELS, maps={"spread": spread[..., None]})
     for value, load in enumerate(found, 1):
         where = mask.data == value
         numbers, count = ndimage.label(where, np.ones((3, 3, 3)))
@@ -64,7 +64,7 @@ def test_diameters_are_those_of_each_lesion_alone(affine, seed):
     mask[0, 0, 0] = True
     numbers, count = ndimage.label(mask, np.ones((3, 3, 3)))
     centres = ndimage.center_of_mass(mask, numbers, np.arange(1, count + 1))
-    (found,) = measure(Volume(mask.astype(np.uint8), affine))
+    (found,) = measure_mask(Volume(mask.astype(np.uint8), affine))
     for lesion in found.lesions:
         apart = np.linalg.norm(np.subtract(centres, lesion.centre_index), axis=1)
         own = numbers == apart.argmin() + 1
@@ -78,7 +78,7 @@ def test_diameters_are_those_of_each_lesion_alone(affine, seed):
 def test_equal_shapes_at_different_places_have_their_own_ends():
     data = np.zeros((1, 1, 20), np.uint8)
     data[..., 2:5] = data[..., 10:13] = 1
-    (found,) = measure(Volume(data, np.eye(4)))
+    (found,) = measure_mask(Volume(data, np.eye(4)))
     first, second = (lesion.feret.ends for lesion in found.lesions)
     assert (first[0][2], first[1][2]) == (1.5, 4.5)
     assert (second[0][2], second[1][2]) == (9.5, 12.5)
@@ -87,11 +87,11 @@ def test_equal_shapes_at_different_places_have_their_own_ends():
 def test_boxes_have_their_extents():
     data = np.zeros((10, 10, 10), np.uint8)
     data[2:6, 3:5, 1:9] = 1
-    (found,) = measure(Volume(data, np.diag([1.0, 2.0, 3.0, 1.0])))
+    (found,) = measure_mask(Volume(data, np.diag([1.0, 2.0, 3.0, 1.0])))
     (lesion,) = found.lesions
     assert lesion.box_mm == pytest.approx((4, 4, 24))
     assert lesion.third_mm == pytest.approx(24)
-    (turned,) = measure(reorient(Volume(data, np.diag([1.0, 2.0, 3.0, 1.0])), "SAL"))
+    (turned,) = measure_mask(reorient(Volume(data, np.diag([1.0, 2.0, 3.0, 1.0])), "SAL"))
     assert turned.lesions[0].box_mm == pytest.approx((4, 4, 24))
     assert turned.lesions[0].third_mm == pytest.approx(24)
 
@@ -99,25 +99,25 @@ def test_boxes_have_their_extents():
 def test_volumes_of_sheared_voxels_are_exact_and_thickness_is_across_the_slices():
     affine = rigid((0, 0, 30), (1.0, 1.0, 2.0))
     affine[:3, 2] += affine[:3, 0]  # slices that slide
-    (found,) = measure(Volume(np.ones((4, 5, 6), np.uint8), affine))
+    (found,) = measure_mask(Volume(np.ones((4, 5, 6), np.uint8), affine))
     assert found.size == pytest.approx(4 * 5 * 6 * 2 / 1000)
     assert found.lesions[0].third_mm == pytest.approx(12)
     assert axial_axis(affine) == 2
 
 
 def test_balls_are_round_and_bars_are_not():
-    (round_one,) = measure(Volume(ball(), np.eye(4)))
-    (bar,) = measure(Volume(np.ones((2, 2, 40), np.uint8), np.eye(4)))
+    (round_one,) = measure_mask(Volume(ball(), np.eye(4)))
+    (bar,) = measure_mask(Volume(np.ones((2, 2, 40), np.uint8), np.eye(4)))
     assert round_one.lesions[0].surface == pytest.approx(4 * math.pi * 100, rel=0.1)
     assert 0.9 < round_one.lesions[0].sphericity <= 1
     assert bar.lesions[0].sphericity < 0.6
-    (voxel,) = measure(Volume(np.ones((1, 1, 1), np.uint8), np.eye(4)))
+    (voxel,) = measure_mask(Volume(np.ones((1, 1, 1), np.uint8), np.eye(4)))
     assert voxel.lesions[0].sphericity == 1
 
 
 def test_discs_are_round_in_pictures():
     disc = ball(12, (30, 30), (15, 14))
-    (found,) = measure(Volume(disc, np.diag([0.5, 0.5, 1.0])))
+    (found,) = measure_mask(Volume(disc, np.diag([0.5, 0.5, 1.0])))
     lesion = found.lesions[0]
     assert (found.unit, found.size) == ("pixels", disc.sum())
     assert lesion.size == pytest.approx(disc.sum() / 4)
@@ -131,7 +131,7 @@ def test_discs_are_round_in_pictures():
 
 def test_pictures_are_measured_in_pixels():
     mask = Volume(np.array([[1, 1, 0], [0, 0, 1]], np.uint8), np.diag([0.5, 0.5, 1]))
-    (found,) = measure(mask, labels=["background", "lesion"])
+    (found,) = measure_mask(mask, labels=["background", "lesion"])
     assert (found.size, found.unit, found.largest) == (3.0, "pixels", 3.0)
     assert found.lesions[0].size == 0.75
 
@@ -139,19 +139,19 @@ def test_pictures_are_measured_in_pixels():
 def test_a_lesion_has_the_mean_of_its_own_probability():
     mask = Volume(np.array([[[0, 1, 2]]], np.uint8), np.eye(4))
     several = np.arange(9.0).reshape(1, 1, 3, 3)
-    found = measure(mask, labels=LABELS, maps={"probability": several})
+    found = measure_mask(mask, labels=LABELS, maps={"probability": several})
     assert [label.means["probability"] for label in found] == [4, 8]
     one = {"probability": np.array([0.1, 0.9, 0.2]).reshape(1, 1, 3, 1)}
-    (only,) = measure(Volume(mask.data == 1, np.eye(4)), labels=LABELS[:2], maps=one)
+    (only,) = measure_mask(Volume(mask.data == 1, np.eye(4)), labels=LABELS[:2], maps=one)
     assert only.means == {"probability": 0.9}
 
 
 def test_a_label_that_is_not_there_has_nothing():
     mask, _ = noise()
     empty = mask.with_data(np.zeros_like(mask.data))
-    for found in measure(empty, labels=LABELS, maps={"spread": np.ones((12, 11, 10, 1))}):
+    for found in measure_mask(empty, labels=LABELS, maps={"spread": np.ones((12, 11, 10, 1))}):
         assert (found.size, found.lesions, found.largest, found.means) == (0, (), 0, {})
-    (found,) = measure(empty)
+    (found,) = measure_mask(empty)
     assert (found.label, found.value, found.size) == ("1", 1, 0)
 
 
@@ -163,7 +163,7 @@ def test_contrast_is_to_what_lies_within_3_mm_and_in_no_label(spacing):
     image = mask.with_data(values)
     reach = max(3, *spacing)
     places = np.argwhere(data == 0)
-    for label in measure(mask, image=image):
+    for label in measure_mask(mask, image=image):
         for lesion in label.lesions[:5]:
             numbers, _ = ndimage.label(data == label.value, np.ones((3, 3, 3)))
             number = numbers[tuple(np.rint(np.mean(lesion.longest.ends, axis=0)).astype(int))]
@@ -184,13 +184,13 @@ def test_contrast_leaves_out_what_is_no_brain_and_is_none_without_tissue():
     brain = np.zeros_like(data)
     brain[..., 4:] = 1
     mask, volume = Volume(data, np.eye(4)), Volume(image, np.eye(4))
-    assert measure(mask, image=volume)[0].lesions[0].contrast > 30
-    with_brain = measure(mask, image=volume, brain=mask.with_data(brain))[0].lesions[0]
+    assert measure_mask(mask, image=volume)[0].lesions[0].contrast > 30
+    with_brain = measure_mask(mask, image=volume, brain=mask.with_data(brain))[0].lesions[0]
     assert with_brain.contrast == pytest.approx(30)
-    alone = measure(mask, image=volume, brain=mask)[0].lesions[0]
+    alone = measure_mask(mask, image=volume, brain=mask)[0].lesions[0]
     assert (alone.mean, alone.contrast) == (130, None)
     image[2, 2, 4] = np.nan
-    nowhere = measure(mask, image=mask.with_data(image))[0].lesions[0]
+    nowhere = measure_mask(mask, image=mask.with_data(image))[0].lesions[0]
     assert (nowhere.mean, nowhere.contrast) == (None, None)
 
 
@@ -201,7 +201,7 @@ def test_distance_to_the_brains_edge_is_to_the_nearest_voxel_of_the_edge():
     edge = brain.astype(bool) & ~ndimage.binary_erosion(ndimage.binary_fill_holes(brain))
     data = np.zeros_like(brain)
     data[14:17, 13, 13], data[4:6, 12:15, 12], data[20:, 20:, 20:] = 1, 1, 1
-    lesions = measure(Volume(data, affine), brain=Volume(brain, affine))[0].lesions
+    lesions = measure_mask(Volume(data, affine), brain=Volume(brain, affine))[0].lesions
     numbers, _ = ndimage.label(data, np.ones((3, 3, 3)))
     places = np.argwhere(edge) @ affine[:3, :3].T
     for lesion in lesions:
@@ -218,11 +218,11 @@ def test_where_the_image_ends_the_brain_has_no_edge():
     data[0, 0, 0] = 1
     brain = np.ones_like(data)
     assert (
-        measure(Volume(data, np.eye(4)), brain=Volume(brain, np.eye(4)))[0].lesions[0].edge_mm
+        measure_mask(Volume(data, np.eye(4)), brain=Volume(brain, np.eye(4)))[0].lesions[0].edge_mm
         is None
     )
     brain[5] = 0
-    (found,) = measure(Volume(data, np.eye(4)), brain=Volume(brain, np.eye(4)))
+    (found,) = measure_mask(Volume(data, np.eye(4)), brain=Volume(brain, np.eye(4)))
     assert found.lesions[0].edge_mm == 4
 
 
@@ -231,7 +231,7 @@ def test_each_lesion_lies_in_a_zone():
     data[..., [0, 4, 8]] = 1
     zones = np.array([1, 1, 0, 0, 0, 0, 0, 3, 3], np.uint8).reshape(data.shape)
     mask = Volume(data, np.eye(4))
-    (found,) = measure(mask, zones=Zones(mask.with_data(zones)))
+    (found,) = measure_mask(mask, zones=Zones(mask.with_data(zones)))
     named = [lesion.zone for lesion in found.lesions]
     assert named == ["periventricular", "deep white matter", "infratentorial"]
 
@@ -240,8 +240,8 @@ def test_each_lesion_lies_in_a_zone():
 def test_nothing_depends_on_the_order_of_voxels(letters):
     mask, values = noise((8, 9, 7), rigid())
     turned = [reorient(Volume(one, mask.affine), letters) for one in (mask.data, values)]
-    before = measure(mask, image=mask.with_data(values))
-    after = measure(turned[0], image=turned[1])
+    before = measure_mask(mask, image=mask.with_data(values))
+    after = measure_mask(turned[0], image=turned[1])
     for one, other in zip(before, after, strict=True):
         assert one.size == pytest.approx(other.size)
         biggest = [label.lesions[0] for label in (one, other)]
@@ -253,15 +253,15 @@ def test_nothing_depends_on_the_order_of_voxels(letters):
 def test_what_cannot_be_measured_is_named():
     mask, values = noise()
     with pytest.raises(InputError, match="the mask holds the value 2, but the labels are back"):
-        measure(mask, labels=LABELS[:2])
+        measure_mask(mask, labels=LABELS[:2])
     with pytest.raises(InputError, match=r"whole numbers from 0 up, not 0\.\d"):
-        measure(mask.with_data(values))
+        measure_mask(mask.with_data(values))
     with pytest.raises(InputError, match="one value per voxel, not 2 channels"):
-        measure(mask.with_data(np.zeros((12, 11, 10, 2), np.uint8)))
+        measure_mask(mask.with_data(np.zeros((12, 11, 10, 2), np.uint8)))
     with pytest.raises(InputError, match="the image: has shape"):
-        measure(mask, image=Volume(values[1:], AFFINE))
+        measure_mask(mask, image=Volume(values[1:], AFFINE))
     with pytest.raises(InputError, match="the brain: lies elsewhere than the mask"):
-        measure(mask, brain=Volume(values, np.eye(4)))
+        measure_mask(mask, brain=Volume(values, np.eye(4)))
 
 
 def test_real_lesions_add_up(data_dir):
@@ -269,7 +269,7 @@ def test_real_lesions_add_up(data_dir):
 
     folder = data_dir / "ms_lesions" / "patient07"
     mask, image = (segjax.read(folder / name) for name in ("lesions.nii.gz", "flair.nii.gz"))
-    (found,) = measure(mask, labels=["background", "lesion"], image=image, brain=image)
+    (found,) = measure_mask(mask, labels=["background", "lesion"], image=image, brain=image)
     assert found.size == pytest.approx((mask.data > 0).sum() * mask.voxel_size / 1000)
     assert sum(lesion.voxels for lesion in found.lesions) == (mask.data > 0).sum()
     assert all(0 < lesion.sphericity <= 1 for lesion in found.lesions)

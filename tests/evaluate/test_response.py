@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from segjax.errors import InputError
-from segjax.evaluate.measure import Diameter, measure
+from segjax.evaluate.measure import Diameter, measure_mask
 from segjax.evaluate.response import CRITERIA, Criteria, response
 from segjax.volume import Volume
 
 NOWHERE = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
-(ONE,) = measure(Volume(np.ones((1, 1, 1), np.uint8), np.eye(4)))[0].lesions
+(ONE,) = measure_mask(Volume(np.ones((1, 1, 1), np.uint8), np.eye(4)))[0].lesions
 
 
 def lesions(*sizes, third=30.0):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segjax.errors import InputError
-from segjax.evaluate.measure import measure
+from segjax.evaluate.measure import measure_mask
 from segjax.evaluate.volumes import CaseTables
 from segjax.files import read_csv
 from segjax.volume import Volume
@@ -16,7 +16,7 @@ def test_tables_have_a_row_for_each_label_and_lesion(tmp_path):
     data = np.zeros((4, 4, 4), np.uint8)
     data[0, 0, :2], data[3, 3, 3], data[0, 3, 0] = 1, 1, 2
     mask = Volume(data, np.diag([10, 10, 10, 1.0]))
-    loads = measure(mask, labels=LABELS, maps={"spread": np.full((4, 4, 4, 1), 0.25)})
+    loads = measure_mask(mask, labels=LABELS, maps={"spread": np.full((4, 4, 4, 1), 0.25)})
     with CaseTables(tmp_path) as tables:
         tables.put("p1", loads, network_sha256="ab", warnings='is "odd", says it')
     edema, core = read_csv(tmp_path / "volumes.csv")
@@ -40,7 +40,7 @@ def test_tables_have_a_row_for_each_label_and_lesion(tmp_path):
 def loads_with(voxels):
     data = np.zeros((2, 5, 5), np.uint8)
     data.flat[:voxels] = 1
-    return measure(Volume(data, np.diag([10, 10, 10, 1.0])), labels=LABELS[:2])
+    return measure_mask(Volume(data, np.diag([10, 10, 10, 1.0])), labels=LABELS[:2])
 
 
 def test_rows_of_other_cases_stay_and_those_of_a_case_are_replaced(tmp_path):

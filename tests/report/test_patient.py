@@ -9,7 +9,7 @@ import pytest
 
 import segjax
 from segjax.errors import InputError
-from segjax.evaluate.measure import measure
+from segjax.evaluate.measure import measure_mask
 from segjax.report import patient as patient_report
 from segjax.report import patient_pdf, style
 from segjax.report.patient import Patient, check_free, write_patient
@@ -29,7 +29,7 @@ def head(affine=None):
 
 
 def patient(image, mask, *, labels=NAMES, **more):
-    found = measure(mask, labels=labels, image=image)
+    found = measure_mask(mask, labels=labels, image=image)
     return Patient("case 7", image, mask, found, **more)
 
 
@@ -232,7 +232,7 @@ def test_sheets_of_many_labels_stay_two_and_say_what_they_leave_out(tmp_path, la
 
 def test_names_are_text_never_html(tmp_path):
     image, mask = head()
-    found = measure(mask, labels=("background", "<b>"), image=image)
+    found = measure_mask(mask, labels=("background", "<b>"), image=image)
     given = Patient("<i>x</i> $\\alpha$", image, mask, found, files={"image": "<u>.nii"})
     html = page_of(given, tmp_path)
     assert "<i>x" not in html
@@ -244,7 +244,7 @@ def test_names_are_text_never_html(tmp_path):
 
 def test_zones_and_criteria_are_shown_where_they_are_known(tmp_path):
     image, mask = head()
-    (label,) = measure(mask, labels=NAMES, image=image)
+    (label,) = measure_mask(mask, labels=NAMES, image=image)
     zones = ["periventricular", "infratentorial"]
     lesions = tuple(replace(le, zone=z) for le, z in zip(label.lesions, zones, strict=True))
     found = (replace(label, lesions=lesions),)
@@ -260,7 +260,7 @@ def test_zones_and_criteria_are_shown_where_they_are_known(tmp_path):
 def test_dissemination_in_space_is_told_of_lesions_of_3_mm(tmp_path):
     image, mask = head()
     mask.data[8:11, 20, 12] = 1
-    (label,) = measure(mask, labels=NAMES)
+    (label,) = measure_mask(mask, labels=NAMES)
     zones = ["periventricular", "juxtacortical"]
     lesions = tuple(replace(le, zone=z) for le, z in zip(label.lesions, zones, strict=True))
     given = Patient("x", image, mask, (replace(label, lesions=lesions),))
@@ -273,7 +273,7 @@ def test_another_grid_is_named_with_the_files(tmp_path):
     image, mask = head()
     moved = Volume(image.data, image.affine + np.diag([0, 0, 0.5, 0]))
     files = {"image": "flair.nii", "mask": "lesions.nii"}
-    given = Patient("x", moved, mask, measure(mask, labels=NAMES), files=files)
+    given = Patient("x", moved, mask, measure_mask(mask, labels=NAMES), files=files)
     with pytest.raises(InputError, match=r"lesions.nii: lies elsewhere than flair.nii"):
         write_patient(given, tmp_path / "out")
     assert not (tmp_path / "out").exists()

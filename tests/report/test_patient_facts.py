@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segjax.evaluate.measure import measure
+from segjax.evaluate.measure import measure_mask
 from segjax.report.patient_facts import (
     Patient,
     cut_sides,
@@ -27,7 +27,7 @@ def patient(mask, spacing=(1.0, 1.0, 1.0), **more):
     mask = Volume(mask, affine)
     brain = more.pop("brain", None)
     brain = None if brain is None else Volume(brain, affine)
-    labels = measure(mask, labels=("background", "lesion"))
+    labels = measure_mask(mask, labels=("background", "lesion"))
     return Patient("x", image, mask, labels, brain=brain, **more)
 
 
@@ -149,5 +149,5 @@ def test_oblique_slices_are_told_with_their_angle(degrees):
     assert obliqueness(affine) == pytest.approx(degrees, abs=1e-5)
     image = Volume(np.ones((4, 4, 4), np.float32), affine)
     mask = Volume(np.zeros((4, 4, 4), np.uint8), affine)
-    given = Patient("x", image, mask, measure(mask))
+    given = Patient("x", image, mask, measure_mask(mask))
     assert any(f"{degrees:.0f}°" in text for text in definitions(given, ENGLISH)) == (degrees > 3)

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from segjax.evaluate.measure import measure
+from segjax.evaluate.measure import measure_mask
 from segjax.report.patient import Patient, write_patient
 from segjax.volume import Volume
 
@@ -26,7 +26,7 @@ def address(tmp_path_factory):
     affine = np.diag([2.0, 2.0, 5.0, 1.0])
     image, mask = Volume(image, affine), Volume(mask, affine)
     brain = image.with_data((image.data > 0).astype(np.uint8))
-    found = measure(mask, labels=("background", "lesion"), image=image, brain=brain)
+    found = measure_mask(mask, labels=("background", "lesion"), image=image, brain=brain)
     name = "sub-0123_ses-20260301_acq-3dsagittal_desc-preprocessed_space-T1w_FLAIR"
     given = Patient(
         name, image, mask, found, brain=brain, doubts=None, criteria=("rano", "recist-1.1"),

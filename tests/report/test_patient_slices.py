@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segjax.evaluate.measure import measure
+from segjax.evaluate.measure import measure_mask
 from segjax.grid import reorient
 from segjax.report.patient_slices import (
     colour_of,
@@ -36,7 +36,7 @@ def head(affine=None):
 
 
 def slices_of(image, mask, **options):
-    labels = measure(mask)
+    labels = measure_mask(mask)
     return labels, key_slices(image, mask, labels, pieces_of(mask, labels), **options)
 
 
@@ -95,7 +95,7 @@ def test_diameters_are_as_long_in_the_picture_as_in_the_patient(order, signs, ti
 def test_pieces_bear_the_numbers_that_were_measured():
     rng = np.random.default_rng(0)
     mask = Volume((rng.random((12, 12, 12)) < 0.06).astype(np.uint8), np.eye(4))
-    (label,) = measure(mask)
+    (label,) = measure_mask(mask)
     pieces = pieces_of(mask, (label,))
     assert pieces.max() == len(label.lesions)
     for lesion in label.lesions:

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from segjax.evaluate.measure import measure
+from segjax.evaluate.measure import measure_mask
 from segjax.evaluate.volumes import CaseTables
 from segjax.volume import Volume
 from tests.geometry import rigid
@@ -33,7 +33,7 @@ def test_cells_are_those_of_segjax_predict(page_modules, tmp_path, seed):
     mask = rng.integers(0, 4, (7, 8, 9), np.uint8) * (rng.random((7, 8, 9)) < 0.3)
     labels = ["background", 'a "b", c', "d\ne", "empty"]
     with CaseTables(tmp_path) as tables:
-        tables.put("case, 1", measure(Volume(mask, affine), labels=labels))
+        tables.put("case, 1", measure_mask(Volume(mask, affine), labels=labels))
     made = page_tables(page_modules, "case, 1", mask, affine, labels)
     for text, name in zip(made, ("volumes.csv", "lesions.csv"), strict=True):
         expected = rows_of((tmp_path / name).read_text())

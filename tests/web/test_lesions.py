@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import pdist
 
 import segjax
-from segjax.evaluate.measure import measure
+from segjax.evaluate.measure import measure_mask
 from segjax.volume import Volume
 from tests.geometry import rigid
 
@@ -20,7 +20,7 @@ def page_measure(page_modules, mask, affine, labels=("background", "lesion")):
 
 def assert_as_segjax(loads, mask, affine, labels):
     named = np.where(mask < len(labels), mask, 0)
-    expected = measure(Volume(named.astype("u1"), affine), labels=labels)
+    expected = measure_mask(Volume(named.astype("u1"), affine), labels=labels)
     assert [load["label"] for load in loads] == list(labels[1:])
     assert [load["value"] for load in loads] == list(range(1, len(labels)))
     for load, other in zip(loads, expected, strict=True):

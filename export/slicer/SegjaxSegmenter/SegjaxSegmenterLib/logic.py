@@ -19,7 +19,7 @@ from segjax.data.description import describe_dataset
 from segjax.data.io.formats import write_volume
 from segjax.data.prepare.spatial import resample
 from segjax.errors import InputError
-from segjax.evaluate.measure import measure
+from segjax.evaluate.measure import measure_mask
 from segjax.files import check_new, write_json
 from segjax.grid import Grid, grid
 from segjax.volume import Volume
@@ -142,7 +142,7 @@ class Segmenter:
 
     def measure(self, labels: Placed) -> list[Row]:
         """Measure each label but the background."""
-        loads = measure(_volume(labels), labels=self._metadata.labels)
+        loads = measure_mask(_volume(labels), labels=self._metadata.labels)
         return [Row(load.label, load.size, len(load.lesions), load.largest) for load in loads]
 
     def merge(self, segments: Mapping[str, _Where]) -> UInt8[np.ndarray, "k j i"]:
