@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float64, Int32
 
 from segjax.evaluate.diameters import slice_distance
 from segjax.evaluate.measure import LabelMeasures, LesionMeasures
+from segjax.evaluate.measured import ms_criteria
 from segjax.evaluate.response import response
 from segjax.evaluate.sizes import sphere_mm3
-from segjax.evaluate.zones import dissemination_in_space
 from segjax.grid import orientation, reorient
 from segjax.provenance import here_and_now
 from segjax.report.patient_slices import KeySlice, LesionId, length_unit, on_edge
@@ -276,16 +276,11 @@ def _response_row(
 
 
 def _dissemination_rows(label: LabelMeasures, language: Language) -> list[tuple[str, str, str]]:
-    counted = [
-        lesion.zone
-        for lesion in label.lesions
-        if lesion.zone is not None and max(lesion.longest.mm, lesion.third_mm or 0) >= _LEAST
-    ]
-    if all(lesion.zone is None for lesion in label.lesions):
+    if (found := ms_criteria(label)) is None:
         return []
-    found = dissemination_in_space(counted)
-    told = language["fulfilled" if found.fulfilled else "not_fulfilled"]
-    areas = ", ".join(f"{language.translate(area)} ({found.counts[area]})" for area in found.areas)
+    space, _ = found
+    told = language["fulfilled" if space.fulfilled else "not_fulfilled"]
+    areas = ", ".join(f"{language.translate(area)} ({space.counts[area]})" for area in space.areas)
     return [(language["dissemination"], told, areas or language["none"])]
 
 
