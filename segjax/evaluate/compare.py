@@ -35,7 +35,9 @@ __all__ = [
     "Evaluation",
     "Failure",
     "Row",
+    "coding_of_predictions",
     "compare_cases",
+    "raise_failures",
     "score",
     "without_lesions",
 ]
@@ -80,6 +82,24 @@ class Failure(NamedTuple):
     reason: str
 
 
+def raise_failures(failed: Sequence[Failure], done: int) -> None:
+    """Raise what went wrong, if anything did.
+
+    Args:
+        failed: Cases that failed.
+        done: Number of the others.
+
+    Raises:
+        InputError: With the reason of the first case that failed, and the names of all.
+    """
+    if not failed:
+        return
+    total = len(failed) + done
+    names = listed([failure.case for failure in failed], _NAMED)
+    count = f" ({len(failed)} of {total} cases failed: {names})"
+    raise InputError(failed[0].reason + (count if total > 1 else ""))
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What was measured of many cases.
@@ -116,12 +136,8 @@ class Evaluation:
         Raises:
             InputError: With the reason of the first case that failed, and the names of all.
         """
-        if not self.failed:
-            return self
-        total = len(self.failed) + len(self.cases)
-        names = listed([failure.case for failure in self.failed], _NAMED)
-        count = f" ({len(self.failed)} of {total} cases failed: {names})"
-        raise InputError(self.failed[0].reason + (count if total > 1 else ""))
+        raise_failures(self.failed, len(self.cases))
+        return self
 
 
 def score(
@@ -245,6 +261,27 @@ def compare_cases(
     if not cases:
         evaluation.check()
     return evaluation
+
+
+def coding_of_predictions(pairs: Sequence[Pair], coding: LabelCoding) -> LabelCoding:
+    """Say what the values of predictions stand for: classes, or what true labels store.
+
+    Args:
+        pairs: The files of each case.
+        coding: What the values of the true labels stand for.
+
+    Returns:
+        The coding that :func:`compare_cases` reads predictions with.
+
+    Warns:
+        UserWarning: As :func:`compare_cases`.
+
+    Example:
+        >>> pairs = match_masks("masks", "brains/labels")
+        >>> coding_of_predictions(pairs, coding_of("brains/labels")).values
+        ()
+    """
+    return _read_values(pairs, coding)[0]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from segjax.data.io.formats import image_suffixes, read_image, read_label, segme
 from segjax.data.labels import IGNORED, LabelCoding
 from segjax.errors import InputError
 from segjax.evaluate.atlas import ATLAS, find_zones
-from segjax.evaluate.compare import Failure
+from segjax.evaluate.compare import Failure, raise_failures
 from segjax.evaluate.diameters import slice_distance
 from segjax.evaluate.measure import LabelMeasures, LesionMeasures, measure_mask
 from segjax.evaluate.pairs import coding_of, find_masks, labels_of_subjects
@@ -28,7 +28,6 @@ from segjax.evaluate.zones import (
 from segjax.files import check_target, write_csv, write_json
 from segjax.grid import grid
 from segjax.progress import track
-from segjax.text import listed
 
 __all__ = [
     "Measured",
@@ -45,7 +44,6 @@ __all__ = [
     "zones_in",
 ]
 
-_NAMED = 3
 _LEAST = 3.0  # mm of the smallest lesion that criteria of multiple sclerosis count
 _TOTALS = "_totals.csv"
 
@@ -92,12 +90,8 @@ class Measured:
         Raises:
             InputError: With the reason of the first case that failed, and the names of all.
         """
-        if not self.failed:
-            return self
-        total = len(self.failed) + len(self.cases)
-        names = listed([failure.case for failure in self.failed], _NAMED)
-        count = f" ({len(self.failed)} of {total} cases failed: {names})"
-        raise InputError(self.failed[0].reason + (count if total > 1 else ""))
+        raise_failures(self.failed, len(self.cases))
+        return self
 
 
 def measure_files(
