@@ -33,6 +33,7 @@ from .sizes import detection_by_size as detection_by_size, dice_by_load as dice_
 from .statistics import compare_models as compare_models, mean_interval as mean_interval
 from .summary import compare_rows as compare_rows, summarise as summarise
 from .surface import surface_distances as surface_distances, surface_measures as surface_measures
+from .surfels import surface_area as surface_area
 from .zones import (
     Zones as Zones,
     dissemination_in_space as dissemination_in_space,

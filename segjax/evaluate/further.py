@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool
 
+from segjax.errors import InputError
 from segjax.evaluate.overlap import (
     absolute_volume_error,
     jaccard,
@@ -65,6 +66,8 @@ def further(names: Sequence[str], *, tolerance: float = 1.0) -> list[Measures]:
         >>> one(truth=mask, prediction=mask, spacing=(1.0, 1.0))["jaccard"]
         1.0
     """
+    if not tolerance >= 0:
+        raise InputError(f"tolerance is {tolerance}: give the distance in mm that is no error")
     asked = dict.fromkeys(name for one in names for name in (_ALL if one == "all" else (one,)))
     found = {name: registry("measures").get(name) for name in asked}
     if "surfaces" in found and found["surfaces"] is surfaces:
@@ -118,11 +121,14 @@ def surfaces(
     spacing: Spacing,
     tolerance: float = 1.0,
 ) -> dict[str, float]:
-    """Return what :func:`segjax.evaluate.surface.surface_measures` tells."""
+    """Return what :func:`segjax.evaluate.surface.surface_measures` tells, in pixels of pictures."""
     from segjax.evaluate.surface import surface_measures
 
     return surface_measures(
-        truth=truth, prediction=prediction, spacing=spacing, tolerance=tolerance
+        truth=truth,
+        prediction=prediction,
+        spacing=None if truth.ndim == 2 else spacing,
+        tolerance=tolerance,
     )
 
 

@@ -4,10 +4,14 @@ A surface is a set of elements with a size each, by one of two conventions:
 
 - ``"surfels"``, the default: the corners between voxels that have voxels of both kinds around
   them, each counted by the area of the surface that passes there (see
-  :mod:`segjax.evaluate.surfels`), as DeepMind's ``surface-distance`` does. A slice of 6 mm and one
-  of 1 mm count by what they hold of the surface, and a mask and its complement have the same one.
+  :mod:`segjax.evaluate.surfels`), as DeepMind's ``surface-distance`` does.
 - ``"voxels"``: the centres of the mask's edge voxels, those with a face beside the background, each
   counted once, as MONAI does.
+
+Neither is free of error. Corners make a thicker layer than edge voxels: where surfaces are oblique
+to the grid, mean distances by ``"surfels"`` are up to half a voxel smaller (balls of 12 and 8 mm on
+voxels of 1 mm: 3.5 against 3.85 mm). On slices of 6 mm with pixels of 0.5 mm an edge voxel of a
+side stands for 3 mm² and one of a flat end for 0.25 mm², but counts the same (2.8 against 2.2 mm).
 
 In both there is background beyond the image: a mask that touches the border has a surface there.
 The distance of an element is the one to the nearest element of the other surface, in mm through
@@ -39,6 +43,7 @@ Surface = Literal["surfels", "voxels"]
 """What a surface is made of: areas at the corners between voxels, or edge voxels."""
 
 _ROUNDING = 1e-9
+_DENSE = 1 / 8  # of all points of a box: where a surface has more, a distance transform is faster
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +108,9 @@ class Directed:
 class SurfaceDistances:
     """Distances between the surfaces of two masks, in both directions.
 
-    Percentiles and the Hausdorff distance take the larger of the two directions. Some programs
-    (MedPy's ``hd95``) take percentiles of both directions pooled: they weigh the larger surface
-    more, and do not exceed this one; ``numpy.percentile`` of the distances joined tells theirs.
+    Percentiles and the Hausdorff distance take the larger of the two directions. MedPy's ``hd95``
+    takes the percentile of both directions joined instead, which is mostly smaller:
+    ``numpy.percentile`` of the distances by ``"voxels"``, concatenated, tells it.
 
     Attributes:
         from_truth: From the surface of the truth to that of the prediction: what was missed.
@@ -221,7 +226,8 @@ def surface_distances(
         (39.8, 0.0)
 
     Source: Nearest elements are found by a k-d tree (S. Maneewongvatana and D. Mount, Analysis of
-        approximate nearest neighbor searching with clustered point sets, 1999) of ``SciPy``.
+        approximate nearest neighbor searching with clustered point sets, 1999) of ``SciPy``, or,
+        of masks like noise on grids without shear, by its Euclidean distance transform.
     """
     _check(truth, prediction, spacing, surface)
     edges = (1.0,) * truth.ndim if spacing is None else spacing
@@ -340,10 +346,30 @@ def _distances(
         return np.full(len(own.places), worst)
     distances = np.zeros(len(own.places))
     apart = np.flatnonzero(~other.there.ravel()[own.places])
-    if len(apart):
-        points, others = _points(own, apart), _points(other)
-        distances[apart] = _to_nearest(points, others, linear)
+    if not len(apart):
+        return distances
+    points = max(len(apart), len(other.places))
+    if points > _DENSE * own.there.size and _is_orthogonal(linear):
+        distances[apart] = _transform(other, linear).ravel()[own.places[apart]]
+    else:
+        distances[apart] = _to_nearest(_points(own, apart), _points(other), linear)
     return distances
+
+
+def _is_orthogonal(linear: Float64[np.ndarray, "n n"]) -> bool:
+    steps = linear / np.linalg.norm(linear, axis=0)
+    return np.allclose(steps.T @ steps, np.eye(len(linear)), rtol=0, atol=_ROUNDING)
+
+
+def _transform(
+    elements: _Elements, linear: Float64[np.ndarray, "n n"]
+) -> Float64[np.ndarray, "*points"]:
+    """Return the distance in mm of every point of the grid to the nearest element."""
+    with needed_for("surface distances"):
+        from scipy.ndimage import distance_transform_edt
+
+    edges = np.linalg.norm(linear, axis=0)
+    return np.asarray(distance_transform_edt(~elements.there, sampling=edges), np.float64)
 
 
 def _points(

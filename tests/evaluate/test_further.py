@@ -34,6 +34,13 @@ def test_all_stands_for_several_groups():
     assert strict["surface_dice"] < 1
 
 
+def test_surfaces_of_pictures_are_in_pixels():
+    mask = Volume(np.eye(9, dtype=np.uint8), np.eye(3))
+    (row,) = score(truth=mask, prediction=mask, also=["surfaces"])
+    assert row["hd95_pixels"] == 0
+    assert not [name for name in row if name.endswith("_mm")]
+
+
 def test_every_task_of_brats_has_its_rule():
     names = [name for name in registry("measures").names() if name.startswith("brats-2023-")]
     assert len(names) == 5
