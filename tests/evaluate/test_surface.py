@@ -206,7 +206,8 @@ def test_measures_keep_their_order_and_range(seed, surface):
     shares = [distances.dice(tolerance) for tolerance in (0, 0.5, 1, 2, 1e6)]
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
-    assert (distances.hausdorff == 0) == np.array_equal(truth, prediction)
+    if surface == "voxels":  # other masks may have corners at the same places
+        assert (distances.hausdorff == 0) == np.array_equal(truth, prediction)
 
 
 @pytest.mark.parametrize("surface", KINDS)
