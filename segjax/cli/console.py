@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -99,13 +98,12 @@ def print_scores(
         groups: Patient of each case, for the intervals of means.
     """
     from segjax.evaluate.scores import DICE, by_label, mean_dice, score_of_row, scores_of_rows
-    from segjax.evaluate.summary import summarise
+    from segjax.evaluate.summary import held_labels, summarise
 
     scores = scores_of_rows(rows)
     by_case = [[case, *map(_dice, own.values())] for case, own in scores.items()]
     print_table(["case", *(f"Dice {label}" for label in by_label(scores))], by_case)
-    summaries = summarise(rows, groups=groups)
-    for label, own in groupby(summaries, key=lambda one: one.label):
+    for label, own in held_labels(summarise(rows, groups=groups)):
         print_table([label, *_SUMMARY], [_cells(one) for one in own])
     held = {row["case"] for row in rows if score_of_row(row).metric == DICE}
     mean, cases = mean_dice(scores), plural(len(held), "case")
@@ -169,5 +167,6 @@ def _cells(summary: "Summary") -> list[str]:
 def _heading(metric: str) -> str:
     """Return ``Dice`` for ``dice``, ``truth ml`` for ``truth_ml``."""
     return {"dice": "Dice", "positive_predictive_value": "pred. value"}.get(
-        metric, metric.replace("_", " ").replace("voxels", "pixels")
+        metric,
+        metric.replace("_", " ").replace("voxels", "pixels").replace("lesionwise", "lesion-wise"),
     )

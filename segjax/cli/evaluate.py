@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from segjax.data.labels import LabelCoding
-    from segjax.evaluate.calibration import Calibration
-    from segjax.evaluate.compare import Evaluation
+    from segjax.evaluate.compare import Evaluation, Failure
     from segjax.evaluate.lesions import LesionRule
     from segjax.evaluate.pairs import Pair
+    from segjax.evaluate.reliability import Calibrated
     from segjax.evaluate.statistics import ModelComparison
 
 _NONE = "(default: none)"
@@ -30,9 +30,9 @@ class Evaluate:
     """Compare predicted masks with labels.
 
     Gives Dice, sensitivity, positive predictive value and volumes for each label.
-    Files belong together by name; every prediction needs its label. Where a label is
-    absent from both masks its Dice is 1; where only from one of them, 0. A case that
-    cannot be measured stops no other: it is named at the end, and counts in no mean.
+    Files belong together by name. Where a label is absent from both masks its Dice is 1;
+    where only from one of them, 0. A case that cannot be measured, such as a prediction
+    without a label, stops no other: it is named at the end, and counts in no mean.
 
     A dataset.json in LABELS or beside it says what other stored values than 0, 1, 2, ...
     stand for: {"labels": {"background": 0, "lesion": 255, "ignore": 128}}; --labels says
@@ -133,17 +133,15 @@ class Evaluate:
         pairs = match_masks(self.predictions, self.labels, label=self.label)
         self._check_targets()
         roles, groups = self._roles(), self._groups([pair.case for pair in pairs])
+        others = self._pairs_of_other(pairs)
         images = find_images_of(pairs, self.images) if self.images else None
         found = self._compared(pairs)
         print_scores([without_lesions(row) for row in found.rows], groups=groups)
         if found.cases[0].rule:
             _print_lesions(found)
-        found = replace(
-            found,
-            groups=groups,
-            compared=self._against(found, groups),
-            calibrated=self._calibrated(found),
-        )
+        compared, other_failed = self._against(found, others, groups)
+        calibrated = self._calibrated(found)
+        found = replace(found, groups=groups, compared=compared, calibrated=calibrated.labels)
         written = {}
         if self.out:
             written["metrics"] = self._write_table(found, self.out)
@@ -157,8 +155,14 @@ class Evaluate:
                 overwrite=self.overwrite,
             )
         print_facts(written)
-        _print_failures(found)
-        found.check()
+        _end(
+            {
+                "failed, in no mean": found.failed,
+                "failed of the second model": other_failed,
+                "not calibrated": calibrated.failed,
+            },
+            len(pairs),
+        )
 
     def _compared(self, pairs: "Sequence[Pair]") -> "Evaluation":
         from segjax.evaluate.compare import compare_cases
@@ -203,30 +207,46 @@ class Evaluate:
 
         return Grouping(table=self.groups).groups(cases)
 
-    def _against(
-        self, found: "Evaluation", groups: "Mapping[str, str] | None"
-    ) -> "dict[tuple[str, str], ModelComparison]":
-        """Compare with a second model, and print it."""
-        from segjax.cli.console import print_table, say
+    def _pairs_of_other(self, pairs: "Sequence[Pair]") -> "list[Pair]":
+        """Find the masks of the second model, which are of the same cases."""
         from segjax.evaluate.pairs import match_masks
+
+        if self.against is None:
+            return []
+        others = match_masks(self.against, self.labels, label=self.label)
+        if self.against.is_file():
+            others = [pair._replace(case=pairs[0].case) for pair in others]
+        if lone := sorted({pair.case for pair in pairs} ^ {pair.case for pair in others}):
+            raise InputError(
+                f"{lone[0]}: a case of one of the two models only; compare them on the same"
+            )
+        return others
+
+    def _against(
+        self, found: "Evaluation", others: "Sequence[Pair]", groups: "Mapping[str, str] | None"
+    ) -> "tuple[dict[tuple[str, str], ModelComparison], Sequence[Failure]]":
+        """Compare with a second model on what could be measured of both, and print it."""
+        from segjax.cli.console import print_table, say
         from segjax.evaluate.summary import compare_rows
         from segjax.report.model_table import model_table
 
-        if self.against is None:
-            return {}
-        other = self._compared(match_masks(self.against, self.labels, label=self.label)).check()
-        compared = compare_rows(found.rows, other.rows, groups=groups)
+        if not others:
+            return {}, ()
+        other = self._compared(others)
+        both = {row["case"] for row in found.rows} & {row["case"] for row in other.rows}
+        rows = ([row for row in one.rows if row["case"] in both] for one in (found, other))
+        compared = compare_rows(*rows, groups=groups)
         say(f"{self.predictions} (first) against {self.against} (second)")
         print_table(*model_table(compared))
-        return compared
+        return compared, other.failed
 
-    def _calibrated(self, found: "Evaluation") -> "dict[str, Calibration]":
+    def _calibrated(self, found: "Evaluation") -> "Calibrated":
         """Hold probabilities against labels, and print how far they are to be believed."""
         from segjax.cli.console import print_table
-        from segjax.evaluate.reliability import calibrations
+        from segjax.evaluate.reliability import Calibrated, calibrations
 
         if not self.calibration:
-            return {}
+            return Calibrated({})
         calibrated = calibrations(found.cases)
         rows = [
             [
@@ -236,10 +256,11 @@ class Evaluate:
                 f"{one.brier_score:.4f}",
                 str(one.total),
             ]
-            for label, one in calibrated.items()
+            for label, one in calibrated.labels.items()
         ]
         headings = ["calibration", "expected error", "maximum error", "Brier score", "voxels"]
-        print_table(headings, rows)
+        if rows:
+            print_table(headings, rows)
         return calibrated
 
     def _coding(self) -> "LabelCoding":
@@ -264,10 +285,15 @@ class Evaluate:
             if not self.out:
                 raise InputError("--challenge gives -o's table its columns; name its file")
         if self.out:
+            if self.out.suffix.lower() != ".csv":
+                raise InputError(f"{self.out}: the table is written as .csv; name such a file")
             check_target(self.out, overwrite=self.overwrite)
         if self.images and not self.report:
             raise InputError(f"{self.images}: --images are drawn in a --report; name its folder")
         if self.report:
+            given = (self.predictions, self.labels, self.against)
+            if self.report.resolve() in [one.resolve() for one in given if one]:
+                raise InputError(f"{self.report}: holds masks; name another folder")
             check_free(self.report, overwrite=self.overwrite)
 
     def _roles(self) -> "dict[str, str] | None":
@@ -296,12 +322,18 @@ class Evaluate:
         return replace(rule, **asked)  # type: ignore[arg-type]
 
 
-def _print_failures(found: "Evaluation") -> None:
-    """Print which cases could not be measured, and why."""
+def _end(failed: "Mapping[str, Sequence[Failure]]", cases: int) -> None:
+    """Print which cases could not be measured, and why; the exit code tells of the first one."""
     from segjax.cli.console import print_words
+    from segjax.evaluate.compare import raise_failures
 
-    if found.failed:
-        print_words(["failed, in no mean", "reason"], found.failed)
+    every: "dict[str, Failure]" = {}
+    for heading, own in failed.items():
+        if own:
+            print_words([heading, "reason"], own)
+        for one in own:
+            every.setdefault(one.case, one)
+    raise_failures(list(every.values()), cases - len(every))
 
 
 def _print_lesions(found: "Evaluation") -> None:
@@ -327,5 +359,5 @@ def _print_lesions(found: "Evaluation") -> None:
 
 def _text(cell: str | float) -> str:
     if isinstance(cell, float):
-        return "-" if math.isnan(cell) else f"{cell:.3f}"
+        return "–" if math.isnan(cell) else f"{cell:.3f}"
     return str(cell)

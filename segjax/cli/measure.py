@@ -12,7 +12,7 @@ from segjax.cli.options import LABELS, LABELS_OF_DATA
 
 if TYPE_CHECKING:
     from segjax.evaluate.measure import LabelMeasures, LesionMeasures
-    from segjax.evaluate.measured import Measured, MeasuredCase
+    from segjax.evaluate.measured import Measured, MeasuredCase, SizeCount
 
 _NONE = "(default: none)"
 _PRINTED = 20  # lesions of a label
@@ -83,13 +83,19 @@ class Measure:
         """Print the measurements of every case and label."""
         from segjax.cli.console import print_facts, print_words
         from segjax.data.labels import asked_coding
-        from segjax.evaluate.measured import check_measures, measure_files, write_measures
+        from segjax.evaluate.measured import (
+            check_edges,
+            check_measures,
+            measure_files,
+            write_measures,
+        )
         from segjax.evaluate.response import criteria_of
         from segjax.evaluate.sizes import EDGES_MM3
 
         for name in self.criteria:
             criteria_of(name)
         edges = self.sizes or EDGES_MM3
+        check_edges(edges)
         if self.out:
             check_measures(self.out, overwrite=self.overwrite)
         measured = measure_files(
@@ -148,17 +154,20 @@ def _totals(
     yield "longest × across", _across(label.lesions[0]) if label.lesions else "–"
     for one in size_classes(label, edges):
         unit, load = ("mm²", "{:.0f} mm²") if flat else ("mm³", "{:.3f} ml")
-        name = (
-            f"{one.low:g} to {one.high:g} {unit}"
-            if one.high < math.inf
-            else f"from {one.low:g} {unit}"
-        )
-        yield name, f"{one.lesions} ({load.format(one.load)})"
+        yield _range(one, unit), f"{one.lesions} ({load.format(one.load)})"
     for name, figure in responses_of(case, label, criteria).items():
         unit = figure.unit.replace("2", "²")
         yield name, f"{figure.value:.0f} {unit} of {len(figure.targets)}"
     for zone, count in zones_in(label).items():
         yield zone, str(count)
+
+
+def _range(one: "SizeCount", unit: str) -> str:
+    if not one.low:
+        return f"under {one.high:g} {unit}"
+    if math.isinf(one.high):
+        return f"{one.low:g} {unit} and more"
+    return f"{one.low:g} to {one.high:g} {unit}"
 
 
 def _print_ms(case: str, label: "LabelMeasures") -> None:
@@ -211,4 +220,6 @@ def _cells(lesion: "LesionMeasures") -> Iterator[tuple[str, float | str | None]]
 def _text(cell: float | str | None) -> str:
     if cell is None:
         return "–"
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    if isinstance(cell, float):
+        return f"{cell:.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
+    return str(cell)

@@ -98,6 +98,9 @@ def challenge_table(
     nothing is predicted LFPR is 1, unless nothing is there; where nothing is there LTPR is 0,
     unless nothing is predicted. A correlation that cannot be told counts as 0.
 
+    What is predicted where nothing is there is infinitely too much: such a case has no
+    RelativeVolumeError and no VD, and counts in no mean of these.
+
     ``brats-2023`` has ``scan_id`` and for each region ``LesionWise_Dice_…``,
     ``LesionWise_Hausdorff95_…``, ``Dice_…``, ``Hausdorff95_…``, ``Sensitivity_…``,
     ``Specificity_…``, ``Num_TP_…``, ``Num_FP_…`` and ``Num_FN_…``.
@@ -146,7 +149,11 @@ def _value(evaluation: Evaluation, label: str | None) -> tuple[int, ...]:
     """Return the value of the label that is compared."""
     values = {name: value for case in evaluation.cases for value, name in case.labels.items()}
     if label is None and len(values) > 1:
-        raise InputError(f"labels {', '.join(values)}: the challenge has one; say which")
+        values_in_words = ",".join(map(str, values.values()))
+        raise InputError(
+            f"labels {', '.join(values)}: the challenge has one; make them one with "
+            f"--labels {values_in_words}=lesion, or name one of them in Python"
+        )
     if label is not None and label not in values:
         raise InputError(unknown("label", label, list(values)))
     return (values[label],) if label is not None else tuple(values.values())
@@ -182,11 +189,12 @@ def _msseg_row(case: Comparison, masks: Masks) -> dict[str, Cell]:
         "Specificity": specificity(**masks),
         "PPV": positive_predictive_value(**masks),
         "NPV": positive_predictive_value(**{name: ~mask for name, mask in masks.items()}),
-        "RelativeVolumeError": 100 * volume_error(**masks),
         "PPVL": _told(match.precision, otherwise=match.true_lesions == 0),
         "SensL": _told(match.sensitivity, otherwise=match.predicted_lesions == 0),
         "F1_score": _told(match.f1, otherwise=True),
     }
+    if math.isfinite(error := volume_error(**masks)):
+        row["RelativeVolumeError"] = 100 * error
     distances = surface_distances(**masks, spacing=case.affine, surface="voxels")
     row |= {"HausdorffDistance": distances.hausdorff, "SurfaceDistance": distances.assd}
     if not masks["truth"].any():
@@ -201,10 +209,9 @@ def _isbi(evaluation: Evaluation, read: Read) -> ChallengeTable:
     if not rows:
         return ChallengeTable(_ISBI, [])
     mean: dict[str, Cell] = {"Case": "mean"}
-    mean |= {
-        column: fmean(float(row[column]) for row in rows) for column in _ISBI if column in rows[0]
-        and column != "Case"
-    }  # fmt: skip
+    for column in _ISBI[1:]:
+        if values := [float(row[column]) for row in rows if column in row]:
+            mean[column] = fmean(values)
     mean["Corr"] = _volume_correlation(rows)
     parts = {column: float(value) for column, value in mean.items() if column != "Case"}
     mean["Score"] = 100 * (
@@ -216,7 +223,7 @@ def _isbi(evaluation: Evaluation, read: Read) -> ChallengeTable:
 def _isbi_row(case: Comparison, masks: Masks) -> dict[str, Cell]:
     match = _lesions(masks, case.affine, "isbi-2015")
     size = voxel_of(case.affine).size
-    return {
+    row: dict[str, Cell] = {
         "Case": case.pair.case,
         "Dice": dice(**masks),
         "Jaccard": jaccard(**masks),
@@ -224,11 +231,13 @@ def _isbi_row(case: Comparison, masks: Masks) -> dict[str, Cell]:
         "TPR": sensitivity(**masks),
         "LFPR": 1 - _told(match.precision, otherwise=match.true_lesions == 0),
         "LTPR": _told(match.sensitivity, otherwise=match.predicted_lesions == 0),
-        "VD": absolute_volume_error(**masks),
         "SD": surface_distances(**masks, spacing=case.affine, surface="voxels").assd,
         "SegVol": float(np.count_nonzero(masks["prediction"]) * size),
         "TrueVol": float(np.count_nonzero(masks["truth"]) * size),
     }
+    if math.isfinite(error := absolute_volume_error(**masks)):
+        row["VD"] = error
+    return row
 
 
 def _volume_correlation(rows: Sequence[Mapping[str, Cell]]) -> float:

@@ -244,9 +244,11 @@ def compare_cases(
     """
     if repeated := [name for name in names if names.count(name) > 1]:
         raise InputError(f"names: {repeated[0]} occurs more than once; give each label its own")
-    coding = with_segment_names(coding, pairs)
+    lone = {pair: _no_label(pair) for pair in pairs if not _is_there(pair.truth)}
+    labelled = [pair for pair in pairs if pair not in lone]
+    coding = with_segment_names(coding, labelled)
     names = names or coding.names[1:]
-    predicted, values, unread = _read_values(pairs, coding)
+    predicted, values, unread = _read_values(labelled, coding)
     _refuse_mixed(values)
     known = set(range(1, len(names) + 1)) or _numbers(values)
     sound, odd = _attempt(values, lambda pair: _check_values(pair, values[pair], known), "Checking")
@@ -255,12 +257,20 @@ def compare_cases(
         _compare, labels=labels, rule=rule, coding=coding, predicted=predicted, also=also
     )
     cases, unmeasured = _attempt(sound, measure, "Comparing")
-    reasons = {**unread, **odd, **unmeasured}
+    reasons = {**lone, **unread, **odd, **unmeasured}
     failed = tuple(Failure(pair.case, reasons[pair]) for pair in pairs if pair in reasons)
     evaluation = Evaluation(tuple(cases.values()), failed)
     if not cases:
         evaluation.check()
     return evaluation
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() or path.is_symlink()  # reading a link that leads nowhere says so
+
+
+def _no_label(pair: Pair) -> str:
+    return f"{pair.truth.parent}: no label named {pair.case} for {pair.prediction}"
 
 
 def coding_of_predictions(pairs: Sequence[Pair], coding: LabelCoding) -> LabelCoding:

@@ -143,7 +143,7 @@ def measure_mask(
 
     Raises:
         InputError: The mask holds no whole numbers from 0 up or values without a name; or image,
-            brain or zones lie on another grid.
+            brain or zones lie on another grid, or the brain holds no voxel.
 
     Example:
         >>> mask = Volume(np.array([[1, 1, 0, 0, 1]], np.uint8)[None], np.diag([10, 10, 10, 1.0]))
@@ -158,6 +158,8 @@ def measure_mask(
     for other, name in ((image, "the image"), (brain, "the brain"), (placed, "the zones")):
         if other is not None:
             check_same_grid(mask, other, ("the mask", name))
+    if brain is not None and not brain.data.any():
+        raise InputError("the brain: holds no voxel that is not 0; give a mask of the brain")
     surroundings = _Surroundings(mask, image, brain, zones)
     names = _names(mask, labels)
     found = []

@@ -33,6 +33,7 @@ __all__ = [
     "Measured",
     "MeasuredCase",
     "SizeCount",
+    "check_edges",
     "check_measures",
     "lesion_table",
     "measure_files",
@@ -242,14 +243,28 @@ def size_classes(
         >>> [(one.lesions, one.load) for one in size_classes(measure_mask(mask)[0])]
         [(1, 0.008), (1, 0.016), (0, 0.0)]
     """
-    if list(edges) != sorted(set(edges)) or any(not edge > 0 for edge in edges):
-        raise InputError(f"sizes {list(edges)}: give edges over 0, from small to large")
+    check_edges(edges)
     unit = 1.0 if measures.unit == "pixels" else 1e3
     found = []
     for low, high in pairwise((0.0, *edges, np.inf)):
         sizes = [lesion.size for lesion in measures.lesions if low <= lesion.size < high]
         found.append(SizeCount(float(low), float(high), len(sizes), sum(sizes) / unit))
     return tuple(found)
+
+
+def check_edges(edges: Sequence[float]) -> None:
+    """Refuse edges between classes of size that make no classes.
+
+    Raises:
+        InputError: They are not over 0, or not from small to large.
+
+    Example:
+        >>> check_edges([100, 10])
+        Traceback (most recent call last):
+        segjax.errors.InputError: sizes [100, 10]: give edges over 0, from small to large
+    """
+    if list(edges) != sorted(set(edges)) or any(not 0 < edge < np.inf for edge in edges):
+        raise InputError(f"sizes {list(edges)}: give edges over 0, from small to large")
 
 
 def lesion_table(measured: Measured) -> Table:

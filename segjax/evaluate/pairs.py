@@ -75,10 +75,11 @@ def match_masks(
 
     Returns:
         The pairs, sorted by name. Labels without a prediction are left out, and so are the
-        ``NAME_probabilities`` that ``segjax predict --probabilities`` writes beside ``NAME``.
+        ``NAME_probabilities`` that ``segjax predict --probabilities`` writes beside ``NAME``. The
+        label of a prediction that has none is a file that does not exist.
 
     Raises:
-        InputError: There is no prediction, or one has no label; two files have one name; or
+        InputError: There is no prediction, or none has a label; two files have one name; or
             there is a file where a folder is wanted.
 
     Warns:
@@ -97,13 +98,14 @@ def match_masks(
     _check_folders(predictions, labels)
     truths = labels_of_subjects(labels, label) if label else find_masks(labels)
     found = find_masks(predictions, subjects=truths if label else ())
-    if missing := sorted(set(found) - set(truths)):
+    missing = sorted(set(found) - set(truths))
+    if missing and len(missing) == len(found):
         others = f", nor for {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(f"{labels}: no label named {missing[0]} for {found[missing[0]]}{others}")
     if left_out := sorted(set(truths) - set(found)):
         names = listed(left_out, _NAMED)
         warnings.warn(f"{predictions}: no prediction for {names}; left out", stacklevel=2)
-    return [Pair(name, truths[name], found[name]) for name in sorted(found)]
+    return [Pair(name, truths.get(name, labels / name), found[name]) for name in sorted(found)]
 
 
 def coding_of(labels: str | Path, *, ignored: int | None = None) -> LabelCoding:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -9,12 +10,12 @@ from jaxtyping import Float
 from segjax.data.io.formats import check_same_grid, image_suffixes, read_image, stem
 from segjax.errors import InputError
 from segjax.evaluate.calibration import Calibration, calibration_of
-from segjax.evaluate.compare import Comparison
+from segjax.evaluate.compare import Comparison, Failure
 from segjax.evaluate.pairs import read_pair
 from segjax.progress import track
 from segjax.volume import Volume
 
-__all__ = ["calibrations", "find_probabilities"]
+__all__ = ["Calibrated", "calibrations", "find_probabilities"]
 
 _LEAST = 0.01  # probability of a voxel that counts
 
@@ -43,11 +44,26 @@ def find_probabilities(mask: Path) -> Path:
     raise InputError(f"{mask}: no {name} beside it; write it with segjax predict --probabilities")
 
 
-def calibrations(cases: Iterable[Comparison], *, bins: int = 15) -> dict[str, Calibration]:
+class Calibrated(NamedTuple):
+    """How far probabilities are to be believed.
+
+    Attributes:
+        labels: Calibration of each label, by its name, over all cases together; of no case empty.
+        failed: Cases whose probabilities could not be held against labels, and why; they count in
+            none.
+    """
+
+    labels: dict[str, Calibration]
+    failed: tuple[Failure, ...] = ()
+
+
+def calibrations(cases: Iterable[Comparison], *, bins: int = 15) -> Calibrated:
     """Say of each label how far its probabilities are to be believed, over all cases together.
 
     Only voxels count that are of the label, or get a probability of 1 % or more: over all of a
-    head, nearly all of which is far from any lesion, every network would seem calibrated.
+    head, nearly all of which is far from any lesion, every network would seem calibrated. A case
+    whose file of probabilities is missing, lies on another grid, or has not one channel a label,
+    stops no other.
 
     Args:
         cases: What :func:`segjax.evaluate.compare.compare_cases` measured; beside each mask lie
@@ -55,27 +71,39 @@ def calibrations(cases: Iterable[Comparison], *, bins: int = 15) -> dict[str, Ca
         bins: See :func:`segjax.evaluate.calibration.calibration_of`.
 
     Returns:
-        By label.
-
-    Raises:
-        InputError: A file is missing, lies on another grid, or has not one channel a label.
+        By label, and which cases are not in it.
 
     Example:
         >>> calibrations([])
-        {}
+        Calibrated(labels={}, failed=())
     """
     sums: dict[str, Calibration] = {}
+    failed = []
     for case in track(list(cases), "Calibrating"):
-        truth, _ = read_pair(case.pair, coding=case.coding, predicted=case.predicted)
-        maps = _read_maps(find_probabilities(case.pair.prediction), case, truth)
-        for value, label in case.labels.items():
-            there = truth.data == value
-            own = maps[..., value if maps.shape[-1] > 1 else 0]
-            found = calibration_of(
-                truth=there, probability=own, region=there | (own >= _LEAST), bins=bins
-            )
+        try:
+            own = _calibrations_of(case, bins)
+        except InputError as error:
+            failed.append(Failure(case.pair.case, str(error)))
+            continue
+        for label, found in own.items():
             sums[label] = sums[label] + found if label in sums else found
-    return sums
+    return Calibrated(sums, tuple(failed))
+
+
+def _calibrations_of(case: Comparison, bins: int) -> dict[str, Calibration]:
+    truth, _ = read_pair(case.pair, coding=case.coding, predicted=case.predicted)
+    path = find_probabilities(case.pair.prediction)
+    maps = _read_maps(path, case, truth)
+    found = {}
+    for value, label in case.labels.items():
+        there = truth.data == value
+        own = maps[..., value if maps.shape[-1] > 1 else 0]
+        region = there | ~(own < _LEAST)
+        try:
+            found[label] = calibration_of(truth=there, probability=own, region=region, bins=bins)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+    return found
 
 
 def _read_maps(path: Path, case: Comparison, truth: Volume) -> Float[np.ndarray, "*spatial label"]:

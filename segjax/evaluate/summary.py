@@ -1,7 +1,8 @@
 """What measures come to over many cases: means with their intervals, medians, extremes."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from itertools import groupby
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -14,7 +15,10 @@ from segjax.evaluate.statistics import (
     mean_interval,
 )
 
-__all__ = ["Summary", "compare_rows", "interval_in_words", "summarise"]
+__all__ = ["Summary", "compare_rows", "held_labels", "interval_in_words", "summarise"]
+
+
+_OF_TRUTH = ("truth_ml", "truth_voxels", "true_lesions")
 
 
 class Summary(NamedTuple):
@@ -65,6 +69,24 @@ def summarise(
     return [_summary(*key, own, groups) for key, own in _values(rows).items()]
 
 
+def held_labels(summaries: Iterable[Summary]) -> Iterator[tuple[str, list[Summary]]]:
+    """Yield the labels that a case holds, each with its summaries.
+
+    Args:
+        summaries: What :func:`summarise` returned.
+
+    Example:
+        >>> row = {"case": "a", "label": "cyst", "dice": 0.0, "truth_ml": 0.0,
+        ...        "prediction_ml": 1.2}
+        >>> list(held_labels(summarise([row])))
+        []
+    """
+    for label, each in groupby(summaries, key=lambda one: one.label):
+        own = list(each)
+        if any(one.cases for one in own):
+            yield label, own
+
+
 def compare_rows(
     one: Iterable[Mapping[str, Any]],
     other: Iterable[Mapping[str, Any]],
@@ -100,7 +122,7 @@ def compare_rows(
                 f"{lone[0]}: a case of one of the two models only; compare them on the same"
             )
     found = {}
-    for key in (key for key in first if key in second and not key[1].startswith("truth_")):
+    for key in (key for key in first if key in second and key[1] not in _OF_TRUTH):
         cases = [case for case in first[key] if case in second[key]]
         if cases:
             found[key] = compare_models(

@@ -4,8 +4,6 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from html import escape
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -22,7 +20,7 @@ from segjax.evaluate.roles import NOT_KNOWN, role_in_words, roles_in_words
 from segjax.evaluate.scores import by_label, mean_dice, scores_of_rows
 from segjax.evaluate.sizes import detection_by_size, dice_by_load
 from segjax.evaluate.statistics import Interval, ModelComparison
-from segjax.evaluate.summary import interval_in_words, summarise
+from segjax.evaluate.summary import held_labels, interval_in_words, summarise
 from segjax.evaluate.tables import write_lesions, write_metrics
 from segjax.files import atomic_path, check_new
 from segjax.progress import track
@@ -40,6 +38,7 @@ from segjax.text import plural
 __all__ = ["check_free", "find_images_of", "write_evaluation"]
 
 _MOST = 24  # cases that are drawn
+_LISTED = 30  # cases whose lesions are not folded away
 
 
 def find_images_of(pairs: Sequence[Pair], images: str | Path) -> dict[str, Path]:
@@ -203,7 +202,7 @@ def _overview(evaluation: Evaluation) -> str:
 def _summaries(rows: Sequence[Mapping[str, Any]], groups: Mapping[str, Hashable] | None) -> str:
     """Return a table of all measures of each label."""
     parts = []
-    for label, own in groupby(summarise(rows, groups=groups), key=attrgetter("label")):
+    for label, own in held_labels(summarise(rows, groups=groups)):
         cells = [
             (
                 page.headings([one.measure])[0],
@@ -217,8 +216,11 @@ def _summaries(rows: Sequence[Mapping[str, Any]], groups: Mapping[str, Hashable]
             for one in own
         ]
         parts.append(f"<h2>Measures: {escape(label)}</h2>{page.table(_SUMMARY, cells)}")
+    if not parts:
+        return ""
     drawn = "patients" if groups else "cases"
-    return "".join(parts) + page.note(f"Intervals: bias-corrected bootstrap over {drawn}.")
+    words = f"Intervals: bias-corrected bootstrap over {drawn}; of few of them they are too narrow."
+    return "".join(parts) + page.note(words)
 
 
 def _alarms(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -264,11 +266,12 @@ def _load(
     )
     loads = agreement_of(truth=[*there.values()], prediction=[*found.values()])
     cells = [
-        (words, interval.value, interval_in_words(interval)) for words, interval in _agreed(loads)
+        (words, interval.value, interval_in_words(interval))
+        for words, interval in _agreed(loads, name)
     ]
     parts = [
         f"<h2>Volumes: {escape(label)}</h2>",
-        page.table(("agreement of volumes", name, "95 % interval"), cells),
+        page.table(("agreement of volumes", "value", "95 % interval"), cells),
     ]
     with_label = {case: load for case, load in there.items() if load > 0}
     drawn: dict[Path, Callable[[Path], None]] = {
@@ -295,15 +298,15 @@ def _load(
     return "".join(parts)
 
 
-def _agreed(loads: Agreement) -> Iterable[tuple[str, Interval]]:
+def _agreed(loads: Agreement, unit: str) -> Iterable[tuple[str, Interval]]:
     yield "Pearson's correlation", loads.pearson
     yield "Spearman's correlation", loads.spearman
     yield "intraclass correlation, absolute agreement (2,1)", loads.icc_agreement
     yield "intraclass correlation, consistency (3,1)", loads.icc_consistency
     yield "Lin's concordance", loads.concordance
-    yield "bias (prediction − truth)", loads.bland_altman.bias
-    yield "lower limit of agreement", loads.bland_altman.lower
-    yield "upper limit of agreement", loads.bland_altman.upper
+    yield f"bias (prediction − truth, {unit})", loads.bland_altman.bias
+    yield f"lower limit of agreement ({unit})", loads.bland_altman.lower
+    yield f"upper limit of agreement ({unit})", loads.bland_altman.upper
 
 
 def _made(cases: Sequence[Comparison], seconds: float | None) -> Provenance:
@@ -366,10 +369,23 @@ def _lesions(cases: Sequence[Comparison]) -> list[str]:
     for name in cases[0].labels.values():
         rows = [row for case in cases for row in case.rows if row["label"] == name]
         sizes = size_table(detection_by_size(case.lesions[name] for case in cases), rank)
-        parts.append(f"<h2>Lesions: {escape(name)}</h2>{page.table(*lesion_table(rows))}")
+        parts.append(f"<h2>Lesions: {escape(name)}</h2>{_lesions_by_case(rows)}")
         parts.append(f"<h3>By their size</h3>{page.table(*sizes)}")
     words = rule_in_words(rule, rank)
     return [*parts, page.note(f"{escape(words)} {_DEFINITIONS}")]
+
+
+def _lesions_by_case(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of lesions; of many cases their sums and means, and under a fold the rest.
+
+    The last two rows of the table are those of all cases.
+    """
+    headings, cells = lesion_table(rows)
+    if len(rows) <= _LISTED:
+        return page.table(headings, cells)
+    whole = page.table(headings, cells[:-2])
+    fold = f"<details><summary>Lesions of {len(rows)} cases</summary>{whole}</details>"
+    return page.table(headings, cells[-2:]) + fold
 
 
 def _every_case(cases: Sequence[Comparison], roles: Mapping[str, str] | None) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from segjax.evaluate.statistics import ModelComparison, holm
 from segjax.evaluate.summary import interval_in_words
+from segjax.report.page import headings
 
 __all__ = ["ABOUT_MODELS", "model_table"]
 
@@ -32,7 +33,7 @@ def model_table(
         >>> from segjax.evaluate.statistics import compare_models
         >>> same = compare_models({"a": 0.5, "b": 0.7}, {"a": 0.5, "b": 0.7})
         >>> model_table({("lesion", "dice"): same})[1][0][:6]
-        ['lesion', 'dice', '2', '0.600', '0.600', '0.000']
+        ['lesion', 'Dice', '2', '0.600', '0.600', '0.000']
     """
     tested = {
         f"{label} {name}": one.p_value
@@ -43,20 +44,24 @@ def model_table(
     rows = [
         [
             label,
-            name,
+            *headings([name]),
             str(one.cases),
             _number(one.one.value),
             _number(one.other.value),
             _number(one.difference.value),
             interval_in_words(one.difference),
             f"{one.wins} / {one.ties} / {one.cases - one.wins - one.ties}",
-            _number(p_values.get(f"{label} {name}", math.nan)),
+            _p_value(p_values.get(f"{label} {name}", math.nan)),
             _number(one.rank_biserial),
             _number(one.cohens_dz),
         ]
         for (label, name), one in compared.items()
     ]
     return list(_HEADINGS), rows
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else _number(value)
 
 
 def _number(value: float) -> str:

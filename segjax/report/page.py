@@ -170,7 +170,7 @@ def headings(row: Iterable[str]) -> list[str]:
 
 
 def _in_words(name: str) -> str:
-    words = name.removesuffix("_mm").replace("_", " ")
+    words = name.removesuffix("_mm").replace("_", " ").replace("lesionwise", "lesion-wise")
     words = words.replace("hd95", "HD95").replace("assd", "ASSD")
     return f"{words} (mm)" if name.endswith("_mm") else words
 
@@ -215,7 +215,7 @@ def _cell(value: str | float | int) -> str:
     if isinstance(value, str):
         return f"<td>{escape(value)}</td>"
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    text = "–" if text == "nan" else text
+    text = {"nan": "–", "inf": "∞", "-inf": "−∞"}.get(text, text)
     return f'<td class="number">{text}</td>'
 
 

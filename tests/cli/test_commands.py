@@ -365,7 +365,8 @@ def test_evaluate_means_leave_out_cases_without_the_label_and_tell_of_them(tmp_p
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["b", "–"] in lines
     assert ["c", "–"] in lines
-    assert ["lesion", "0.6667", "0.6667", "0.6667", "3.000", "3.000"] in lines
+    assert ["Dice", "0.6667", "–", "0.6667", "0.6667", "0.6667", "1"] in lines
+    assert ["truth", "ml", "3.000", "–", "3.000", "3.000", "3.000", "1"] in lines
     assert ["mean", "Dice", "0.6667", "of", "1", "case"] in lines
     told = "without lesion 2 of 3 cases, false positives in 1 (0.500 ml on average)"
     assert told.split() in lines

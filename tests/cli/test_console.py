@@ -30,6 +30,14 @@ def test_folds_in_which_no_case_holds_a_label_have_no_mean(capsys):
     assert ["core", "–", "–"] in lines
 
 
+def test_a_label_that_no_case_holds_has_no_table_of_dashes(capsys):
+    row = {"case": "a", "dice": 0.5, "truth_ml": 1.0, "prediction_ml": 1.0}
+    print_scores([row | {"label": "core"}, row | {"label": "cyst", "dice": 0.0, "truth_ml": 0.0}])
+    text = capsys.readouterr().out
+    assert [line.split()[0] for line in text.splitlines() if "95 % interval" in line] == ["core"]
+    assert "without cyst" in text
+
+
 def test_what_a_measure_cannot_tell_counts_in_no_mean(capsys):
     row = {"label": "core", "dice": 0.5, "truth_ml": 1.0, "prediction_ml": 1.0}
     print_scores([row | {"case": "a", "depth": 3.0}, row | {"case": "b", "depth": math.nan}])

@@ -105,7 +105,7 @@ def test_ratios_of_nothing_are_dashes(evaluate, folders):
     empty = Volume(np.zeros((6, 6, 9), np.uint8), np.eye(4))
     write_volume(empty, folders / "masks/a.nii.gz", overwrite=True)
     _, text = evaluate("--lesions")
-    assert line(text[text.index("Lesions of") :], "a ")[6:9] == ["0.000", "-", "0.000"]
+    assert line(text[text.index("Lesions of") :], "a ")[6:9] == ["0.000", "–", "0.000"]
 
 
 def test_the_report_holds_tables_and_pictures(evaluate, folders):
@@ -231,7 +231,7 @@ def test_a_second_model_is_compared_on_the_same_cases(evaluate, five):
     code, text = evaluate("--against", str(five / "other"), "--report", str(out))
     assert code == 0
     row = line(text[text.index("against") :], "1 ")
-    assert row[1:3] == ["dice", "5"]
+    assert row[1:3] == ["Dice", "5"]
     assert row[4] == "1.000"  # of the second model
     assert row[9:14] == ["0", "/", "0", "/", "5"]
     assert "Against a second model" in (out / "report.html").read_text()
@@ -239,6 +239,25 @@ def test_a_second_model_is_compared_on_the_same_cases(evaluate, five):
     code, text = evaluate("--against", str(five / "other"))
     assert code == 1
     assert "c: a case of one of the two models only" in text
+    assert "Dice" not in text  # before the work
+
+
+def test_a_case_that_fails_in_the_second_model_is_left_out_of_the_comparison_alone(evaluate, five):
+    write_volume(Volume(np.zeros((3, 3, 3), np.uint8), np.eye(4)), five / "other" / "c.nii.gz",
+                 overwrite=True)  # fmt: skip
+    out = five / "out"
+    code, text = evaluate("--against", str(five / "other"), "--report", str(out))
+    assert code == 1
+    assert line(text[text.index("against") :], "1 ")[1:3] == ["Dice", "4"]
+    assert "failed of the second model" in text
+    assert "1 of 5 cases failed: c" in text
+    assert (out / "report.html").exists()
+
+
+def test_a_single_mask_is_compared_with_that_of_a_second_model(five, capsys):
+    masks = [str(five / name) for name in ("masks/a.nii.gz", "labels/a.nii.gz", "other/b.nii.gz")]
+    assert main(["evaluate", *masks[:2], "--against", masks[2]]) == 0
+    assert line(capsys.readouterr().out.partition("(second)")[2], "1 ")[1:3] == ["Dice", "1"]
 
 
 def test_probabilities_are_held_against_the_labels(evaluate, five):
@@ -251,6 +270,41 @@ def test_probabilities_are_held_against_the_labels(evaluate, five):
         "reliability.png", "reliability.svg",
     }  # fmt: skip
     assert "Reliability curve" in (out / "report.html").read_text()
+
+
+def test_a_mask_is_never_replaced_by_a_table(evaluate, folders):
+    mask = folders / "masks" / "a.nii.gz"
+    before = mask.read_bytes()
+    code, text = evaluate("-o", str(mask), "--overwrite")
+    assert code == 1
+    assert "the table is written as .csv" in text
+    assert mask.read_bytes() == before
+
+
+def test_a_report_is_not_written_among_masks(evaluate, folders):
+    table = folders / "masks" / "lesions.csv"
+    table.write_text("of segjax predict")
+    code, text = evaluate("--report", str(folders / "masks"), "--overwrite")
+    assert code == 1
+    assert "holds masks; name another folder" in text
+    assert table.read_text() == "of segjax predict"
+
+
+def test_probabilities_that_are_missing_are_named_and_the_rest_is_written(evaluate, five):
+    (five / "masks" / "c_probabilities.nii.gz").unlink()
+    table = five / "metrics.csv"
+    code, text = evaluate("--calibration", "-o", str(table))
+    assert code == 1
+    assert "not calibrated" in text
+    assert "no c_probabilities beside it" in text
+    assert "1 of 5 cases failed: c" in text
+    assert line(text, "calibration ")
+    assert table.exists()
+    for file in (five / "masks").glob("*_probabilities.nii.gz"):
+        file.unlink()
+    code, text = evaluate("--calibration", "--report", str(five / "out"))
+    assert code == 1
+    assert "Reliability curve" not in (five / "out" / "report.html").read_text()
 
 
 def test_further_measures_are_rows_of_the_table(evaluate, five):

@@ -57,7 +57,8 @@ def test_lesions_of_a_mask_and_its_totals_are_printed(measure, folder):
     assert "contrast" in text
     assert "to edge" not in text
     totals = text[text.index("case") :]
-    assert "5 to 500 mm³" in totals
+    for size in ("under 5 mm³", "5 to 500 mm³", "500 mm³ and more"):
+        assert size in totals
     row = line(totals, "a ")
     assert row[:5] == ["a", "1", "0.793", "ml", "2"]
     assert "mm² of 1" in totals
@@ -132,3 +133,16 @@ def test_wrong_criteria_targets_and_grids_are_told_before_the_work(measure, fold
     code, text = measure(mask, "--brain", small)
     assert code == 1
     assert "a.nii.gz: the brain: has shape (3, 3, 3)" in text
+
+
+def test_classes_of_size_that_are_none_are_refused_before_the_work(measure, folder, monkeypatch):
+    monkeypatch.setattr("segjax.evaluate.measured.measure_files", None)
+    for edges in (("100", "10"), ("0",), ("nan",), ("inf",)):
+        code, text = measure(folder / "masks", "--sizes", *edges)
+        assert code == 1
+        assert "give edges over 0, from small to large" in text
+
+
+def test_large_lesions_are_told_in_figures(measure, tmp_path):
+    mask = save(tmp_path / "a.nii.gz", np.ones((30, 30, 30), np.uint8))
+    assert line(measure(mask)[1], "1 ")[1] == "27000"

@@ -108,6 +108,14 @@ def test_the_score_of_isbi_is_its_weighted_sum(evaluation, masks):
     assert "Score" not in rows[0]
 
 
+def test_a_volume_error_over_nothing_is_left_out_of_rows_and_means(evaluation):
+    *rows, mean = challenge_table("isbi-2015", evaluation).rows
+    assert [row.get("VD") for row in rows] == [0, 1, None]
+    assert mean["VD"] == 0.5
+    rows = challenge_table("msseg-2016", evaluation).rows
+    assert [row.get("RelativeVolumeError") for row in rows] == [0, -100, None]
+
+
 def test_perfect_masks_have_a_perfect_score(tmp_path, masks):
     small = np.zeros_like(masks["a"][0])
     small[3:5, 3, 3] = 1

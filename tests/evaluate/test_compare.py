@@ -154,7 +154,12 @@ def test_existing_metrics_are_kept_unless_told_otherwise(folders, tmp_path):
 def test_prediction_without_label_is_named(folders):
     predictions, labels = folders
     (labels / "b.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"labels: no label named b for .*b\.nii\.gz"):
+    found = compare_cases(match_masks(predictions, labels))
+    assert [case.pair.case for case in found.cases] == ["a"]
+    with pytest.raises(InputError, match=r"labels: no label named b for .*b\.nii\.gz \(1 of 2"):
+        found.check()
+    (labels / "a.nii.gz").rename(labels / "c.nii.gz")
+    with pytest.raises(InputError, match=r"no label named a for .*, nor for 1 more"):
         match_masks(predictions, labels)
 
 

@@ -24,6 +24,12 @@ def test_overlap_measures_are_columns():
     assert row["volume_error"] == 0
 
 
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan")])
+def test_a_tolerance_that_is_no_distance_is_refused(tolerance):
+    with pytest.raises(InputError, match=r"tolerance is .*: give the distance in mm"):
+        further(["surfaces"], tolerance=tolerance)
+
+
 def test_all_stands_for_several_groups():
     (row,) = score(**masks(), also=further(["all"]))
     assert row["panoptic_quality"] == pytest.approx(0.6)

@@ -213,6 +213,12 @@ def test_distance_to_the_brains_edge_is_to_the_nearest_voxel_of_the_edge():
     assert sorted(lesion.edge_mm > 0 for lesion in lesions) == [False, True, True]
 
 
+def test_a_brain_without_a_voxel_is_refused():
+    mask = Volume(ball(3, (9, 9, 9), (4, 4, 4)), np.eye(4))
+    with pytest.raises(InputError, match="the brain: holds no voxel that is not 0"):
+        measure_mask(mask, brain=mask.with_data(np.zeros_like(mask.data)))
+
+
 def test_where_the_image_ends_the_brain_has_no_edge():
     data = np.zeros((6, 6, 6), np.uint8)
     data[0, 0, 0] = 1

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from segjax.data.io.formats import write_volume
-from segjax.errors import InputError
 from segjax.evaluate.compare import compare_cases
 from segjax.evaluate.pairs import match_masks
 from segjax.evaluate.reliability import calibrations, find_probabilities
@@ -34,25 +33,31 @@ def cases(folders):
 
 
 def test_only_voxels_near_the_label_count(cases):
-    found = calibrations(cases)["lesion"]
+    found = calibrations(cases).labels["lesion"]
     assert found.total == 8
     assert found.expected_error == pytest.approx(0.3)  # 0.8 said, 0.5 true
-    assert calibrations([*cases, *cases])["lesion"].total == 16
+    assert calibrations([*cases, *cases]).labels["lesion"].total == 16
 
 
 def test_a_mask_without_probabilities_is_named(cases, folders):
     (folders / "masks" / "a_probabilities.nii.gz").unlink()
-    with pytest.raises(InputError, match="no a_probabilities beside it"):
-        calibrations(cases)
+    assert "no a_probabilities beside it" in calibrations(cases).failed[0].reason
     np.save(folders / "masks" / "a_probabilities.npy", np.zeros((4, 4, 4, 2), np.float32))
     assert find_probabilities(cases[0].pair.prediction).suffix == ".npy"
-    assert calibrations(cases)["lesion"].total == 4
+    assert calibrations(cases).labels["lesion"].total == 4
     np.save(folders / "masks" / "a_probabilities.npy", np.zeros((3, 4, 4, 2), np.float32))
-    with pytest.raises(InputError, match="has shape"):
-        calibrations(cases)
+    found = calibrations(cases)
+    assert "has shape" in found.failed[0].reason
+    assert found.labels == {}
+    for odd in (np.nan, 1.5):
+        np.save(folders / "masks" / "a_probabilities.npy", np.full((4, 4, 4, 2), odd, np.float32))
+        (failure,) = calibrations(cases).failed
+        assert failure.case == "a"
+        assert "a_probabilities.npy: probability: values must be from 0 to 1" in failure.reason
 
 
 def test_one_probability_a_label_is_asked_for(cases):
     (case,) = cases
-    with pytest.raises(InputError, match="labels up to 2; give one probability a voxel and label"):
-        calibrations([dataclasses.replace(case, labels={1: "lesion", 2: "oedema"})])
+    found = calibrations([dataclasses.replace(case, labels={1: "lesion", 2: "oedema"}), case])
+    assert "labels up to 2; give one probability a voxel and label" in found.failed[0].reason
+    assert found.labels["lesion"].total == 8

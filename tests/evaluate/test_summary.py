@@ -50,10 +50,10 @@ def test_an_interval_that_cannot_be_told_is_a_dash():
 
 def test_two_models_are_compared_by_every_measure_that_both_have():
     one = [
-        row(case, dice, depth=1.0)
+        row(case, dice, depth=1.0, true_lesions=3)
         for case, dice in zip("abcde", (0.7, 0.6, 0.8, 0.6, 0.7), strict=True)
     ]
-    other = [row(case, 0.5) for case in "abcd"] + [row("e", 0.8)]
+    other = [row(case, 0.5, true_lesions=3) for case in "abcd"] + [row("e", 0.8, true_lesions=3)]
     found = compare_rows([*one, row("f", 1, 0)], [*other, row("f", 0, 0)])
     assert set(found) == {("lesion", "dice"), ("lesion", "prediction_ml")}
     dice = found["lesion", "dice"]

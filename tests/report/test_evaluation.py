@@ -283,6 +283,27 @@ def test_means_are_over_the_cases_that_hold_the_label(folders):
     assert metrics[metrics.case == "c"].value.tolist() == [1, 0, 1]
 
 
+def test_lesions_of_many_cases_are_folded_under_their_sums(folders):
+    pair = match_masks(folders / "masks", folders / "labels")[0]
+    many = [pair._replace(case=f"case {n}") for n in range(31)]
+    for pairs, shown in ((many[:30], True), (many, False)):
+        found = compare_cases(pairs, names=["lesion"], rule=LesionRule())
+        text = write_evaluation(found, folders / f"out{len(pairs)}").read_text()
+        open_part = text[text.index("<h2>Lesions") :].partition("<details")[0]
+        assert ("<td>case 7</td>" in open_part) == shown
+        assert "<td>all lesions</td>" in open_part
+        assert ("Lesions of 31 cases" in text) != shown
+        assert "<td>case 7</td>" in text
+
+
+def test_units_of_agreement_stand_with_what_has_one(folders):
+    pair = match_masks(folders / "masks", folders / "labels")[0]
+    found = compare_cases([pair._replace(case=case) for case in "abc"], names=["lesion"])
+    text = write_evaluation(found, folders / "out").read_text()
+    assert "<td>bias (prediction − truth, ml)</td>" in text
+    assert "<th>ml</th>" not in text
+
+
 def test_an_evaluation_of_healthy_cases_alone_has_no_mean(folders):
     empty = Volume(np.zeros((8, 8, 8), np.uint8), AFFINE)
     write_volume(empty, folders / "labels" / "b.nii.gz", overwrite=True)
@@ -290,3 +311,4 @@ def test_an_evaluation_of_healthy_cases_alone_has_no_mean(folders):
     text = write_evaluation(compare_cases([pair]), folders / "out").read_text()
     assert "<b>–</b><span>mean Dice</span>" in text
     assert "1 of 1 case, no false positives" in text
+    assert "<h2>Measures" not in text  # of dashes alone

@@ -21,3 +21,10 @@ def test_differences_and_adjusted_p_values_are_told():
     assert told[0]["p"] == "0.016"  # Wilcoxon: 2 / 2⁸, twice by Holm
     assert told[0]["rank-biserial"] == "1.000"
     assert told[2]["p"] == "–"
+
+
+def test_a_small_p_value_is_not_nothing():
+    one = {str(n): 0.5 + 0.01 * n for n in range(20)}
+    found = compare_models(one, {case: dice - 0.1 for case, dice in one.items()})
+    headings, (row,) = model_table({("lesion", "dice"): found})
+    assert dict(zip(headings, row, strict=True))["p"] == "< 0.001"  # 2 / 2²⁰

@@ -18,6 +18,10 @@ def test_tables_escape_text_round_numbers_and_show_nan_as_a_dash():
     ]  # fmt: skip
 
 
+def test_what_is_infinite_is_a_sign():
+    assert cells(page.table([], [[float("inf"), -float("inf")]])) == ["∞", "−∞"]
+
+
 def test_dice_is_told_with_its_spread_and_without_a_value_as_dashes():
     html = page.dice_summary({"lesion": [0.25, 0.75], "cyst": []})
     assert cells(html)[8:] == [
@@ -33,7 +37,7 @@ def test_sizes_of_pictures_are_headed_in_pixels():
 
 def test_measures_are_headed_in_words():
     names = {"dice": 0, "lesionwise_hd95_mm": 0, "recognition_quality": 0}
-    assert page.headings(names) == ["Dice", "lesionwise HD95 (mm)", "recognition quality"]
+    assert page.headings(names) == ["Dice", "lesion-wise HD95 (mm)", "recognition quality"]
 
 
 @pytest.mark.parametrize(("truth", "shown"), [(0.0, "–"), (1.0, "0.250")])
