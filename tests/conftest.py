@@ -28,6 +28,23 @@ if importlib.util.find_spec("beartype"):  # a machine with a GPU may lack it
     install_import_hook(["segjax", "segjax_onnx"], "signature_checker.check")
 
 
+_LONG = (  # whose lines the trainings of tests/cli cover, too
+    "data/test_workers.py",
+    "segjax_onnx/write/test_primitives.py",
+    "train/sweeps/test_sweep.py",
+    "train/test_fit.py",
+    "train/test_step.py",
+    "train/test_transfer.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Leave long trainings out of the coverage, which makes JAX's tracing twice as slow."""
+    for item in items:
+        if item.path.as_posix().endswith(_LONG):
+            item.add_marker("no_cover")
+
+
 def pytest_runtest_setup(item):
     """Let a test use the libraries that it is marked with, or skip it."""
     peers.allow(*(name for mark in item.iter_markers("peer") for name in mark.args))
