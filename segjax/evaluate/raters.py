@@ -303,7 +303,7 @@ def _qualities(
     ones = np.ones(len(decisions))
     sensitivity = decisions @ marked / marked.sum() if marked.sum() else ones
     specificity = ~decisions @ unmarked / unmarked.sum() if unmarked.sum() else ones
-    return np.stack([sensitivity, specificity])
+    return np.stack([sensitivity, specificity]).clip(0, 1)  # sums may round to more
 
 
 def _expected(

@@ -69,7 +69,7 @@ class Patient:
         name: Heading of the page; nothing else of the patient's identity gets in.
         image: Volume of rank 2 or 3; its first channel is shown.
         mask: Label map on the image's grid.
-        labels: What :func:`segjax.evaluate.measure.measure` found in the mask.
+        labels: What :func:`segjax.evaluate.measure.measure_mask` found in the mask.
         brain: Mask of the brain on this grid, where it is known.
         doubts: In what the image differs from those that the network was trained on, as
             :meth:`segjax.data.seen.Seen.doubts` says it; None where that is not known.
@@ -77,6 +77,13 @@ class Patient:
             :data:`segjax.evaluate.response.CRITERIA`; of volumes alone.
         files: Names of files by what they are: ``image``, ``mask``, ``model``, ``brain``,
             ``zones``.
+
+    Example:
+        >>> from segjax.evaluate.measure import measure_mask
+        >>> image = Volume(np.ones((8, 8, 8), np.float32), np.eye(4))
+        >>> mask = image.with_data((np.indices((8, 8, 8)).max(axis=0) < 3).astype(np.uint8))
+        >>> Patient("p1", image, mask, measure_mask(mask)).lesions
+        1
     """
 
     name: str

@@ -114,6 +114,12 @@ def test_the_order_of_raters_does_not_count_and_flips_go_along(masks):
     assert found.probability.max() <= 1
 
 
+def test_rounding_makes_no_negative_probability():
+    masks = raters(np.random.default_rng(483057), 5)  # a sensitivity sums up to over 1
+    assert staple({name: masks[name][::-1] for name in reversed(masks)}).probability.min() >= 0
+    assert staple(masks).probability.min() >= 0
+
+
 def test_another_label_is_looked_at_alone():
     masks = raters(np.random.default_rng(1), 3)
     labels = {name: mask * 4 + (1 - mask) * 2 for name, mask in masks.items()}
