@@ -13,12 +13,15 @@ import numpy as np
 from jaxtyping import Bool
 
 from segjax.errors import InputError
+from segjax.evaluate.lesionwise import BRATS_2023, lesionwise_scores
 from segjax.evaluate.overlap import (
     absolute_volume_error,
     jaccard,
     specificity,
     volume_error,
 )
+from segjax.evaluate.panoptic import panoptic_quality
+from segjax.evaluate.surface import surface_measures
 from segjax.evaluate.voxels import Spacing
 from segjax.registry import register, registry
 
@@ -95,8 +98,6 @@ def panoptic(
     spacing: Spacing,
 ) -> dict[str, float]:
     """Return what :func:`segjax.evaluate.panoptic.panoptic_quality` tells."""
-    from segjax.evaluate.panoptic import panoptic_quality
-
     return panoptic_quality(truth=truth, prediction=prediction).measures
 
 
@@ -108,8 +109,6 @@ def lesionwise(
     rule: str,
 ) -> dict[str, float]:
     """Return what :func:`segjax.evaluate.lesionwise.lesionwise_scores` tells."""
-    from segjax.evaluate.lesionwise import lesionwise_scores
-
     found = lesionwise_scores(truth=truth, prediction=prediction, spacing=spacing, rule=rule)
     return found.measures
 
@@ -122,8 +121,6 @@ def surfaces(
     tolerance: float = 1.0,
 ) -> dict[str, float]:
     """Return what :func:`segjax.evaluate.surface.surface_measures` tells, in pixels of pictures."""
-    from segjax.evaluate.surface import surface_measures
-
     return surface_measures(
         truth=truth,
         prediction=prediction,
@@ -132,10 +129,9 @@ def surfaces(
     )
 
 
-_BRATS = ("glioma", "sub-saharan-africa", "pediatrics", "meningioma", "metastases")
 _ALL = ("overlap", "surfaces", "panoptic", "brats-2023-glioma")
 
 for _one in (overlap, surfaces, panoptic):
     register("measures", _one.__name__, _one)
-for _task in _BRATS:
+for _task in BRATS_2023:
     register("measures", f"brats-2023-{_task}", partial(lesionwise, rule=_task))

@@ -18,7 +18,7 @@ from segjax.evaluate.diameters import slice_distance
 from segjax.evaluate.measure import LabelMeasures, LesionMeasures, measure_mask
 from segjax.evaluate.pairs import coding_of, find_masks, labels_of_subjects
 from segjax.evaluate.response import Response, response
-from segjax.evaluate.sizes import EDGES_MM3
+from segjax.evaluate.sizes import EDGES_MM3, LEAST_MM
 from segjax.evaluate.zones import (
     Dissemination,
     RadiologicallyIsolated,
@@ -45,7 +45,6 @@ __all__ = [
     "zones_in",
 ]
 
-_LEAST = 3.0  # mm of the smallest lesion that criteria of multiple sclerosis count
 _TOTALS = "_totals.csv"
 
 Table = list[dict[str, Any]]
@@ -434,7 +433,7 @@ def ms_criteria(label: LabelMeasures) -> tuple[Dissemination, RadiologicallyIsol
     zones = [
         lesion.zone
         for lesion in label.lesions
-        if lesion.zone is not None and max(lesion.longest.mm, lesion.third_mm or 0.0) >= _LEAST
+        if lesion.zone is not None and max(lesion.longest.mm, lesion.third_mm or 0.0) >= LEAST_MM
     ]
     return dissemination_in_space(zones), radiologically_isolated(zones)
 

@@ -14,6 +14,7 @@ from segjax.evaluate.statistics import Interval, mean_interval, named, wilson_in
 
 __all__ = [
     "EDGES_MM3",
+    "LEAST_MM",
     "LoadBin",
     "LoadTrend",
     "SizeClass",
@@ -22,6 +23,8 @@ __all__ = [
     "sphere_mm3",
 ]
 
+LEAST_MM = 3.0
+"""Least diameter in mm of what guidelines call a lesion of MS."""
 EDGES_MM3 = (10.0, 100.0)
 """Edges of the classes of size in mm³, as MS studies divide them."""
 

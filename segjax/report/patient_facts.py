@@ -13,7 +13,7 @@ from segjax.evaluate.diameters import slice_distance
 from segjax.evaluate.measure import LabelMeasures, LesionMeasures
 from segjax.evaluate.measured import ms_criteria
 from segjax.evaluate.response import response
-from segjax.evaluate.sizes import sphere_mm3
+from segjax.evaluate.sizes import LEAST_MM, sphere_mm3
 from segjax.grid import orientation, reorient
 from segjax.provenance import here_and_now
 from segjax.report.patient_slices import KeySlice, LesionId, length_unit, on_edge
@@ -46,7 +46,6 @@ __all__ = [
 ]
 
 _CLASSES = (10.0, 100.0, 1000.0)  # mm³, mm² or pixels
-_LEAST = 3.0  # mm, of a lesion that guidelines call one of MS
 _THICK = 4.0  # mm
 _TILTED = 3.0  # degrees that nobody need hear of
 _CUT = 0.12  # of the brain's largest section, on a face of the image
@@ -587,8 +586,8 @@ def _tiny_warning(patient: Patient, language: Language) -> list[str]:
     if patient.image.spatial_dims == 2:
         return []
     sizes = [lesion.size for label in patient.labels for lesion in label.lesions]
-    tiny = sum(size < sphere_mm3(_LEAST) for size in sizes)
-    size = language.unit(language.number(sphere_mm3(_LEAST), 1), "mm³")
+    tiny = sum(size < sphere_mm3(LEAST_MM) for size in sizes)
+    size = language.unit(language.number(sphere_mm3(LEAST_MM), 1), "mm³")
     return [language.many("warn_tiny", tiny, size=size)] if tiny else []
 
 

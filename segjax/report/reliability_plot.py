@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from segjax.evaluate.calibration import Calibration
 from segjax.report.style import FAINT, LABELS, PathLike, figure_file, style_axes
 
@@ -25,13 +27,10 @@ def reliability_curve(
         InputError: The file exists.
 
     Example:
-        >>> import numpy as np
         >>> from segjax.evaluate.calibration import calibration_of
         >>> found = calibration_of(truth=np.array([0, 1]), probability=np.array([0.2, 0.7]))
         >>> reliability_curve({"lesion": found}, "reliability.png")
     """
-    import numpy as np
-
     with figure_file(path, (4.6, 4.2), overwrite=overwrite) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=FAINT, lw=0.8)
