@@ -12,7 +12,7 @@ from segjax.errors import InputError
 from segjax.evaluate.measure import LabelMeasures
 from segjax.files import atomic_path, check_new, check_target
 from segjax.progress import track
-from segjax.report import page
+from segjax.report import clinical, page
 from segjax.report.patient_facts import (
     Content,
     Patient,
@@ -188,8 +188,8 @@ def _write_page(
 ) -> None:
     patient, _, warnings, criteria, origin, language = content
     sections = [
-        _banner(language),
-        _warnings(warnings, language),
+        clinical.banner(language),
+        clinical.warnings(warnings, language),
         *(_summary(patient, label, language) for label in patient.labels),
         _nothing(language) if not patient.lesions else "",
         _criteria(criteria, language),
@@ -200,20 +200,8 @@ def _write_page(
         f"<h2>{escape(language['made'])}</h2>{_table(origin)}",
     ]
     title = language.say("title", name=patient.name)
-    text = page.page_text(title, sections, language=language.code, style=_STYLE)
+    text = page.page_text(title, sections, language=language.code, style=clinical.STYLE)
     path.write_text(text, encoding="utf-8")
-
-
-def _banner(language: Language) -> str:
-    more = escape(language["not_for_diagnosis_more"])
-    return f'<p class="banner"><b>{escape(language["not_for_diagnosis"])}</b> {more}</p>'
-
-
-def _warnings(warnings: Sequence[str], language: Language) -> str:
-    if not warnings:
-        return ""
-    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
-    return f'<div class="warnings"><h2>{escape(language["warnings"])}</h2><ul>{items}</ul></div>'
 
 
 def _nothing(language: Language) -> str:
@@ -378,90 +366,18 @@ def _anchor(lesion: LesionId) -> str:
 
 def _table(table: Table, slices: Sequence[KeySlice] = ()) -> str:
     """Return a table whose rows of lesions can be linked to, and link to their slices."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.headings)
-    rows = [_row(row) for row in table.rows]
-    if table.lesions:
-        rows = [
-            _lesion_row(row, lesion, slices)
-            for row, lesion in zip(table.rows, table.lesions, strict=True)
-        ]
-    head = f"<thead><tr>{head}</tr></thead>" if any(table.headings) else ""
-    return f'<div class="scroll"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _row(cells: Sequence[str], more: str = "") -> str:
-    return f"<tr{more}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+    if not table.lesions:
+        return clinical.table(table)
+    pairs = zip(table.rows, table.lesions, strict=True)
+    return clinical.table(table, [_lesion_row(row, lesion, slices) for row, lesion in pairs])
 
 
 def _lesion_row(cells: Sequence[str], lesion: LesionId, slices: Sequence[KeySlice]) -> str:
     anchor = f' id="{_anchor(lesion)}"'
     shown = slice_of(lesion, slices)
     if shown is None or not shown.plane:
-        return _row(cells, anchor)
+        return clinical.row(cells, anchor)
     *others, last = cells
     number = next(n for n, key in enumerate(slices, 1) if key is shown)
     link = f'<td><a href="#slice-{number}">{escape(last)}</a></td></tr>'
-    return _row(others, anchor).removesuffix("</tr>") + link
-
-
-_STYLE = """
-.banner { border: 1px solid var(--line); border-left: 4px solid #D55E00; border-radius: 8px;
-  background: var(--card); padding: 10px 14px; margin: 0 0 20px; }
-.warnings { border: 1px solid var(--line); border-left: 4px solid #E69F00; border-radius: 8px;
-  background: var(--card); padding: 10px 14px; margin: 0 0 20px; }
-.warnings h2 { margin: 0 0 4px; font-size: 15px; }
-.warnings ul { margin: 0; padding-left: 20px; }
-.tiles b { white-space: nowrap; }
-h1, figcaption, tbody:first-child td:nth-child(2) { overflow-wrap: anywhere; }
-.legend { display: flex; flex-wrap: wrap; gap: 4px 18px; color: var(--faint); font-size: 13px;
-  margin: 0 0 12px; }
-.legend i { display: inline-block; width: 18px; height: 12px; margin-right: 6px;
-  vertical-align: middle; }
-figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
-  margin: 0 0 16px; padding: 12px; scroll-margin-top: 8px; }
-figure img { padding: 0; border: 0; border-radius: 4px; margin: 0; background: #000; }
-.pictures { display: flex; flex-wrap: wrap; gap: 12px; align-items: flex-start; }
-.details { display: flex; flex-wrap: wrap; gap: 12px; flex: 1 1 200px; align-items: flex-start; }
-figcaption { margin-top: 8px; font-size: 14px; }
-a { color: inherit; text-decoration-color: var(--faint); text-underline-offset: 2px; }
-tr:target td { background: color-mix(in srgb, #E69F00 22%, transparent); }
-figure:target { border-color: #E69F00; }
-td { font-variant-numeric: tabular-nums; }
-td:nth-child(n+2) { white-space: nowrap; }
-tbody:first-child td:nth-child(2) { white-space: normal; }
-tbody:first-child td:first-child { white-space: nowrap; }
-@media (max-width: 600px) { th, td { padding: 6px 8px; } figure { padding: 8px; } }
-@page { size: A4; margin: 14mm 14mm 16mm; }
-@media print {
-  :root { color-scheme: light; --ink: #000; --faint: #444; --line: #bbb; --card: #fff;
-    --page: #fff; }
-  body { font-size: 10pt; }
-  main { max-width: none; padding: 0; }
-  h1 { font-size: 16pt; margin-bottom: 10px; }
-  h2 { margin: 18px 0 8px; font-size: 12pt; }
-  h2, h3 { break-after: avoid; }
-  table { font-size: 8.5pt; }
-  th, td { padding: 3px 6px; }
-  th { white-space: normal; }
-  .scroll { overflow: visible; }
-  tr, figure, .tiles div, .banner, .warnings { break-inside: avoid; }
-  thead { display: table-header-group; }
-  .legend { break-after: avoid; }
-  .slices { display: grid; grid-template-columns: 1fr 1fr; gap: 8px; }
-  .slices:has(figure:only-child) { display: block; }
-  figure { padding: 6px; margin: 0; }
-  .pictures, .details { gap: 4px; }
-  .pictures > img { max-height: 62mm; width: auto; }
-  .details { flex-basis: 25mm; }
-  .details img { max-height: 30mm; width: auto; }
-  .slices figure:only-child .pictures > img { max-height: 100mm; }
-  .slices figure:only-child .details img { max-height: 70mm; }
-  figcaption { font-size: 8pt; margin-top: 4px; }
-  .tiles b { font-size: 13pt; }
-  .tiles { flex-wrap: nowrap; gap: 6px; }
-  .tiles div { padding: 6px 8px; }
-  img { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  a { text-decoration: none; }
-  summary { list-style: none; }
-}
-"""
+    return clinical.row(others, anchor).removesuffix("</tr>") + link

@@ -29,18 +29,22 @@ __all__ = [
     "cut_sides",
     "definitions",
     "diameters_of",
+    "grid_told",
     "label_table",
     "lesion_name",
     "lesion_table",
     "lesion_told",
     "made",
+    "ml_digits",
     "obliqueness",
+    "place_told",
     "size_table",
     "size_told",
     "slice_of",
     "slices_heading",
     "slices_told",
     "summary",
+    "times",
     "warnings_of",
     "zone_table",
 ]
@@ -151,7 +155,7 @@ def size_told(size: float, image: Volume, language: Language) -> str:
     if image.spatial_dims == 2:
         unit = "pixels" if length_unit(image) == "px" else "mm²"
         return language.unit(language.number(size, 0 if unit == "pixels" else 1), unit)
-    return language.unit(language.number(size / 1e3, _digits(size / 1e3)), "ml")
+    return language.unit(language.number(size / 1e3, ml_digits(size / 1e3)), "ml")
 
 
 def lesion_name(patient: Patient, lesion: LesionId, language: Language) -> str:
@@ -204,7 +208,7 @@ def summary(patient: Patient, label: LabelMeasures, language: Language) -> dict[
         largest = size_told(label.lesions[0].size, patient.image, language)
         facts[language["largest"]] = largest
     for first in label.lesions[:1]:
-        told = _times([first.longest.mm, first.perpendicular.mm], language)
+        told = times([first.longest.mm, first.perpendicular.mm], language)
         name = language["largest_diameters" if several else "diameters_of_one"]
         facts[name] = language.unit(told, length_unit(patient.image))
     return facts
@@ -226,7 +230,7 @@ def label_table(patient: Patient, language: Language) -> Table:
     rows = []
     for label in patient.labels:
         diameters = [
-            _times([lesion.longest.mm, lesion.perpendicular.mm], language)
+            times([lesion.longest.mm, lesion.perpendicular.mm], language)
             for lesion in label.lesions[:1]
         ]
         total = size_told(_size(label.lesions), patient.image, language)
@@ -351,7 +355,7 @@ def made(patient: Patient, language: Language, seconds: float | None = None) -> 
     versions = ", ".join(f"{name} {number}" for name, number in now.versions.items())
     facts = {
         **{language[what]: name for what, name in patient.files.items()},
-        language["grid"]: _grid_told(patient.image, language),
+        language["grid"]: grid_told(patient.image, language),
         language["date"]: now.date.replace("T", " "),
         language["program"]: versions,
     }
@@ -375,8 +379,13 @@ def obliqueness(affine: Float64[np.ndarray, "4 4"]) -> float:
     return degrees(acos(min(cosines)))
 
 
-def _digits(ml: float) -> int:
-    """Return how many decimals tell a volume."""
+def ml_digits(ml: float) -> int:
+    """Return how many decimals tell a volume.
+
+    Example:
+        >>> [ml_digits(ml) for ml in (0.5, 5.0, 50.0)]
+        [3, 2, 1]
+    """
     return 3 if ml < 1 else 2 if ml < 10 else 1
 
 
@@ -384,7 +393,14 @@ def _size(lesions: Sequence[LesionMeasures]) -> float:
     return float(sum(lesion.size for lesion in lesions))
 
 
-def _times(lengths: Sequence[float], language: Language) -> str:
+def times(lengths: Sequence[float], language: Language) -> str:
+    r"""Write lengths side by side.
+
+    Example:
+        >>> from segjax.report.patient_texts import language_of
+        >>> times([10.25, 4.0], language_of("en"))
+        '10.2\xa0×\xa04.0'
+    """
     return "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}".join(
         language.number(length, 1) for length in lengths
     )
@@ -392,7 +408,7 @@ def _times(lengths: Sequence[float], language: Language) -> str:
 
 def _diameters(lesion: LesionMeasures, language: Language) -> str:
     third = [] if lesion.third_mm is None else [lesion.third_mm]
-    return _times([lesion.longest.mm, lesion.perpendicular.mm, *third], language)
+    return times([lesion.longest.mm, lesion.perpendicular.mm, *third], language)
 
 
 def _class_names(image: Volume, language: Language) -> list[str]:
@@ -444,7 +460,7 @@ def _columns(
         columns[heading] = lambda lesion: number(lesion.size, 0 if unit == "px" else 1)
     else:
         columns[language.say("volume", unit="ml")] = lambda lesion: number(
-            lesion.size / 1e3, _digits(smallest)
+            lesion.size / 1e3, ml_digits(smallest)
         )
     columns[language.say("diameters", unit=unit)] = lambda lesion: _diameters(lesion, language)
     if not flat:
@@ -458,7 +474,9 @@ def _columns(
             number(index) for index in lesion.centre_index
         )
     else:
-        columns[language.say("centre", unit="mm")] = lambda lesion: _centre(lesion, language)
+        columns[language.say("centre", unit="mm")] = lambda lesion: place_told(
+            lesion.centre_ras, language
+        )
     return columns | _optional(label, language)
 
 
@@ -480,11 +498,18 @@ def _known(value: float | None, digits: int, language: Language) -> str:
     return "–" if value is None or np.isnan(value) else language.number(value, digits)
 
 
-def _centre(lesion: LesionMeasures, language: Language) -> str:
+def place_told(ras: Sequence[float], language: Language) -> str:
+    r"""Write a place in mm with the letters of the patient's sides.
+
+    Example:
+        >>> from segjax.report.patient_texts import language_of
+        >>> place_told((-3.2, 4.0, 0.0), language_of("en"))
+        'L\xa03\xa0· A\xa04\xa0· S\xa00'
+    """
     high, low = language["sides"][::2], language["sides"][1::2]
     return "\N{NO-BREAK SPACE}· ".join(
         f"{(high if value >= 0 else low)[axis]}\N{NO-BREAK SPACE}{language.number(abs(value))}"
-        for axis, value in enumerate(lesion.centre_ras)
+        for axis, value in enumerate(ras)
     )
 
 
@@ -591,7 +616,8 @@ def _tiny_warning(patient: Patient, language: Language) -> list[str]:
     return [language.many("warn_tiny", tiny, size=size)] if tiny else []
 
 
-def _grid_told(image: Volume, language: Language) -> str:
+def grid_told(image: Volume, language: Language) -> str:
+    """Write how many voxels or pixels an image has, and of which size."""
     shape = " × ".join(str(n) for n in image.spatial_shape)
     spacing = " × ".join(_decimal(f"{size:.3g}", language) for size in image.spacing)
     if image.spatial_dims == 3:

@@ -1,12 +1,10 @@
 """A patient's page on one or two sheets of A4, drawn by matplotlib."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from segjax.evaluate.measure import LabelMeasures
-from segjax.extras import needed_for
 from segjax.report.patient_facts import (
     Content,
     Patient,
@@ -32,19 +30,19 @@ from segjax.report.patient_slices import (
     size_in_inches,
 )
 from segjax.report.patient_texts import Language
-from segjax.report.style import FAINT, INK, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from segjax.report.sheet import (
+    MARGIN,
+    ROW,
+    TEXT,
+    Sheet,
+    within,
+    wrapped,
+    write_sheets,
+)
+from segjax.report.style import FAINT
 
 __all__ = ["write_pdf"]
 
-_WIDTH, _HEIGHT, _MARGIN = 8.27, 11.69, 0.6  # inches
-_TEXT = _WIDTH - 2 * _MARGIN
-_BOTTOM = _HEIGHT - 0.75
-_LETTER = 0.0078  # inches of a letter's width for each point of its size
-_ROW = 0.175
-_DPI = 200
 _LEAST_ROWS = 3  # of a table of lesions
 _TABLE = 1.05  # inches that one takes beside its rows
 _MOST_ROWS, _MOST_WARNINGS = 12, 8  # that the first sheet has room for
@@ -59,101 +57,12 @@ def write_pdf(content: Content, path: Path) -> None:
         content: What they show.
         path: PDF file.
     """
-    with needed_for("drawing figures"):
-        from matplotlib.backends.backend_pdf import PdfPages
-    sheets = _sheets(content)
     title = content.language.say("title", name=content.patient.name)
-    about = {"Title": title, "Creator": "segjax", "Producer": None}
-    with PdfPages(path, metadata=about) as pdf:
-        for number, sheet in enumerate(sheets, 1):
-            sheet.footer(content, number, len(sheets))
-            pdf.savefig(sheet.figure, dpi=_DPI)
+    write_sheets(_sheets(content), title, path, content.language)
 
 
-class _Sheet:
-    """A sheet that is filled from its top."""
-
-    def __init__(self) -> None:
-        self.figure: Figure = new_figure((_WIDTH, _HEIGHT))
-        self.figure.set_layout_engine("none")
-        self.y = _MARGIN
-
-    @property
-    def room(self) -> float:
-        """Inches that are free."""
-        return _BOTTOM - self.y
-
-    def text(self, x: float, y: float, text: str, size: float, **more: Any) -> None:
-        """Write a line; x and y in inches from the upper left."""
-        more = {"color": INK, "va": "top", "parse_math": False, **more}
-        self.figure.text(x / _WIDTH, 1 - y / _HEIGHT, text, fontsize=size, **more)
-
-    def paragraph(self, text: str, size: float = 8.0, **more: Any) -> None:
-        """Write lines over the whole width."""
-        for line in _wrapped(text, _TEXT, size):
-            self.text(_MARGIN, self.y, line, size, **more)
-            self.y += size * 0.0185
-
-    def heading(self, text: str) -> None:
-        """Write a heading."""
-        self.y += 0.1
-        self.text(_MARGIN, self.y, text, 10.5, weight="bold")
-        self.y += 0.25
-
-    def rule(self, x: float, y: float, width: float, colour: str = "#C8CDD3") -> None:
-        """Draw a horizontal line."""
-        from matplotlib.lines import Line2D
-
-        ends = [x / _WIDTH, (x + width) / _WIDTH]
-        level = [1 - y / _HEIGHT] * 2
-        self.figure.add_artist(Line2D(ends, level, color=colour, lw=0.6))
-
-    def table(self, table: Table, x: float = _MARGIN, width: float = _TEXT) -> None:
-        """Draw a table; every cell on one line, headings on as many as they need."""
-        widths, size = _column_widths(table, width)
-        lefts = [x + sum(widths[:column]) for column in range(len(widths))]
-        if any(table.headings):
-            heads = [
-                _wrapped(name, own - 0.06, size)
-                for name, own in zip(table.headings, widths, strict=True)
-            ]
-            for left, lines in zip(lefts, heads, strict=True):
-                for n, line in enumerate(lines):
-                    self.text(left, self.y + n * 0.13, line, size, color=FAINT)
-            self.y += 0.13 * max(map(len, heads)) + 0.05
-            self.rule(x, self.y - 0.02, width)
-        for row in table.rows:
-            for left, cell in zip(lefts, row, strict=True):
-                self.text(left, self.y + 0.025, cell, size)
-            self.y += _ROW
-            self.rule(x, self.y, width, "#E4E7EB")
-        self.y += 0.08
-
-    def picture(self, x: float, y: float, size: tuple[float, float]) -> Any:
-        """Return axes of a picture; place and size in inches."""
-        box = (x / _WIDTH, 1 - (y + size[1]) / _HEIGHT, size[0] / _WIDTH, size[1] / _HEIGHT)
-        self.figure.add_artist(_black(box))
-        return self.figure.add_axes(box)
-
-    def footer(self, content: Content, number: int, count: int) -> None:
-        """Write what stands below every sheet."""
-        language = content.language
-        self.rule(_MARGIN, _HEIGHT - 0.62, _TEXT)
-        told = f"{language['not_for_diagnosis']} segjax"
-        self.text(_MARGIN, _HEIGHT - 0.55, told, 7.5, color=FAINT)
-        page = language.say("page_of", number=number, count=count)
-        self.text(_WIDTH - _MARGIN, _HEIGHT - 0.55, page, 7.5, color=FAINT, ha="right")
-
-
-def _black(box: tuple[float, float, float, float]) -> Any:
-    from matplotlib.patches import Rectangle
-
-    left, bottom, width, height = box
-    return Rectangle((left, bottom), width, height, color="black", lw=0, zorder=-1)
-
-
-def _sheets(content: Content) -> list[_Sheet]:
-    first = _Sheet()
+def _sheets(content: Content) -> list[Sheet]:
+    first = Sheet()
     _head(first, content)
     _figures(first, content)
     more = content.slices[_first_slices(first, content) :]
@@ -162,7 +71,7 @@ def _sheets(content: Content) -> list[_Sheet]:
     if not more and not left and first.room >= needed:
         _origin(first, content)
         return [first]
-    second = _Sheet()
+    second = Sheet()
     left = _tables(second, content, left, second.room - _rest_height(content) - _slices_least(more))
     if left:
         names = ", ".join(content.language.translate(label.label) for label in left)
@@ -173,11 +82,11 @@ def _sheets(content: Content) -> list[_Sheet]:
     return [first, second]
 
 
-def _head(sheet: _Sheet, content: Content) -> None:
+def _head(sheet: Sheet, content: Content) -> None:
     patient, language = content.patient, content.language
     title = language.say("title", name=patient.name)
-    for line in _wrapped(title, _TEXT, 16):
-        sheet.text(_MARGIN, sheet.y, line, 15, weight="bold")
+    for line in wrapped(title, TEXT, 16):
+        sheet.text(MARGIN, sheet.y, line, 15, weight="bold")
         sheet.y += 0.3
     told = f"{language['not_for_diagnosis']} {language['not_for_diagnosis_more']}"
     sheet.paragraph(told, 7.5, color="#9C3D00")
@@ -188,7 +97,7 @@ def _head(sheet: _Sheet, content: Content) -> None:
         _say_left(sheet, len(content.warnings) - _MOST_WARNINGS, language)
 
 
-def _figures(sheet: _Sheet, content: Content) -> None:
+def _figures(sheet: Sheet, content: Content) -> None:
     """Draw the figures of each label, and beside each other its lesions by size and by zone."""
     patient, language = content.patient, content.language
     if not patient.lesions:
@@ -201,7 +110,7 @@ def _figures(sheet: _Sheet, content: Content) -> None:
     for label in patient.labels if len(patient.labels) <= _MANY else ():
         sheet.heading(language["summary"] + _of_label(patient, label, language))
         for n, (what, value) in enumerate(summary(patient, label, language).items()):
-            x = _MARGIN + n * _TEXT / 4
+            x = MARGIN + n * TEXT / 4
             sheet.text(x, sheet.y, value, 12.5, weight="bold")
             sheet.text(x, sheet.y + 0.23, what, 7, color=FAINT)
         sheet.y += 0.5
@@ -212,45 +121,43 @@ def _figures(sheet: _Sheet, content: Content) -> None:
         _cut_table(sheet, content.criteria, language)
 
 
-def _cut_table(sheet: _Sheet, table: Table, language: Language) -> None:
+def _cut_table(sheet: Sheet, table: Table, language: Language) -> None:
     """Draw the first rows of a table, and say how many are left out."""
     sheet.table(Table(table.headings, table.rows[:_MOST_ROWS]))
     _say_left(sheet, len(table.rows) - _MOST_ROWS, language)
 
 
-def _say_left(sheet: _Sheet, count: int, language: Language) -> None:
+def _say_left(sheet: Sheet, count: int, language: Language) -> None:
     if count > 0:
         sheet.paragraph(language.many("lines_left", count), 7.5, color=FAINT)
 
 
-def _beside(sheet: _Sheet, tables: Sequence[Table]) -> None:
+def _beside(sheet: Sheet, tables: Sequence[Table]) -> None:
     top, gap = sheet.y, 0.25
-    width = (_TEXT - gap * (len(tables) - 1)) / len(tables)
+    width = (TEXT - gap * (len(tables) - 1)) / len(tables)
     bottoms = []
     for n, table in enumerate(tables):
         sheet.y = top
-        sheet.table(table, _MARGIN + n * (width + gap), width)
+        sheet.table(table, MARGIN + n * (width + gap), width)
         bottoms.append(sheet.y)
     sheet.y = max(bottoms)
 
 
-def _first_slices(sheet: _Sheet, content: Content) -> int:
+def _first_slices(sheet: Sheet, content: Content) -> int:
     """Draw the first slice, and the second beside it where there is room; return how many."""
     slices, gap = content.slices, 0.2
     sheet.heading(slices_heading(content.slices, content.language))
-    height = min(3.6, max(2.2, sheet.room - _LEAST_ROWS * _ROW - 1.2))
+    height = min(3.6, max(2.2, sheet.room - _LEAST_ROWS * ROW - 1.2))
     count = 1 if slices[0].enlarged else min(2, len(slices))
-    width = (_TEXT - gap * (count - 1)) / count
+    width = (TEXT - gap * (count - 1)) / count
     for n, key in enumerate(slices[:count]):
-        _draw_slice(sheet, content, key, (_MARGIN + n * (width + gap), sheet.y), (width, height))
+        _draw_slice(sheet, content, key, (MARGIN + n * (width + gap), sheet.y), (width, height))
     sheet.y += height + 0.25
     _legend(sheet, content)
     return count
 
 
-def _legend(sheet: _Sheet, content: Content) -> None:
-    from matplotlib.lines import Line2D
-
+def _legend(sheet: Sheet, content: Content) -> None:
     patient, language = content.patient, content.language
     if not patient.lesions:
         return
@@ -267,21 +174,11 @@ def _legend(sheet: _Sheet, content: Content) -> None:
         (yellow, "-", language["longest_line"]),
         (yellow, (0, (3, 1.5)), language["perpendicular_line"]),
     ]
-    x = _MARGIN
-    for colour, style, text in entries:
-        width = 0.5 + 7 * _LETTER * len(text)
-        if x > _MARGIN and x + width > _WIDTH - _MARGIN:
-            x, sheet.y = _MARGIN, sheet.y + 0.16
-        level = [1 - (sheet.y + 0.06) / _HEIGHT] * 2
-        ends = [x / _WIDTH, (x + 0.25) / _WIDTH]
-        sheet.figure.add_artist(Line2D(ends, level, color=colour, lw=1.6, ls=style))
-        sheet.text(x + 0.3, sheet.y, text, 7, color=FAINT)
-        x += width
-    sheet.y += 0.15
+    sheet.legend(entries)
 
 
 def _draw_slice(
-    sheet: _Sheet,
+    sheet: Sheet,
     content: Content,
     key: KeySlice,
     place: tuple[float, float],
@@ -293,7 +190,7 @@ def _draw_slice(
     language, gap = content.language, 0.08
     shape = key.view.image.shape
     side = 0.62 if key.enlarged else 1.0
-    size = _within((width * side, height), size_in_inches(shape, key.view.aspect, 9.0))
+    size = within((width * side, height), size_in_inches(shape, key.view.aspect, 9.0))
     draw_whole(sheet.picture(x, y, size), key, language)
     sheet.text(x, y + size[1] + 0.03, key.name(language), 7.5, color=FAINT)
     left, room_left = x + size[0] + gap, width - size[0] - gap
@@ -317,7 +214,7 @@ def _cells(count: int, room: tuple[float, float], gap: float) -> tuple[int, floa
 
 
 def _draw_enlarged(
-    sheet: _Sheet,
+    sheet: Sheet,
     content: Content,
     key: KeySlice,
     mark: Mark,
@@ -330,20 +227,15 @@ def _draw_enlarged(
     draw_detail(axes, key, mark, told, content.language, inches=size[0])
 
 
-def _within(room: tuple[float, float], size: tuple[float, float]) -> tuple[float, float]:
-    scale = min(room[0] / size[0], room[1] / size[1])
-    return size[0] * scale, size[1] * scale
-
-
 def _tables(
-    sheet: _Sheet, content: Content, labels: Sequence[LabelMeasures], room: float
+    sheet: Sheet, content: Content, labels: Sequence[LabelMeasures], room: float
 ) -> list[LabelMeasures]:
     """List the largest lesions of labels in some inches; return the labels without room."""
     waiting = [label for label in labels if label.lesions]
     while waiting:
-        rows = int((room / len(waiting) - _TABLE) / _ROW)
+        rows = int((room / len(waiting) - _TABLE) / ROW)
         rows = max(rows, min(_LEAST_ROWS, len(waiting[0].lesions)))
-        if room < _TABLE + min(rows, len(waiting[0].lesions)) * _ROW:
+        if room < _TABLE + min(rows, len(waiting[0].lesions)) * ROW:
             break
         begin = sheet.y
         _lesions(sheet, content, waiting.pop(0), rows)
@@ -351,7 +243,7 @@ def _tables(
     return waiting
 
 
-def _lesions(sheet: _Sheet, content: Content, label: LabelMeasures, most: int) -> None:
+def _lesions(sheet: Sheet, content: Content, label: LabelMeasures, most: int) -> None:
     patient, language = content.patient, content.language
     sheet.heading(language["table"] + _of_label(patient, label, language))
     whole = lesion_table(patient, label, content.slices, language)
@@ -372,17 +264,17 @@ def _slices_least(slices: Sequence[KeySlice]) -> float:
     return -(-len(slices) // 2) * _LEAST_SLICE
 
 
-def _other_slices(sheet: _Sheet, content: Content, slices: Sequence[KeySlice]) -> None:
+def _other_slices(sheet: Sheet, content: Content, slices: Sequence[KeySlice]) -> None:
     gap, below = 0.25, 0.35
     if slices and (told := slices_told(content.patient, content.slices, content.language)):
         sheet.paragraph(told, 7.5, color=FAINT)
         sheet.y += 0.1
-    width = (_TEXT - gap) / 2
+    width = (TEXT - gap) / 2
     rows = -(-len(slices) // 2)
     height = min(3.0, (sheet.room - _rest_height(content)) / max(rows, 1) - below)
     for n, key in enumerate(slices):
         down, across = divmod(n, 2)
-        place = _MARGIN + across * (width + gap), sheet.y + down * (height + below)
+        place = MARGIN + across * (width + gap), sheet.y + down * (height + below)
         _draw_slice(sheet, content, key, place, (width, height))
     sheet.y += rows * (height + below)
 
@@ -390,37 +282,14 @@ def _other_slices(sheet: _Sheet, content: Content, slices: Sequence[KeySlice]) -
 def _rest_height(content: Content) -> float:
     """Return the inches that the definitions and the origin take."""
     texts = definitions(content.patient, content.language)
-    lines = sum(len(_wrapped(text, _TEXT, 7.5)) for text in texts)
-    return 0.9 + lines * 7.5 * 0.0185 + len(content.origin.rows) * _ROW
+    lines = sum(len(wrapped(text, TEXT, 7.5)) for text in texts)
+    return 0.9 + lines * 7.5 * 0.0185 + len(content.origin.rows) * ROW
 
 
-def _origin(sheet: _Sheet, content: Content) -> None:
+def _origin(sheet: Sheet, content: Content) -> None:
     language = content.language
     sheet.heading(language["definitions"])
     for text in definitions(content.patient, language):
         sheet.paragraph(text, 7.5)
     sheet.heading(language["made"])
     sheet.table(content.origin)
-
-
-def _wrapped(text: str, width: float, size: float) -> list[str]:
-    return textwrap.wrap(text, max(4, int(width / (size * _LETTER)))) or [""]
-
-
-def _column_widths(table: Table, width: float) -> tuple[list[float], float]:
-    """Return the widths of columns, and the size of letters with which all cells fit."""
-    letters = [
-        max(
-            [len(row[column]) for row in table.rows]
-            + [len(word) for word in table.headings[column].split()]
-            + [3]
-        )
-        + 2
-        for column in range(len(table.headings))
-    ]
-    size = min(8.0, max(4.5, width / (sum(letters) * _LETTER)))
-    needed = [n * size * _LETTER for n in letters]
-    if not any(table.headings):
-        return [needed[0], width - needed[0]], size
-    spare = (width - sum(needed)) / len(needed)
-    return [own + max(0.0, spare) for own in needed], size

@@ -1,7 +1,7 @@
 """Slices of a patient's page: which are shown, with the lesions and diameters that lie on them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,15 +29,22 @@ __all__ = [
     "KeySlice",
     "LesionId",
     "Mark",
+    "Place",
+    "centred",
     "colour_of",
+    "cut",
     "detail_shape",
+    "draw_bar",
     "draw_detail",
     "draw_whole",
     "key_slices",
     "length_unit",
+    "local_sides",
     "on_edge",
     "pieces_of",
+    "sides_at",
     "size_in_inches",
+    "write_on",
 ]
 
 _ENDS = "RLAPSI"  # high and low end of each axis in RAS order
@@ -242,7 +249,7 @@ def size_in_inches(shape: tuple[int, int], aspect: float, most: float) -> tuple[
 def draw_whole(axes: "Axes", key: KeySlice, language: Language) -> None:
     """Draw a whole slice: outlines, numbers of lesions, diameters, scale bar, sides."""
     _draw_base(axes, key.view, key.marks, language)
-    _draw_bar(axes, key.view.image.shape, key.width, key.unit, language)
+    draw_bar(axes, key.view.image.shape, key.width, key.unit, language)
     for mark in key.marks:
         _draw_lines(axes, mark.lines, width=0.9)
     largest = sorted(key.marks, key=lambda mark: -int(mark.mask.sum()))[:_NUMBERED]
@@ -277,11 +284,11 @@ def draw_detail(
     )
     marks = [Mark(m.lesion, m.mask[box]) for m in key.marks if m.mask[box].any()]
     _draw_base(axes, view, marks, language)
-    _draw_bar(axes, view.image.shape, key.width, key.unit, language)
+    draw_bar(axes, view.image.shape, key.width, key.unit, language)
     _draw_lines(axes, [_moved(line, first) for line in mark.lines], width=1.0)
     sizes = {text: min(8.0, 0.94 * inches / (len(text) * _LETTER)) for text in told}
     for text in [text for text, size in sizes.items() if size > _SMALLEST][:1]:
-        _write(axes, 0.03, 0.97, text, size=sizes[text], va="top", transform=axes.transAxes)
+        write_on(axes, 0.03, 0.97, text, size=sizes[text], va="top", transform=axes.transAxes)
 
 
 def detail_shape(key: KeySlice, mark: Mark) -> tuple[int, int]:
@@ -290,7 +297,7 @@ def detail_shape(key: KeySlice, mark: Mark) -> tuple[int, int]:
     return rows.stop - rows.start, columns.stop - columns.start
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where to cut a volume in RAS order; a picture is whole, its axis -1."""
 
     axis: int
@@ -306,21 +313,21 @@ def _lesions_of(
     return [LesionId(value, number) for value, number in found.T.tolist()]
 
 
-def _middle(ras: Volume) -> _Place:
+def _middle(ras: Volume) -> Place:
     if ras.spatial_dims == 2:
-        return _Place(-1, 0)
+        return Place(-1, 0)
     axis = slice_axis(ras)
-    return _Place(axis, ras.spatial_shape[axis] // 2)
+    return Place(axis, ras.spatial_shape[axis] // 2)
 
 
-def _place(image: Volume, ras: Volume, lesion: LesionMeasures) -> _Place:
+def _place(image: Volume, ras: Volume, lesion: LesionMeasures) -> Place:
     """Return the axial slice on which the diameters of a lesion were measured; a single slice."""
     if ras.spatial_dims == 2:
-        return _Place(-1, 0)
+        return Place(-1, 0)
     ends = _turned(image, ras, (*lesion.longest.ends, *lesion.perpendicular.ends))
     axis = slice_axis(ras) if 1 in ras.spatial_shape else 2
     index = int(np.clip(np.rint(ends[:, axis].mean()), 0, ras.spatial_shape[axis] - 1))
-    return _Place(axis, index)
+    return Place(axis, index)
 
 
 def _turned(
@@ -331,7 +338,7 @@ def _turned(
     return np.asarray(points, np.float64) @ turn[:-1, :-1].T + turn[:-1, -1]
 
 
-def _cut(data: Shaped[np.ndarray, "*spatial"], place: _Place) -> Shaped[np.ndarray, "row column"]:
+def cut(data: Shaped[np.ndarray, "*spatial"], place: Place) -> Shaped[np.ndarray, "row column"]:
     """Cut out a slice: the right or the front at its left, the head or the front at its top."""
     return data if place.axis < 0 else data.take(place.number, place.axis)[::-1, ::-1].T
 
@@ -349,17 +356,17 @@ class _Whole:
 
 
 def _key_slice(
-    whole: _Whole, place: _Place, measured: Mapping[LesionId, LesionMeasures]
+    whole: _Whole, place: Place, measured: Mapping[LesionId, LesionMeasures]
 ) -> KeySlice:
-    grey = np.nan_to_num(_cut(whole.ras.data, place).astype(np.float32), nan=whole.window[0])
-    values, numbers = _cut(whole.values, place), _cut(whole.numbers, place)
+    grey = np.nan_to_num(cut(whole.ras.data, place).astype(np.float32), nan=whole.window[0])
+    values, numbers = cut(whole.values, place), cut(whole.numbers, place)
     box = _content(grey, numbers > 0, whole.window)
     marks = []
     for lesion in _lesions_of(values, numbers):
         mask = (values[box] == lesion.value) & (numbers[box] == lesion.number)
         lines = _lines(whole, measured[lesion], place, box) if lesion in measured else ()
         marks.append(Mark(lesion, mask, lines, lesion in whole.large))
-    edges, down, across = _sides(whole.ras, place)
+    edges, down, across = sides_at(whole.ras, place)
     view = View(grey[box], None, None, down / across, whole.window, edges, "")
     plane, number, count = _named_place(whole.image, place)
     unit = length_unit(whole.image)
@@ -367,7 +374,7 @@ def _key_slice(
 
 
 def _lines(
-    whole: _Whole, lesion: LesionMeasures, place: _Place, box: tuple[slice, slice]
+    whole: _Whole, lesion: LesionMeasures, place: Place, box: tuple[slice, slice]
 ) -> tuple[Line, ...]:
     """Return the diameters of a lesion in a slice cut to a box."""
     found = []
@@ -384,7 +391,7 @@ def _lines(
     return tuple(found)
 
 
-def _sides(ras: Volume, place: _Place) -> tuple[str, float, float]:
+def sides_at(ras: Volume, place: Place) -> tuple[str, float, float]:
     """Return the letters of a slice's edges, and the height and the width of its pixels."""
     if place.axis < 0:
         return "", ras.spacing[0], ras.spacing[1]
@@ -393,7 +400,7 @@ def _sides(ras: Volume, place: _Place) -> tuple[str, float, float]:
     return edges, ras.spacing[two], ras.spacing[one]
 
 
-def _named_place(image: Volume, place: _Place) -> tuple[str, int, int]:
+def _named_place(image: Volume, place: Place) -> tuple[str, int, int]:
     """Return the plane of a slice, its number from 1 on, and the number of slices."""
     if place.axis < 0:
         return "", 1, 1
@@ -426,12 +433,12 @@ def _around(mask: Bool[np.ndarray, "row column"], key: KeySlice) -> tuple[slice,
     lengths = (rows.stop - rows.start) * down, (columns.stop - columns.start) * key.width
     side = max(_LEAST[key.unit], _FRAME * max(lengths))
     return (
-        _window(rows, round(side / down), mask.shape[0]),
-        _window(columns, round(side / key.width), mask.shape[1]),
+        centred(rows, round(side / down), mask.shape[0]),
+        centred(columns, round(side / key.width), mask.shape[1]),
     )
 
 
-def _window(place: slice, length: int, size: int) -> slice:
+def centred(place: slice, length: int, size: int) -> slice:
     """Return so many places around some, moved into what there is."""
     length = min(max(length, place.stop - place.start), size)
     start = min(max((place.start + place.stop - length) // 2, 0), size - length)
@@ -444,20 +451,22 @@ def _moved(line: Line, first: tuple[int, int]) -> Line:
 
 
 def _draw_base(axes: "Axes", view: View, marks: Sequence[Mark], language: Language) -> None:
-    letters = dict(zip(_ENDS, language["sides"], strict=True))
-    local = View(
-        view.image,
-        None,
-        None,
-        view.aspect,
-        view.window,
-        "".join(letters[letter] for letter in view.edges),
-        "",
-    )
-    draw_panel(axes, local, "", [])
+    draw_panel(axes, replace(view, edges=local_sides(view.edges, language)), "", [])
     for value in sorted({mark.lesion.value for mark in marks}):
         masks = [mark.mask for mark in marks if mark.lesion.value == value]
         draw_outline(axes, np.logical_or.reduce(masks), colour_of(value))
+
+
+def local_sides(edges: str, language: Language) -> str:
+    """Return the letters of the patient's sides in a language.
+
+    Example:
+        >>> from segjax.report.patient_texts import language_of
+        >>> local_sides("RLAP", language_of("fr"))
+        'DGAP'
+    """
+    letters = dict(zip(_ENDS, language["sides"], strict=True))
+    return "".join(letters[letter] for letter in edges)
 
 
 def _draw_lines(axes: "Axes", lines: Iterable[Line], *, width: float) -> None:
@@ -483,13 +492,21 @@ def _draw_number(axes: "Axes", mark: Mark) -> None:
     corner = int(np.argmax(-columns - rows if left else columns - rows))
     x, y = float(columns[corner]) + (-1.5 if left else 1.5), float(rows[corner]) - 1
     side = "right" if left else "left"
-    _write(axes, x, y, str(mark.lesion.number), size=6.5, ha=side)
+    write_on(axes, x, y, str(mark.lesion.number), size=6.5, ha=side)
 
 
-def _draw_bar(
+def draw_bar(
     axes: "Axes", shape: tuple[int, int], width: float, unit: str, language: Language
 ) -> None:
-    """Draw a bar of a round length at the lower right."""
+    """Draw a bar of a round length at the lower right.
+
+    Args:
+        axes: Of a picture.
+        shape: Rows and columns of the picture.
+        width: Of a pixel, in the unit.
+        unit: ``mm`` or ``px``.
+        language: Of the text.
+    """
     from matplotlib.patheffects import withStroke
 
     field = shape[1] * width
@@ -518,7 +535,8 @@ def _draw_bar(
     )
 
 
-def _write(axes: "Axes", x: float, y: float, text: str, *, size: float, **more: Any) -> None:
+def write_on(axes: "Axes", x: float, y: float, text: str, *, size: float, **more: Any) -> None:
+    """Write white letters with a dark edge on a picture, as matplotlib's ``text`` takes them."""
     from matplotlib.patheffects import withStroke
 
     axes.text(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from segjax.errors import InputError
 from segjax.text import unknown
 
-__all__ = ["LANGUAGES", "Language", "language_of"]
+__all__ = ["LANGUAGES", "Language", "language_of", "typeset"]
 
 _HARD, _NARROW = "\N{NO-BREAK SPACE}", "\N{NARROW NO-BREAK SPACE}"
 
@@ -405,8 +405,13 @@ _FOREIGN = {
 }
 
 
-def _typeset(text: str) -> str:
-    """Put no-break spaces where French typography wants them."""
+def typeset(text: str) -> str:
+    """Put no-break spaces where French typography wants them.
+
+    Example:
+        >>> typeset("Vu ?") == "Vu\N{NARROW NO-BREAK SPACE}?"
+        True
+    """
     text = re.sub(r" (?=[;!?])", _NARROW, text)
     return re.sub(r" (?=[:»])|(?<=«) ", _HARD, text)
 
@@ -415,7 +420,7 @@ LANGUAGES = {
     "en": Language("en", _ENGLISH, ".", ",", (1,), {}, {}),
     "fr": Language(
         "fr",
-        {name: _typeset(text) for name, text in _FRENCH.items()},
+        {name: typeset(text) for name, text in _FRENCH.items()},
         ",",
         _NARROW,
         (0, 1),

@@ -133,11 +133,27 @@ def draw_panel(axes: "Axes", view: View, name: str, layers: Sequence[Layer]) -> 
     _draw_edges(axes, view.edges)
 
 
-def draw_outline(axes: "Axes", mask: Bool[np.ndarray, "row column"], colour: str) -> None:
-    """Draw a line along the edges of the pixels of a mask."""
+def draw_outline(
+    axes: "Axes",
+    mask: Bool[np.ndarray, "row column"],
+    colour: str,
+    *,
+    width: float = _LINE,
+    line: str = "solid",
+) -> None:
+    """Draw a line along the edges of the pixels of a mask.
+
+    Args:
+        axes: Where to draw.
+        mask: The pixels.
+        colour: As matplotlib takes it.
+        width: Of the line in points.
+        line: Its style, as matplotlib takes it.
+    """
     from matplotlib.collections import LineCollection
 
-    axes.add_collection(LineCollection(list(_outline(mask)), colors=colour, lw=_LINE))
+    segments = list(_outline(mask))
+    axes.add_collection(LineCollection(segments, colors=colour, lw=width, linestyles=line))
 
 
 def draw_legend(figure: "Figure", layers: Sequence[Layer]) -> None:

@@ -11,7 +11,7 @@ from segjax.cli import main
 from segjax.data.io.formats import write_volume
 from segjax.data.seen import Sight, seen_in
 from segjax.grid import Grid
-from segjax.report import patient_pdf, style
+from segjax.report import sheet, style
 from segjax.volume import Volume
 from tests.tiny_network import write_network
 
@@ -23,7 +23,7 @@ def files(tmp_path, monkeypatch):
     """A head of 2 mm with a lesion, in the current folder; pictures of few pixels."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(style, "_DPI", 40)
-    monkeypatch.setattr(patient_pdf, "_DPI", 40)
+    monkeypatch.setattr(sheet, "_DPI", 40)
     image, mask = np.zeros((24, 24, 16), np.float32), np.zeros((24, 24, 16), np.uint8)
     image[2:22, 2:22, 2:14] = np.random.default_rng(0).uniform(1, 2, (20, 20, 12))
     mask[5:12, 6:12, 5:8] = 1

@@ -11,7 +11,7 @@ import segjax
 from segjax.errors import InputError
 from segjax.evaluate.measure import measure_mask
 from segjax.report import patient as patient_report
-from segjax.report import patient_pdf, style
+from segjax.report import sheet, style
 from segjax.report.patient import Patient, check_free, write_patient
 from segjax.volume import Volume
 
@@ -47,7 +47,7 @@ def _coarse_pictures():
     """Draw few pixels, which no test looks at."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "_DPI", 40)
-        patch.setattr(patient_pdf, "_DPI", 40)
+        patch.setattr(sheet, "_DPI", 40)
         yield
 
 
@@ -208,14 +208,14 @@ def test_a_label_without_lesions_is_told_beside_one_that_has_some(tmp_path):
 @pytest.mark.parametrize("labels", [3, 20])
 def test_sheets_of_many_labels_stay_two_and_say_what_they_leave_out(tmp_path, labels, monkeypatch):
     said, places = [], []
-    write = patient_pdf._Sheet.text
+    write = sheet.Sheet.text
 
     def note(sheet, x, y, text, size, **more):
         said.append(text)
         places.append((x, y))
         write(sheet, x, y, text, size, **more)
 
-    monkeypatch.setattr(patient_pdf._Sheet, "text", note)
+    monkeypatch.setattr(sheet.Sheet, "text", note)
     image, mask = head()
     for n in range(labels):
         mask.data[6 + n % 4 * 5, 6 + n // 4 * 4, 4] = n + 1

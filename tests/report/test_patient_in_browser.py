@@ -1,7 +1,6 @@
 """A patient's page in Chromium: it asks for nothing, and can be read on a phone and on paper."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from segjax.volume import Volume
 
 pytestmark = pytest.mark.browser
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 
 
 @pytest.fixture(scope="module")
@@ -35,41 +34,6 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("patient")
     (page,) = write_patient(given, folder / "page.html", language="fr", seconds=3.0)
     return page.as_uri()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if not program:
-        pytest.skip("needs Chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def opened(chromium, address):
-    """Open the page, and fail at the end where it asked for anything or complained."""
-    asked, errors, contexts = [], [], []
-
-    def open_page(width, scheme="light"):
-        context = chromium.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text))
-        page.goto(address)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [url for url in asked if url != address and not url.startswith("data:")] == []
-    assert errors == []
 
 
 @pytest.mark.parametrize("width", [1200, 400, 320])
