@@ -223,7 +223,7 @@ def _load(plugin: "EntryPoint") -> None:
 
 _HOMES = {
     "step": ("segjax.data.prepare.steps",),
-    "transform": ("segjax.data.augment",),
+    "transform": ("segjax.data.augment", "segjax.data.synthesis"),
     "loss": ("segjax.train.losses",),
     "network": ("segjax.models.zoo",),
     "optimizer": ("segjax.train.optimizers",),

@@ -19,6 +19,7 @@ _GO_ON = {
     "sweep": "the same command again goes on where it stopped",
     "predict": "the same command with --skip-existing makes the masks that lack",
     "watch": "the same command again goes on where it stopped",
+    "followup": "the same command again goes on where it stopped",
 }
 _EXIT_USAGE, _EXIT_INTERRUPTED, _EXIT_PIPE = 2, 130, 141
 

@@ -17,7 +17,7 @@ import segjax
 
 COMMANDS = (
     "demo", "preprocess", "preview", "plan", "train", "sweep", "export", "predict", "watch",
-    "view", "evaluate", "measure", "raters", "report", "info",
+    "view", "evaluate", "measure", "raters", "report", "followup", "info",
 )  # fmt: skip
 """Each is the class of its name in the module of its name, which loads when it is asked for."""
 _HELP = """Segment lesions in MR images: train small networks, ship them as ONNX files.
@@ -33,6 +33,7 @@ Examples:
     segjax evaluate masks brains/labels
     segjax measure masks --image brains/images -o measures.csv
     segjax report masks/flair.nii.gz flair.nii.gz -o report  # of one patient
+    segjax followup before.nii.gz after.nii.gz --model run/model.onnx  # what changed
     segjax info run                                   # or a volume, a model, a folder
 
 Each command explains itself: segjax train --help

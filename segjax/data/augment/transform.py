@@ -110,6 +110,16 @@ class Transform(Named, ABC, kind="transform"):
     ) -> Integer[Any, "*spatial"]:
         """Change the label map in the same way; no value appears that was not there."""
 
+    def apply_both(
+        self,
+        image: Float[Any, "*spatial channel"],
+        label: Integer[Any, "*spatial"],
+        parameters: Parameters,
+        xp: ModuleType,
+    ) -> tuple[Float[Any, "*spatial channel"], Integer[Any, "*spatial"]]:
+        """Change image and label map; overridden where one depends on the other."""
+        return self.apply(image, parameters, xp), self.apply_label(label, parameters, xp)
+
 
 class IntensityTransform(Transform):
     """A transform that moves nothing, so that label maps stay as they are.
@@ -257,8 +267,7 @@ def apply_all(
             image, label = warp_pair(image, label, whole, xp, fill=first.fill)
         else:
             for transform, own in drawn:
-                image = transform.apply(image, own, xp)
-                label = transform.apply_label(label, own, xp)
+                image, label = transform.apply_both(image, label, own, xp)
     return image, label
 
 
