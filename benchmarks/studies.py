@@ -1,15 +1,19 @@
 """Train both studies' networks on public data by `segjax` commands; Dice of cases never seen.
 
-    python benchmarks/studies.py --data DATA --out FOLDER [--only TEXT ...] [--json results.json]
+    python benchmarks/studies.py --data DATA --out FOLDER [--study ms] [--rows TEXT ...]
+        [--json results.json]
 
 DATA holds `meningioma2d/`, `hippocampus/` and `ms_lesions/`. Each training is one command, goes on
 where it was stopped, and is done once in FOLDER; the same call again only collects. Unless its
 name says "patience", nothing is validated before the last epoch, and the last network is measured:
 the cases that its Dice is of have chosen nothing. Dice is of whole images, on their own grid.
+
+Rows of `--json` that are there already stay, also those of other studies; `--list` names all rows.
 """
 
 import argparse
 import csv
+import itertools
 import json
 import math
 import os
@@ -18,9 +22,15 @@ import shlex
 import subprocess
 import sys
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
+
+import numpy as np
+from scipy import ndimage
+
+from segjax.data.io.formats import read_volume
+from segjax.data.prepare.pipeline import Pipeline
 
 SEGJAX = (sys.executable, "-c", "from segjax.cli import main; raise SystemExit(main())")
 STUDY_2D = [
@@ -29,6 +39,7 @@ STUDY_2D = [
     {"step": "rescale", "low": -1.0, "high": 1.0},
 ]
 RANDOM_SPLIT = ("--validation", str(120 / 602))
+BLURS = (0.0, 0.7, 1.0)  # mm
 BLOCKS = ("--folds", "5", "--neighbours", "20")
 
 
@@ -86,7 +97,38 @@ FINE = [
     {"step": "z-score"},
     {"step": "resample", "spacing": [0.7, 0.7, 0.7]},
 ]
+NORMALISATIONS = {
+    "z-score": BRAIN[1],
+    "robust z-score": {"step": "robust-z-score"},
+    "tissue peak": {"step": "tissue-peak"},
+    "upper half of the tissue peak": {"step": "tissue-peak", "side": "upper"},
+}
+DATA = "DATA"  # in settings: the folder of the data
+PEAK = [BRAIN[0], NORMALISATIONS["upper half of the tissue peak"], BRAIN[2]]
+CROPPED = [PEAK[0], {"step": "crop-to-brain"}, *PEAK[1:]]
+PATIENTS = ("patient07", "patient19")
 RATES = {"mpunet++": 1.2e-2, "unet3d": 2e-3}
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """No network: all over the threshold of FLAIR that is best for some patient."""
+
+    on: str
+    chosen_on: str
+    step: dict
+
+
+def ms_recipe(train, test, seed, **recipe):
+    """Return a training of MPU-Net++ on FLAIR of one patient by a recipe."""
+    settings = {"pipeline": PEAK, "patch_size": [32] * 3, "batch_size": 8, "dropout": 0.0}
+    settings |= {"optimizer": {"learning_rate": RATES["mpunet++"]}, "foreground": 0.6}
+    settings |= {"epochs": 15, "patches_per_case": 128, "validate_every": 15} | recipe
+    split = {"train": [train], "validation": [], "test": [test]}
+    options = ("--model", "mpunet++", "--seed", str(seed))
+    return Training("ms_lesions", options, settings, ("flair.nii.gz",), split)
+
+
 VARIATIONS = {
     "as it is": (),
     "no augmentation": ("--augment", "none"),
@@ -94,6 +136,86 @@ VARIATIONS = {
     "constant learning rate": ("--schedule", "constant"),
     "moving average 0.99": ("--ema", "0.99"),
     "dropout 0.3": ("--dropout", "0.3"),
+}
+FLIP = {"transform": "flip", "axes": [0]}
+FIELD = {"transform": "bias-field", "probability": 0.2}
+
+
+def affine(low, high, probability):
+    return {"transform": "affine", "scales": [low, high], "probability": probability}
+
+
+def contrast(most):
+    return {"transform": "contrast", "log_slope": [-most, most], "probability": 0.5}
+
+
+def noise(most, probability):
+    return {"transform": "noise", "std": [0.0, most], "probability": probability}
+
+
+def put_in(most, low, high, probability):
+    shown = {"transform": "put-lesions", "shapes": f"{DATA}/ms_lesion_masks"}
+    return shown | {"lesions": [1, most], "contrast": [low, high], "probability": probability}
+
+
+RECIPES = {
+    "strong augmentation": {
+        "pipeline": BRAIN,
+        "epochs": 20,
+        "validate_every": 20,
+        "augment": [
+            FLIP,
+            {"transform": "affine", "probability": 0.5},
+            {"transform": "elastic", "probability": 0.25},
+            {"transform": "blur", "probability": 0.2},
+            {
+                "transform": "scale-intensity",
+                "factor": [0.6, 1.5],
+                "shift": [-0.5, 0.5],
+                "probability": 0.8,
+            },
+            FIELD,
+            noise(0.5, 0.5),
+        ],
+    },
+    "put-in lesions": {
+        "pipeline": PEAK,
+        "foreground": 0.4,
+        "augment": [
+            put_in(4, 0.5, 1.8, 0.7),
+            FLIP,
+            affine(0.8, 1.8, 0.6),
+            contrast(0.3),
+            FIELD,
+            noise(0.3, 0.3),
+        ],
+    },
+    "put-in lesions alone": {  # the patient's own count for nothing
+        "pipeline": CROPPED,
+        "label_values": {"lesion": 2, "ignore": 1},
+        "foreground": 0.0,
+        "augment": [
+            put_in(6, 0.7, 2.2, 0.8),
+            FLIP,
+            affine(0.8, 1.25, 0.5),
+            contrast(0.4),
+            FIELD,
+            {"transform": "blur", "std": [0.0, 0.8], "probability": 0.3},
+            noise(0.3, 0.2),
+        ],
+    },
+    "put-in lesions, enlarged, Tversky 0.7": {
+        "pipeline": CROPPED,
+        "loss": [{"name": "tversky", "alpha": 0.7}, {"name": "cross-entropy"}],
+        "augment": [
+            put_in(4, 0.7, 2.2, 0.7),
+            FLIP,
+            affine(0.8, 2.5, 0.7),
+            contrast(0.4),
+            FIELD,
+            noise(0.9, 0.4),
+        ],
+    },
 }
 TRAININGS = {
     "meningioma 256 random split seed 0": meningioma(256, 60, *RANDOM_SPLIT, "--seed", "0"),
@@ -125,33 +247,79 @@ TRAININGS = {
         for model in RATES
     },
     **{
+        f"ms {chosen_on} to {on}, bare threshold, {name}": Threshold(on, chosen_on, step)
+        for name, step in NORMALISATIONS.items()
+        for chosen_on in PATIENTS
+        for on in PATIENTS
+    },
+    **{
+        f"ms {train} to {test}, flair, {name}, seed {seed}": ms_recipe(train, test, seed, **recipe)
+        for name, recipe in RECIPES.items()
+        for train, test in (PATIENTS, PATIENTS[::-1])
+        for seed in range(2)
+    },
+    **{
         f"ms {train} to {test}, {' + '.join(images)}": ms(train, test, *images)
         for images in (("flair",), ("flair", "t1", "t2"))
-        for train, test in (("patient07", "patient19"), ("patient19", "patient07"))
+        for train, test in (PATIENTS, PATIENTS[::-1])
     },
 }
 
 
 def main():
     options = arguments()
+    rows = {name: each for name, each in TRAININGS.items() if is_chosen(name, options)}
+    if options.list:
+        print(*rows, sep="\n")
+        return
     results = {"machine": machine(), "trainings": {}}
-    for name, training in TRAININGS.items():
-        if options.only and not any(text in name for text in options.only):
-            continue
-        folder = options.out / name.replace(" ", "-").replace(",", "")
-        results["trainings"][name] = run(training, options.data, folder)
+    if options.json and options.json.is_file():
+        results["trainings"] = json.loads(options.json.read_text(encoding="utf-8"))["trainings"]
+    for name, training in rows.items():
+        results["trainings"][name] = once(training, options.data, folder_of(name, options.out))
         print_row(name, results["trainings"][name])
         if options.json:
             options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
+def is_chosen(name, options):
+    of_study = options.study is None or name.startswith(options.study)
+    return of_study and (not options.rows or any(text in name for text in options.rows))
+
+
+def folder_of(name, out):
+    return out / name.replace(" ", "-").replace(",", "")
+
+
+def once(training, data, folder):
+    """Return the row of a training; that of one which is done already, as it was measured then."""
+    row, asked = folder / "row.json", json.loads(json.dumps(asdict(training)))
+    if row.is_file():
+        done = json.loads(row.read_text(encoding="utf-8"))
+        if done["training"] == asked:
+            return done["result"]
+        raise SystemExit(f"{folder}: holds another training of the same name: remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    is_threshold = isinstance(training, Threshold)
+    result = over_threshold(training, data) if is_threshold else run(training, data, folder)
+    plain = {"training": asked, "result": result}
+    row.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("SEGJAX_DATA"))
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs, kept")
-    parser.add_argument("--only", nargs="+", default=(), help="parts of names of trainings")
+    parser.add_argument("--out", type=Path, help="folder of the runs, kept")
+    parser.add_argument("--study", choices=("meningioma", "hippocampus", "ms"))
+    parser.add_argument("--rows", "--only", nargs="+", default=(), help="parts of names of rows")
+    parser.add_argument("--list", action="store_true", help="name the rows, and train nothing")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.list:
+        return options
+    if options.out is None:
+        parser.error("name a folder for the runs: --out")
     if options.data is None:
         parser.error("name the folder of the data: --data, or SEGJAX_DATA")
     return options
@@ -159,12 +327,12 @@ def arguments():
 
 def run(training, data, folder):
     """Train, unless that is done, and collect."""
-    folder.mkdir(parents=True, exist_ok=True)
     source = data / training.data
     if training.images:
         source = with_links(source, training.images, folder / "data")
     settings = folder / "settings.json"
-    settings.write_text(json.dumps(training.settings, indent=2) + "\n", encoding="utf-8")
+    wanted = json.dumps(training.settings, indent=2).replace(f'"{DATA}/', f'"{data.resolve()}/')
+    settings.write_text(wanted + "\n", encoding="utf-8")
     options = [*training.options, "--config", str(settings)]
     if training.split:
         (folder / "split.json").write_text(json.dumps(training.split), encoding="utf-8")
@@ -179,6 +347,36 @@ def run(training, data, folder):
         "minutes": [round(seconds(each) / 60, 1) for each in runs],
         **summary(rows),
     }
+
+
+def over_threshold(row, data):
+    """Measure one threshold of the blurred FLAIR: that which is best for some patient.
+
+    FLAIR is normalised by one step; voxels count that lie more than 6 mm inside the brain.
+    """
+    chosen_on, own = (
+        normalised_flair(data / "ms_lesions" / name, row.step) for name in (row.chosen_on, row.on)
+    )
+    choices = itertools.product(BLURS, np.arange(0.5, 4.0, 0.05).round(2).tolist())
+    blur, least = max(choices, key=lambda choice: dice_over(*choice, *chosen_on))
+    dice = round(dice_over(blur, least, *own), 4)
+    chosen = {"step": row.step, "blur_mm": blur, "threshold": least}
+    return {"settings": chosen, "minutes": [0.0], "dice": {"1": dice}, "mean_dice": dice}
+
+
+def normalised_flair(patient, step):
+    """Return FLAIR at each blur, and the lesions, of the voxels that count."""
+    flair = read_volume(patient / "flair.nii.gz")
+    inside = ndimage.distance_transform_edt(flair.data != 0) > 6
+    scaled = Pipeline.from_json([step]).apply(flair).data[..., 0]
+    blurred = {blur: ndimage.gaussian_filter(scaled, blur)[inside] for blur in BLURS}
+    lesions = read_volume(patient / "lesions.nii.gz").data != 0
+    return blurred, lesions[inside], lesions.sum()
+
+
+def dice_over(blur, least, blurred, lesions, count):
+    found = blurred[blur] > least
+    return float(2 * (found & lesions).sum() / (found.sum() + count))
 
 
 def with_links(subjects, images, folder):

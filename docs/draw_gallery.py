@@ -6,6 +6,7 @@ gamma steps`` draws some. With ``--work DIR`` the trainings are kept, and not ma
 """
 
 import argparse
+import math
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,6 +58,12 @@ STRENGTHS: Mapping[str, Mapping[str, Transform]] = {
         "axis 0, m 5": a.Anisotropy((0,), (5, 5)),
     },
     "gamma": {f"log γ {g:+g}": a.Gamma((g, g)) for g in (-0.6, -0.3, 0.3, 0.6)},
+    "contrast": {
+        f"{pieces} slopes, 1/{most:g} to {most:g}": a.Contrast(
+            (-math.log(most), math.log(most)), (0, 1), pieces
+        )
+        for pieces, most in ((4, 2.0), (8, 2.0), (4, 3.0), (8, 3.0))
+    },
     "scale-intensity": {
         "factor 0.7": a.ScaleIntensity((0.7, 0.7)),
         "factor 1.3": a.ScaleIntensity((1.3, 1.3)),

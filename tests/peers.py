@@ -11,6 +11,7 @@ import pytest
 
 _BENCH = 'pip install -e ".[bench]"'
 _INSTALL = {
+    "intensity_normalization": "pip install intensity-normalization==4.0.0",  # of Python 3.12 on
     "pydactim": "pip install --no-deps pydactim==1.0.18",  # its pins fit no Python of ours
     "slicer_core": "pip install slicer-core==5.13.31053.0",  # with VTK, 0.8 GB
 }
@@ -42,6 +43,7 @@ class Peer:
 
 
 monai, surface_distance, torchio = Peer("monai"), Peer("surface_distance"), Peer("torchio")
+intensity_normalization = Peer("intensity_normalization")
 bioimageio_spec = Peer("bioimageio.spec", "bioimageio")
 torch = Peer("torch", *_WITH_TORCH)
 networks = Peer("benchmarks.peers", *_WITH_TORCH)

@@ -7,7 +7,16 @@ import pytest
 
 from tests import peers
 
-PEERS = {"monai", "psutil", "pydactim", "surface_distance", "tensorboard", "torch", "torchio"}
+PEERS = {
+    "intensity_normalization",
+    "monai",
+    "psutil",
+    "pydactim",
+    "surface_distance",
+    "tensorboard",
+    "torch",
+    "torchio",
+}
 IMPORTERS = {"import_module", "importorskip", "__import__"}
 
 

@@ -73,7 +73,9 @@ from .prepare.steps import (
     Reorient as Reorient,
     Resample as Resample,
     Rescale as Rescale,
+    RobustZScore as RobustZScore,
     Step as Step,
+    TissuePeak as TissuePeak,
     ZScore as ZScore,
 )
 from .splits import (

@@ -217,8 +217,10 @@ def test_products_of_matrices_are_exact_on_a_gpu_and_stay_there():
     drawn = [draw.parameters for draw in loader.draw(0)]
     stacked, _ = stack_parameters(loader.augment, drawn, (*PATCHES[3], loader.channels))
     everything = np.ones(len(drawn[0]), bool)
-    program = jax.jit(lambda *batch: augment_batch(loader.augment, stacked, everything, *batch))
-    traced = program.trace(*loader.batch(0))
+    program = jax.jit(
+        lambda drawn, *batch: augment_batch(loader.augment, drawn, everything, *batch)
+    )
+    traced = program.trace(stacked, *loader.batch(0))
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     products = re.findall(r".*stablehlo.(?:dot_general|convolution).*", text)
     assert len(products) > 3

@@ -4,6 +4,7 @@ from segjax.data.augment.affine import Affine
 from segjax.data.augment.anisotropy import Anisotropy
 from segjax.data.augment.bias_field import BiasField
 from segjax.data.augment.blur import Blur
+from segjax.data.augment.contrast import Contrast
 from segjax.data.augment.elastic import Elastic
 from segjax.data.augment.flip import Flip
 from segjax.data.augment.gamma import Gamma
@@ -27,6 +28,7 @@ __all__ = [
     "Anisotropy",
     "BiasField",
     "Blur",
+    "Contrast",
     "Elastic",
     "Flip",
     "Gamma",

@@ -28,7 +28,9 @@ __all__ = [
     "Reorient",
     "Resample",
     "Rescale",
+    "RobustZScore",
     "Step",
+    "TissuePeak",
     "ZScore",
 ]
 
@@ -292,6 +294,64 @@ class ZScore(Step):
     def apply(self, image: Volume) -> Volume:
         """Return the normalised image."""
         return image.with_data(intensity.z_score(image.data, where=self.where))
+
+
+@dataclass(frozen=True)
+class RobustZScore(Step):
+    """Bring each channel's median to 0 and its quartiles to ±0.67, about.
+
+    See :func:`intensity.robust_z_score`.
+
+    Attributes:
+        where: Voxels that median and quartiles come from.
+
+    Example:
+        >>> image = Volume(np.array([[[0]], [[1]], [[2]], [[3]], [[90]]], np.float32), np.eye(3))
+        >>> RobustZScore("all").apply(image).data.ravel().round(2)
+        array([-1.35, -0.67,  0.  ,  0.67, 59.36], dtype=float32)
+    """
+
+    name: ClassVar[str] = "robust-z-score"
+    where: intensity.Where = "nonzero"
+
+    def __post_init__(self) -> None:
+        intensity.robust_z_score(np.zeros((1, 1)), where=self.where)
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the normalised image."""
+        return image.with_data(intensity.robust_z_score(image.data, where=self.where))
+
+
+@dataclass(frozen=True)
+class TissuePeak(Step):
+    """Bring a peak of each channel's histogram to 0 and width 1 (:func:`intensity.tissue_peak`).
+
+    Attributes:
+        peak: The "largest" peak, the "first" or the "last" one.
+        side: Of the peak, that its width is taken from: "both", "lower" or "upper".
+        where: Voxels that the histogram is of.
+
+    Example:
+        >>> values = np.random.default_rng(0).normal(80, 5, (40, 40, 1)).astype(np.float32)
+        >>> scaled = TissuePeak().apply(Volume(values, np.eye(3))).data
+        >>> bool(abs(np.median(scaled)) < 0.3)
+        True
+    """
+
+    name: ClassVar[str] = "tissue-peak"
+    peak: intensity.Peak = "largest"
+    side: intensity.Side = "both"
+    where: intensity.Where = "nonzero"
+
+    def __post_init__(self) -> None:
+        self._scaled(np.zeros((1, 1)))
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the normalised image."""
+        return image.with_data(self._scaled(image.data))
+
+    def _scaled(self, data: np.ndarray) -> np.ndarray:
+        return intensity.tissue_peak(data, peak=self.peak, side=self.side, where=self.where)
 
 
 @dataclass(frozen=True)

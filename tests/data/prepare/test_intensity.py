@@ -5,11 +5,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.optimize import minimize_scalar
+from scipy.stats import gaussian_kde, iqr, norm
 
 from segjax.data.io.formats import read_volume
-from segjax.data.prepare.intensity import choose, clip_percentiles, min_max, rescale, z_score
+from segjax.data.prepare.intensity import (
+    choose,
+    clip_percentiles,
+    min_max,
+    rescale,
+    robust_z_score,
+    tissue_peak,
+    z_score,
+)
 from segjax.errors import InputError
-from tests.peers import monai, torch, torchio
+from tests.peers import intensity_normalization, monai, torch, torchio
 
 
 def above_mean(tensor):
@@ -114,6 +124,132 @@ def test_large_offsets_lose_no_precision():
 def test_unknown_words_are_refused():
     with pytest.raises((InputError, TypeError), match="brain"):
         z_score(brain(), where="brain")
+
+
+# -- median and quartiles ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_median_and_quartiles_as_scipy(where):
+    data = brain(channels=1)
+    chosen = {"all": data, "above-mean": data[data > data.mean()], "nonzero": data[data != 0]}
+    of = chosen[where].astype(float)
+    expected = (data - np.median(of)) / iqr(of, scale="normal")
+    np.testing.assert_allclose(robust_z_score(data, where=where), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_of_a_normal_distribution_it_is_the_z_score():
+    values = norm(50, 7).ppf((np.arange(10_000) + 0.5) / 10_000)[:, None]
+    np.testing.assert_allclose(robust_z_score(values), z_score(values), atol=2e-3)
+
+
+def test_a_third_of_lesions_shifts_the_median_less_than_the_mean():
+    rng = np.random.default_rng(0)
+    tissue, lesions = rng.normal(100, 10, (9000, 1)), rng.normal(220, 10, (3000, 1))
+    both = np.concatenate([tissue, lesions])
+    assert abs(robust_z_score(both)[:9000].mean()) < abs(z_score(both)[:9000].mean())
+
+
+def test_equal_quartiles_shift_and_do_not_scale():
+    data = column(0, 5, 5, 5, 5, 9)
+    np.testing.assert_array_equal(robust_z_score(data, where="nonzero"), data - 5)
+    np.testing.assert_array_equal(tissue_peak(data, where="nonzero"), data - 5)
+    np.testing.assert_array_equal(robust_z_score(np.full((3, 1), 4.0)), np.zeros((3, 1)))
+
+
+# -- peaks ----------------------------------------------------------------------------------------
+
+
+def two_tissues(first=(60, 8), second=(130, 12), share=0.4, count=60_000):
+    """Return the quantiles of a mixture of two normal distributions, which no chance moves."""
+    lower = norm(*first).ppf((np.arange(int(share * count)) + 0.5) / int(share * count))
+    upper = norm(*second).ppf((np.arange(int((1 - share) * count)) + 0.5) / (count * (1 - share)))
+    return np.concatenate([lower, upper])[:, None]
+
+
+@pytest.mark.parametrize(
+    ("peak", "mode", "deviation"), [("largest", 60, 8), ("first", 60, 8), ("last", 130, 12)]
+)
+def test_peaks_of_two_tissues_have_their_places_and_widths(peak, mode, deviation):
+    data = two_tissues(share=0.6)
+    scaled = tissue_peak(data, peak=peak)
+    slope, shift = np.polyfit(data.ravel(), scaled.ravel(), 1)
+    assert -shift / slope == pytest.approx(mode, abs=1)
+    assert 1 / slope == pytest.approx(deviation, rel=0.1)
+
+
+def test_halves_of_a_peak_have_their_own_widths():
+    half = norm(0, 1).ppf(0.5 + (np.arange(20_000) + 0.5) / 40_000)
+    data = 100 + np.concatenate([-12 * half, -12 * half, 6 * half])[:, None]  # of one density
+    deviations = {}
+    for side in ("lower", "both", "upper"):
+        slope, shift = np.polyfit(data.ravel(), tissue_peak(data, side=side).ravel(), 1)
+        assert -shift / slope == pytest.approx(100, abs=1.5)
+        deviations[side] = 1 / slope
+    assert deviations == pytest.approx({"lower": 12, "both": 9, "upper": 6}, rel=0.15)
+
+
+def test_mode_is_that_of_a_kernel_density():
+    data = np.random.default_rng(0).gamma(6, 10, (4000, 1))
+    spread = iqr(data, scale="normal")
+    density = gaussian_kde(data.ravel(), bw_method=0.15 * spread / data.std(ddof=1))
+    mode = minimize_scalar(lambda x: -density(x)[0], bounds=(20, 80), method="bounded").x
+    scaled = tissue_peak(data)
+    slope, shift = np.polyfit(data.ravel(), scaled.ravel(), 1)
+    assert -shift / slope == pytest.approx(mode, abs=spread / 50)
+
+
+def test_far_values_move_neither_place_nor_width():
+    data = two_tissues(share=0.6)
+    with_far = np.concatenate([data, np.full((600, 1), 1e4)])
+    np.testing.assert_allclose(tissue_peak(with_far)[:-600], tissue_peak(data), atol=0.1)
+
+
+def test_values_of_eight_bits_are_no_peaks_of_their_own():
+    fine = np.random.default_rng(0).normal(20, 2, (20_000, 1))
+    result, expected = tissue_peak(np.rint(fine)), tissue_peak(fine)
+    assert result.mean() == pytest.approx(expected.mean(), abs=0.3)
+    assert result.std() == pytest.approx(expected.std(), rel=0.15)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.01, 100), st.floats(-1000, 1000), st.sampled_from(["largest", "first", "last"]))
+def test_units_of_the_image_do_not_matter(factor, shift, peak):
+    data = two_tissues(count=2000)
+    for normalised in (robust_z_score, lambda data: tissue_peak(data, peak=peak)):
+        result = normalised(data * factor + shift)
+        np.testing.assert_allclose(result, normalised(data), atol=0.05)
+
+
+def test_what_is_not_finite_is_not_hidden():
+    data = two_tissues(count=1000)
+    data[0] = np.inf
+    assert np.isfinite(tissue_peak(data)[1:]).all()
+    data[0] = np.nan
+    assert np.isnan(tissue_peak(data)).all()
+    assert np.isnan(robust_z_score(data)).all()
+
+
+def test_unknown_peaks_are_refused():
+    with pytest.raises((InputError, TypeError), match=r"peak 'middle': give|middle"):
+        tissue_peak(brain(), peak="middle")
+    with pytest.raises((InputError, TypeError), match=r"side 'left': give|left"):
+        tissue_peak(brain(), side="left")
+
+
+@pytest.mark.peer("intensity_normalization")
+@pytest.mark.parametrize(
+    ("name", "peak"), [("flair", "largest"), ("t2", "largest"), ("t1", "last")]
+)
+@pytest.mark.parametrize("patient", ["patient07", "patient19"])
+def test_mode_is_that_of_intensity_normalization(patient, name, peak, data_dir):
+    data = read_volume(data_dir / "ms_lesions" / patient / f"{name}.nii.gz").data
+    tissue = data[data > 0]
+    expected = intensity_normalization.histogram.tissue_mode(tissue, peak=peak)
+    scaled = tissue_peak(data[..., None], peak=peak, where=data > 0)[..., 0]
+    slope, shift = np.polyfit(tissue[:1000].astype(float), scaled[data > 0][:1000], 1)
+    step = float(np.ptp(tissue)) / 79  # of its grid
+    assert -shift / slope == pytest.approx(expected, abs=step)
 
 
 # -- masks --------------------------------------------------------------------------------------
@@ -279,6 +415,9 @@ def test_nothing_is_ever_nan_nor_changes_its_input(data):
     before = data.copy()
     for result in (
         *(z_score(data, where=where) for where in ("all", "above-mean", "nonzero")),
+        *(robust_z_score(data, where=where) for where in ("all", "above-mean", "nonzero")),
+        *(tissue_peak(data, peak=peak) for peak in ("largest", "first", "last")),
+        *(tissue_peak(data, side=side) for side in ("lower", "upper")),
         min_max(data),
         rescale(data, -1, 1),
         clip_percentiles(data, 1, 99),

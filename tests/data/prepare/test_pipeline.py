@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from segjax.data.io.nifti import read_nifti, write_nifti
 from segjax.data.phantom.dataset import phantom
 from segjax.data.prepare.bias_field import N4, correct_bias_field
+from segjax.data.prepare.intensity import robust_z_score, tissue_peak
 from segjax.data.prepare.pipeline import Pipeline, read_pipeline
 from segjax.data.prepare.steps import (
     BiasFieldCorrection,
@@ -27,7 +28,9 @@ from segjax.data.prepare.steps import (
     Reorient,
     Resample,
     Rescale,
+    RobustZScore,
     Step,
+    TissuePeak,
     ZScore,
 )
 from segjax.errors import InputError
@@ -495,6 +498,25 @@ def test_every_step_goes_through_json():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("step", "made"),
+    [
+        (RobustZScore("above-mean"), lambda data: robust_z_score(data, where="above-mean")),
+        (
+            TissuePeak("first", "upper", "all"),
+            lambda data: tissue_peak(data, peak="first", side="upper", where="all"),
+        ),
+        (TissuePeak(), tissue_peak),
+    ],
+)
+def test_steps_of_robust_statistics_keep_their_settings_and_the_grid(step, made):
+    rng = np.random.default_rng(0)
+    image = Volume(rng.gamma(3, 20, (5, 6, 7, 2)).astype(np.float32), affine_of((10, -25, 40)))
+    result = Pipeline.from_json(json.loads(json.dumps(Pipeline((step,)).to_json()))).apply(image)
+    np.testing.assert_array_equal(result.data, made(image.data))
+    np.testing.assert_array_equal(result.affine, image.affine)
+
+
 # -- JSON ---------------------------------------------------------------------------------------
 
 
@@ -530,6 +552,9 @@ def test_fields_may_be_left_out():
         ([{"step": "z-score", "mask": 1}], "'z-score': unknown field 'mask'"),
         ([{"step": "crop-or-pad"}], "'crop-or-pad': field shape is missing"),
         ([{"step": "z-score", "where": "brain"}], "'z-score': .*brain"),
+        ([{"step": "robust-z-score", "where": "brain"}], "'robust-z-score': .*brain"),
+        ([{"step": "tissue-peak", "peak": "middle"}], "'tissue-peak': .*middle"),
+        ([{"step": "tissue-peak", "side": "left"}], "'tissue-peak': .*left"),
         ([{"step": "reorient", "orientation": "XYZ"}], "'reorient': .*XYZ"),
         ([{"step": "reorient", "orientation": 3}], "'reorient': .*3"),
         ([{"step": "resample", "spacing": [1, 0, 1]}], r"'resample': spacing \(1, 0, 1\)"),
