@@ -86,3 +86,9 @@ from .splits import (
     write_split as write_split,
 )
 from .subjects import find_subjects as find_subjects
+from .synthesis import (
+    LesionShapes as LesionShapes,
+    PutLesions as PutLesions,
+    put_lesions as put_lesions,
+    read_shapes as read_shapes,
+)

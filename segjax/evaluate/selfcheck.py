@@ -33,7 +33,7 @@ _EDGES = (3.0, 5.0, 10.0)  # mm, of the classes of diameters
 _LARGEST = 14.0
 _OF_EACH = 2  # lesions of each class in a repeat
 _CONTRAST = (0.9, 2.0)  # of lesions where no mask tells it
-_AROUND = (0.75, 1.25)  # of the contrast that a mask tells
+_AROUND = (0.5, 1.0)  # of the contrast of a mask's lesions: those that it misses are fainter
 _FEWEST = 50  # voxels of a mask that tell it
 _CORE = 0.5  # of the greatest share of a lesion
 _NEAR = 2  # voxels around a lesion whose changes it explains
@@ -142,11 +142,13 @@ def self_check(
 
     **Sensitivity**: in each repeat, six lesions (two of 3 to 5 mm, two of 5 to 10 mm, two of 10 to
     14 mm in diameter) are put into the last visit's image, where neither visit has a lesion and
-    nothing has changed: :func:`segjax.data.synthesis.put_lesions`. Their contrast is 0.75 to 1.25
-    times that of the lesions of the last mask, or 0.9 to 2 interquartile ranges of the brain. The
-    image is segmented anew, and followed up against the visit before it. A lesion is found where a
-    change touches it that is new or enlarged. Changes that touch none, and that were not told
-    before, are false. The registration is that of the scans as they are: it is not repeated.
+    nothing has changed: :func:`segjax.data.synthesis.put_lesions`. Their contrast is 0.5 to 1 times
+    that of the lesions of the last mask, since those that it misses are fainter; without a mask 0.9
+    to 2 interquartile ranges of the brain. The image is segmented anew, and followed up against the
+    visit before it. A lesion is found where a change touches it that is new or enlarged. Changes
+    that touch none, and that were not told before, are false. The registration is that of the scans
+    as they are: it is not repeated. Read the sensitivity as that for lesions of this contrast: what
+    is fainter is found less often.
 
     **Copies**: each of the two images is turned by up to 4° about any axis, shifted by up to 4 mm
     along each axis, resampled (cubic splines), segmented anew, registered (rigidly, where the
