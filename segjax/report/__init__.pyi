@@ -1,6 +1,6 @@
 from .evaluation import write_evaluation as write_evaluation
-from .lesion_plots import lesion_overlay as lesion_overlay
 from .followup import write_followup_page as write_followup_page
+from .lesion_plots import lesion_overlay as lesion_overlay
 from .load_plots import dice_against_load as dice_against_load, load_agreement as load_agreement
 from .patient import Patient as Patient, write_patient as write_patient
 from .plots import (

@@ -1,5 +1,8 @@
 """Visits that are brought half-way to each other."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +27,7 @@ from segjax.evaluate.registration import (
 from segjax.grid import Grid, grid, same_grid
 from segjax.volume import Volume
 
+SURE = module.PairFit(0, 1, np.eye(4), 0.97, 1.5, 0.02, 0.0, 0.0, 0.9, 0.6)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -187,8 +191,57 @@ def test_whole_heads_are_registered_where_no_brain_is_found(head, brain, monkeyp
     assert alone.pairs[0].overlap is None
 
 
-def test_what_is_no_brain_is_none(head):
+def test_what_is_no_brain_is_none(head, brain):
     assert module._found_brain(head.with_data(np.full(head.data.shape, 1.0))) is None
+    np.testing.assert_array_equal(module._found_brain(head).data, brain.data)
+
+
+def test_a_brain_is_handed_on_to_the_visit_without_one(head, brain, monkeypatch):
+    monkeypatch.setattr(module, "_found_brain", lambda image: None)
+    matrix = motion(10, shift=(9, 0, 4))
+    one = module._head("visit 1", head, brain)
+    other = module._head("visit 2", moved(head, matrix), None)
+    assert module._overlap(one, other, matrix) is None
+    assert not other.has_brain
+    handed = module._with_brain(other, one, np.linalg.inv(matrix))
+    assert handed.has_brain
+    assert module._overlap(one, handed, matrix) > 0.95
+    assert module._with_brain(other, one, motion(shift=(900, 0, 0))) is other  # out of sight
+    assert module._with_brain(one, other, matrix) is one
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"agreement": 0.68, "mirrored": 0.67}, "no more alike than two persons' are"),
+        ({"agreement": 0.6, "inconsistency_mm": 0.9}, "no more alike than two persons' are"),
+        ({"mirrored": 0.95}, "left and right are exchanged"),
+        ({"overlap": 0.6}, "cover each other to a Dice of 0.60 alone"),
+        ({"matrix": motion(shift=(0, 0, 90))}, r"shows \d+ % of the brain of visit 1: too little"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(head, brain, changes, message):
+    one, other = (module._head(f"visit {n}", head, brain) for n in (1, 2))
+    with pytest.raises(InputError, match="visit 1 and visit 2: .*" + message):
+        module._check(one, other, replace(SURE, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"agreement": 0.74}, "have little in common"),
+        ({"agreement": 0.69, "mirrored": 0.6}, "have little in common"),
+        ({"overlap": 0.8}, "to a Dice of 0.80: look"),
+        ({"matrix": motion(shift=(0, 0, 60))}, r"shows [5-8]\d % of the brain of visit \d: only"),
+    ],
+)
+def test_what_is_doubtful_is_warned_of(head, brain, changes, message):
+    one, other = (module._head(f"visit {n}", head, brain) for n in (1, 2))
+    with pytest.warns(UserWarning, match="visit 1 and visit 2: .*" + message):
+        module._check(one, other, replace(SURE, **changes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module._check(one, other, SURE)
 
 
 def test_a_mirrored_head_is_refused(head, brain):
@@ -269,7 +322,7 @@ def test_images_that_cannot_be_registered_are_refused(head, brain):
         register_visits([head, head], kind="bent")
     with pytest.raises(InputError, match="1 masks of brains for 2 images"):
         register_visits([head, head], brains=[brain])
-    with pytest.raises(InputError, match="visit 1: the mask of its brain is empty"):
+    with pytest.raises(InputError, match="visit 1: the mask of its brain is empty, or"):
         register_visits([head, head], brains=[brain.with_data(brain.data * 0), brain])
     with pytest.raises(InputError, match="the mask of its brain"):
         register_visits([head, head], brains=[flat, brain])
