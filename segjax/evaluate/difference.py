@@ -210,10 +210,9 @@ def compare_images(
     box, spacing = _box(brain), baseline.spacing
     pair = _Pair(*(one.data[box].astype(np.float32) for one in (baseline, followup)))
     inside = (brain.data[box] > 0) & (pair.first != 0) & (pair.second != 0)
-    pair, gain = _standardised(pair, inside)
-    pair = _same_resolution(pair, inside, spacing)
+    pair = _same_resolution(_standardised(pair, inside), inside, spacing)
     alike = _correlation(pair, inside, spacing, rules)
-    pair = _same_contrast(pair, gain, inside, spacing, rules)
+    pair = _same_contrast(pair, inside, spacing, rules)
     smooth = pair.smoothed(rules.smoothing_mm, spacing)
     scatter = _scatter(smooth, inside, spacing, rules)
     clear = _clear(smooth) / scatter
@@ -255,24 +254,19 @@ def _box(brain: Volume) -> tuple[slice, ...]:
     )
 
 
-def _standardised(pair: _Pair, inside: Where) -> tuple[_Pair, float]:
-    """Return both images in interquartile ranges, and the mean range in medians.
-
-    That is 0 where an image has negative values in the brain: its ratios mean nothing.
-    """
+def _standardised(pair: _Pair, inside: Where) -> _Pair:
     if np.count_nonzero(inside) < _FEWEST:
         raise InputError(
             f"{np.count_nonzero(inside)} voxels of brain lie in both images: too few to compare "
             "intensities; is it the mask of this head, and are the images registered?"
         )
-    found, gains = [], []
+    found = []
     for name, image in zip(("baseline", "follow-up"), pair, strict=True):
-        least, low, middle, high = np.percentile(image[inside], [1, 25, 50, 75])
+        low, middle, high = np.percentile(image[inside], [25, 50, 75])
         if not high > low:
             raise InputError(f"{name}: is constant in the brain")
         found.append(((image - middle) / (high - low)).astype(np.float32))
-        gains.append((high - low) / middle if least > 0 else 0.0)
-    return _Pair(*found), float(np.mean(gains)) * (min(gains) > 0)
+    return _Pair(*found)
 
 
 def _same_resolution(pair: _Pair, inside: Where, spacing: Spacing) -> _Pair:
@@ -323,14 +317,11 @@ def _correlation(pair: _Pair, inside: Where, spacing: Spacing, rules: ChangeRule
     return min(found)
 
 
-def _same_contrast(
-    pair: _Pair, gain: float, inside: Where, spacing: Spacing, rules: ChangeRules
-) -> _Pair:
+def _same_contrast(pair: _Pair, inside: Where, spacing: Spacing, rules: ChangeRules) -> _Pair:
     for mm, most in ((2 * rules.bias_mm, 1.0), *[(rules.bias_mm, rules.least)] * 2):
         pair = pair.without(_curve(pair, inside, spacing))
         tissue = inside & (pair.darker > rules.fluid)
-        bias = _around(np.clip(pair.step, -most, most), tissue, mm, spacing)
-        pair = pair.without(bias * np.maximum(1 + np.float32(gain) * pair.mean, 0))
+        pair = pair.without(_around(np.clip(pair.step, -most, most), tissue, mm, spacing))
     return pair
 
 
