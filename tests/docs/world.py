@@ -1,9 +1,9 @@
 """The folder in which the code of the pages and docstrings runs: small synthetic images.
 
 ``brains/``, ``patients/``, ``bids/``, ``slices/``, ``scan/`` (DICOM), ``flair.nii.gz``,
-``t1.nii.gz``, ``lesions.nii.gz``, ``slice.png``, the label objects ``lesions.dcm`` and
-``structures.dcm``, and what segjax made of them: ``cache/``, ``run/``, ``model.onnx``, ``masks/``
-and ``sweep/``.
+``t1.nii.gz``, ``lesions.nii.gz``, two visits ``2023/`` and ``2024/``, ``slice.png``, the label
+objects ``lesions.dcm`` and ``structures.dcm``, and what segjax made of them: ``cache/``, ``run/``,
+``model.onnx``, ``masks/`` and ``sweep/``.
 """
 
 import csv
@@ -48,6 +48,8 @@ def make_world(folder: Path) -> None:
     write_volume(image, folder / "flair.nii.gz")
     write_volume(image.with_data(_inverted(image.data)), folder / "t1.nii.gz")
     write_volume(label, folder / "lesions.nii.gz")
+    for seed, visit in enumerate(("2023", "2024")):
+        _visit(folder / visit, seed)
     picture = sorted((folder / "slices" / "images").iterdir())[0]
     (folder / f"slice{picture.suffix}").write_bytes(picture.read_bytes())
     write_scan(folder / "scan")
@@ -100,6 +102,15 @@ def _sweep(dataset: Dataset[Case], out: str) -> None:
     register("network", "small-k3", partial(UNet, channels=(4, 8), strides=(2,)))
     base = TrainConfig("small-k3", (32, 32), epochs=1, loss=Loss((Term("tversky"),)))
     sweep(SweepConfig(base, (3,), (0.5,), (0,)), dataset, split, out)
+
+
+def _visit(folder: Path, seed: int) -> None:
+    """Write the image of one head, with noise of its own."""
+    folder.mkdir()
+    head, _ = phantom(3, shape=(48, 56, 48), spacing=3.5)
+    noise = np.random.default_rng(seed).normal(0, 5, head.data.shape)
+    noisy = np.where(head.data > 0, head.data + noise, 0).astype(np.float32)
+    write_volume(head.with_data(noisy), folder / "flair.nii.gz")
 
 
 def _patients(folder: Path) -> None:

@@ -41,6 +41,11 @@ class LesionShapes:
         masks: The voxels of each, in the smallest box that holds them.
         spacings: Distance between the voxels of each along every axis, in mm.
         source: Where they come from, in words.
+
+    Example:
+        >>> ball = np.ones((3, 3, 3), bool)
+        >>> LesionShapes((ball,), ((1.0, 1.0, 2.0),), "a box").volumes
+        array([54.])
     """
 
     masks: tuple[Bool[np.ndarray, "..."], ...]
