@@ -38,7 +38,7 @@ __all__ = ["TABLE", "Followed", "Method", "follow", "follow_all"]
 TABLE = "followup.csv"
 """Loads and counts of all patients, beside the folders of their reports."""
 
-_SUMMARY = "summary.json"
+_SUMMARY, _TABLE = "summary.json", "changes.csv"
 _FORMAT, _VERSION = "segjax-followup", 1
 _CLASSICAL = "classical"
 _FULL = "No space left"
@@ -58,6 +58,7 @@ class Method:
         brain: How brains are found where no mask of them is given: as
             :func:`segjax.data.prepare.brain.extract_brain` takes it.
         registration: "rigid", "affine" or "none".
+        intensities: Whether images are compared, too, and may contradict masks.
         check: How often lesions are put into the last scan, to see what would be found; 0 for
             never.
         shapes: Folder of masks of which the shapes of these lesions are; None for drawn ones.
@@ -70,6 +71,7 @@ class Method:
     coding: LabelCoding | None = None
     brain: str | Path = _CLASSICAL
     registration: str = "rigid"
+    intensities: bool = True
     check: int = 0
     shapes: Path | None = None
     dated: bool = False
@@ -122,7 +124,8 @@ def follow(
         overwrite: Replace the report in the folder, if that holds nothing else.
 
     Returns:
-        What was found. A report of the same files and settings that is there already is kept.
+        What was found. A report of the same files and settings that is there already is kept, if
+        it is whole.
 
     Raises:
         InputError: The visits cannot be read or compared, the folder holds something else, or
@@ -153,9 +156,13 @@ def follow(
                     f"{folder}: holds a report of other files or settings; choose another folder, "
                     "or replace it by --overwrite (in Python: overwrite=True)"
                 )
-            return Followed(subject.name, folder, before, kept=True)
+            if all((folder / name).exists() for name in before["files"]):
+                return Followed(subject.name, folder, before, kept=True)
         _check_ours(folder, before)
-    make_folder(folder.absolute().parent)
+    place = folder.resolve()
+    if Path.cwd().is_relative_to(place):
+        raise InputError(f"{folder}: is where you are; name a new folder for the report")
+    _remove_unfinished(make_folder(place.parent))
     begin = time.perf_counter()
     with _heard(subject.name) as said:
         _warn_of_same(inputs)
@@ -163,7 +170,11 @@ def follow(
             subject.visits, predictor=method.predictor, coding=method.coding, brain=method.brain
         )
         followup = follow_up(
-            visits, subject=subject.name, labels=labels, registration=method.registration
+            visits,
+            subject=subject.name,
+            labels=labels,
+            registration=method.registration,
+            intensities=method.intensities,
         )
         if method.check:
             followup = replace(followup, check=_checked(visits, followup, method))
@@ -180,7 +191,7 @@ def follow(
         "settings": _settings(method),
         "provenance": _provenance(begin),
     }
-    return Followed(subject.name, folder, _write(followup, folder, method, summary))
+    return Followed(subject.name, folder, _write(followup, place, method, summary))
 
 
 def follow_all(
@@ -325,6 +336,15 @@ def _remove_remains(out: Path) -> None:
                 entry.unlink(missing_ok=True)
 
 
+def _remove_unfinished(parent: Path) -> None:
+    """Remove unfinished reports that nobody writes any more, and nothing else."""
+    for entry in parent.glob(".*"):
+        if _REMAINS.fullmatch(entry.name) and (entry / _TABLE).is_file():
+            with suppress(OSError), locked(entry) as ours:
+                if ours and not (entry / _SUMMARY).exists():
+                    shutil.rmtree(entry, ignore_errors=True)
+
+
 # -- what a report is made of -------------------------------------------------------------------
 
 
@@ -371,6 +391,7 @@ def _settings(method: Method) -> dict[str, Any]:
     rules = () if method.predictor is None else method.predictor.postprocessing
     return {
         "registration": method.registration,
+        "intensities": method.intensities,
         "brain": Path(method.brain).name,
         "labels": None if method.coding is None else method.coding.as_labels(),
         "postprocessing": [asdict(rule) for rule in rules],
@@ -411,6 +432,7 @@ def _checked(visits: Sequence[Visit], followup: FollowUp, method: Method) -> "Se
         seed=_SEED,
         registration=followup.registration,
         labels=followup.labels,
+        intensities=method.intensities,
     )
 
 
@@ -444,11 +466,11 @@ def _write(
 
     temporary = folder
     try:
-        with atomic_folder(folder) as temporary:
-            _write_volumes(followup, temporary)
+        with atomic_folder(folder) as temporary, locked(temporary):
             rows = change_table(followup)
             columns = list(rows[0]) if rows else ["baseline", "followup", "days", "lesion", "label"]
-            write_csv([columns, *(row.values() for row in rows)], temporary / "changes.csv")
+            write_csv([columns, *(row.values() for row in rows)], temporary / _TABLE)
+            _write_volumes(followup, temporary)
             write_followup_page(
                 followup,
                 temporary,

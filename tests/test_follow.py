@@ -347,6 +347,36 @@ def test_names_of_patients_become_names_of_folders(tmp_path, patient):
     assert not found.error
 
 
+def test_a_report_that_lacks_a_file_is_made_anew(patient, tmp_path):
+    folder = tmp_path / "report"
+    follow(patient, folder)
+    whole = files(folder)
+    (folder / "report.html").unlink()
+    assert not follow(patient, folder).kept
+    assert files(folder) == whole
+    (folder / "report.html").unlink()
+    (folder / "mine.txt").write_text("")
+    with pytest.raises(InputError, match=r"holds mine\.txt, which is not of the report"):
+        follow(patient, folder)
+    assert follow(patient, tmp_path / "report2").kept is False
+
+
+def test_the_folder_one_is_in_is_refused(patient, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match=r"^\.: is where you are; name a new folder"):
+        follow(patient, ".")
+
+
+def test_a_link_to_a_folder_is_followed(patient, tmp_path):
+    place, link = tmp_path / "large_disk", tmp_path / "report"
+    place.mkdir()
+    link.symlink_to(place, target_is_directory=True)
+    assert follow(patient, link).folder == link
+    assert link.is_symlink()
+    assert (place / "summary.json").is_file()
+
+
 # -- kills --------------------------------------------------------------------------------------
 
 
@@ -386,6 +416,30 @@ def test_a_process_that_dies_leaves_whole_reports_alone(patients, tmp_path, mome
     assert files(out) == ["followup.csv", "p00", "p01", "p02"]
     rows = read_csv(out / "followup.csv")
     assert [row["subject"] for row in rows] == ["p00", "p01", "p02"]
+
+
+def die_alone(subject: Subject, folder: Path) -> None:
+    module._write_volumes = lambda *_: os._exit(9)
+    follow(subject, folder)
+
+
+def test_what_a_single_report_that_was_killed_left_is_removed_by_the_next(patient, tmp_path):
+    parent = tmp_path / "out"
+    process = multiprocessing.get_context("fork").Process(
+        target=die_alone, args=(patient, parent / "report")
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    (left,) = parent.iterdir()
+    assert left.name.startswith(".")
+    used, foreign = parent / f".{'ab' * 8}", parent / f".{'cd' * 8}"
+    for folder, name in ((used, "changes.csv"), (foreign, "mine.txt")):
+        folder.mkdir()
+        (folder / name).write_text("")
+    with locked(used):
+        follow(patient, parent / "report")
+    assert files(parent) == sorted([used.name, foreign.name, "report"])
 
 
 def work(subjects: list[Subject], out: Path) -> None:
@@ -437,7 +491,7 @@ def test_the_check_is_asked_for_with_the_visits_and_lands_in_the_summary(
 
     monkeypatch.setattr(selfcheck, "self_check", check, raising=False)
     found = follow(patient, tmp_path / "report", Method(check=2))
-    options = {"segment": None, "shapes": None, "repeats": 2, "seed": 0}
+    options = {"segment": None, "shapes": None, "repeats": 2, "seed": 0, "intensities": True}
     assert asked == [(("background", "lesion"), options)]
     assert found.summary["check"]["false_changes"] == [0, 1]
     assert found.summary["settings"]["check"] == 2

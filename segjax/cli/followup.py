@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _NONE = "(default: none)"
 _REPEATS = 10
+_PRINTED = {"page": "report.html", "sheets": "report.pdf", "lesions": "changes.csv"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Followup:
     """DICOM series of each visit, where it has several: number, UID, or "*flair*"."""
     registration: Literal["rigid", "affine", "none"] = "rigid"
     """How visits are brought together; none trusts the headers."""
+    intensities: Annotated[bool, arg(help_behavior_hint="")] = True
+    """Trust the masks alone: images are shown and registered, but not compared."""
     check: Annotated[
         tuple[int, ...] | None, arg(metavar="[N]", help_behavior_hint="(default: no; 10 times)")
     ] = None
@@ -174,6 +177,7 @@ class Followup:
             coding=asked_coding(self.coding, names=self.names),
             brain="classical" if self._brains else self.brain[0],
             registration=self.registration,
+            intensities=self.intensities,
             check=self._repeats,
             shapes=self.shapes,
             dated=bool(self.dates),
@@ -214,7 +218,13 @@ def _print_one(found: "Followed") -> None:
         _print_check(check)
     if found.kept:
         print_facts({"kept": "a report of the same files was there already"})
-    print_facts({"page": found.folder / "report.html", "lesions": found.folder / "changes.csv"})
+    print_facts(
+        {
+            name: found.folder / file
+            for name, file in _PRINTED.items()
+            if file in found.summary["files"]
+        }
+    )
 
 
 def _print_check(check: Mapping[str, Any]) -> None:
@@ -254,7 +264,7 @@ def _print_loads(summaries: Sequence[tuple[str, Any]]) -> None:
             _ml(load["baseline_ml"]),
             _ml(load["followup_ml"]),
             "–" if load["change_percent"] is None else f"{load['change_percent']:+.1f} %",
-            *(str(load[kind]) for kind in KINDS),
+            *("–" if load[kind] is None else str(load[kind]) for kind in KINDS),
         ]
         for subject, summary in summaries
         for pair in summary["comparisons"]
@@ -264,10 +274,13 @@ def _print_loads(summaries: Sequence[tuple[str, Any]]) -> None:
     print_table([*(["patient"] if many else []), *columns], rows)
     for subject, summary in summaries:
         for pair in summary["comparisons"]:
+            pairs = f"{pair['baseline']} → {pair['followup']}"
+            place = f"{subject}, {pairs}" if many else pairs
             if pair["images"]["reliable"] is False:
-                pairs = f"{pair['baseline']} → {pair['followup']}"
-                place = f"{subject}, {pairs}" if many else pairs
                 say(f"{place}: intensities are not compared: {pair['images']['reason']}\n")
+            unmasked = all(load["baseline_ml"] is None for load in pair["loads"])
+            if unmasked and not pair["images"]["reliable"]:
+                say(f"{place}: nothing was compared: give masks (--masks) or a network (--model)\n")
 
 
 def _ml(value: float | None) -> str:

@@ -18,6 +18,7 @@ _YEAR = 365.25  # days
 _MEASURABLE = 10.0  # mm
 _PROGRESSION, _MINOR, _PARTIAL = 25.0, 25.0, 50.0  # percent of the area
 _VOLUME = 40.0  # percent of the volume
+_WHOLE = -100.0  # percent
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Growth:
         change_mm3: ``V2 - V1``.
         change_percent: ``100 (V2 - V1) / V1``.
         mm3_per_year: ``(V2 - V1) / t``: absolute growth rate.
-        percent_per_year: ``100 (V2 - V1) / (V1 t)``: relative growth rate.
+        percent_per_year: ``100 (V2 - V1) / (V1 t)``: relative growth rate; None where so
+            much a year would leave less than nothing.
         exponential_per_year: ``ln(V2 / V1) / t``.
         doubling_days: ``days · ln 2 / ln(V2 / V1)``; None where the change is within its tolerance
             or none of growth.
@@ -160,12 +162,13 @@ def growth_of(change: LesionChange, *, days: float | None = None) -> Growth:
     across = _less(change.followup_perpendicular_mm, change.baseline_perpendicular_mm)
     area = _area_percent(change)
     percent = change.change_percent
+    yearly = _per(percent, years)
     grown = change.change_mm3 > change.tolerance_mm3
     return Growth(
         change_mm3=change.change_mm3,
         change_percent=percent,
         mm3_per_year=_per(change.change_mm3, years),
-        percent_per_year=_per(percent, years),
+        percent_per_year=None if yearly is None or yearly <= _WHOLE else yearly,
         exponential_per_year=_per(rate, years),
         doubling_days=days * math.log(2) / rate if days and rate and grown else None,
         longest_change_mm=longest,

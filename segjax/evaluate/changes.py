@@ -69,7 +69,7 @@ from segjax.evaluate.sizes import LEAST_MM, sphere_mm3
 from segjax.extras import needed_for
 from segjax.volume import check_affine, voxel_size
 
-__all__ = ["KINDS", "LesionChange", "lesion_changes", "volume_variance"]
+__all__ = ["KINDS", "LesionChange", "drifting", "lesion_changes", "volume_variance"]
 
 KINDS = ("new", "enlarged", "stable", "shrunk", "gone")
 """Classes of change."""
@@ -124,9 +124,17 @@ class LesionChange:
         box: Voxels that hold it at either visit.
         confidence: How sure the kind is, in [0, 1].
         evidence: ``"masks"``, ``"images"`` or ``"both"``.
-        percent_per_year: ``change_percent`` by 365.25 days; None without days.
+        percent_per_year: ``change_percent`` by 365.25 days; None without days, and where
+            so much a year would leave less than nothing.
         doubling_days: ``days · ln 2 / ln(followup / baseline)`` of a lesion that is enlarged by the
             masks; else None.
+
+    Example:
+        >>> before, after = np.zeros((2, 20, 20, 20), np.float32)
+        >>> after[4:8, 4:8, 4:8] = 1
+        >>> (one,), _ = lesion_changes(before, after, np.eye(4), voxels_mm3=(1.0, 1.0))
+        >>> one.kind, one.followup_mm3, one.centre_index, one.evidence
+        ('new', 64.0, (5.5, 5.5, 5.5), 'masks')
     """
 
     number: int
@@ -152,6 +160,11 @@ class LesionChange:
     evidence: str
     percent_per_year: float | None
     doubling_days: float | None
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether masks show a change beyond the tolerance, and images do not: so it is stable."""
+        return self.kind == "stable" and abs(self.change_mm3) > self.tolerance_mm3
 
 
 def lesion_changes(  # noqa: PLR0913
@@ -231,6 +244,28 @@ def lesion_changes(  # noqa: PLR0913
         numbers[_shifted(row.place, pair.start)][row.where] = number
     changes = (_change(row, pair, n, (label, value), days) for n, row in enumerate(rows, start=1))
     return tuple(changes), numbers
+
+
+def drifting(changes: Sequence[LesionChange]) -> list[LesionChange]:
+    """Return the lesions within their tolerance, where these changed together and not by chance.
+
+    Chance changes some lesions to more and some to less: the sum stays under the root of the sum of
+    squared tolerances. Where it does not, masks were made otherwise, or all lesions changed a bit.
+
+    Args:
+        changes: Of one label.
+
+    Example:
+        >>> before, after = np.zeros((2, 8, 8, 60), np.float32)
+        >>> for start in range(2, 58, 8):
+        ...     before[2:5, 2:5, start : start + 3] = after[2:5, 2:4, start : start + 3] = 1
+        >>> changes, _ = lesion_changes(before, after, np.eye(4), voxels_mm3=(1.0, 1.0))
+        >>> [change.kind for change in changes].count("stable"), len(drifting(changes))
+        (7, 7)
+    """
+    small = [change for change in changes if change.kind == "stable" and not change.contradicted]
+    total = abs(sum(change.change_mm3 for change in small))
+    return small if total > math.hypot(*(change.tolerance_mm3 for change in small)) else []
 
 
 def volume_variance(surface: float, edges: Edges) -> float:
@@ -458,24 +493,28 @@ def _faces(shares: Shares, affine: Float64[np.ndarray, "4 4"]) -> Float[np.ndarr
 
 def _seen(difference: ImageDifference, visits: tuple[_Visit, _Visit], box: Box) -> _Seen:
     images = [one.data[box] for one in (difference.baseline, difference.followup)]
-    contrast = _contrast(visits, images)
+    known = (images[0] != 0) | (images[1] != 0)
+    contrast = _contrast(visits, images, known)
     is_visible = abs(contrast) >= _VISIBLE
     return _Seen(
         step=(images[1] - images[0]) / np.float32(contrast if is_visible else math.inf),
         is_visible=is_visible,
-        known=(images[0] != 0) | (images[1] != 0),
+        known=known,
         changed=difference.changed.data[box] * (-1 if is_visible and contrast < 0 else 1),
         confidence=difference.confidence.data[box],
     )
 
 
-def _contrast(visits: tuple[_Visit, _Visit], images: Sequence[Float[np.ndarray, "x y z"]]) -> float:
+def _contrast(
+    visits: tuple[_Visit, _Visit], images: Sequence[Float[np.ndarray, "x y z"]], known: Where
+) -> float:
     """Return the median of lesions less that of what lies around them; 0 without lesions."""
     from scipy.ndimage import binary_dilation, generate_binary_structure
 
     either = (visits[0].shares > 0) | (visits[1].shares > 0)
     around = binary_dilation(either, generate_binary_structure(3, 1), iterations=_AROUND) & ~either
-    inside = [image[v.shares >= _SOLID] for v, image in zip(visits, images, strict=True)]
+    around &= known
+    inside = [image[known & (v.shares >= _SOLID)] for v, image in zip(visits, images, strict=True)]
     outside = [image[around] for image in images]
     if not sum(map(len, inside)) or not around.any():
         return 0.0
@@ -896,9 +935,15 @@ def _change(
         box=_shifted(box_of(row.where), [edge.start for edge in box]),
         confidence=min(max(row.confidence, 0.0), 1.0),
         evidence=row.evidence,
-        percent_per_year=None if percent is None or days is None else percent * _YEAR / days,
+        percent_per_year=_percent_per_year(percent, days),
         doubling_days=_doubling_days(row, days),
     )
+
+
+def _percent_per_year(percent: float | None, days: float | None) -> float | None:
+    """Return the rate; None where it would leave less than nothing."""
+    rate = None if percent is None or days is None else percent * _YEAR / days
+    return None if rate is None or rate <= -100 else rate
 
 
 def _doubling_days(row: _Row, days: float | None) -> float | None:

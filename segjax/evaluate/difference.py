@@ -91,20 +91,26 @@ _RULES = ChangeRules()
 class ImageDifference:
     """Hold what changed between two images on one grid; all volumes lie on it.
 
-    Outside the brain and a margin of 12 mm about it, all but the affine is 0.
-
     Attributes:
         baseline: The first image with matched resolution and intensities, float32: 0 is the
-            median of the brain, 1 its interquartile range.
+            median of the brain, 1 its interquartile range. Where nothing was compared, which is
+            outside the brain and where either image is 0, it is 0.
         followup: The second.
         difference: The second less the first, smoothed, in units of what unchanged tissue
-            scatters there; float32.
+            scatters there; float32. It goes on for 12 mm about the brain, and is 0 further off.
         changed: int8: 1 where bright tissue appeared, -1 where it vanished, 0 elsewhere.
         confidence: How sure the change of each voxel is, in [0, 1], float32. Voxels of one change
             share that of its clearest.
         reliable: Whether the intensities can be compared; if not, ``changed`` and ``confidence``
             are 0 everywhere.
         reason: Why not, in one sentence; empty where they can.
+
+    Example:
+        >>> from segjax.data.phantom.dataset import phantom
+        >>> image, _ = phantom(0, shape=(48, 48, 48), spacing=3.5)
+        >>> brain = image.with_data((image.data > 0).astype(np.uint8))
+        >>> compare_images(image, image, brain).difference.data.max()
+        np.float32(0.0)
     """
 
     baseline: Volume
@@ -227,8 +233,8 @@ def compare_images(
         return Volume(full, baseline.affine)
 
     return ImageDifference(
-        baseline=whole(pair.first),
-        followup=whole(pair.second),
+        baseline=whole(np.where(inside, pair.first, np.float32(0))),
+        followup=whole(np.where(inside, pair.second, np.float32(0))),
         difference=whole(smooth.step / scatter),
         changed=whole(changed * np.int8(not reason)),
         confidence=whole(confidence * np.float32(not reason)),

@@ -11,7 +11,7 @@ from segjax.evaluate.changes import KINDS, LesionChange
 from segjax.evaluate.followup import Comparison, FollowUp, Placed
 from segjax.evaluate.measure import LabelMeasures
 
-__all__ = ["as_json", "change_table", "load_table", "summary_of"]
+__all__ = ["as_json", "change_table", "is_compared", "load_table", "summary_of"]
 
 _YEAR = 365.25  # days
 _DIGITS = 4
@@ -26,7 +26,8 @@ def change_table(followup: FollowUp) -> Table:
     the largest change), ``label``, ``kind``; ``baseline_mm3``, ``followup_mm3``, ``change_mm3``,
     ``change_percent``, ``tolerance_mm3``; ``baseline_parts``, ``followup_parts``; the diameters
     ``baseline_longest_mm`` … ``followup_perpendicular_mm``; ``percent_per_year``,
-    ``doubling_days``; ``confidence``, ``evidence``; the centre ``x``, ``y``, ``z`` (RAS),
+    ``doubling_days``; ``confidence``, ``evidence``, and whether the images ``contradicted`` the
+    masks, so that a lesion is told as stable; the centre ``x``, ``y``, ``z`` (RAS),
     ``x_lps`` … and as a voxel index ``i``, ``j``, ``k``, all of the half-way grid. What is not
     known is empty.
 
@@ -58,7 +59,7 @@ def _row(change: LesionChange) -> dict[str, Any]:
         "baseline_mm3", "followup_mm3", "change_mm3", "change_percent", "tolerance_mm3",
         "baseline_parts", "followup_parts", "baseline_longest_mm", "baseline_perpendicular_mm",
         "followup_longest_mm", "followup_perpendicular_mm", "percent_per_year", "doubling_days",
-        "confidence", "evidence",
+        "confidence", "evidence", "contradicted",
     )  # fmt: skip
     places = {
         **dict(zip("xyz", change.centre_ras, strict=True)),
@@ -78,8 +79,10 @@ def load_table(followup: FollowUp) -> Table:
     """Return a row for each label and pair of visits: loads, and how many lesions changed.
 
     Columns: ``baseline``, ``followup``, ``days``, ``label``; ``baseline_ml``, ``followup_ml``,
-    ``change_ml``, ``change_percent``, ``percent_per_year``, all empty without masks; and how many
-    lesions are ``new``, ``enlarged``, ``stable``, ``shrunk`` and ``gone``.
+    ``change_ml``, ``change_percent``, ``percent_per_year`` (empty where so much a year would leave
+    less than nothing), all empty without masks; and how many
+    lesions are ``new``, ``enlarged``, ``stable``, ``shrunk`` and ``gone``, empty where nothing was
+    compared.
 
     Example:
         >>> from segjax.evaluate.followup import Visit, follow_up
@@ -109,9 +112,16 @@ def _loads(followup: FollowUp, pair: Comparison) -> Iterator[dict[str, Any]]:
             "followup_ml": as_json(second),
             "change_ml": as_json(change),
             "change_percent": as_json(percent),
-            "percent_per_year": as_json(yearly),
-            **{kind: kinds.count(kind) for kind in KINDS},
+            "percent_per_year": as_json(yearly if yearly is None or yearly > -100 else None),
+            **{kind: kinds.count(kind) if is_compared(followup, pair) else None for kind in KINDS},
         }
+
+
+def is_compared(followup: FollowUp, pair: Comparison) -> bool:
+    """Say whether masks or images tell what changed; where neither do, "no change" is unknown."""
+    if any(followup.visits[number].mask is not None for number in (pair.first, pair.second)):
+        return True
+    return pair.difference is not None and pair.difference.reliable
 
 
 def _load(visit: Placed, label: str) -> float | None:
@@ -181,7 +191,8 @@ def _comparison(followup: FollowUp, pair: Comparison) -> dict[str, Any]:
             {name: value for name, value in row.items() if name not in ("baseline", "followup")}
             for row in _loads(followup, pair)
         ],
-        "activity": as_json(pair.activity),
+        "contradicted": sum(change.contradicted for change in pair.changes),
+        "activity": as_json(pair.activity) if is_compared(followup, pair) else None,
         "least_confidence": as_json(_least(pair.changes)),
     }
 

@@ -14,7 +14,7 @@ from segjax.data.io.formats import check_same_grid
 from segjax.data.prepare.brain import extract_brain
 from segjax.errors import InputError
 from segjax.evaluate.activity import Activity, activity_of
-from segjax.evaluate.changes import LesionChange, lesion_changes
+from segjax.evaluate.changes import LesionChange, drifting, lesion_changes
 from segjax.evaluate.difference import ImageDifference, compare_images
 from segjax.evaluate.measure import LabelMeasures, measure_mask
 from segjax.evaluate.registration import (
@@ -25,6 +25,7 @@ from segjax.evaluate.registration import (
     unregistered,
 )
 from segjax.grid import Grid, grid, orientation, reorient_grid
+from segjax.text import plural
 from segjax.volume import Volume, voxel_size
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ class Visit:
         probabilities: Of each class ``(*spatial, class)``, the background first.
         brain: What is not 0 is brain.
         date: When it was scanned.
+
+    Example:
+        >>> mask = Volume(np.zeros((8, 8, 8), np.uint8), np.eye(4))
+        >>> Visit("2024", mask=mask, date=datetime.date(2024, 1, 31)).date.year
+        2024
     """
 
     name: str
@@ -120,6 +126,12 @@ class FollowUp:
         registration: How the visits were brought onto one grid.
         brain: On the half-way grid, uint8: inside the brain of all visits; None without images.
         check: What these scans allow to find, where that was asked for.
+
+    Example:
+        >>> mask = Volume(np.zeros((8, 8, 8), np.uint8), np.eye(4))
+        >>> found = follow_up([Visit(name, mask=mask) for name in ("2022", "2023", "2024")])
+        >>> len(found.visits), len(found.comparisons), found.registration.kind
+        (3, 2, 'none')
     """
 
     subject: str
@@ -172,7 +184,9 @@ def follow_up(
             registered, or one holds what it should not; the message names it.
 
     Warns:
-        UserWarning: No brain is found in an image; lesions lie out of the other visit's sight.
+        UserWarning: No brain is found in an image; lesions lie out of the other visit's sight;
+            masks changed in lesions that are told as stable, as images contradict them, or
+            each by little, but all together.
 
     Example:
         >>> lesion = np.zeros((24, 24, 24), np.uint8)
@@ -285,7 +299,12 @@ def _registered(visits: Sequence[Visit], registration: str | Registration) -> Re
     images = [_first_channel(visit.image) for visit in visits if visit.image]
     if registration == "none" or not images:
         return unregistered([_grid(visit) for visit in visits])
-    return register_visits(images, brains=[visit.brain for visit in visits], kind=registration)
+    return register_visits(
+        images,
+        brains=[visit.brain for visit in visits],
+        kind=registration,
+        names=[visit.name for visit in visits],
+    )
 
 
 def _first_channel(image: Volume) -> Volume:
@@ -418,7 +437,7 @@ class _Pair:
         space, label = self.space, self.space.labels[value]
         before, after = (self._shares(number, value, seen) for number in self._both)
         voxels = [_grid(space.visits[number]).affine for number in self._both]
-        return lesion_changes(
+        found = lesion_changes(
             before,
             after,
             space.registration.grid.affine,
@@ -430,6 +449,27 @@ class _Pair:
             probabilities=self._probabilities(value),
             difference=difference and self._of_label(difference, value),
         )
+        self._warn_of_stable(label, found[0])
+        return found
+
+    def _warn_of_stable(self, label: str, changes: Sequence[LesionChange]) -> None:
+        """Say which changes of masks do not count: images contradict them, or they are small."""
+        for found, why in (
+            (
+                [change for change in changes if change.contradicted],
+                "which images do not show: trust masks that are better by --no-intensities (in "
+                "Python: intensities=False)",
+            ),
+            (drifting(changes), "each within its tolerance: were these masks made in one way?"),
+        ):
+            if found:
+                before, after = (self.placed[number].name for number in self._both)
+                amount = sum(change.change_mm3 for change in found) / 1e3
+                warnings.warn(
+                    f"{before} → {after}: masks of {label} changed by {amount:+.3f} ml in "
+                    f"{plural(len(found), 'lesion')} told as stable, {why}",
+                    stacklevel=2,
+                )
 
     def _of_label(self, difference: ImageDifference, value: int) -> ImageDifference:
         """Leave out what changed in other labels, so that no change counts twice.

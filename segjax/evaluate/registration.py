@@ -115,6 +115,10 @@ class Registration:
         grid: The half-way grid.
         kind: "rigid", "affine" or "none", where the files' headers are trusted.
         pairs: What was registered, and how well.
+
+    Example:
+        >>> Registration((np.eye(4), np.eye(4)), Grid((4, 5, 6), np.eye(4)), "none").pairs
+        ()
     """
 
     matrices: tuple[Matrix, ...]
@@ -159,6 +163,7 @@ def register_visits(
     *,
     brains: Sequence[Volume | None] = (),
     kind: str = "rigid",
+    names: Sequence[str] = (),
 ) -> Registration:
     """Bring the images of two or more visits half-way to each other.
 
@@ -191,6 +196,7 @@ def register_visits(
         brains: Masks of their brains, over 0; None and none at all: :func:`extract_brain`'s
             classical one, or that of the other visit where it finds none between 0.3 and 2.3 l.
         kind: "rigid", or "affine": 12 numbers, for scanners whose gradients differ in scale.
+        names: What messages call the visits; by default "visit 1" and so on.
 
     Returns:
         The maps, the grid, and how sure they are.
@@ -226,9 +232,8 @@ def register_visits(
     masks = tuple(brains) or (None,) * len(images)
     if len(masks) != len(images):
         raise InputError(f"{len(masks)} masks of brains for {len(images)} images: give as many")
-    heads = [
-        _head(f"visit {n + 1}", *pair) for n, pair in enumerate(zip(images, masks, strict=True))
-    ]
+    called = tuple(names) or tuple(f"visit {n}" for n in range(1, len(images) + 1))
+    heads = [_head(*given) for given in zip(called, images, masks, strict=True)]
     numbers = range(len(heads))
     pairs = [(i, j) for i in numbers for j in numbers if i < j <= i + _REACH]
     fits = [

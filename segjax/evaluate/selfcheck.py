@@ -1,6 +1,7 @@
 """Whether a follow-up can be trusted: lesions put into a patient's own scans, and found or not."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -172,6 +173,13 @@ def self_check(
     Raises:
         InputError: There are fewer than two visits, one has no image, or they cannot be followed
             up.
+
+    Example:
+        >>> from segjax.data.phantom.dataset import phantom
+        >>> head, _ = phantom(0, shape=(48, 48, 48), spacing=3.5)
+        >>> self_check([Visit("2024", head)])
+        Traceback (most recent call last):
+        segjax.errors.InputError: 1 visit: give two or more to check their follow-up
     """
     pair = tuple(map(_with_brain, visits[-2:]))
     if len(pair) < 2:
@@ -275,12 +283,13 @@ class _Check:
         return replace(visit, mask=mask, probabilities=probabilities)
 
     def _follow_up(self, visits: tuple[Visit, ...], registration: str | Registration) -> FollowUp:
-        return follow_up(
-            visits,
-            labels=self.labels,
-            registration=registration,
-            intensities=self.intensities,
-        )
+        with warnings.catch_warnings(action="ignore"):  # they are of lesions that were put in
+            return follow_up(
+                visits,
+                labels=self.labels,
+                registration=registration,
+                intensities=self.intensities,
+            )
 
 
 def _with_brain(visit: Visit) -> Visit:

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from segjax.evaluate.changes import KINDS, LesionChange
+from segjax.evaluate.followed import is_compared
 from segjax.evaluate.followup import Comparison, FollowUp
 from segjax.files import atomic_path, check_target
 from segjax.progress import track
@@ -292,9 +293,10 @@ def _legend(entries: Sequence[tuple[str, str]]) -> str:
 def _changes(content: Content, number: int, pencil: _Pencil, most: int) -> str:
     """Show the largest changes before, after and as a difference."""
     scene, language = content.scenes[number], content.language
-    found = changed(content.followup.comparisons[number])
+    comparison = content.followup.comparisons[number]
+    found = changed(comparison)
     if not found:
-        return _nothing(content)
+        return _nothing(content) if is_compared(content.followup, comparison) else ""
     shown = change_cuts(scene, found[:most])
     cards = [
         _card(content, number, what, pencil) for what in track(shown, "Drawing", unit="change")
@@ -307,7 +309,7 @@ def _changes(content: Content, number: int, pencil: _Pencil, most: int) -> str:
         notes.append(language.say("grey_scale", reach=language.number(scene.reach)))
     if left:
         notes.append(language.many("changes_left", left))
-    outlines = outlines_told(content, content.followup.comparisons[number], found[:most])
+    outlines = outlines_told(content, comparison, found[:most])
     legend = [(f"border:2px {line} {colour}", text) for colour, line, text in outlines]
     if scene.difference is None:
         legend += [
@@ -463,6 +465,8 @@ dl {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)
   margin: 10px 0 0; }}
 dt {{ font-size: 12px; color: var(--faint); }}
 dd {{ margin: 0; font-size: 14px; font-variant-numeric: tabular-nums; }}
+th {{ white-space: normal; }}
+th, td {{ padding: 6px 8px; }}
 tr {{ scroll-margin-top: 40px; }}
 .filter {{ display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 14px; margin: 0; }}
 .filter label {{ white-space: nowrap; }}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from segjax.evaluate.activity import growth_of
 from segjax.evaluate.changes import KINDS, LesionChange
+from segjax.evaluate.followed import is_compared
 from segjax.evaluate.followup import Comparison, FollowUp, Placed
 from segjax.evaluate.measure import LabelMeasures
 from segjax.provenance import here_and_now
@@ -22,6 +23,7 @@ __all__ = [
     "change_heading",
     "changed",
     "comparison_name",
+    "days_of",
     "followup_definitions",
     "followup_made",
     "followup_title",
@@ -33,6 +35,7 @@ __all__ = [
     "load_of",
     "names_of",
     "outlines_told",
+    "signed_ml",
     "tiles_of",
     "verdict",
     "visit_table",
@@ -133,6 +136,8 @@ def verdict(content: Content, comparison: Comparison) -> list[str]:
         comparison: Two visits.
     """
     language = content.language
+    if not is_compared(content.followup, comparison):
+        return [language["not_compared"]]
     sentences = []
     for label in labels_of(content.followup):
         own = [c for c in comparison.changes if c.value == label.value]
@@ -150,9 +155,11 @@ def verdict(content: Content, comparison: Comparison) -> list[str]:
 
 
 def tiles_of(content: Content, comparison: Comparison) -> dict[str, str]:
-    """Return counts and loads by their names."""
+    """Return counts and loads by their names; none where nothing was compared."""
     followup, language = content.followup, content.language
-    facts = {}
+    facts: dict[str, str] = {}
+    if not is_compared(followup, comparison):
+        return facts
     for kind in KINDS:
         count = getattr(comparison.activity, kind)
         name = language.many(f"lesions_{kind}", count)
@@ -184,19 +191,12 @@ def change_heading(change: LesionChange, content: Content) -> str:
 def change_facts(change: LesionChange, content: Content) -> list[tuple[str, str]]:
     """Return what is told of a change beside its pictures: names and values."""
     language = content.language
-    volume = _from_to(change.baseline_mm3 / 1e3, change.followup_mm3 / 1e3, language)
-    moved = _signed_ml(change.change_mm3 / 1e3, language)
-    if change.change_percent is not None:
-        moved += f" ({_percent(change.change_percent, language)})"
-    facts = [
-        (language["growth_volume"], volume),
-        (language["change_name"], moved),
-        (language["tolerance"], f"±{_ml(change.tolerance_mm3 / 1e3, language)}"),
-    ]
+    facts = _volume_facts(change, language)
     if any(pair != _DASH for pair in _diameters(change, language)):
         before, after = _diameters(change, language)
-        told = language.unit(f"{before} → {after}", "mm")
-        facts.append((language["diameters_name"], told))
+        seen = before if after == _DASH else after
+        told = seen if _of_images(change) else f"{before} → {after}"
+        facts.append((language["diameters_name"], language.unit(told, "mm")))
     if (change.baseline_parts, change.followup_parts) not in ((0, 1), (1, 0), (1, 1)):
         facts.append((language["parts"], f"{change.baseline_parts} → {change.followup_parts}"))
     if (rate := _rate(change)) is not None:
@@ -230,11 +230,13 @@ def lesion_rows(content: Content, comparison: Comparison, *, narrow: bool = Fals
     if len(labels_of(content.followup)) > 1:
         columns["label_name"] = [language.translate(c.label) for c in changes]
     columns |= {
-        "volume_before": [language.number(c.baseline_mm3 / 1e3, digits) for c in changes],
-        "volume_after": [language.number(c.followup_mm3 / 1e3, digits) for c in changes],
+        "volume_before": [_outlined(c, c.baseline_mm3, digits, language) for c in changes],
+        "volume_after": [_outlined(c, c.followup_mm3, digits, language) for c in changes],
         "change_ml": [_signed(c.change_mm3 / 1e3, digits, language) for c in changes],
-        "change_percent": [_known(c.change_percent, language) for c in changes],
-        "tolerance_ml": [language.number(c.tolerance_mm3 / 1e3, digits) for c in changes],
+        "change_percent": [
+            _known(None if _of_images(c) else c.change_percent, language) for c in changes
+        ],
+        "tolerance_ml": [_outlined(c, c.tolerance_mm3, digits, language) for c in changes],
         "diameters_before": [_diameters(c, language)[0] for c in changes],
         "diameters_after": [_diameters(c, language)[1] for c in changes],
     }
@@ -261,18 +263,24 @@ def visit_table(content: Content) -> Table:
     """List the visits with their dates and loads."""
     followup, language = content.followup, content.language
     dated = any(visit.date for visit in followup.visits)
+    days = days_of(followup)
+    known = dated or any(days[1:])
     labels = [label for label in labels_of(followup) if _any_load(followup, label.value)]
     headings = [language["visit"]]
     if dated:
-        headings += [language["date"], language["since_first"]]
+        headings.append(language["date"])
+    if known:
+        headings.append(language["since_first"])
     for label in labels:
         named = f" ({language.translate(label.name)})" if label.several else ""
         headings += [f"{language['load_axis']}{named}", f"{language['lesion_count']}{named}"]
     rows = []
-    for visit in followup.visits:
+    for visit, since in zip(followup.visits, days, strict=True):
         cells = [visit.name]
         if dated:
-            cells += [str(visit.date or _DASH), _since(followup, visit, language)]
+            cells.append(str(visit.date or _DASH))
+        if known:
+            cells.append(_DASH if since is None else language.number(since))
         for label in labels:
             found = _measures(visit, label.value)
             cells += [_DASH, _DASH] if found is None else [
@@ -339,6 +347,17 @@ def visits_of(followup: FollowUp, comparison: Comparison) -> tuple[Placed, Place
     return followup.visits[comparison.first], followup.visits[comparison.second]
 
 
+def days_of(followup: FollowUp) -> list[int | None]:
+    """Return the days of each visit since the first, as far as they are known."""
+    first = followup.visits[0].date
+    days: list[int | None] = [0]
+    for pair, visit in zip(followup.comparisons, followup.visits[1:], strict=True):
+        before = days[-1]
+        since = None if before is None or pair.days is None else before + pair.days
+        days.append((visit.date - first).days if first and visit.date else since)
+    return days
+
+
 def labels_of(followup: FollowUp) -> list[Label]:
     """Return the labels that the follow-up is about, by value."""
     names = {c.value: c.label for pair in followup.comparisons for c in pair.changes}
@@ -396,6 +415,30 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
+def _of_images(change: LesionChange) -> bool:
+    """Say whether there is no outline of a change: then no lesion's volume is known."""
+    return change.evidence == "images" and change.kind in ("new", "gone")
+
+
+def _volume_facts(change: LesionChange, language: Language) -> list[tuple[str, str]]:
+    moved = signed_ml(change.change_mm3 / 1e3, language)
+    if _of_images(change):
+        return [(language["change_name"], moved)]
+    if change.change_percent is not None:
+        moved += f" ({_percent(change.change_percent, language)})"
+    volume = _from_to(change.baseline_mm3 / 1e3, change.followup_mm3 / 1e3, language)
+    return [
+        (language["growth_volume"], volume),
+        (language["change_name"], moved),
+        (language["tolerance"], f"±{_ml(change.tolerance_mm3 / 1e3, language)}"),
+    ]
+
+
+def _outlined(change: LesionChange, mm3: float, digits: int, language: Language) -> str:
+    """Write a volume of outlines in ml."""
+    return _DASH if _of_images(change) else language.number(mm3 / 1e3, digits)
+
+
 def _from_to(before: float, after: float, language: Language) -> str:
     digits = ml_digits(max(before, after))
     one, other = (language.number(value, digits) for value in (before, after))
@@ -406,7 +449,8 @@ def _ml(value: float, language: Language) -> str:
     return language.unit(language.number(value, ml_digits(abs(value))), "ml")
 
 
-def _signed_ml(value: float, language: Language) -> str:
+def signed_ml(value: float, language: Language) -> str:
+    """Write a change of a volume in ml."""
     return language.unit(_signed(value, ml_digits(abs(value)), language), "ml")
 
 
@@ -446,13 +490,6 @@ def _diameters(change: LesionChange, language: Language) -> tuple[str, str]:
     return one, other
 
 
-def _since(followup: FollowUp, visit: Placed, language: Language) -> str:
-    first = followup.visits[0].date
-    if first is None or visit.date is None:
-        return _DASH
-    return language.number((visit.date - first).days)
-
-
 def _growth_row(change: LesionChange, days: int | None, language: Language) -> tuple[str, ...]:
     growth = growth_of(change, days=days or None)
 
@@ -467,8 +504,8 @@ def _growth_row(change: LesionChange, days: int | None, language: Language) -> t
     doubling = growth.doubling_days
     return (
         str(change.number),
-        _signed_ml(growth.change_mm3 / 1e3, language),
-        _DASH if year is None else _signed_ml(year, language),
+        signed_ml(growth.change_mm3 / 1e3, language),
+        _DASH if year is None else signed_ml(year, language),
         _known(growth.percent_per_year, language),
         _DASH if doubling is None else language.number(doubling),
         both(growth.longest_change_mm, growth.longest_mm_per_year),

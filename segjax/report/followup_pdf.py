@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from segjax.evaluate.followed import is_compared
 from segjax.evaluate.followup import Comparison
 from segjax.report.followup_facts import (
     Content,
@@ -231,10 +232,11 @@ def _overview(paper: _Paper, content: Content, scene: Scene, comparison: Compari
 def _changes(paper: _Paper, content: Content, scene: Scene, comparison: Comparison) -> None:
     """Draw the largest changes, each in a line with what is told of it."""
     language, found = content.language, changed(comparison)
-    if not found:
+    if not found and is_compared(content.followup, comparison):
         paper.heading(language["nothing_changed"])
         for text in (language["nothing_changed_more"], *findable(content)):
             paper.paragraph(text)
+    if not found:
         return
     most = max(1, _PICTURED // len(content.scenes))
     paper.heading(language["changes"], _PANEL + 0.8)

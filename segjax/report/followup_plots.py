@@ -4,7 +4,8 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 from segjax.evaluate.followup import Placed
-from segjax.report.followup_facts import Content, labels_of, load_of
+from segjax.report.followup_facts import Content, days_of, labels_of, load_of
+from segjax.report.patient_facts import ml_digits
 from segjax.report.patient_slices import colour_of
 from segjax.report.patient_texts import Language
 from segjax.report.style import INK, style_axes
@@ -21,7 +22,7 @@ _CROWDED = 5  # visits whose names stand beside each other
 
 
 def draw_loads(axes: "Axes", content: Content) -> None:
-    """Draw the load of each label at each visit, over days where all dates are known.
+    """Draw the load of each label at each visit, over days where all are known.
 
     Args:
         axes: Where to draw.
@@ -47,11 +48,13 @@ def draw_loads(axes: "Axes", content: Content) -> None:
             )
             _write_values(axes, points, language)
     style_axes(axes, title="", ylabel=language["load_axis"])
+    digits = ml_digits(most)
     names = [_name(visit) for visit in visits]
     axes.set_xticks(places, names, fontsize=7.5, parse_math=False)
     if len(visits) > _CROWDED:
         axes.tick_params("x", rotation=45)
     axes.set_ylim(0, (most or 1.0) * _ROOM)
+    axes.yaxis.set_major_formatter(lambda tick, _: language.number(tick, digits))
     margin = 0.12 * max(places[-1] - places[0], 1.0)
     axes.set_xlim(places[0] - margin, places[-1] + margin)
     if len(labels) > 1:
@@ -69,17 +72,17 @@ def _name(visit: Placed) -> str:
 
 
 def _places(content: Content) -> list[float]:
-    """Return days since the first visit; numbers of visits where a date is missing."""
-    dates = [visit.date for visit in content.followup.visits]
-    known = [date for date in dates if date is not None]
-    if len(known) == len(dates) and known[0] != known[-1]:
-        return [float((date - known[0]).days) for date in known]
-    return [float(number) for number in range(len(dates))]
+    """Return days since the first visit; numbers of visits where some are not known."""
+    days = days_of(content.followup)
+    known = [float(since) for since in days if since is not None]
+    if len(known) == len(days) and known[-1]:
+        return known
+    return [float(number) for number in range(len(days))]
 
 
 def _write_values(axes: "Axes", points: list[tuple[float, float]], language: Language) -> None:
     for x, y in points:
-        text = language.number(y, 2 if y < 10 else 1)
+        text = language.number(y, ml_digits(y))
         axes.annotate(
             text, (x, y), (0, 5), textcoords="offset points", ha="center", fontsize=7.5, color=INK
         )

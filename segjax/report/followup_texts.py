@@ -22,6 +22,7 @@ _ENGLISH = {
     "more_gone": "{n} gone|{n} gone",
     "no_change": "no change found",
     "no_lesion_at_all": "no lesion at either visit",
+    "not_compared": "Nothing was compared: there are no outlines, and the images could not be.",
     "load_from_to": "load {before} → {after} ({change})",
     "load_alone": "load {before} → {after}",
     "in_days": "in {n} day|in {n} days",
@@ -155,6 +156,8 @@ _ENGLISH = {
     "check_told": "{n} lesion of known size was put into {visit}, and the follow-up was run again. "
     "Shapes: {shapes}.|{n} lesions of known size were put into {visit}, and the follow-up was run "
     "again. Shapes: {shapes}.",
+    "check_images": "No network outlined them: what the images show was counted, not what a reader "
+    "would have drawn.",
     "check_found": "{size} would have been found in {share} of cases ({low} to {high}).",
     "found_between": "A new lesion of {low} to {high} mm",
     "found_below": "A new lesion under {high} mm",
@@ -174,8 +177,9 @@ _ENGLISH = {
     "sizes_above": "{low} mm and more",
     "seed": "seed",
     "shapes": "shapes",
-    "warn_unreliable": "The intensities of {first} and {second} cannot be compared: {reason} "
-    "Changes rest on the outlines alone.",
+    "warn_unreliable": "The intensities of {first} and {second} cannot be compared: {reason}",
+    "warn_not_compared": "The intensities of {first} and {second} were not compared.",
+    "outlines_alone": "Changes rest on the outlines alone.",
     "warn_unregistered": "The visits were not registered: the places that the files' headers tell "
     "were trusted.",
     "warn_overlap": "The brains of {first} and {second} overlap by {overlap} alone: look whether "
@@ -187,16 +191,23 @@ _ENGLISH = {
     "warn_dates": "Dates are not known: no rate of growth is told.",
     "warn_unsure": "{n} change is uncertain (confidence below {least}): {numbers}.|"
     "{n} changes are uncertain (confidence below {least}): {numbers}.",
-    "warn_disagree": "{n} lesion is told as stable although its outlines changed, as the images do "
-    "not show it: {numbers}.|{n} lesions are told as stable although their outlines changed, as "
-    "the images do not show it: {numbers}.",
+    "warn_disagree": "{n} lesion is told as stable although its outlines changed ({change} in "
+    "all), as the images do not show it: {numbers}.|{n} lesions are told as stable although their "
+    "outlines changed ({change} in all), as the images do not show it: {numbers}.",
+    "warn_drift": "Outlines of {n} lesions that are told as stable changed by {change} in all: "
+    "each within its tolerance, but in the same direction. Were both drawn in one way?",
     "warn_images": "{n} change is seen in the images and not in the outlines: {numbers}.|"
     "{n} changes are seen in the images and not in the outlines: {numbers}.",
+    "warn_images_alone": "No outlines were given: a place that became brighter is told as new, one "
+    "that became darker as gone, even where a lesion was there before or still is. Small and faint "
+    "changes are missed.",
     "warn_copies": "The check found changes in {changed} of {count} copies of one scan, where "
     "there are none: some of the changes told here may be false.",
     "define_kinds": "A lesion is new where nothing of the visit before lies at its place, gone the "
     "reverse; it is enlarged or shrunk where its volume changed by more than its tolerance, which "
-    "is what two scans of one lesion may differ by on these grids; else it is stable.",
+    "is what two scans of one lesion may differ by on these grids; else it is stable. A change "
+    "that is seen in the images alone, where no outline lies, is told as new where they became "
+    "brighter, and as gone where they became darker.",
     "define_change_diameters": "Diameters: the longest in one axial slice, and its longest "
     "perpendicular in that slice.",
     "define_change_volume": "Volumes are those within the outlines, shares of voxels at their "
@@ -224,6 +235,8 @@ _FRENCH = {
     "more_gone": "{n} disparue|{n} disparues",
     "no_change": "aucun changement trouvé",
     "no_lesion_at_all": "aucune lésion, ni avant ni après",
+    "not_compared": "Rien n’a été comparé : il n’y a pas de contours, et les images n’ont pu l’"
+    "être.",
     "load_from_to": "charge {before} → {after} ({change})",
     "load_alone": "charge {before} → {after}",
     "in_days": "en {n} jour|en {n} jours",
@@ -361,6 +374,8 @@ _FRENCH = {
     "check_told": "{n} lésion de taille connue a été placée dans {visit}, puis le suivi a été "
     "refait. Formes : {shapes}.|{n} lésions de taille connue ont été placées dans {visit}, puis le "
     "suivi a été refait. Formes : {shapes}.",
+    "check_images": "Aucun réseau n’en a tracé les contours : on compte ce que montrent les "
+    "images, non ce qu’un lecteur aurait tracé.",
     "check_found": "{size} aurait été trouvée dans {share} des cas ({low} à {high}).",
     "found_between": "Une nouvelle lésion de {low} à {high} mm",
     "found_below": "Une nouvelle lésion de moins de {high} mm",
@@ -381,7 +396,9 @@ _FRENCH = {
     "seed": "graine",
     "shapes": "formes",
     "warn_unreliable": "Les intensités de {first} et de {second} ne sont pas comparables : "
-    "{reason} Les changements reposent sur les contours seuls.",
+    "{reason}",
+    "warn_not_compared": "Les intensités de {first} et de {second} n’ont pas été comparées.",
+    "outlines_alone": "Les changements reposent sur les contours seuls.",
     "warn_unregistered": "Les examens n’ont pas été recalés : les positions indiquées par les "
     "en-têtes des fichiers font foi.",
     "warn_overlap": "Les cerveaux de {first} et de {second} ne se recouvrent qu’à {overlap} : "
@@ -393,17 +410,25 @@ _FRENCH = {
     "warn_dates": "Les dates ne sont pas connues : aucun taux de croissance n’est indiqué.",
     "warn_unsure": "{n} changement est incertain (confiance inférieure à {least}) : {numbers}.|"
     "{n} changements sont incertains (confiance inférieure à {least}) : {numbers}.",
-    "warn_disagree": "{n} lésion est dite stable bien que ses contours aient changé, car les "
-    "images ne le montrent pas : {numbers}.|{n} lésions sont dites stables bien que leurs "
-    "contours aient changé, car les images ne le montrent pas : {numbers}.",
+    "warn_disagree": "{n} lésion est dite stable bien que ses contours aient changé ({change} en "
+    "tout), car les images ne le montrent pas : {numbers}.|{n} lésions sont dites stables bien que "
+    "leurs contours aient changé ({change} en tout), car les images ne le montrent pas : "
+    "{numbers}.",
+    "warn_drift": "Les contours de {n} lésions dites stables ont changé de {change} en tout : "
+    "chacun dans sa tolérance, mais dans le même sens. Ont-ils été tracés de la même façon ?",
     "warn_images": "{n} changement est vu dans les images et non dans les contours : {numbers}.|"
     "{n} changements sont vus dans les images et non dans les contours : {numbers}.",
+    "warn_images_alone": "Aucun contour n’a été fourni : un endroit devenu plus clair est dit "
+    "nouveau, un endroit devenu plus sombre disparu, même si une lésion s’y trouvait déjà ou s’y "
+    "trouve encore. Les changements petits ou peu contrastés échappent.",
     "warn_copies": "Le contrôle a trouvé des changements dans {changed} copies sur {count} d’un "
     "même examen, où il n’y en a aucun : certains des changements indiqués ici peuvent être faux.",
     "define_kinds": "Une lésion est nouvelle quand rien de l’examen précédent ne se trouve à sa "
     "place, disparue dans le cas inverse ; agrandie ou réduite quand son volume a changé de plus "
     "que sa tolérance, c’est-à-dire ce qui peut séparer deux examens d’une même lésion sur ces "
-    "grilles ; sinon elle est stable.",
+    "grilles ; sinon elle est stable. Un changement vu dans les images seules, là où il "
+    "n’y a pas de contour, est dit nouveau s’il est plus clair qu’avant, disparu s’il est plus "
+    "sombre.",
     "define_change_diameters": "Diamètres : le plus grand dans une coupe axiale, puis sa plus "
     "grande perpendiculaire dans cette coupe.",
     "define_change_volume": "Les volumes sont ceux de l’intérieur des contours, les parts de "

@@ -6,6 +6,8 @@ from pathlib import PurePath
 
 import numpy as np
 
+from segjax.evaluate.changes import drifting
+from segjax.evaluate.followed import is_compared
 from segjax.evaluate.followup import Comparison, FollowUp
 from segjax.evaluate.registration import PairFit
 from segjax.evaluate.statistics import Interval
@@ -15,6 +17,7 @@ from segjax.report.followup_facts import (
     is_mass,
     labels_of,
     names_of,
+    signed_ml,
     visits_of,
 )
 from segjax.report.patient_facts import Table, grid_told
@@ -39,8 +42,12 @@ _DASH = "–"
 
 
 def activity_table(content: Content, comparison: Comparison) -> Table | None:
-    """Tell the MRI parts of Rio's scores and dissemination in time; None for masses."""
-    if any(is_mass(label) for label in labels_of(content.followup)):
+    """Tell the MRI parts of Rio's scores and dissemination in time.
+
+    None for masses, and where nothing was compared.
+    """
+    masses = any(is_mass(label) for label in labels_of(content.followup))
+    if masses or not is_compared(content.followup, comparison):
         return None
     language, found = content.language, comparison.activity
     told = {
@@ -117,6 +124,8 @@ def checked(content: Content) -> list[str]:
     texts = [language["check_none"]]
     if count:
         texts = [language.many("check_told", count, visit=visit, shapes=shapes)]
+        if "model" not in content.files:
+            texts.append(language["check_images"])
     texts += findable(content)
     if check.repeats:
         mean = language.number(check.false_changes_per_comparison, 1)
@@ -166,10 +175,9 @@ def _comparison_warnings(content: Content, comparison: Comparison) -> list[str]:
     first, second = names_of(followup, comparison)
     named = {"first": first, "second": second}
     texts = []
-    if comparison.difference is not None and not comparison.difference.reliable:
-        reason = language.translate(comparison.difference.reason)
-        reason += "" if reason.endswith(("?", ".")) else "."
-        texts.append(language.say("warn_unreliable", reason=reason, **named))
+    masked = any(visit.mask is not None for visit in visits_of(followup, comparison))
+    if text := _intensities_told(content, comparison):
+        texts.append(f"{text} {language['outlines_alone']}" if masked else text)
     pair = _pair(followup, comparison)
     if pair is not None and pair.overlap is not None and pair.overlap < _OVERLAP:
         overlap = language.unit(language.number(100 * pair.overlap), "%")
@@ -182,17 +190,39 @@ def _comparison_warnings(content: Content, comparison: Comparison) -> list[str]:
     if unsure:
         values = {"least": language.number(_UNSURE, 1), "numbers": _listed(unsure)}
         texts.append(language.many("warn_unsure", len(unsure), **values))
-    doubted = [
-        c.number for c in comparison.changes if c.kind == "stable" and c.confidence < _UNSURE
-    ]
+    doubted = [c for c in comparison.changes if c.contradicted]
     if doubted:
-        texts.append(language.many("warn_disagree", len(doubted), numbers=_listed(doubted)))
+        values = {
+            "change": signed_ml(sum(c.change_mm3 for c in doubted) / 1e3, language),
+            "numbers": _listed([c.number for c in doubted]),
+        }
+        texts.append(language.many("warn_disagree", len(doubted), **values))
+    for label in labels_of(followup):
+        if drift := drifting([c for c in comparison.changes if c.value == label.value]):
+            told = signed_ml(sum(c.change_mm3 for c in drift) / 1e3, language)
+            texts.append(language.say("warn_drift", n=language.number(len(drift)), change=told))
     seen = [c.number for c in changes if c.evidence == "images"]
-    masked = any(visit.mask is not None for visit in visits_of(followup, comparison))
     if seen and masked:
         texts.append(language.many("warn_images", len(seen), numbers=_listed(seen)))
+    if not masked and is_compared(followup, comparison):
+        texts.append(language["warn_images_alone"])
     several = len(followup.comparisons) > 1
     return [f"{first} → {second}{language['colon']}{text}" if several else text for text in texts]
+
+
+def _intensities_told(content: Content, comparison: Comparison) -> str:
+    """Say that images were not compared, and why; nothing where they were, or are not there."""
+    language = content.language
+    visits = visits_of(content.followup, comparison)
+    named = dict(zip(("first", "second"), names_of(content.followup, comparison), strict=True))
+    if comparison.difference is None:
+        there = all(visit.image is not None for visit in visits)
+        return language.say("warn_not_compared", **named) if there else ""
+    if comparison.difference.reliable:
+        return ""
+    reason = language.translate(comparison.difference.reason)
+    reason += "" if reason.endswith(("?", ".")) else "."
+    return language.say("warn_unreliable", reason=reason, **named)
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -138,6 +138,17 @@ def test_patients_have_masks_beside_their_images(followup, tmp_path):
     assert read_json(tmp_path / "out/p/summary.json")["comparisons"][0]["loads"][0]["new"] == 1
 
 
+def test_images_that_cannot_be_compared_are_no_stable_patient(followup, tmp_path):
+    brain = save(tmp_path / "brain.nii.gz", np.s_[:])
+    images = [tmp_path / "before.nii.gz", tmp_path / "after.nii.gz"]
+    for seed, path in enumerate(images):
+        noise = np.random.default_rng(seed).normal(100, 9, SHAPE).astype("f4")
+        write_volume(Volume(noise, np.eye(4)), path)
+    code, text = followup(*images, "--brain", brain, brain, "--registration", "none")
+    assert code == 0
+    assert "nothing was compared: give masks (--masks) or a network (--model)" in text
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -85,7 +85,7 @@ def test_each_kind_by_hand():
     assert [c.number for c in changes] == [1, 2, 3, 4, 5]
     assert {(c.label, c.value) for c in changes} == {("plaque", 2)}
     assert [c.change_percent for c in changes] == [-50, 80, -100, None, 0]
-    assert [c.percent_per_year for c in changes] == [-50, 80, -100, None, 0]
+    assert [c.percent_per_year for c in changes] == [-50, 80, None, None, 0]
     assert [numbers[p] for p in ((21, 3, 9), (3, 3, 8), (20, 20, 2), (33, 33, 10))] == [1, 2, 3, 4]
     assert changes[1].doubling_days == pytest.approx(365.25 * math.log(2) / math.log(225 / 125))
     assert {c.doubling_days for c in changes if c.kind != "enlarged"} == {None}
@@ -456,6 +456,10 @@ def test_images_that_show_no_change_hold_the_lesion_for_stable():
     assert (change.kind, change.evidence) == ("stable", "masks")
     assert change.confidence <= 0.5
     assert change.change_mm3 == 216
+    assert change.contradicted
+    (borne_out,), _ = changes_of(before, after, difference=images(before, after))
+    (same,), _ = changes_of(before, before)
+    assert [borne_out.contradicted, same.contradicted] == [False, False]
 
 
 def test_a_lesion_of_the_masks_alone_is_not_new_where_images_show_none():
@@ -626,3 +630,30 @@ def test_images_have_no_say_outside_what_they_compare():
     (unseen,), _ = changes_of(before, after, difference=cut)
     assert kinds([contradicted, unseen]) == ["stable", "enlarged"]
     assert unseen.evidence == "masks"
+
+
+def test_the_contrast_is_that_of_what_was_compared():
+    before, after = grown()
+    for mask in (before, after):
+        box(mask, (19, 3, 3), (10, 20, 20))  # outside the brain
+    whole = images(before, after)
+    brain = np.zeros(before.shape, bool)
+    brain[:15] = True
+    cut = replace(
+        whole,
+        baseline=whole.baseline.with_data(np.where(brain, whole.baseline.data + 0.01, 0)),
+        followup=whole.followup.with_data(np.where(brain, whole.followup.data + 0.01, 0)),
+    )
+    changes, _ = changes_of(before, after, difference=cut)
+    assert [c.kind for c in changes] == ["enlarged", "stable"]
+    assert changes[0].evidence == "both"
+
+
+def test_rates_that_would_leave_less_than_nothing_are_not_told():
+    before, after = empty()
+    box(before, (3, 3, 3), (6, 6, 6))
+    box(after, (3, 3, 3), (6, 6, 2))
+    (change,), _ = changes_of(before, after, days=100.0)
+    assert (change.kind, change.percent_per_year) == ("shrunk", None)
+    (change,), _ = changes_of(before, after, days=730.5)
+    assert change.percent_per_year == pytest.approx(-100 / 3)

@@ -89,6 +89,12 @@ def test_matched_images_are_in_interquartile_ranges_of_the_brain(found):
         assert high - low == pytest.approx(1, abs=0.15)
 
 
+def test_matched_images_are_0_where_nothing_is_compared(found):
+    for image in (found.baseline.data, found.followup.data):
+        assert not image[~BRAIN].any()
+        assert np.mean(image[BRAIN] != 0) > 0.99
+
+
 def test_unchanged_tissue_scatters_by_about_one(found):
     still = BRAIN & ~ball(CENTRE, 9)
     spread = 1.4826 * np.median(np.abs(found.difference.data[still]))

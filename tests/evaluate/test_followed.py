@@ -108,3 +108,15 @@ def test_values_become_those_of_json():
     given = {"a": np.float32(0.5), "b": (1, math.inf), "c": np.arange(2), 3: None, "d": slice(1, 4)}
     assert as_json(Interval(0.5, math.nan, 1)) == {"value": 0.5, "low": None, "high": 1}
     assert as_json(given) == {"a": 0.5, "b": [1, None], "c": [0, 1], "3": None, "d": [1, 4]}
+
+
+def test_nothing_is_counted_where_nothing_was_compared():
+    image = Volume(np.random.default_rng(0).random(SHAPE).astype(np.float32), np.eye(4))
+    brain = image.with_data(np.ones(SHAPE, np.uint8))
+    visits = [Visit(name, image, brain=brain) for name in "ab"]
+    unseen = follow_up(visits, registration="none", intensities=False)
+    (row,) = load_table(unseen)
+    assert {row[kind] for kind in KINDS} == {None}
+    (pair,) = summary_of(unseen)["comparisons"]
+    assert pair["activity"] is None
+    assert summary_of(found(mask(), mask()))["comparisons"][0]["activity"]["no_activity"]

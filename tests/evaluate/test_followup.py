@@ -169,6 +169,23 @@ def test_swapped_visits_mirror_every_kind(seed):
     assert total == pytest.approx(float(both[1].data.sum()) - float(both[0].data.sum()), abs=1e-2)
 
 
+def test_many_small_changes_the_same_way_are_told(recwarn):
+    data = np.zeros((60, 12, 12), np.uint8)
+    for n in range(2, 58, 8):
+        data[n : n + 3, 3:6, 3:6] = 1
+    less = data.copy()
+    less[:, :, 5] = 0  # 27 -> 18 voxels of each
+    both = Volume(data, np.eye(4)), Volume(less, np.eye(4))
+    found = follow_up(masks(*both))
+    assert {change.kind for change in found.comparisons[0].changes} == {"stable"}
+    assert str(recwarn.pop().message) == (
+        "v1 → v2: masks of lesion changed by -0.063 ml in 7 lesions told as stable, each within "
+        "its tolerance: were these masks made in one way?"
+    )
+    follow_up(masks(both[0], both[0]))
+    assert not recwarn
+
+
 # -- images -------------------------------------------------------------------------------------
 
 
@@ -234,6 +251,25 @@ def test_images_alone_show_changes_without_loads(compared):
     assert [(one.kind, one.evidence) for one in changes] == [("new", "images")]
 
 
+def test_changes_of_masks_that_images_contradict_are_warned_of_and_can_be_trusted(compared):
+    images = scan(mask(OLD)), scan(mask(OLD))
+    visits = [
+        Visit(name, image, lesions, brain=whole(image))
+        for name, image, lesions in zip("ab", images, (mask(OLD), mask(OLD, NEW)), strict=True)
+    ]
+    with pytest.warns(
+        UserWarning,
+        match=r"a → b: masks of lesion changed by \+0\.081 ml in 1 lesion told as stable, "
+        r"which images do not show: .*--no-intensities",
+    ):
+        found = follow_up(visits, registration="none")
+    changes = found.comparisons[0].changes
+    assert [one.kind for one in changes] == ["stable", "stable"]
+    assert [one.contradicted for one in changes] == [True, False]
+    trusted = follow_up(visits, registration="none", intensities=False).comparisons[0].changes
+    assert [one.kind for one in trusted] == ["new", "stable"]
+
+
 def test_a_change_in_the_images_counts_for_one_label_alone(compared):
     images = scan(mask()), scan(mask(OLD, NEW))
     before, after = mask(), mask(NEW, value=2)
@@ -274,8 +310,9 @@ def test_what_is_no_brain_by_its_size_is_none(monkeypatch, compared):
 def test_images_are_registered_by_their_first_channels_and_brains(monkeypatch, compared):
     image, asked = scan(mask(OLD)), []
 
-    def register(images, *, brains, kind):
+    def register(images, *, brains, kind, names):
         asked.append((images, brains, kind))
+        assert names == ["a", "b"]
         return unregistered([grid(one) for one in images])
 
     monkeypatch.setattr(module, "register_visits", register)

@@ -263,8 +263,8 @@ def test_half_a_head_is_refused(head, brain):
     half = np.arange(head.data.shape[2]) < 18
     empty = head.with_data(np.where(half, head.data, 0))
     mask = brain.with_data(np.where(half, brain.data, 0))
-    with pytest.raises(InputError, match=r"visit 1 and visit 2: .* Dice of 0\.\d\d alone"):
-        register_visits([head, empty], brains=[brain, mask])
+    with pytest.raises(InputError, match=r"2023 and 2024: .* Dice of 0\.\d\d alone"):
+        register_visits([head, empty], brains=[brain, mask], names=["2023", "2024"])
 
 
 @pytest.mark.slow

@@ -218,6 +218,17 @@ def test_images_alone_have_no_loads_and_outlines_of_changes(tmp_path):
     assert "volume of each label" not in html
 
 
+def test_where_nothing_could_be_compared_no_page_says_that_nothing_changed(tmp_path):
+    given = followed(kinds=(), compared=False)
+    bare = [replace(visit, mask=None, loads=()) for visit in given.visits]
+    html = page_of(replace(given, visits=tuple(bare)), tmp_path, pdf=True)
+    text = words(html)
+    assert "Nothing was compared: there are no outlines, and the images could not be." in text
+    assert "The intensities of visit 1 and visit 2 were not compared." in text
+    for untold in ("No change found", "No lesion appeared", "NEDA", "outlines alone"):
+        assert untold not in text
+
+
 def test_images_that_are_not_compared_show_the_change_of_outlines(tmp_path):
     text = words(page_of(followed(compared=False), tmp_path))
     assert "change of outlines" in text

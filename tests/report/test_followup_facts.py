@@ -124,6 +124,21 @@ def test_places_and_evidence_are_told():
     assert (found["seen in"], found["centre"]) == ("images", "L 30 · A 5 · S 12 mm")
 
 
+def test_what_images_alone_show_has_no_volume_before_or_after():
+    given = followed(kinds=("gone",))
+    size = {"baseline_longest_mm": 8.0, "baseline_perpendicular_mm": 6.0}
+    found = facts_of(given, evidence="images", **size)
+    assert not {"volume", "may differ by"} & found.keys()
+    assert (found["change"], found["diameters"]) == ("−0.216 ml", "8.0 × 6.0 mm")
+    seen = [replace(c, evidence="images") for c in given.comparisons[0].changes]
+    given = with_comparison(given, changes=tuple(seen))
+    table = lesion_rows(content_of(given), given.comparisons[0])
+    row = dict(zip(table.headings, map(plain, table.rows[0]), strict=True))
+    unknown = ("before (ml)", "after (ml)", "change (%)", "tolerance (ml)")
+    assert [row[name] for name in unknown] == ["–"] * 4
+    assert row["change (ml)"] == "−0.216"
+
+
 def test_columns_are_those_that_hold_something():
     given = followed()
     pair = given.comparisons[0]

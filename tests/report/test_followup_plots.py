@@ -24,11 +24,19 @@ def test_loads_stand_over_the_days():
     assert line.get_ydata() == pytest.approx([1.56, 2.4, 2.4])
 
 
+def test_loads_stand_over_the_days_where_dates_are_hidden():
+    given = followed(days=(203, 180))
+    given = replace(given, visits=tuple(replace(visit, date=None) for visit in given.visits))
+    (line,) = drawn(given).lines
+    assert line.get_xdata().tolist() == [0, 203, 383]
+
+
 def test_without_dates_visits_stand_at_equal_distances():
     axes = drawn(followed(days=(None, None)), "fr")
     assert axes.lines[0].get_xdata().tolist() == [0, 1, 2]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["visit 1", "visit 2", "visit 3"]
     assert "1,56" in [text.get_text() for text in axes.texts]
+    assert "0,50" in [axes.yaxis.get_major_formatter()(tick) for tick in axes.get_yticks()]
 
 
 def test_labels_differ_by_marker_and_have_a_legend():

@@ -56,12 +56,39 @@ def test_changes_that_are_not_sure_are_named():
 def test_lesions_on_which_outlines_and_images_disagree_are_named():
     given = followed()
     changes = [
-        replace(c, confidence=0.9 - 0.6 * (c.kind == "stable"))
+        replace(c, change_mm3=-40.0, confidence=0.5) if c.kind == "stable" else c
         for c in given.comparisons[0].changes
     ]
     (text, _) = warned(with_comparison(given, changes=tuple(changes)))
-    assert text.startswith("1 lesion is told as stable although its outlines changed")
+    assert text.startswith(
+        "1 lesion is told as stable although its outlines changed (−0.040 ml in all)"
+    )
     assert text.endswith(": 5.")
+
+
+def test_without_outlines_the_page_says_what_new_and_gone_mean():
+    given = followed()
+    bare = [replace(visit, mask=None, loads=()) for visit in given.visits]
+    (text, _) = warned(replace(given, visits=tuple(bare)))
+    assert text.startswith("No outlines were given: a place that became brighter is told as new")
+
+
+def test_many_small_changes_the_same_way_are_told():
+    given = followed()
+    stable = [c for c in given.comparisons[0].changes if c.kind == "stable"]
+    changes = [replace(c, change_mm3=-20.0, number=n) for n in range(6, 12) for c in stable]
+    (text, _) = warned(with_comparison(given, changes=tuple(changes)))
+    assert text.startswith(
+        "Outlines of 6 lesions that are told as stable changed by −0.120 ml in all: each within"
+    )
+
+
+def test_images_that_were_not_compared_are_told():
+    (text, _) = warned(followed(compared=False))
+    assert text == (
+        "The intensities of visit 1 and visit 2 were not compared. "
+        "Changes rest on the outlines alone."
+    )
 
 
 def test_of_many_visits_the_pair_is_named():
@@ -93,6 +120,12 @@ def test_the_check_lists_all_sizes_and_their_sum():
     ]  # fmt: skip
     assert rows[0][3] == "–"
     assert rows[1][3].replace("\u00a0", " ") == "82 % (68 % – 91 %)"
+
+
+def test_a_check_without_a_network_says_what_was_found():
+    content, said = content_of(with_check(followed())), "No network outlined them"
+    assert checked(content)[1].startswith(said)
+    assert said not in " ".join(checked(replace(content, files={"model": "model.onnx"})))
 
 
 def test_a_check_that_put_nothing_in_says_so():
