@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
@@ -150,6 +150,7 @@ def test_thick_slices_are_not_smoothed_across():
     assert found[3, 4, 4] > 0.05
 
 
+@settings(max_examples=20)
 @given(st.floats(-150, 150), st.tuples(*[st.floats(-90, 90)] * 3))
 def test_maps_have_logarithms(degrees, shift):
     matrix = motion(degrees, shift)
