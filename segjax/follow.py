@@ -148,17 +148,8 @@ def follow(
         raise InputError(subject.fault)
     inputs = _inputs(subject)
     made_of = _digest(subject, inputs, method)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        before = _read_summary(folder)
-        if not overwrite:
-            if before["made_of"] != made_of:
-                raise InputError(
-                    f"{folder}: holds a report of other files or settings; choose another folder, "
-                    "or replace it by --overwrite (in Python: overwrite=True)"
-                )
-            if all((folder / name).exists() for name in before["files"]):
-                return Followed(subject.name, folder, before, kept=True)
-        _check_ours(folder, before)
+    if kept := _kept(folder, made_of, overwrite=overwrite):
+        return Followed(subject.name, folder, kept, kept=True)
     place = folder.resolve()
     if Path.cwd().is_relative_to(place):
         raise InputError(f"{folder}: is where you are; name a new folder for the report")
@@ -192,6 +183,23 @@ def follow(
         "provenance": _provenance(begin),
     }
     return Followed(subject.name, folder, _write(followup, place, method, summary))
+
+
+def _kept(folder: Path, made_of: str, *, overwrite: bool) -> dict[str, Any] | None:
+    """Return the summary of a whole report that is to stay; None where one is to be made."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    before = _read_summary(folder)
+    if not overwrite:
+        if before["made_of"] != made_of:
+            raise InputError(
+                f"{folder}: holds a report of other files or settings; choose another folder, "
+                "or replace it by --overwrite (in Python: overwrite=True)"
+            )
+        if all((folder / name).exists() for name in before["files"]):
+            return before
+    _check_ours(folder, before)
+    return None
 
 
 def follow_all(

@@ -151,10 +151,15 @@ class Registry:
     def _load_homes(self) -> None:
         if self._homes:
             before = dict(self._things)
-            for home in self._homes:
+            homes = self._homes
+            for home in homes:
                 import_module(home)
             self._homes = ()
-            own = {name: thing for name, thing in self._things.items() if name not in before}
+            own = {
+                name: thing
+                for name, thing in self._things.items()
+                if name not in before or str(getattr(thing, "__module__", "")).startswith(homes)
+            }
             self._things = {**own, **before}
 
     def _checked(self, name: Any) -> str:

@@ -40,7 +40,7 @@ def preview_transforms(name: str | None = None) -> tuple[Transform, ...]:
         InputError: There is no such study.
 
     Example:
-        >>> sorted(transform.name for transform in preview_transforms())[:3]
+        >>> [transform.name for transform in preview_transforms()][:3]
         ['affine', 'anisotropy', 'bias-field']
     """
     if name is not None:

@@ -318,8 +318,8 @@ def test_json_gives_the_same_transforms_back():
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ({"transform": "warp"}, "unknown transform 'warp': known are .*affine, "),
-        ({"axes": [0]}, "unknown transform {'axes': \\[0\\]}: known are .*affine, "),
+        ({"transform": "warp"}, "unknown transform 'warp': known are affine, "),
+        ({"axes": [0]}, "unknown transform {'axes': \\[0\\]}: known are affine, "),
         ({"transform": "noise", "sigma": 1}, "'noise': unknown field 'sigma': known are .*std"),
         ({"transform": "noise", "std": "big"}, "'noise': std must be a list of 2, not 'big'"),
         ({"transform": "noise", "std": 1}, "'noise': std must be a list of 2, not 1"),
