@@ -151,14 +151,13 @@ class Registry:
     def _load_homes(self) -> None:
         if self._homes:
             before = dict(self._things)
-            homes = self._homes
-            for home in homes:
+            for home in self._homes:
                 import_module(home)
             self._homes = ()
             own = {
                 name: thing
                 for name, thing in self._things.items()
-                if name not in before or str(getattr(thing, "__module__", "")).startswith(homes)
+                if name not in before or _defined_in_segjax(thing)
             }
             self._things = {**own, **before}
 
@@ -187,6 +186,10 @@ def _same(one: Any, other: Any) -> bool:
     name = getattr(one, "__name__", "")  # not __qualname__: slots make a class anew without it
     again = name.isidentifier() and name == getattr(other, "__name__", "")
     return one is other or (again and one.__module__ == other.__module__)
+
+
+def _defined_in_segjax(thing: Any) -> bool:
+    return str(getattr(getattr(thing, "func", thing), "__module__", "")).startswith("segjax.")
 
 
 def dotted_name(thing: Any) -> str:

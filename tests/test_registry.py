@@ -174,6 +174,19 @@ def test_names_of_segjax_come_first_and_are_loaded_when_looked_up(home):
     assert home.get("own") == "made here"
 
 
+@pytest.mark.parametrize("first", ["segjax.data.synthesis", "segjax.data.io.formats"])
+def test_names_come_in_one_order_whatever_was_imported_first(first):
+    code = f"""
+        import importlib
+        importlib.import_module({first!r})
+        from segjax.registry import registry
+        print(*registry("transform").names()[::13], *registry("reader").names()[::8])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["affine", "put-lesions", ".nii", ".seg.nrrd"]
+
+
 def test_a_name_of_segjax_can_be_taken_over_before_it_is_loaded(home):
     register("tool", "own", "mine", overwrite=True)
     assert home.names() == ("own",)
