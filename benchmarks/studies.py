@@ -31,6 +31,7 @@ from scipy import ndimage
 
 from segjax.data.io.formats import read_volume
 from segjax.data.prepare.pipeline import Pipeline
+from segjax.studies import study
 
 SEGJAX = (sys.executable, "-c", "from segjax.cli import main; raise SystemExit(main())")
 STUDY_2D = [
@@ -158,6 +159,11 @@ def put_in(most, low, high, probability):
     return shown | {"lesions": [1, most], "contrast": [low, high], "probability": probability}
 
 
+def put_in_large(low, high, probability):
+    return put_in(2, low, high, probability) | {"by_volume": True, "box": 40}
+
+
+MS_7T = study("ms-7t").transforms
 RECIPES = {
     "strong augmentation": {
         "pipeline": BRAIN,
@@ -177,6 +183,27 @@ RECIPES = {
             FIELD,
             noise(0.5, 0.5),
         ],
+    },
+    "augmentation of ms-7t": {
+        "pipeline": CROPPED,
+        "epochs": 30,
+        "validate_every": 30,
+        "augment": [*MS_7T],
+    },
+    "put-in lesions of all sizes, ms-7t": {
+        "pipeline": CROPPED,
+        "foreground": 0.4,
+        "epochs": 30,
+        "validate_every": 30,
+        "augment": [put_in(4, 0.5, 1.8, 0.6), put_in_large(0.5, 1.8, 0.3), *MS_7T],
+    },
+    "put-in lesions of all sizes alone, ms-7t": {
+        "pipeline": CROPPED,
+        "label_values": {"lesion": 2, "ignore": 1},
+        "foreground": 0.0,
+        "epochs": 30,
+        "validate_every": 30,
+        "augment": [put_in(6, 0.7, 2.2, 0.8), put_in_large(0.7, 2.2, 0.3), *MS_7T],
     },
     "put-in lesions": {
         "pipeline": PEAK,

@@ -18,7 +18,15 @@ from segjax.interpolation import between_corners
 from segjax.progress import track
 from segjax.volume import Volume
 
-__all__ = ["BENT", "LesionShapes", "draw_shape", "ellipsoids", "read_shapes", "shapes_of"]
+__all__ = [
+    "BENT",
+    "LesionShapes",
+    "draw_part",
+    "draw_shape",
+    "ellipsoids",
+    "read_shapes",
+    "shapes_of",
+]
 
 BENT = 0.15
 """How far a surface is bent at most, as a share of the shape's radius."""
@@ -194,9 +202,7 @@ def draw_shape(
         True
     """
     rank = len(spacing)
-    shapes = shapes.flat if rank == 2 else shapes
-    if shapes.masks[0].ndim != rank:
-        raise InputError(f"{shapes.source}: shapes of rank 2 do not fit an image of rank {rank}")
+    shapes = _of_rank(shapes, rank)
     scale = rng.uniform(0.8, 1.25) if volume is None else None
     index = _choose(rng, shapes, scale, volume, reach)
     target = shapes.volumes[index] * scale**rank if scale is not None else float(volume or 0)
@@ -205,6 +211,39 @@ def draw_shape(
     got = float(_sample(shapes, index, spacing, moves, scale).sum() * np.prod(spacing))
     scale *= np.clip(target / max(got, 1e-9), 0.5, _STRETCH**rank) ** (1 / rank)
     return _sample(shapes, index, spacing, moves, float(scale))
+
+
+def draw_part(
+    rng: np.random.Generator, shapes: LesionShapes, spacing: Sequence[float], *, reach: float
+) -> Float32[np.ndarray, "*box"]:
+    """Draw a lesion or a part of one: what lies around a random voxel of all shapes.
+
+    So a shape is drawn in proportion to its volume, where :func:`draw_shape` draws all alike and
+    hence mostly small ones. It is turned, mirrored, scaled and bent likewise; what is farther from
+    the voxel along an axis is cut off.
+
+    Args:
+        rng: Source of randomness.
+        shapes: Shapes; for two axes their largest slices.
+        spacing: Distance between the voxels of the result along each axis, in mm.
+        reach: Longest distance from the voxel along each axis, in mm.
+
+    Returns:
+        Share of each voxel that the lesion takes, in [0, 1], in a box of odd sizes around that
+        voxel.
+
+    Raises:
+        InputError: The shapes are flat and the result is not.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> draw_part(rng, ellipsoids(), (1.0, 1.0, 1.0), reach=2.0).shape
+        (5, 5, 5)
+    """
+    shapes = _of_rank(shapes, len(spacing))
+    index = int(rng.choice(len(shapes), p=shapes.volumes / shapes.volumes.sum()))
+    moves, scale = _draw_moves(rng, len(spacing)), float(rng.uniform(0.8, 1.25))
+    return _sample(shapes, index, spacing, moves, scale, (_any_voxel(rng, shapes, index), reach))
 
 
 class _Moves(NamedTuple):
@@ -229,6 +268,13 @@ def _draw_moves(rng: np.random.Generator, rank: int) -> _Moves:
         rng.uniform(0, 2 * np.pi, _WAVES),
         strengths * (BENT / np.linalg.norm(strengths, axis=1).sum()),
     )
+
+
+def _of_rank(shapes: LesionShapes, rank: int) -> LesionShapes:
+    shapes = shapes.flat if rank == 2 else shapes
+    if shapes.masks[0].ndim != rank:
+        raise InputError(f"{shapes.source}: shapes of rank 2 do not fit an image of rank {rank}")
+    return shapes
 
 
 def _choose(
@@ -261,19 +307,29 @@ def _sample(
     spacing: Sequence[float],
     moves: _Moves,
     scale: float,
+    around: tuple[Float64[np.ndarray, " rank"], float] | None = None,
 ) -> Float32[np.ndarray, "*box"]:
-    """Interpolate a shape at points of every voxel, and average these."""
+    """Interpolate a shape at points of every voxel, and average these.
+
+    Around its centre of mass as a whole; or around another place, as far as is said.
+    """
     mask, own, rank = shapes.masks[index], np.array(shapes.spacings[index]), len(spacing)
     size, radius = np.array(spacing), shapes.radii[index] * scale
     half = np.ceil(radius * (1 + BENT) / size).astype(int) + 1
-    parts = np.clip(np.ceil(size / (own.min() * scale) - 1e-6), 1, _FINEST).astype(int)
+    parts = np.ceil(size / (own.min() * scale) - 1e-6)
+    centre = _centre(mask)
+    if around is not None:
+        centre, reach = around
+        half = np.maximum(reach // size, 1).astype(int)
+        parts = np.round(size / (own.min() * scale))
+    parts = np.clip(parts, 1, _FINEST).astype(int)
     axes = [
         (np.arange((2 * h + 1) * n) + 0.5) / n - h - 0.5 - offset
         for h, n, offset in zip(half, parts, moves.offset, strict=True)
     ]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, rank) * size
     bent = np.sin(points @ moves.waves / radius + moves.phases) @ moves.strengths
-    places = (points + radius * bent) @ moves.turn / scale / own + _centre(mask)
+    places = (points + radius * bent) @ moves.turn / scale / own + centre
     values = _between(mask, places)
     split = [n for h, part in zip(half, parts, strict=True) for n in (2 * h + 1, part)]
     return values.reshape(split).mean(axis=tuple(range(1, 2 * rank, 2))).astype(np.float32)
@@ -319,6 +375,13 @@ def _boxes(numbers: Int32[np.ndarray, "*box"], count: int) -> list[tuple[slice, 
 
 def _centre(mask: Bool[np.ndarray, "*box"]) -> Float64[np.ndarray, " rank"]:
     return np.argwhere(mask).mean(axis=0)
+
+
+def _any_voxel(
+    rng: np.random.Generator, shapes: LesionShapes, index: int
+) -> Float64[np.ndarray, " rank"]:
+    voxels = np.argwhere(shapes.masks[index])
+    return voxels[rng.integers(len(voxels))].astype(float)
 
 
 def _radius(mask: Bool[np.ndarray, "*box"], spacing: Sequence[float]) -> float:

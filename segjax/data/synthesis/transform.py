@@ -15,7 +15,13 @@ from segjax.data.augment.transform import (
     long_axes,
     spacing_of,
 )
-from segjax.data.synthesis.shapes import LesionShapes, draw_shape, ellipsoids, read_shapes
+from segjax.data.synthesis.shapes import (
+    LesionShapes,
+    draw_part,
+    draw_shape,
+    ellipsoids,
+    read_shapes,
+)
 from segjax.data.synthesis.soften import soften
 from segjax.data.synthesis.tissue import Room, background, find_tissue
 from segjax.errors import InputError
@@ -54,6 +60,8 @@ class PutLesions(Transform):
         box: Longest extent of a lesion in voxels; larger ones are not drawn.
         spacing: Distance between voxels along each axis in mm; when empty, that of the image where
             a loader knows it, else 1 mm.
+        by_volume: Draw shapes in proportion to their volumes, cut to the box, so that large ones
+            come as well; by default all that fit in are drawn alike, and most are small.
         probability: Of lesions being put in, in [0, 1].
 
     Raises:
@@ -78,6 +86,7 @@ class PutLesions(Transform):
     value: int = 1
     box: int = 24
     spacing: tuple[float, ...] = ()
+    by_volume: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -117,7 +126,8 @@ class PutLesions(Transform):
         spacing = tuple(np.array(spacing_of(self, len(shape) - 1))[axes].tolist())
         library, reach = self._library(len(spacing)), (self.box / 2 - 1) * min(spacing)
         for lesion in range(drawn["count"]):
-            shares = draw_shape(rng, library, spacing, reach=reach)
+            draw_one = draw_part if self.by_volume else draw_shape
+            shares = draw_one(rng, library, spacing, reach=reach)
             blurred = soften(shares, rng.uniform(*self.softness), spacing)
             for key, values in (("shares", shares), ("weights", blurred)):
                 box = drawn[key][lesion]

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from segjax.data.io.formats import write_volume
 from segjax.data.synthesis import LesionShapes, draw_shape, ellipsoids, read_shapes
-from segjax.data.synthesis.shapes import BENT, shapes_of
+from segjax.data.synthesis.shapes import BENT, draw_part, shapes_of
 from segjax.errors import InputError
 from segjax.volume import Volume
 
@@ -97,6 +97,23 @@ def test_a_ball_that_is_hardly_bent_has_the_radius_of_its_volume():
     away = np.linalg.norm(np.argwhere(shares > 0.5) - np.array(shares.shape) // 2, axis=1) * 0.5
     assert 5.0 <= away.max() <= 5.0 * (1 + BENT) + 0.5
     assert len(away) == pytest.approx(shares.sum(), rel=0.03)
+
+
+def test_parts_come_from_shapes_in_proportion_to_their_volumes_and_around_their_voxels():
+    voxels = (np.ones((2, 2, 2), bool), np.ones((12, 12, 12), bool))
+    shapes = LesionShapes(voxels, ((1.0, 1.0, 1.0),) * 2, "cubes")
+    rng = np.random.default_rng(0)
+    parts = [draw_part(rng, shapes, (1.0, 1.0, 1.0), reach=5.0) for _ in range(60)]
+    assert {part.shape for part in parts} == {(11, 11, 11)}
+    assert np.mean([part[4:7, 4:7, 4:7].max() > 0.5 for part in parts]) == 1.0
+    assert np.median([part.sum() for part in parts]) > 250  # the small cube has 16 at most
+
+
+def test_a_part_of_a_large_lesion_fills_its_box():
+    shapes = LesionShapes((np.ones((40, 40), bool),), ((1.0, 1.0),), "a square")
+    rng = np.random.default_rng(0)
+    filled = [draw_part(rng, shapes, (1.0, 1.0), reach=3.0).min() == 1.0 for _ in range(40)]
+    assert 0.3 < np.mean(filled) < 1.0
 
 
 def test_shapes_that_all_reach_too_far_are_refused():

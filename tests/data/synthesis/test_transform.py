@@ -93,6 +93,19 @@ def test_contrast_is_in_interquartile_ranges_of_the_brain():
     np.testing.assert_allclose(gained[gained[:, 0].argmax()], [2.0, -1.0] * iqr, rtol=0.02)
 
 
+def test_large_lesions_come_cut_to_the_box_when_drawn_by_volume(tmp_path):
+    mask = np.zeros((30, 30, 30), np.uint8)
+    mask[:22, :22, :22] = mask[28:, 28:, 27:] = 1
+    write_volume(Volume(mask, np.eye(4)), tmp_path / "mask.nii.gz")
+    drawn = {}
+    for by_volume in (False, True):
+        lesions = PutLesions(str(tmp_path), (1, 1), box=12, by_volume=by_volume, probability=1.0)
+        shares = lesions.draw(np.random.default_rng(0), (24, 24, 24, 1))["shares"]
+        drawn[by_volume] = shares.sum()
+    assert drawn[False] < 30  # of 12 mm³, since the other does not fit
+    assert drawn[True] > 300
+
+
 def test_probability_0_is_the_identity():
     image, label, _ = patch(SHAPES[0], 0)
     never = [PutLesions(probability=0.0)]
