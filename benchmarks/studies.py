@@ -53,6 +53,7 @@ class Training:
     settings: dict
     images: tuple[str, ...] = ()  # of subject folders: one file for each channel
     split: dict = field(default_factory=dict)
+    folds: str = ""  # table of the data, with columns case and fold
 
 
 def meningioma(size, epochs, *options, patience=False):
@@ -65,6 +66,27 @@ def meningioma(size, epochs, *options, patience=False):
         settings |= {"patience": None, "validate_every": epochs, "optimizer": cycle}
     preset = ("--preset", "meningioma-2d", "--model", "unet2d-k3")
     return Training("meningioma2d", (*preset, *options), settings)
+
+
+def meningioma_recipe(model, *options, folds=""):
+    """Return a training on mirrored slices of 256 × 256, with averaged parameters."""
+    base = meningioma(256, 60).settings
+    augment = [{"transform": "flip", "axes": [0]}, *study("meningioma-2d").transforms]
+    usual = study("meningioma-2d").training | {"loss": [{"name": "tversky", "alpha": 0.5}]}
+    settings = usual | base | {"model": model, "augment": augment, "ema": 0.998}
+    return Training("meningioma2d", options, settings, folds=folds)
+
+
+def hippocampus_recipe(model, epochs):
+    """Return a training with small turns and bends and averaged parameters, on fold 0."""
+    augment = [
+        {"transform": "affine", "scales": [0.9, 1.1], "degrees": [-12.0, 12.0], "probability": 0.5},
+        {"transform": "elastic", "max_displacement": [2.0], "probability": 0.2},
+        {"transform": "gamma", "probability": 0.2},
+        {"transform": "scale-intensity", "factor": [0.8, 1.25]},
+        {"transform": "noise", "std": [0.0, 0.15]},
+    ]
+    return hippocampus(model, epochs, fold="0", augment=augment, ema=0.999)
 
 
 def hippocampus(model, epochs, *options, fold="all", **others):
@@ -255,12 +277,31 @@ TRAININGS = {
     "meningioma 128 random split patience 5": meningioma(128, 100, *RANDOM_SPLIT, patience=True),
     "meningioma 128 5 random folds": meningioma(128, 16, "--folds", "5"),
     "meningioma 128 5 folds of neighbours": meningioma(128, 16, *BLOCKS),
+    **{
+        f"meningioma 256 {model}, mirrored, random split seed 0": meningioma_recipe(
+            model, *RANDOM_SPLIT, "--seed", "0"
+        )
+        for model in ("unet2d-k3", "unet2d-small")
+    },
+    **{
+        f"meningioma 256 {model}, mirrored, patient fold {fold}": meningioma_recipe(
+            model, "--fold", str(fold), folds="patient_folds.csv"
+        )
+        for model in ("unet2d-k3", "unet2d-small")
+        for fold in range(5)
+    },
     "hippocampus mpunet++ 5 folds": hippocampus("mpunet++", 16),
     "hippocampus unet3d 5 folds": hippocampus("unet3d", 60),
     **{
         f"hippocampus {model} fold 0, 15 epochs, {name}": hippocampus(model, 15, *changes, fold="0")
         for model in RATES
         for name, changes in VARIATIONS.items()
+    },
+    **{
+        f"hippocampus {model} fold 0, turned and bent, averaged, {epochs} epochs": (
+            hippocampus_recipe(model, epochs)
+        )
+        for model, epochs in (("mpunet++", 40), ("unet3d", 150))
     },
     **{
         f"hippocampus {model} fold 0, {epochs} epochs": hippocampus(model, epochs, fold="0")
@@ -364,8 +405,11 @@ def run(training, data, folder):
     if training.split:
         (folder / "split.json").write_text(json.dumps(training.split), encoding="utf-8")
         options += ["--split", str(folder / "split.json")]
+    if training.folds:
+        write_folds(source / training.folds, folder / "folds.json")
+        options += ["--split", str(folder / "folds.json")]
     out = folder / "run"
-    segjax("train", "--data", source, "--out", out, *options)
+    run_segjax("train", "--data", source, "--out", out, *options)
     rows = measured(source, folder, training.split) if training.split else validated(out)
     runs = sorted(out.glob("fold?")) or [out]
     return {
@@ -374,6 +418,19 @@ def run(training, data, folder):
         "minutes": [round(seconds(each) / 60, 1) for each in runs],
         **summary(rows),
     }
+
+
+def write_folds(table, file):
+    """Write folds that a table gives as nnU-Net's splits_final.json."""
+    of_case = {row["case"]: row["fold"] for row in read(table)}
+    parts = [
+        {
+            "train": [c for c in of_case if of_case[c] != fold],
+            "val": [c for c in of_case if of_case[c] == fold],
+        }
+        for fold in sorted(set(of_case.values()))
+    ]
+    file.write_text(json.dumps(parts), encoding="utf-8")
 
 
 def over_threshold(row, data):
@@ -421,7 +478,7 @@ def link(path, target):
         path.symlink_to(target.resolve())
 
 
-def segjax(*arguments):
+def run_segjax(*arguments):
     subprocess.run([*SEGJAX, *map(str, arguments)], check=True, stdout=sys.stderr)
 
 
@@ -431,9 +488,11 @@ def measured(source, folder, split):
     for case in split["test"]:
         for image in (source / "images").glob(f"{case}_*"):
             link(inputs / image.name, image)
-    segjax("predict", folder / "run/model.onnx", inputs, "-o", folder / "masks", "--skip-existing")
+    run_segjax(
+        "predict", folder / "run/model.onnx", inputs, "-o", folder / "masks", "--skip-existing"
+    )
     shown = ("--lesions", "--images", inputs, "--report", folder / "report", "-o", table)
-    segjax("evaluate", folder / "masks", source / "labels", *shown, "--overwrite")
+    run_segjax("evaluate", folder / "masks", source / "labels", *shown, "--overwrite")
     return [row | {"fold": 0} for row in read(table)]
 
 

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from segjax.data.cases import Case, Dataset
     from segjax.data.grouping import Grouping
 
-MODELS = ("mpunet++", "unet3d", "unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9")
+MODELS = (
+    *("mpunet++", "unet3d", "unet2d-small"),
+    *("unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9"),
+)
 PRESETS = f"{{{','.join(studies.names())}}}"
 LABELS = "VALUE[,VALUE]=NAME..."
 LABELS_OF_DATA = "(default: of dataset.json, or 0, 1, 2, ...)"

@@ -21,6 +21,9 @@ register("network", "mpunet++", UNetPlusPlus)
 for _size in (3, 5, 7, 9):
     _unet2d = functools.partial(UNet, kernel_size=_size, dropout=0.3)
     register("network", f"unet2d-k{_size}", _unet2d)
+# Ours, under 1 MB as an ONNX file: 209,628 parameters
+_small = functools.partial(UNet, channels=(16, 24, 32, 48, 64, 80))
+register("network", "unet2d-small", _small)
 # "About 1.7 M parameters" is all that the MS study says of its 3D U-Net. Assumed here:
 # MONAI's layout, kernel 3, four halvings, channels 16 to 128 and a bottom of 200.
 _unet3d = functools.partial(
@@ -36,7 +39,7 @@ def names() -> tuple[str, ...]:
     Example:
         >>> import segjax
         >>> segjax.models.names()
-        ('mpunet++', 'unet2d-k3', 'unet2d-k5', 'unet2d-k7', 'unet2d-k9', 'unet3d')
+        ('mpunet++', 'unet2d-k3', 'unet2d-k5', 'unet2d-k7', 'unet2d-k9', 'unet2d-small', 'unet3d')
     """
     return registry("network").names()
 
@@ -56,6 +59,7 @@ def create(
     | unet2d-k5 | the same, kernel 5 | 7,363,260 |
     | unet2d-k7 | the same, kernel 7 | 14,430,780 |
     | unet2d-k9 | the same, kernel 9 | 23,854,140 |
+    | unet2d-small | the same, kernel 3, channels 16 to 80, no dropout | 209,628 |
     | unet3d | MONAI's 3D U-Net, channels 16, 32, 64, 128, 200 | 1,689,250 |
 
     Args:

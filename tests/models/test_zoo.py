@@ -24,6 +24,7 @@ def _count(name, out_channels):
         ("unet2d-k5", 2, 7_363_260),
         ("unet2d-k7", 2, 14_430_780),
         ("unet2d-k9", 2, 23_854_140),
+        ("unet2d-small", 2, 209_628),
         ("unet3d", 2, 1_689_250),
     ],
 )
@@ -32,7 +33,8 @@ def test_parameter_counts_are_exact(name, out_channels, parameters):
 
 
 def test_every_name_creates_a_network_and_unet3d_has_about_1_7_million_parameters():
-    assert names() == ("mpunet++", "unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9", "unet3d")
+    of_2d = ("unet2d-k3", "unet2d-k5", "unet2d-k7", "unet2d-k9", "unet2d-small")
+    assert names() == ("mpunet++", *of_2d, "unet3d")
     assert 1_650_000 <= _count("unet3d", 2) <= 1_750_000
 
 
