@@ -74,6 +74,7 @@ def meningioma_recipe(model, *options, folds=""):
     augment = [{"transform": "flip", "axes": [0]}, *study("meningioma-2d").transforms]
     usual = study("meningioma-2d").training | {"loss": [{"name": "tversky", "alpha": 0.5}]}
     settings = usual | base | {"model": model, "augment": augment, "ema": 0.998}
+    settings |= {"dropout": 0.0} if model == "unet2d-small" else {}
     return Training("meningioma2d", options, settings, folds=folds)
 
 
