@@ -130,6 +130,7 @@ NORMALISATIONS = {
 DATA = "DATA"  # in settings: the folder of the data
 PEAK = [BRAIN[0], NORMALISATIONS["upper half of the tissue peak"], BRAIN[2]]
 CROPPED = [PEAK[0], {"step": "crop-to-brain"}, *PEAK[1:]]
+CLIPPED = [*CROPPED[:-1], {"step": "clip", "low": -5.0, "high": 8.0}, CROPPED[-1]]
 PATIENTS = ("patient07", "patient19")
 RATES = {"mpunet++": 1.2e-2, "unet3d": 2e-3}
 
@@ -214,19 +215,19 @@ RECIPES = {
         "augment": [*MS_7T],
     },
     "put-in lesions of all sizes, ms-7t": {
-        "pipeline": CROPPED,
+        "pipeline": CLIPPED,
         "foreground": 0.4,
         "epochs": 30,
         "validate_every": 30,
-        "augment": [put_in(4, 0.5, 1.8, 0.6), put_in_large(0.5, 1.8, 0.3), *MS_7T],
+        "augment": [put_in(4, 1.0, 2.5, 0.6), put_in_large(1.0, 2.5, 0.3), *MS_7T],
     },
     "put-in lesions of all sizes alone, ms-7t": {
-        "pipeline": CROPPED,
+        "pipeline": CLIPPED,
         "label_values": {"lesion": 2, "ignore": 1},
         "foreground": 0.0,
         "epochs": 30,
         "validate_every": 30,
-        "augment": [put_in(6, 0.7, 2.2, 0.8), put_in_large(0.7, 2.2, 0.3), *MS_7T],
+        "augment": [put_in(6, 1.0, 2.5, 0.8), put_in_large(1.0, 2.5, 0.3), *MS_7T],
     },
     "put-in lesions": {
         "pipeline": PEAK,

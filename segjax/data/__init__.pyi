@@ -65,6 +65,7 @@ from .prepare.spatial import (
 from .prepare.steps import (
     BiasFieldCorrection as BiasFieldCorrection,
     BrainExtraction as BrainExtraction,
+    Clip as Clip,
     ClipPercentiles as ClipPercentiles,
     CropOrPad as CropOrPad,
     CropToForeground as CropToForeground,

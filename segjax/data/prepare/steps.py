@@ -20,6 +20,7 @@ from segjax.volume import Volume
 __all__ = [
     "BiasFieldCorrection",
     "BrainExtraction",
+    "Clip",
     "ClipPercentiles",
     "CropOrPad",
     "CropToForeground",
@@ -270,6 +271,38 @@ class ClipPercentiles(Step):
     def apply(self, image: Volume) -> Volume:
         """Return the clipped image."""
         return image.with_data(intensity.clip_percentiles(image.data, self.low, self.high))
+
+
+@dataclass(frozen=True)
+class Clip(Step):
+    """Clip intensities to a range, the same in all images.
+
+    After :class:`TissuePeak` the background, which is 0 before, differs between images; clipped, it
+    is alike.
+
+    Attributes:
+        low: Value that what is darker gets.
+        high: Value that what is brighter gets.
+
+    Example:
+        >>> image = Volume(np.arange(4.0, dtype=np.float32).reshape(2, 2, 1), np.eye(3))
+        >>> Clip(1, 2.5).apply(image).data.ravel().tolist()
+        [1.0, 1.0, 2.0, 2.5]
+    """
+
+    name: ClassVar[str] = "clip"
+    low: int | float
+    high: int | float
+
+    def __post_init__(self) -> None:
+        _numbers(self)
+        if not self.low < self.high:
+            raise InputError(f"range {self.low} to {self.high}: give low < high")
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the clipped image."""
+        low, high = np.float32(self.low), np.float32(self.high)
+        return image.with_data(np.clip(image.data, low, high))
 
 
 @dataclass(frozen=True)

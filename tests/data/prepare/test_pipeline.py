@@ -20,6 +20,7 @@ from segjax.data.prepare.pipeline import Pipeline, read_pipeline
 from segjax.data.prepare.steps import (
     BiasFieldCorrection,
     BrainExtraction,
+    Clip,
     ClipPercentiles,
     CropOrPad,
     CropToForeground,
@@ -507,9 +508,10 @@ def test_every_step_goes_through_json():
             lambda data: tissue_peak(data, peak="first", side="upper", where="all"),
         ),
         (TissuePeak(), tissue_peak),
+        (Clip(20, 50.5), lambda data: np.minimum(np.maximum(data, 20), 50.5).astype(np.float32)),
     ],
 )
-def test_steps_of_robust_statistics_keep_their_settings_and_the_grid(step, made):
+def test_steps_of_intensities_keep_their_settings_and_the_grid(step, made):
     rng = np.random.default_rng(0)
     image = Volume(rng.gamma(3, 20, (5, 6, 7, 2)).astype(np.float32), affine_of((10, -25, 40)))
     result = Pipeline.from_json(json.loads(json.dumps(Pipeline((step,)).to_json()))).apply(image)
@@ -566,6 +568,8 @@ def test_fields_may_be_left_out():
         ([{"step": "rescale", "low": 2.0, "high": 1.0}], "'rescale': range 2.0 to 1.0"),
         ([{"step": "rescale", "low": "a"}], "'rescale': .*a"),
         ([{"step": "rescale", "low": True}], "'rescale': .*True"),
+        ([{"step": "clip", "low": 2.0, "high": 2.0}], "'clip': range 2.0 to 2.0"),
+        ([{"step": "clip", "low": 2.0}], "'clip': .*high"),
         ([{"step": "clip-percentiles", "high": 101}], "'clip-percentiles': percentiles"),
         ([{"step": "n4", "where": "brain"}], "'n4': .*brain"),
         ([{"step": "n4", "shrink": 0}], "'n4': shrink 0"),
