@@ -35,6 +35,9 @@ _ANISOTROPIC = 3.0  # from this ratio of spacings on, slices are networks' bette
 _STRIPPED = 0.2  # fraction of exact zeros that only a removed background has
 _LONG_TAIL = 3.0  # see Look.tail
 _SYMMETRIC = 0.7  # correlation of a mirror image
+_FEW = 20  # cases; of more, a network learns turns and sizes from the cases themselves
+_PIECE = 1000  # times a patch is as large as a piece of foreground whose patches are to be small
+_AROUND = 32  # voxels along an axis of such patches
 _TOLD = 5  # cases that can tell on which side labels lie
 _AXES = {"R": "left-right", "A": "front-back", "S": "up-down"}
 _AXES |= {"L": _AXES["R"], "P": _AXES["A"], "I": _AXES["S"]}
@@ -82,21 +85,22 @@ def advise(
     """Propose how to train on a dataset.
 
     Volumes are turned to RAS and brought to the median spacing of the set, where theirs differs
-    from it by more than 5 %; intensities become z-scores. A patch covers 95 of 100 cases where
-    they are small, and has at most 64 voxels along an axis of a volume, 256 of an image; a 2D
-    network on volumes gets patches of one slice. About 1000 steps are made, in epochs that see
-    each case about once as a whole. Intensities are scaled and noise is added. MPU-Net++ gets no
-    dropout: on hippocampi, runs without it reached 0.887 and with its study's 0.3 of 6 to 9
-    channels 0.867, at different learning rates.
+    from it by more than 5 %; intensities become z-scores. A patch covers 95 of 100 cases where they
+    are small, and has at most 64 voxels along an axis of a volume, 256 of an image; a 2D network on
+    volumes gets patches of one slice. About 1000 steps are made, in epochs that see each case about
+    once as a whole. Intensities are scaled and noise is added; fewer than 20 volumes are turned,
+    scaled, bent and blemished as in the MS study. MPU-Net++ gets no dropout: on hippocampi, runs
+    without it reached 0.887 and with its study's 0.3 of 6 to 9 channels 0.867, at different
+    learning rates.
 
-    All label maps and the headers of all images are read for that, and it is what a training
-    takes that nothing else is said of. With ``look``, up to 60 images are read besides, and these
-    choices may differ: the coarse axis of anisotropic volumes goes last, at the 10th percentile
-    of its spacings; thick slices, flat volumes and images get a 2D network; removed backgrounds
-    are left out of the z-scores, and long tails clipped; batch, then patch are halved until a
-    training fits the memory; rare foreground is drawn more often; patches are mirrored along axes
-    along which images are symmetric and labels take no side. Nothing is mirrored without a look,
-    since left and right differ in a brain.
+    All label maps and the headers of all images are read for that. With ``look``, up to 60 images
+    are read besides, and these choices may differ: the coarse axis of anisotropic volumes goes
+    last, at the 10th percentile of its spacings; thick slices, flat volumes and images get a 2D
+    network; removed backgrounds are left out of the z-scores, and long tails clipped; batch, then
+    patch are halved until a training fits the memory; where pieces of foreground are tiny, eight
+    patches of 32³ make a batch; rare foreground is drawn more often; patches are mirrored along
+    axes along which images are symmetric and labels take no side. Nothing is mirrored without a
+    look, since left and right differ in a brain.
 
     Args:
         dataset: Labelled cases, as files or, without a look, from a cache.
@@ -123,10 +127,12 @@ def advise(
     after = found if pipeline else functools.reduce(Survey.after, grid.steps, found)
     pipeline = pipeline or Pipeline((*grid.steps, *norm))
     config = _usual(network.value, pipeline, after, len(dataset.cases))
+    config, augmented = _choose_augmentation(config, len(dataset.cases))
     if look:
         config, chosen = _looked_at(config, dataset, grid, looks, memory_gb)
     else:
         chosen = (_patch(config), Reason("batch", f"{config.batch_size} in a step", "the usual"))
+    chosen = (*chosen, augmented)
     reasons = (grid.reason, network, because, *chosen, _length(config, dataset))
     return Advice(config, _facts(found, looks, len(dataset.cases)), reasons)
 
@@ -140,8 +146,6 @@ def _usual(model: str, pipeline: Pipeline, found: Survey, cases: int) -> TrainCo
     patch = _patch_size(found.shapes, network)
     flat = network.spatial_dims == 2
     batch_size = 8 if flat else 4 if math.prod(patch) <= _SMALL_PATCH else 2
-    patches_per_case = _patches_per_case(found.shapes, patch)
-    epochs = math.ceil(_STEPS / math.ceil(cases * patches_per_case / batch_size))
     return TrainConfig(
         model,
         patch,
@@ -149,13 +153,18 @@ def _usual(model: str, pipeline: Pipeline, found: Survey, cases: int) -> TrainCo
         labels=found.labels,
         pipeline=pipeline,
         batch_size=batch_size,
-        patches_per_case=patches_per_case,
-        epochs=max(10, epochs),
-        validate_every=max(1, epochs // 20),
+        **_duration(cases, _patches_per_case(found.shapes, patch), batch_size),
         dropout=0.0 if model == _USUAL else None,
         optimizer=OptimizerConfig(learning_rate=1e-2 if model == _USUAL else 1e-3),
         augment=(augment.ScaleIntensity(), augment.Noise()),
     )
+
+
+def _duration(cases: int, patches_per_case: int, batch_size: int) -> dict[str, int]:
+    """Return fields of a configuration that make up the usual number of steps."""
+    epochs = math.ceil(_STEPS / math.ceil(cases * patches_per_case / batch_size))
+    lasts = {"epochs": max(10, epochs), "validate_every": max(1, epochs // 20)}
+    return {"patches_per_case": patches_per_case, **lasts}
 
 
 def _patch_size(shapes: Sequence[tuple[int, ...]], model: Any) -> tuple[int, ...]:
@@ -178,7 +187,9 @@ def _looked_at(
     memory_gb: float | None,
 ) -> tuple[TrainConfig, tuple[Reason, ...]]:
     """Change what memory, the places of the foreground and symmetry speak against."""
+    config, small = _choose_small_patches(config, looks, len(dataset.cases))
     config, memory = _fit_memory(config, memory_gb)
+    memory = (small or memory[0], memory[1])
     hits = hit_rate(read_labels(_some(dataset), Pipeline(grid.steps)), config.patch_size)
     config, drawing = _choose_foreground(config, hits)
     config, mirrors = _choose_mirrors(config, looks, grid)
@@ -402,6 +413,46 @@ def _device_memory() -> tuple[float, str]:
     if whose == "GPU":
         return size / 1e9, " of the GPU"
     return size / 2e9, f", half of the {whose}'s memory"
+
+
+def _choose_small_patches(
+    config: TrainConfig, looks: Sequence[Look], cases: int
+) -> tuple[TrainConfig, Reason | None]:
+    """Take eight small patches for a few large ones where the pieces of foreground are tiny."""
+    pieces = [size for look in looks for size in look.lesions]
+    middle, voxels = float(np.median(pieces or [math.inf])), math.prod(config.patch_size)
+    if config.rank == 2 or min(config.patch_size) <= _AROUND or voxels < _PIECE * middle:
+        return config, None
+    per_case = min(64, max(8, 8 * math.ceil(128 / cases)))
+    changed = dataclasses.replace(
+        config, patch_size=(_AROUND,) * 3, batch_size=8, **_duration(cases, per_case, 8)
+    )
+    why = (
+        f"pieces of foreground have {middle:g} voxels in the median: the loss of patches of "
+        f"{_times(config.patch_size)} hardly sees them (docs/recipes.md)"
+    )
+    return changed, Reason("patch", _times(changed.patch_size), why)
+
+
+def _choose_augmentation(config: TrainConfig, cases: int) -> tuple[TrainConfig, Reason]:
+    """Turn, bend and blemish the patches of few volumes."""
+    usual = "intensities scaled, noise"
+    if config.rank == 2:
+        return config, Reason("augmentation", usual, "the usual")
+    if cases >= _FEW:
+        why = f"{cases} cases show turns and sizes themselves: hippocampi got worse by more of it"
+        return config, Reason("augmentation", usual, f"{why} (docs/recipes.md)")
+    strong = (
+        augment.Affine(),
+        augment.Elastic(),
+        augment.Gamma(probability=0.25),
+        augment.Noise(std=(0.0, 0.1), probability=0.25),
+        augment.BiasField(probability=0.2),
+        augment.Motion(probability=0.05),
+    )
+    why = f"{plural(cases, 'case')}: with these, two patients taught MS lesions (docs/recipes.md)"
+    value = "turned, scaled, bent, gamma, noise, bias field, motion"
+    return dataclasses.replace(config, augment=strong), Reason("augmentation", value, why)
 
 
 def _choose_foreground(config: TrainConfig, hits: float) -> tuple[TrainConfig, Reason]:

@@ -29,6 +29,7 @@ _SETTING = {  # that decides a choice of the advice, where it is given
     "batch": "batch_size",
     "foreground": "foreground",
     "mirroring": "augment",
+    "augmentation": "augment",
     "length": "epochs",
 }
 _Settings = Mapping[str, Any]
@@ -65,7 +66,7 @@ class Plan:
 def plan(
     data: str | Path | Dataset,
     *settings: _Settings,
-    look: bool = False,
+    look: bool | None = None,
     memory_gb: float | None = None,
     validation: float = 0.2,
     test: float = 0.0,
@@ -82,8 +83,9 @@ def plan(
         settings: Fields of a ``TrainConfig`` as JSON values, which replace the defaults that
             the data suggest; later mappings win, and ``optimizer`` is merged field by field.
             Steps of a ``pipeline`` that learn from images do so from the training cases.
-        look: Whether to look at intensities, symmetry and memory, too, as ``segjax plan`` does:
-            see :func:`segjax.train.plans.advice.advise` for what then differs.
+        look: Whether to look at intensities, symmetry and memory, too: see
+            :func:`segjax.train.plans.advice.advise` for what then differs. By default at images,
+            and not at a cache, whose images are preprocessed already.
         memory_gb: Memory that a training may take, where a look decides.
         validation: Fraction of the cases to validate on.
         test: Fraction of the cases to keep away from the training altogether; ``imagesTs/`` and
@@ -239,8 +241,14 @@ def _merged(values: _Settings, *layers: _Settings) -> dict[str, Any]:
 
 
 def _draft(
-    source: _Source, wanted: _Settings, *, look: bool = False, memory_gb: float | None = None
+    source: _Source,
+    wanted: _Settings,
+    *,
+    look: bool | None = None,
+    memory_gb: float | None = None,
 ) -> _Draft:
+    if look is None:
+        look = source.cache is None
     if look and source.cache is not None:
         raise InputError(
             f"{source.cache.folder}: its images are preprocessed already: plan on the ones it was "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import warnings
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_volumes_of_one_spacing_are_left_at_it(tmp_path):
     assert facts["shape"] == "24 × 24 × 24"
     assert set(why) == {
         "spacing", "network", "normalisation", "patch", "batch", "foreground", "mirroring",
-        "length",
+        "augmentation", "length",
     }  # fmt: skip
 
 
@@ -338,11 +339,28 @@ def test_defaults_of_volumes(tmp_path):
     resample = Resample((1.0, 1.0, 1.0), tolerance=0.05)
     assert config.pipeline == Pipeline((Reorient("RAS"), resample, ZScore()))
     assert config.loss == Loss((Term("dice"), Term("cross-entropy")))
-    assert {type(transform) for transform in config.augment} == {Noise, ScaleIntensity}
+    names = [transform.name for transform in config.augment]
+    assert names == ["affine", "elastic", "gamma", "noise", "bias-field", "motion"]
     assert config.optimizer.schedule == "one-cycle"
     assert config.batch_size == 4
     assert 900 <= config.epochs <= 1100  # one step per epoch
     TrainConfig.from_json(config.to_json())
+
+
+def test_many_volumes_are_neither_turned_nor_bent(tmp_path):
+    config = usual(labelled(tmp_path, [(24, 24, 24)] * 20))
+    assert [type(transform) for transform in config.augment] == [ScaleIntensity, Noise]
+
+
+@pytest.mark.parametrize(("radius", "patch"), [(3, (32, 32, 32)), (6, (64, 64, 48))])
+def test_tiny_pieces_of_foreground_get_many_small_patches(tmp_path, radius, patch):
+    shape = (64, 60, 48)
+    write(tmp_path, "c0", ball(shape, (20, 30, 20), radius) | ball(shape, (40, 30, 20), radius))
+    config, why, _ = proposal(tmp_path, memory_gb=8.0)
+    assert config.patch_size == patch
+    assert ("123 voxels in the median" in why["patch"].why) == (radius == 3)
+    steps = config.epochs * math.ceil(config.patches_per_case / config.batch_size)
+    assert 1000 <= steps <= 1010
 
 
 def test_defaults_of_images(tmp_path):

@@ -100,7 +100,7 @@ def test_unreadable_settings_are_named(text, tmp_path):
 
 def test_cache_gives_a_training_its_pipeline_labels_shapes_and_channels(cache, data):
     planned = plan(cache, validation=0.4)
-    raw = plan(data, {"pipeline": PIPELINE.to_json()}, validation=0.4)
+    raw = plan(data, {"pipeline": PIPELINE.to_json()}, look=False, validation=0.4)
     assert planned.config == raw.config
     assert planned.split == raw.split
     assert all(isinstance(case, CachedCase) for case in planned.dataset.cases)
@@ -228,9 +228,9 @@ def test_wrong_settings_are_said_to_be_in_their_file(settings, tmp_path):
 
 
 def test_a_look_tells_why_and_changes_what_the_images_speak_against(data):
-    usual, looked = plan(data), plan(data, look=True, memory_gb=2.0)
+    usual, looked = plan(data, look=False), plan(data, memory_gb=2.0)
     assert [reason.choice for reason in usual.reasons] == [
-        "spacing", "network", "normalisation", "patch", "batch", "length",
+        "spacing", "network", "normalisation", "patch", "batch", "augmentation", "length",
     ]  # fmt: skip
     assert {reason.choice: reason.why for reason in usual.reasons}["normalisation"] == "the usual"
     added = {reason.choice for reason in looked.reasons} - {r.choice for r in usual.reasons}
