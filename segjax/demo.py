@@ -83,6 +83,7 @@ def run_demo(
     plan = plan_training(
         out / "data",
         {**_SETTINGS, "seed": seed, "name": "demo"},
+        look=False,
         validation=_VALIDATION / _HEADS,
         test=_TEST / _HEADS,
     )
