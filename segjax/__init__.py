@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from segjax.data.prepare.pipeline import Pipeline
     from segjax.errors import InputError
     from segjax.evaluate.compare import score
+    from segjax.pretrained.shipped import pretrained_models
     from segjax.registry import register
     from segjax.train._fit import fit
     from segjax.train.config import TrainConfig
@@ -45,6 +46,7 @@ _HOMES = {
     "export": "segjax_onnx.write.convert:export_onnx",
     "fit": "segjax.train._fit:fit",
     "plan": "segjax.train.plans.plan:plan",
+    "pretrained_models": "segjax.pretrained.shipped:pretrained_models",
     "read": "segjax.data.io.formats:read_volume",
     "register": "segjax.registry:register",
     "score": "segjax.evaluate.compare:score",
@@ -64,6 +66,7 @@ __all__ = [
     "fit",
     "models",
     "plan",
+    "pretrained_models",
     "read",
     "register",
     "report",

@@ -181,7 +181,8 @@ def view(
             series; volumes; or arrays of shape ``(x, y, z)``, whose voxels are 1 mm. Files of one
             name in two folders are of two visits.
         mask: One for each image, or one for the first; an array has the image's affine.
-        model: ONNX file that segjax exported, or the folder of a run; or several.
+        model: ONNX file that segjax exported, the folder of a run, or the name of a model that
+            comes with segjax; or several.
         port: Port to serve on; any free one when 0.
         browser: Open the browser; by default not in a notebook, where the result shows itself.
         page: Folder of the built page; by default that of the distribution segjax-web, or else of

@@ -56,7 +56,7 @@ ORDER = [  # a room imports from the lines above its own, and from itself
     "segjax.components segjax.interpolation",
     "segjax.files segjax.registry segjax.progress",
     "segjax.codec",
-    "segjax.models segjax.volume",
+    "segjax.models segjax.pretrained segjax.volume",
     "segjax.grid",
     "segjax.runs",
     "segjax.data.labels",

@@ -13,6 +13,8 @@ from rich.text import Text
 from segjax.text import plural
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from segjax.evaluate.scores import Score, Scores
     from segjax.evaluate.summary import Summary
     from segjax.runs.folds import FoldScore
@@ -43,6 +45,14 @@ def print_facts(facts: Mapping[str, object], *, title: str | None = None) -> Non
     if title:
         console().print(Text(title, "bold"), soft_wrap=True)
     console().print(table)
+
+
+def print_notices(files: Iterable["Path"]) -> None:
+    """Print a line for each network that came with segjax: its licence, and what it is not for."""
+    from segjax.pretrained.shipped import card_of
+
+    for card in filter(None, map(card_of, files)):
+        say(f"{card.name}: {card.license}; not for diagnosis; its card: segjax models {card.name}")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -50,7 +50,7 @@ class Export:
 
     run: Annotated[Positional[Path], arg(metavar="RUN_OR_WEIGHTS")]
     """Folder that segjax train wrote, or weights: .pt, .pth, .ckpt, .bin, .safetensors; with
-    --bioimage a file that segjax export wrote, too."""
+    --bioimage a file that segjax export wrote or a name of segjax models, too."""
     out: Annotated[
         Path | None,
         arg(
@@ -122,8 +122,14 @@ class Export:
         print_facts({"model": made, **beside, **self._cost(made)})
 
     @property
+    def _source(self) -> Path:
+        from segjax.pretrained.shipped import model_path
+
+        return model_path(self.run)
+
+    @property
     def _weights(self) -> bool:
-        return self.run.is_file() or bool(self.run.suffix and not self.run.exists())
+        return self._source.is_file() or bool(self.run.suffix and not self.run.exists())
 
     def _make(self, out: Path) -> Path:
         return self._adopt(out) if self._weights else self._of_run(out)
@@ -135,9 +141,9 @@ class Export:
         check_package(out, overwrite=self.overwrite)
         options: dict[str, Any] = {"authors": self.authors, "example": self.example or None}
         options["overwrite"] = self.overwrite
-        if self.run.suffix == ".onnx":
+        if self._source.suffix == ".onnx":
             self._refuse("belongs to the export before", *_OF_NETWORKS, *_OF_WEIGHTS, *_VARIANTS)
-            return write_bioimage(self.run, out, **options)
+            return write_bioimage(self._source, out, **options)
         with tempfile.TemporaryDirectory() as folder:
             return write_bioimage(self._make(Path(folder, "model.onnx")), out, **options)
 
@@ -164,10 +170,14 @@ class Export:
     def _adopt(self, out: Path) -> Path:
         from segjax_onnx.adopt.foreign import Usage, export_weights
 
+        if self._source.suffix == ".onnx" and self._source.is_file():
+            raise InputError(
+                f"{self._source}: is exported already: copy it, or make a package by --bioimage"
+            )
         self._refuse("weights are one network, and no training", "ensemble", "which", *_VARIANTS)
         usage = Usage(self.names, self._steps(), self.patch_size, self._card())
         options: dict[str, Any] = {"usage": usage, "overwrite": self.overwrite, "opset": self.opset}
-        return export_weights(self.run, out, **options)
+        return export_weights(self._source, out, **options)
 
     def _card(self) -> "Card":
         from segjax_onnx.write.card import Card, read_card

@@ -43,6 +43,7 @@ class Followup:
 
     Examples:
         segjax followup 2023/flair.nii.gz 2024/flair.nii.gz --model run/model.onnx
+        segjax followup a.nii.gz b.nii.gz --model ms-flair
         segjax followup a.nii.gz b.nii.gz --masks a_lesions.nii.gz b_lesions.nii.gz
         segjax followup a_lesions.nii.gz b_lesions.nii.gz --dates 2023-04-02 2024-03-28
         segjax followup v1 v2 v3 --images flair.nii.gz t1.nii.gz --model run/model.onnx
@@ -64,7 +65,8 @@ class Followup:
     model: Annotated[Path | None, arg(aliases=["-m"], metavar="FILE", help_behavior_hint=_NONE)] = (
         None
     )
-    """Network that segments each visit: an ONNX file, or the folder of a run."""
+    """Network that segments each visit: an ONNX file, the folder of a run, or a name of segjax
+    models."""
     images: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint=_NONE)] = ()
     """Image file of each channel in the folder of a visit, or BIDS suffix."""
     masks: Annotated[tuple[str, ...], arg(metavar="MASK...", help_behavior_hint=_NONE)] = ()
@@ -169,9 +171,11 @@ class Followup:
 
         predictor = None
         if self.model is not None:
+            from segjax.cli.console import print_notices
             from segjax_onnx.predict.predictor import Predictor
 
             predictor = Predictor(self.model)
+            print_notices(predictor.files)
         return Method(
             predictor=predictor,
             coding=asked_coding(self.coding, names=self.names),

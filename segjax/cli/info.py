@@ -19,6 +19,7 @@ class Info:
         segjax info run                # network, settings, best Dice
         segjax info plan.json          # settings of a training
         segjax info run/model.onnx     # labels, preprocessing, patch size
+        segjax info ms-flair           # a model that comes with segjax
         segjax info weights.pt         # whose network they are
     """
 

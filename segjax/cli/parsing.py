@@ -17,7 +17,7 @@ import segjax
 
 COMMANDS = (
     "demo", "preprocess", "preview", "plan", "train", "sweep", "export", "predict", "watch",
-    "view", "evaluate", "measure", "raters", "report", "followup", "info",
+    "view", "evaluate", "measure", "raters", "report", "followup", "models", "info",
 )  # fmt: skip
 """Each is the class of its name in the module of its name, which loads when it is asked for."""
 _HELP = """Segment lesions in MR images: train small networks, ship them as ONNX files.
@@ -27,6 +27,7 @@ Examples:
     segjax preprocess brains cache --preset ms-7t     # slow steps once, ahead of training
     segjax plan brains --out plan.json                # what would suit the data, and why
     segjax train --data brains --model mpunet++ --out run
+    segjax models                                     # networks that come with segjax
     segjax predict run/model.onnx flair.nii.gz -o masks
     segjax watch incoming masks --model run/model.onnx  # studies as they arrive
     segjax view flair.nii.gz --mask masks/flair.nii.gz  # in the browser

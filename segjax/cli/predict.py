@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class _Files:
     model: Annotated[Positional[Path], arg(metavar="MODEL")]
-    """ONNX file that segjax train or segjax export wrote, or the folder of a run."""
+    """ONNX file that segjax train or segjax export wrote, the folder of a run, or the name of a
+    model that comes with segjax."""
     sources: Annotated[
         Positional[tuple[Path, ...]], arg(metavar="IMAGE...", help_behavior_hint="(required)")
     ]
@@ -49,6 +50,7 @@ class Predict(Segmenting, _Files):
     case and label, SHA-256 of network and image, warnings, errors) and lesions.csv.
 
     Examples:
+        segjax predict ms-flair flair.nii.gz -o masks  # a network of segjax models
         segjax predict run/model.onnx flair.nii.gz -o masks
         segjax predict cv patients/ -o masks --skip-existing
         segjax predict run/model.onnx flair.nii.gz t1.nii.gz -o masks

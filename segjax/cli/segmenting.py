@@ -96,6 +96,7 @@ class Segmenting:
 
     def predictor(self, model: Path) -> "Predictor":
         """Return the network, as it is to run."""
+        from segjax.cli.console import print_notices
         from segjax_onnx.predict.postprocess import changed_rules
         from segjax_onnx.predict.predictor import Predictor
 
@@ -112,6 +113,7 @@ class Segmenting:
             providers=([self.device] if self.device else self.provider) or None,
             strict=self.strict,
         )
+        print_notices(predictor.files)
         predictor.missing = self.missing
         rules = () if self.no_postprocessing else predictor.postprocessing
         labels = predictor.metadata.labels

@@ -160,8 +160,8 @@ class Train:
     ] = ()
     """Names of the classes 1, 2, ..., where label values are the classes already."""
     init: Annotated[Path | None, arg(metavar="FILE_OR_RUN", help_behavior_hint=_NONE)] = None
-    """Weights to start from: a run, an exported .onnx file, or the state dict of MONAI's UNet or of
-    the MPU-Net++ authors that torch.save wrote (.pt), or the same as .safetensors."""
+    """Weights to start from: a run, an exported .onnx file, a name of segjax models, or the state
+    dict of MONAI's UNet or of the MPU-Net++ authors that torch.save wrote (.pt, .safetensors)."""
     freeze: Annotated[tuple[str, ...], arg(metavar="REGEX...", help_behavior_hint=_NONE)] = ()
     """Parameters to leave as in --init, such as ^X00/; they have names as X00/first/kernel."""
     new_head: Annotated[bool, arg(help_behavior_hint="")] = False

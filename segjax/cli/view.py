@@ -35,7 +35,8 @@ class View:
     model: Annotated[
         tuple[Path, ...], arg(aliases=["-m"], metavar="FILE...", help_behavior_hint=_NONE)
     ] = ()
-    """ONNX files that segjax train or segjax export wrote, or folders of runs."""
+    """ONNX files that segjax train or segjax export wrote, folders of runs, or names of segjax
+    models."""
     port: Annotated[int, arg(metavar="N")] = 0
     """Port to serve on; any free one when 0."""
     no_browser: Annotated[bool, arg(help_behavior_hint="")] = False

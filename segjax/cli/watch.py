@@ -16,7 +16,8 @@ class _Folders:
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """Folder for the results and their log."""
     model: Annotated[Path, arg(aliases=["-m"], metavar="FILE")]
-    """ONNX file that segjax train or segjax export wrote, or the folder of a run."""
+    """ONNX file that segjax train or segjax export wrote, the folder of a run, or a name of segjax
+    models."""
     settle: Annotated[float, arg(metavar="SECONDS")] = 60.0
     """A study is complete when no file of it has come or changed for so long."""
     poll: Annotated[float, arg(metavar="SECONDS")] = 5.0

@@ -19,6 +19,7 @@ from segjax.describe.trainings import (
 )
 from segjax.describe.words import Facts
 from segjax.errors import InputError
+from segjax.pretrained.shipped import model_path
 from segjax.runs.folder import RunFolder
 
 __all__ = ["describe", "describe_plan"]
@@ -38,7 +39,7 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
         path: A volume (NIfTI, NRRD, MetaImage, PNG, NPY, DICOM), a DICOM segmentation or structure
             set, an ONNX file, weights of PyTorch, the configuration of a training, the folder of a
             run, a sweep or a cross-validation, a cache, a folder of labelled images, a BIDS data
-            set or a folder of DICOM files.
+            set, a folder of DICOM files, or the name of a model that comes with segjax.
         series: Name, number or UID of the DICOM series to describe, where there are several.
 
     Returns:
@@ -54,7 +55,7 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
     from segjax.data.io.dicom.segmentation import is_label_object
     from segjax.data.io.dicom.series import choose_series
 
-    path = Path(path)
+    path = model_path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if series is not None:

@@ -98,8 +98,8 @@ class InitConfig(Record):
     """Weights that a training starts from, in the place of random ones.
 
     Attributes:
-        source: Folder of a run, PyTorch state dict or exported ONNX file; see
-            :func:`segjax.train.transfer.load_source`.
+        source: Folder of a run, PyTorch state dict, exported ONNX file or name of a model that
+            comes with segjax; see :func:`segjax.train.transfer.load_source`.
         digest: SHA-256 of the weights, by which a training that goes on knows them;
             :func:`segjax.plan` fills it in.
         new_head: Whether the layers are drawn anew that depend on the number of labels, and, if

@@ -7,6 +7,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from segjax import models
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.models import torch_files
+from segjax.pretrained.shipped import model_path
 from segjax.registry import register, registry
 from segjax.runs.folder import RunFolder
 from segjax.text import listed
@@ -67,9 +69,10 @@ def load_source(path: str | Path, model: str) -> Source:
     Args:
         path: Folder of a run, whose best checkpoint is taken; a state dict of MONAI's ``UNet``
             or of the MPU-Net++ authors' release (``.pt``, ``.pth``, ``.ckpt``, ``.bin``,
-            ``.safetensors``); an ONNX file that ``segjax export`` wrote; or a file of another
-            suffix, given to ``segjax.register("weights", suffix, read)``: ``read(path, model)``
-            returns the variables, and the names of the labels or None.
+            ``.safetensors``); an ONNX file that ``segjax export`` wrote; the name of a model that
+            comes with segjax; or a file of another suffix, given to
+            ``segjax.register("weights", suffix, read)``: ``read(path, model)`` returns the
+            variables, and the names of the labels or None.
         model: Name of the network that the weights are to be used in.
 
     Raises:
@@ -79,7 +82,7 @@ def load_source(path: str | Path, model: str) -> Source:
         >>> load_source("run", "mpunet++").labels
         ('background', 'lesion')
     """
-    path = Path(path)
+    path = model_path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder to start from")
     if path.is_dir():
@@ -105,7 +108,7 @@ def recorded(config: TrainConfig, run: str | Path | None = None) -> TrainConfig:
     init = config.init
     if init is None:
         return config
-    if Path(init.source).exists():
+    if _exists(init.source):
         digest: str | None = _checked(init, config.model).digest
     elif run is None:
         return config
@@ -128,7 +131,7 @@ def hold(config: TrainConfig, run: Path, *, begun: bool) -> None:
     init = config.init
     if init is None or (begun and RunFolder(run).init.exists()):
         return
-    if Path(init.source).exists():
+    if _exists(init.source):
         _write_held(RunFolder(run).init, _checked(init, config.model), init.source)
     elif (held := _held(init, run)) is not None:
         _write_held(RunFolder(run).init, held, init.source)
@@ -272,8 +275,15 @@ def _matching(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
     return found
 
 
+def _exists(source: str) -> bool:
+    """Say whether weights are where they were, or still come with segjax."""
+    with suppress(InputError):
+        return model_path(source).exists()
+    return False
+
+
 def _source(init: InitConfig, model: str, run: Path | None) -> Source:
-    held = None if run is None or Path(init.source).exists() else _held(init, run)
+    held = None if run is None or _exists(init.source) else _held(init, run)
     return _checked(init, model) if held is None else held
 
 
@@ -284,7 +294,7 @@ def _digest_of_moved(init: InitConfig, run: Path) -> str | None:
     before = read_config(run).init if RunFolder(run).config.exists() else None
     if before is not None and _is_it(init, before.source, before.digest):
         return before.digest
-    raise InputError(f"{init.source}: no such file or folder to start from")
+    raise InputError(f"{model_path(init.source)}: no such file or folder to start from")
 
 
 def _held(init: InitConfig, run: Path) -> Source | None:

@@ -49,6 +49,7 @@ COMMANDS = [
     "watch",
     "view",
     "evaluate",
+    "models",
     "info",
 ]
 

@@ -17,6 +17,7 @@ from segjax.data.patches import gaussian_window
 from segjax.data.seen import Seen
 from segjax.errors import InputError
 from segjax.files import write_json
+from segjax.pretrained.shipped import model_path
 from segjax.text import brief
 from segjax_onnx.predict.postprocess import LabelRule
 from segjax_onnx.predict.runtime import CPU, open_session
@@ -417,7 +418,7 @@ def read_metadata(path: str | Path) -> ModelMetadata:
     """Read the metadata of an exported network, with onnxruntime alone.
 
     Args:
-        path: The ONNX file.
+        path: The ONNX file, or the name of a model that comes with segjax.
 
     Raises:
         InputError: If the file is missing, is no ONNX, or was not exported by segjax.
@@ -428,6 +429,7 @@ def read_metadata(path: str | Path) -> ModelMetadata:
             ...
         segjax.errors.InputError: missing.onnx: no such file
     """
+    path = model_path(path)
     return metadata_of(open_session(path, providers=[CPU], optimize=False), path)
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.errors import InputError
+from segjax.pretrained.shipped import model_path
 from segjax.runs.folder import RunFolder
 from segjax_onnx.predict.digest import checked
 from segjax_onnx.predict.metadata import ModelMetadata, metadata_of, together
@@ -167,15 +168,17 @@ def find_files(path: str | Path) -> tuple[str | Path, ...]:
     """Return the ONNX files that a path stands for.
 
     Args:
-        path: An ONNX file; the folder of a run, which holds ``model.onnx``; or that of a
-            cross-validation, which holds ``fold0``, ``fold1``, … with one each.
+        path: An ONNX file; the folder of a run, which holds ``model.onnx``; that of a
+            cross-validation, which holds ``fold0``, ``fold1``, … with one each; or the name of a
+            model that comes with segjax.
 
     Raises:
-        InputError: A folder holds none, or the run of a fold has none yet.
+        InputError: A folder holds none, the run of a fold has none yet, or a single word names
+            nothing.
     """
-    folder = Path(path)
+    folder = model_path(path)
     if not folder.is_dir():
-        return (path,)
+        return (folder,)
     files = [run.model for run in RunFolder(folder).folds or [RunFolder(folder)]]
     for file in files:
         if not file.is_file():

@@ -64,7 +64,7 @@ class Predictor:
 
     Args:
         path: An ONNX file, the folder of a run or of a cross-validation (``fold0``, ``fold1``, …),
-            or several of these.
+            the name of a model that comes with segjax, or several of these.
         threads: CPU threads; by default one per core that this process may use.
         patch_size: Size of the patches in voxels, multiples of ``metadata.size_multiple``; by
             default those of the training.

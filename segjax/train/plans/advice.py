@@ -146,25 +146,29 @@ def _usual(model: str, pipeline: Pipeline, found: Survey, cases: int) -> TrainCo
     patch = _patch_size(found.shapes, network)
     flat = network.spatial_dims == 2
     batch_size = 8 if flat else 4 if math.prod(patch) <= _SMALL_PATCH else 2
-    return TrainConfig(
+    config = TrainConfig(
         model,
         patch,
         in_channels=found.channels,
         labels=found.labels,
         pipeline=pipeline,
         batch_size=batch_size,
-        **_duration(cases, _patches_per_case(found.shapes, patch), batch_size),
         dropout=0.0 if model == _USUAL else None,
         optimizer=OptimizerConfig(learning_rate=1e-2 if model == _USUAL else 1e-3),
         augment=(augment.ScaleIntensity(), augment.Noise()),
     )
+    return _lasting(config, cases, _patches_per_case(found.shapes, patch))
 
 
-def _duration(cases: int, patches_per_case: int, batch_size: int) -> dict[str, int]:
-    """Return fields of a configuration that make up the usual number of steps."""
-    epochs = math.ceil(_STEPS / math.ceil(cases * patches_per_case / batch_size))
-    lasts = {"epochs": max(10, epochs), "validate_every": max(1, epochs // 20)}
-    return {"patches_per_case": patches_per_case, **lasts}
+def _lasting(config: TrainConfig, cases: int, patches_per_case: int) -> TrainConfig:
+    """Return a configuration of about the usual number of steps."""
+    epochs = math.ceil(_STEPS / math.ceil(cases * patches_per_case / config.batch_size))
+    return dataclasses.replace(
+        config,
+        patches_per_case=patches_per_case,
+        epochs=max(10, epochs),
+        validate_every=max(1, epochs // 20),
+    )
 
 
 def _patch_size(shapes: Sequence[tuple[int, ...]], model: Any) -> tuple[int, ...]:
@@ -420,13 +424,13 @@ def _choose_small_patches(
 ) -> tuple[TrainConfig, Reason | None]:
     """Take eight small patches for a few large ones where the pieces of foreground are tiny."""
     pieces = [size for look in looks for size in look.lesions]
-    middle, voxels = float(np.median(pieces or [math.inf])), math.prod(config.patch_size)
+    middle = float(np.median(pieces)) if pieces else math.inf
+    voxels = math.prod(config.patch_size)
     if config.rank == 2 or min(config.patch_size) <= _AROUND or voxels < _PIECE * middle:
         return config, None
     per_case = min(64, max(8, 8 * math.ceil(128 / cases)))
-    changed = dataclasses.replace(
-        config, patch_size=(_AROUND,) * 3, batch_size=8, **_duration(cases, per_case, 8)
-    )
+    small = dataclasses.replace(config, patch_size=(_AROUND,) * 3, batch_size=8)
+    changed = _lasting(small, cases, per_case)
     why = (
         f"pieces of foreground have {middle:g} voxels in the median: the loss of patches of "
         f"{_times(config.patch_size)} hardly sees them (docs/recipes.md)"

@@ -1,0 +1,63 @@
+"""The files that come with the library: each agrees with its card and segments what it is for."""
+
+import numpy as np
+import pytest
+
+from segjax.data.io.formats import read_label
+from segjax.models import count_parameters
+from segjax.pretrained import model_path, pretrained_models
+from segjax_onnx.predict.metadata import read_metadata
+from segjax_onnx.predict.predictor import Predictor
+from segjax_onnx.write.weights import read_variables
+
+CARDS = {card.name: card for card in pretrained_models()}
+CASES = {
+    "hippocampus": "hippocampus/{}s/hippocampus_001.nii.gz",
+    "meningioma": "meningioma2d/{}s/meningioma_000.png",
+    "ms-flair": "ms_lesions/patient19/{}.nii.gz",
+}
+"""A case of the training of each model: that it fits shows that the file works, and no more."""
+CALLED = {"ms-flair": ("flair", "lesions")}
+NEEDED = {"ms-flair": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_file_is_small_and_agrees_with_its_card(name):
+    card, metadata = CARDS[name], read_metadata(name)
+    assert model_path(name).stat().st_size <= 1_000_000
+    assert metadata.labels == ("background", *card.labels)
+    assert metadata.segjax_version == card.segjax_version
+    assert count_parameters(read_variables(model_path(name))) == card.parameters
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_file_that_goes_its_own_way_says_what_it_is_not_for(name):
+    about = read_metadata(name).about
+    assert about.license == CARDS[name].license
+    assert "not for diagnosis" in (about.intended_use or "").lower()
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_file_knows_the_voxels_and_intensities_of_its_training(name):
+    assert read_metadata(name).seen is not None
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=NEEDED.get(name, ())) for name in CASES if name in CARDS]
+)
+def test_a_case_of_the_training_is_segmented(name, data_dir):
+    image, label = CALLED.get(name, ("image", "label"))
+    mask = Predictor(name).predict(data_dir / CASES[name].format(image))
+    truth = read_label(data_dir / CASES[name].format(label)).data
+    values = range(1, len(CARDS[name].labels) + 1)
+    dice = [2 * both(mask.data, truth, n) / (size(mask.data, n) + size(truth, n)) for n in values]
+    assert mask.data.shape == truth.shape
+    assert min(dice) > 0.5
+
+
+def size(mask, value):
+    return np.count_nonzero(mask == value)
+
+
+def both(mask, truth, value):
+    return np.count_nonzero((mask == value) & (truth == value))
