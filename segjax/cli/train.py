@@ -160,8 +160,9 @@ class Train:
     ] = ()
     """Names of the classes 1, 2, ..., where label values are the classes already."""
     init: Annotated[Path | None, arg(metavar="FILE_OR_RUN", help_behavior_hint=_NONE)] = None
-    """Weights to start from: a run, an exported .onnx file, a name of segjax models, or the state
-    dict of MONAI's UNet or of the MPU-Net++ authors that torch.save wrote (.pt, .safetensors)."""
+    """Weights to start from: a run, an exported .onnx file or a name of segjax models, whose
+    network, patch and preprocessing are taken over where nothing else is said; or the state dict
+    of MONAI's UNet or of the MPU-Net++ authors that torch.save wrote (.pt, .safetensors)."""
     freeze: Annotated[tuple[str, ...], arg(metavar="REGEX...", help_behavior_hint=_NONE)] = ()
     """Parameters to leave as in --init, such as ^X00/; they have names as X00/first/kernel."""
     new_head: Annotated[bool, arg(help_behavior_hint="")] = False
@@ -207,13 +208,16 @@ class Train:
         config = read_settings(self.config) if self.config else {}
         preset = self._study()
         model = self.model or config.get("model")
-        layers = ({} if preset is None else preset.settings(model=model, brain=self.brain), config)
+        study = {} if preset is None else preset.settings(model=model, brain=self.brain)
+        layers = (self._of_init(), study, config)
         settings = (*layers, self._settings(layers))
+        inherits = "pipeline" in layers[0] and not any("pipeline" in layer for layer in layers[1:])
+        keep_fitted = self.keep_fitted or inherits
         coding = settings[-1].get("label_values", config.get("label_values"))
         data = labelled_data(self.data, self.images, self.label, coding)
         if (folding := self._folding()) is not None:
-            kept = self.keep_fitted
-            self._cross_validate(plan_folds(data, *settings, folding=folding, keep_fitted=kept))
+            plans = plan_folds(data, *settings, folding=folding, keep_fitted=keep_fitted)
+            self._cross_validate(plans)
             return
         validation = self.validation
         if validation is None:
@@ -225,7 +229,7 @@ class Train:
             test=self.test,
             split=read_split(self.split) if self.split else None,
             grouping=self._grouping(),
-            keep_fitted=self.keep_fitted,
+            keep_fitted=keep_fitted,
         )
         self._train(planned, self.out)
 
@@ -335,6 +339,21 @@ class Train:
             raise InputError("--brain belongs to --preset; a --config names its own method")
         return None
 
+    def _of_init(self) -> dict[str, Any]:
+        """Return the network, patch and preprocessing that the weights of --init know.
+
+        A training that goes on has them already: where the weights came from may have moved.
+        """
+        from segjax.data.cache.layout import is_cache
+        from segjax.runs.folder import RunFolder
+
+        if self.init is None:
+            return {}
+        run = RunFolder(self.out)
+        begun = [folder for folder in (run, *run.folds) if folder.config.is_file()]
+        known = _trained_with(begun[0].path if begun else self.init)
+        return {k: v for k, v in known.items() if k != "pipeline" or not is_cache(self.data)}
+
     def _settings(self, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the options that were given, as fields of a configuration, over other settings."""
         settings = {name: getattr(self, name) for name in _FIELDS}
@@ -380,6 +399,26 @@ class Train:
         """Return a term with --alpha, and the beta that follows from it, where it is Tversky's."""
         mine = {"alpha": self.alpha, "beta": None}
         return term | mine if term.get("name") == "tversky" else term
+
+
+def _trained_with(source: Path) -> dict[str, Any]:
+    """Return what a run or an exported network says of its training; a state dict says nothing."""
+    from segjax.pretrained import model_path
+    from segjax.train.config import read_config
+
+    path = model_path(source)
+    if path.is_dir():
+        config = read_config(path)
+        pipeline = config.pipeline.to_json()
+        known = {"model": config.model, "pipeline": pipeline, "patch_size": [*config.patch_size]}
+    elif path.suffix.lower() == ".onnx" and path.is_file():
+        from segjax_onnx import read_metadata
+
+        told = read_metadata(path)
+        known = {"model": told.model, "pipeline": told.pipeline, "patch_size": [*told.patch_size]}
+    else:
+        known = {}
+    return known
 
 
 def _best(result: "FitResult") -> str:

@@ -11,7 +11,10 @@ import pytest
 from segjax import workflow
 from segjax.cli import main
 from segjax.data.phantom.dataset import write_dataset
+from segjax.data.prepare.pipeline import Pipeline
+from segjax.data.prepare.steps import HistogramStandardization, ZScore
 from segjax.train import devices
+from segjax.train.config import TrainConfig, write_config
 
 METRICS = "run,epoch,split,case,label,metric,value\n"
 
@@ -214,13 +217,55 @@ def test_folder_that_holds_a_training_is_pointed_out_at_once(data, tmp_path, tra
     assert capsys.readouterr().err.startswith(f"{tmp_path / 'run'}: holds a training; checking")
 
 
-def test_source_of_the_weights_reaches_the_configuration(data, tmp_path, trained, monkeypatch):
-    monkeypatch.setattr("segjax.train.transfer.recorded", lambda config: config)
-    options = ["--init", "old", "--new-head", "--freeze", "^down0/", "bias"]
+@pytest.fixture
+def old(tmp_path, monkeypatch):
+    """A run of unet2d-k5 that was fitted to histograms, without weights."""
+    monkeypatch.setattr("segjax.train.plans.plan.recorded", lambda config: config)
+    learned = HistogramStandardization((tuple(map(float, range(13))),))
+    (tmp_path / "old").mkdir()
+    write_config(
+        TrainConfig("unet2d-k5", (96, 96), pipeline=Pipeline((learned,))), tmp_path / "old"
+    )
+    return str(tmp_path / "old")
+
+
+def test_source_of_the_weights_reaches_the_configuration(data, tmp_path, trained, old):
+    options = ["--init", old, "--new-head", "--freeze", "^down0/", "bias"]
     assert cross_validate(data, tmp_path / "run", *options) == 0
     config = trained["run"].config
-    assert (config.init.source, config.init.new_head) == ("old", True)
+    assert (config.init.source, config.init.new_head) == (old, True)
     assert config.freeze == ("^down0/", "bias")
+
+
+def test_network_patch_and_preprocessing_come_with_the_weights(data, tmp_path, trained, old):
+    assert main(["train", "--data", str(data), "-o", str(tmp_path / "run"), "--init", old]) == 0
+    config = trained["run"].config
+    assert (config.model, config.patch_size) == ("unet2d-k5", (96, 96))
+    assert config.pipeline.steps[0].landmarks == (tuple(map(float, range(13))),)
+
+
+def test_a_training_that_goes_on_needs_the_source_of_its_weights_no_more(
+    data, tmp_path, trained, old
+):
+    command = ["train", "--data", str(data), "-o", str(tmp_path / "run"), "--init", old]
+    assert main(command) == 0
+    first = trained["run"].config
+    write_config(first, tmp_path / "run")
+    shutil.rmtree(old)
+    assert main(command) == 0
+    assert trained["run"].config == first
+
+
+def test_what_is_said_otherwise_stands_above_what_comes_with_the_weights(
+    data, tmp_path, trained, old
+):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"pipeline": [{"step": "z-score"}]}))
+    command = ["train", "--data", str(data), "-o", str(tmp_path / "run"), "--init", old]
+    assert main([*command, "--config", str(path), "--patch-size", "32", "32"]) == 0
+    config = trained["run"].config
+    assert config.patch_size == (32, 32)
+    assert config.pipeline == Pipeline((ZScore(),))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +273,7 @@ def test_source_of_the_weights_reaches_the_configuration(data, tmp_path, trained
     [
         (["--new-head"], "add --init"),
         (["--freeze", "a"], "give init too"),
-        (["--init", "nowhere"], "nowhere: no such file or folder to start from"),
+        (["--init", "nowhere"], "nowhere: no such file or folder"),
     ],
 )
 def test_weights_that_cannot_be_taken_are_refused(data, tmp_path, options, message, capsys):
