@@ -308,7 +308,7 @@ TRAININGS = {
     **{
         f"hippocampus {model} fold 0, {epochs} epochs": hippocampus(model, epochs, fold="0")
         for model in RATES
-        for epochs in (5, 45)
+        for epochs in (5, 20, 45)
     },
     **{
         f"hippocampus {model} fold 0, 15 epochs, voxels of 0.7 mm": hippocampus(

@@ -1,0 +1,201 @@
+"""Train the models that come with segjax, by `segjax` commands, to the same bytes each time.
+
+    python benchmarks/pretrained.py --data DATA --out FOLDER [--models ms-flair ...] [--check]
+
+Each model has its card in `segjax/pretrained/NAME.json`, which people write, but for its last three
+fields. FOLDER gets NAME.onnx and NAME.json with these filled in: copy both to `segjax/pretrained`.
+`--check` says instead whether the bytes are those of the model that is there.
+
+One thread and no instructions beyond AVX2, so that computers agree, given the same versions of JAX,
+NumPy, SciPy and SimpleITK. A training goes on where it was stopped, and is done once in FOLDER.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from studies import (
+    BRAIN,
+    CLIPPED,
+    DATA,
+    MS_7T,
+    PATIENTS,
+    put_in,
+    put_in_large,
+    run_segjax,
+    with_links,
+)
+
+import segjax
+from segjax import models
+from segjax.pretrained import ModelCard, read_model_card
+from segjax.pretrained.card import FOLDER
+from segjax.train.config import read_config
+
+ONE_THREAD = {
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `segjax train` is given, with all cases of a folder and none to validate on.
+
+    Attributes:
+        data: Folder in DATA.
+        settings: Those of the training.
+        card: What the exported file says of channels, rules and structures.
+        images: Of folders of subjects, the file of each channel.
+        cases: All of them, where folders of subjects hold others.
+    """
+
+    data: str
+    settings: dict
+    card: dict
+    images: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+
+
+RECIPES = {
+    "ms-flair": Recipe(
+        "ms_lesions",
+        {
+            "model": "mpunet++",
+            "pipeline": [
+                BRAIN[0],
+                {"step": "n4"},
+                {"step": "brain-extraction", "method": "classical"},
+                {"step": "crop-to-brain"},
+                *CLIPPED[2:],
+            ],
+            "patch_size": [32, 32, 32],
+            "batch_size": 8,
+            "patches_per_case": 128,
+            "foreground": 0.6,
+            "dropout": 0.0,
+            "optimizer": {"learning_rate": 1.2e-2},
+            "augment": [put_in(4, 1.0, 2.5, 0.5), put_in_large(1.0, 2.5, 0.25), *MS_7T],
+            "epochs": 32,
+            "validate_every": 32,
+        },
+        {  # lesions of MS are 3 mm long or more: a ball of that diameter
+            "channels": ["FLAIR"],
+            "postprocessing": {"lesion": {"minimum_volume": 14.1}},
+        },
+        ("flair.nii.gz",),
+        PATIENTS,
+    ),
+    "hippocampus": Recipe(
+        "hippocampus",
+        {
+            "model": "mpunet++",
+            "label_values": {"anterior": 1, "posterior": 2},
+            "pipeline": [
+                BRAIN[0],
+                BRAIN[2] | {"tolerance": 0.05},
+                {"step": "z-score"},
+            ],
+            "patch_size": [40, 56, 48],
+            "batch_size": 4,
+            "patches_per_case": 1,
+            "foreground": 0.5,
+            "augment": [{"transform": "scale-intensity"}, {"transform": "noise"}],
+            "dropout": 0.0,
+            "optimizer": {"learning_rate": 1.2e-2},
+            "epochs": 20,
+            "validate_every": 20,
+        },
+        {"channels": ["T1"]},
+    ),
+}
+
+
+def main():
+    options = arguments()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.environ |= ONE_THREAD
+    wrong = [name for name in options.models if not is_made(name, options)]
+    if wrong:
+        raise SystemExit(f"{', '.join(wrong)}: other bytes than in {FOLDER}")
+
+
+def is_made(name, options):
+    """Train and export a model; say whether its bytes are as they should be."""
+    recipe, out = RECIPES[name], options.out / name
+    source = options.data / recipe.data
+    if recipe.images:
+        source = with_links(source, recipe.images, out / "data")
+    trained(recipe, source, out, options.data)
+    card, file = read_model_card(FOLDER / f"{name}.json"), options.out / f"{name}.onnx"
+    told = recipe.card | {"about": about(card)}
+    write(out / "card.json", told)
+    run_segjax("export", out / "run", "-o", file, "--card", out / "card.json", "--overwrite")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    print(f"{name} {file.stat().st_size:,} bytes, SHA-256 {digest}")
+    if options.check:
+        return digest == card.sha256
+    counted = {"sha256": digest, "parameters": parameters(out / "run")}
+    write(
+        file.with_suffix(".json"), card.to_json() | counted | {"segjax_version": segjax.__version__}
+    )
+    return True
+
+
+def trained(recipe, source, out, data):
+    out.mkdir(parents=True, exist_ok=True)
+    settings = json.dumps(recipe.settings).replace(f'"{DATA}/', f'"{data.resolve()}/')
+    write(out / "settings.json", json.loads(settings))
+    cases = recipe.cases or sorted(
+        path.name.split(".")[0] for path in (source / "labels").iterdir()
+    )
+    write(out / "split.json", {"train": list(cases), "validation": [], "test": []})
+    chosen = ("--config", out / "settings.json", "--split", out / "split.json")
+    run_segjax("train", "--data", source, "--out", out / "run", *chosen)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("SEGJAX_DATA"))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs, kept")
+    parser.add_argument("--models", nargs="+", default=tuple(RECIPES), choices=tuple(RECIPES))
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the models that are there"
+    )
+    options = parser.parse_args()
+    if options.data is None:
+        parser.error("name the folder of the data: --data, or SEGJAX_DATA")
+    return options
+
+
+def parameters(run):
+    config = read_config(run)
+    network = models.create(config.model, **config.interface)
+    patch = jax.ShapeDtypeStruct((1, *config.patch_size, config.in_channels), jnp.float32)
+    return models.count_parameters(jax.eval_shape(network.init, jax.random.key(0), patch))
+
+
+def about(card: ModelCard):
+    first = card.dice[0]
+    return {
+        "license": card.license,
+        "citation": "; ".join(card.citations),
+        "intended_use": card.intended_use,
+        "training_data": card.data,
+        "dice": dict.fromkeys(card.labels, first.value),
+    }
+
+
+def write(path, content):
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
