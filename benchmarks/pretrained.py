@@ -23,8 +23,12 @@ from studies import (
     BRAIN,
     CLIPPED,
     DATA,
+    FIELD,
+    FLIP,
     MS_7T,
     PATIENTS,
+    contrast,
+    noise,
     put_in,
     put_in_large,
     run_segjax,
@@ -52,6 +56,8 @@ class Recipe:
     Attributes:
         data: Folder in DATA.
         settings: Those of the training.
+        others: Of more networks, whose mean probability with that one's is the model: what is
+            otherwise in their trainings.
         card: What the exported file says of channels, rules and structures.
         images: Of folders of subjects, the file of each channel.
         cases: All of them, where folders of subjects hold others.
@@ -60,6 +66,7 @@ class Recipe:
     data: str
     settings: dict
     card: dict
+    others: tuple[dict, ...] = ()
     images: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
 
@@ -90,8 +97,36 @@ RECIPES = {
             "channels": ["FLAIR"],
             "postprocessing": {"lesion": {"minimum_volume": 14.1}},
         },
-        ("flair.nii.gz",),
-        PATIENTS,
+        others=(  # too much found where the first one finds too little
+            {
+                "loss": [
+                    {"name": "dice", "per": "image", "smooth": 20.0},
+                    {"name": "cross-entropy"},
+                ],
+                "foreground": 0.5,
+                "augment": [
+                    put_in(3, 1.2, 3.0, 0.3),
+                    put_in_large(1.2, 3.0, 0.15),
+                    FLIP,
+                    {"transform": "affine"},
+                    {"transform": "elastic"},
+                    {
+                        "transform": "anisotropy",
+                        "axes": [2],
+                        "downsampling": [1.5, 4.0],
+                        "probability": 0.4,
+                    },
+                    contrast(0.25),
+                    noise(0.1, 0.25),
+                    FIELD,
+                    {"transform": "motion", "probability": 0.05},
+                ],
+                "epochs": 25,
+                "validate_every": 25,
+            },
+        ),
+        images=("flair.nii.gz",),
+        cases=PATIENTS,
     ),
     "hippocampus": Recipe(
         "hippocampus",
@@ -133,32 +168,36 @@ def is_made(name, options):
     source = options.data / recipe.data
     if recipe.images:
         source = with_links(source, recipe.images, out / "data")
-    trained(recipe, source, out, options.data)
+    for number, changes in enumerate(({}, *recipe.others)):
+        settings = recipe.settings | changes
+        train(settings, recipe.cases, source, out / f"run/fold{number}", options.data)
     card, file = read_model_card(FOLDER / f"{name}.json"), options.out / f"{name}.onnx"
     told = recipe.card | {"about": about(card)}
     write(out / "card.json", told)
-    run_segjax("export", out / "run", "-o", file, "--card", out / "card.json", "--overwrite")
+    count = 1 + len(recipe.others)
+    runs = (out / "run", "--ensemble") if recipe.others else (out / "run/fold0",)
+    run_segjax("export", *runs, "-o", file, "--card", out / "card.json", "--overwrite")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     print(f"{name} {file.stat().st_size:,} bytes, SHA-256 {digest}")
     if options.check:
         return digest == card.sha256
-    counted = {"sha256": digest, "parameters": parameters(out / "run")}
+    counted = {"sha256": digest, "parameters": count * parameters(out / "run/fold0")}
     write(
         file.with_suffix(".json"), card.to_json() | counted | {"segjax_version": segjax.__version__}
     )
     return True
 
 
-def trained(recipe, source, out, data):
-    out.mkdir(parents=True, exist_ok=True)
-    settings = json.dumps(recipe.settings).replace(f'"{DATA}/', f'"{data.resolve()}/')
-    write(out / "settings.json", json.loads(settings))
-    cases = recipe.cases or sorted(
-        path.name.split(".")[0] for path in (source / "labels").iterdir()
-    )
-    write(out / "split.json", {"train": list(cases), "validation": [], "test": []})
-    chosen = ("--config", out / "settings.json", "--split", out / "split.json")
-    run_segjax("train", "--data", source, "--out", out / "run", *chosen)
+def train(settings, cases, source, run, data):
+    folder = run.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    told, split = folder / f"{run.name}.json", folder / "split.json"
+    plain = json.dumps(settings).replace(f'"{DATA}/', f'"{data.resolve()}/')
+    write(told, json.loads(plain))
+    labels = (source / "labels").iterdir()
+    cases = cases or sorted(path.name.split(".")[0] for path in labels)
+    write(split, {"train": list(cases), "validation": [], "test": []})
+    run_segjax("train", "--data", source, "--out", run, "--config", told, "--split", split)
 
 
 def arguments():

@@ -13,7 +13,7 @@ from segjax_onnx.predict.metadata import KEY, ModelMetadata, together
 from segjax_onnx.predict.network import find_files
 from segjax_onnx.write.card import Card
 from segjax_onnx.write.stages import described
-from segjax_onnx.write.weights import load_proto
+from segjax_onnx.write.weights import WEIGHTS_KEY, load_proto
 
 if TYPE_CHECKING:
     import onnx
@@ -44,7 +44,8 @@ def export_ensemble(
 ) -> Path:
     """Write one ONNX file that gives the mean of the probabilities of several networks.
 
-    It is used as any other exported network is; needs no JAX.
+    It is used as any other exported network is; needs no JAX. A training that starts from it
+    (``--init``) takes the weights of the first.
 
     Args:
         members: Exported networks, or the folder of a cross-validation.
@@ -110,7 +111,8 @@ def merge(
     merged.producer_name, merged.producer_version = "segjax", metadata.segjax_version
     if metadata.halo is not None:
         metadata = described(metadata, merged)
-    onnx.helper.set_model_props(merged, {KEY: metadata.to_json()})
+    first = {e.key: e.value for e in protos[0].metadata_props if e.key == WEIGHTS_KEY}
+    onnx.helper.set_model_props(merged, {KEY: metadata.to_json(), **first})
     onnx.checker.check_model(merged, full_check=True)
     return merged
 

@@ -7,6 +7,7 @@ and channels first. What folding takes away travels beside it, as a few kilobyte
 import base64
 import json
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,8 @@ def describe_weights(proto: "onnx.ModelProto", variables: Mapping[str, Any]) -> 
 def read_variables(path: str | Path) -> dict[str, Any]:
     """Read the variables of a network from the ONNX file that was exported of it.
 
-    Kernels that were folded with a norm differ from those of the training by rounding.
+    Of an ensemble, those of its first network. Kernels that were folded with a norm differ from
+    those of the training by rounding.
 
     Args:
         path: The ONNX file.
@@ -79,14 +81,15 @@ def read_variables(path: str | Path) -> dict[str, Any]:
     texts = {entry.key: entry.value for entry in proto.metadata_props}
     if WEIGHTS_KEY not in texts:
         raise InputError(
-            f"{path}: holds no trainable weights (an older export, an ensemble, or not of segjax): "
+            f"{path}: holds no trainable weights (an older export, or not of segjax): "
             "give the folder of the training, or export that again"
         )
     found = json.loads(texts[WEIGHTS_KEY])
     variables: dict[str, Any] = {}
     for entry in found["arrays"]:
         _put(variables, entry["place"], _decode(entry))
-    for entry, (weight, transposed) in zip(found["kernels"], _convolutions(proto), strict=True):
+    convolutions = islice(_convolutions(proto), len(found["kernels"]))
+    for entry, (weight, transposed) in zip(found["kernels"], convolutions, strict=True):
         if entry is not None:
             kernel = _channels_last(weight, transposed) / _decode(entry["factor"])
             _put(variables, entry["place"], np.ascontiguousarray(kernel))
