@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -109,7 +110,10 @@ class Followup:
     def __call__(self) -> None:
         """Compare the visits and print what changed."""
         from segjax.data.visits import find_subject
+        from segjax.extras import needed_for
 
+        with needed_for("drawing figures"):  # said before all work
+            import_module("matplotlib")
         if len(self.visits) == 1:
             self._many(self.visits[0])
             return

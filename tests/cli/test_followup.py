@@ -1,5 +1,6 @@
 """``segjax followup``."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -103,6 +104,13 @@ def test_the_check_is_printed_and_runs_10_times(followup, pair, monkeypatch):
     assert "1 in 2 comparisons, 2 in 2 copies of the scans" in text
     followup(*pair, "--check", 3, "-o", "again")
     assert asked == [10, 3]
+
+
+def test_a_missing_package_is_told_before_the_visits_are_read(pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("segjax.data.visits.find_subject", None)
+    assert main(["followup", *map(str, pair), "-o", str(tmp_path / "out")]) == 1
+    assert "drawing figures needs matplotlib" in capsys.readouterr().err
 
 
 def test_dates_give_days_and_rates(followup, pair, tmp_path):
