@@ -19,6 +19,7 @@ import numpy as np
 from followup import PATIENTS, Patient
 from matplotlib.figure import Figure
 from scipy import ndimage
+from studies import machine
 
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.evaluate.registration import to_halfway
@@ -50,7 +51,8 @@ def main():
             print(rows[-1])
             shown.setdefault(name, (patient.images, masks))
     if options.json:
-        options.json.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
+        found = {"machine": machine(), "rows": rows}
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if options.picture:
         draw(shown, options.picture)
 
@@ -108,7 +110,7 @@ def draw(shown, path):
             axis.imshow(image, cmap="gray", vmin=0, vmax=np.quantile(flair.data, 0.997))
             axis.invert_yaxis()
             if found[..., place].any():
-                axis.contour(found[..., place].T, [0.5], colors="#e69f00", linewidths=0.8)
+                axis.contour(found[..., place].T, [0.5], colors="#ff9f1a", linewidths=1.6)
             axis.set_axis_off()
     figure.subplots_adjust(0, 0, 1, 1, 0.01, 0.01)
     figure.savefig(path, dpi=60)
