@@ -222,13 +222,13 @@ def parameters(run):
 
 
 def about(card: ModelCard):
-    first = card.dice[0]
+    each = {row.label: row.value for row in card.dice if row.label}
     return {
         "license": card.license,
         "citation": "; ".join(card.citations),
         "intended_use": card.intended_use,
         "training_data": card.data,
-        "dice": dict.fromkeys(card.labels, first.value),
+        "dice": each or {card.labels[0]: card.dice[0].value},
     }
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -90,7 +91,7 @@ class Train:
         str | None,
         arg(
             metavar=f"{{{','.join(MODELS)}}}",
-            help_behavior_hint="(default: the preset's, or mpunet++)",
+            help_behavior_hint="(default: the preset's, or from the data)",
         ),
     ] = None
     """Network, or one that you registered; mpunet++ and unet3d are 3D, the others 2D."""
@@ -209,10 +210,9 @@ class Train:
         preset = self._study()
         model = self.model or config.get("model")
         study = {} if preset is None else preset.settings(model=model, brain=self.brain)
-        layers = (self._of_init(), study, config)
-        settings = (*layers, self._settings(layers))
-        inherits = "pipeline" in layers[0] and not any("pipeline" in layer for layer in layers[1:])
-        keep_fitted = self.keep_fitted or inherits
+        layers = (self._of_init(config), study, config)
+        settings = (self._by_memory(), *layers, self._settings(layers))
+        keep_fitted = self.keep_fitted or _inherits_fitted(layers)
         coding = settings[-1].get("label_values", config.get("label_values"))
         data = labelled_data(self.data, self.images, self.label, coding)
         if (folding := self._folding()) is not None:
@@ -339,19 +339,44 @@ class Train:
             raise InputError("--brain belongs to --preset; a --config names its own method")
         return None
 
-    def _of_init(self) -> dict[str, Any]:
+    def _by_memory(self) -> dict[str, Any]:
+        """Return what a run, or other folds of it, chose by the memory of their machine."""
+        from segjax.runs.folder import RunFolder
+        from segjax.train.config import read_config
+
+        run = RunFolder(self.out)
+        begun = next((one for one in (run, *run.folds) if one.has_checkpoints), None)
+        if begun is None or not begun.config.is_file():
+            return {}
+        plain = read_config(begun.path).to_json()
+        return {name: plain[name] for name in ("patch_size", "batch_size", "foreground")}
+
+    def _of_init(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the network, patch and preprocessing that the weights of --init know.
 
-        A training that goes on has them already: where the weights came from may have moved.
+        Or those of ``init`` in the settings of --config.
+
+        A training that goes on has them already: where the weights came from may have moved. One
+        that was stopped before it learned anything is begun anew, and decides nothing.
         """
+        from segjax.cli.console import print_notices
         from segjax.data.cache.layout import is_cache
+        from segjax.pretrained import model_path
         from segjax.runs.folder import RunFolder
 
-        if self.init is None:
+        source = self.init or (Path(config["init"]["source"]) if config.get("init") else None)
+        if source is None:
             return {}
+        if _is_there(source):
+            print_notices([model_path(source)])
+        if source == self.out:
+            raise InputError(f"{self.out}: the weights come from there: give --out another folder")
         run = RunFolder(self.out)
-        begun = [folder for folder in (run, *run.folds) if folder.config.is_file()]
-        known = _trained_with(begun[0].path if begun else self.init)
+        there = [folder for folder in (run, *run.folds) if folder.config.is_file()]
+        begun = [folder for folder in there if folder.has_checkpoints or not _is_there(source)]
+        if self.init is None and not begun and not _is_there(source):
+            return {}  # the config of a run whose weights have moved
+        known = _trained_with(begun[0].path if begun else source)
         return {k: v for k, v in known.items() if k != "pipeline" or not is_cache(self.data)}
 
     def _settings(self, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -401,12 +426,22 @@ class Train:
         return term | mine if term.get("name") == "tversky" else term
 
 
+def _is_there(source: Path) -> bool:
+    from segjax.pretrained import model_path
+
+    with suppress(InputError):
+        return model_path(source).exists()
+    return False
+
+
 def _trained_with(source: Path) -> dict[str, Any]:
     """Return what a run or an exported network says of its training; a state dict says nothing."""
     from segjax.pretrained import model_path
     from segjax.train.config import read_config
 
     path = model_path(source)
+    if not path.exists():  # said before the images are looked at
+        raise InputError(f"{path}: no such file or folder to start from")
     if path.is_dir():
         config = read_config(path)
         pipeline = config.pipeline.to_json()
@@ -419,6 +454,16 @@ def _trained_with(source: Path) -> dict[str, Any]:
     else:
         known = {}
     return known
+
+
+def _inherits_fitted(layers: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether the preprocessing is that of the weights, and learned from images before."""
+    from segjax.data.prepare.pipeline import Pipeline
+
+    if "pipeline" not in layers[0] or any("pipeline" in layer for layer in layers[1:]):
+        return False
+    pipeline = Pipeline.from_json(layers[0]["pipeline"])
+    return pipeline != pipeline.unfitted()
 
 
 def _best(result: "FitResult") -> str:

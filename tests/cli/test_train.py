@@ -244,6 +244,15 @@ def test_network_patch_and_preprocessing_come_with_the_weights(data, tmp_path, t
     assert config.pipeline.steps[0].landmarks == (tuple(map(float, range(13))),)
 
 
+def test_preprocessing_that_learns_nothing_from_images_comes_with_the_weights(
+    data, tmp_path, trained, old
+):
+    pipeline = Pipeline((ZScore("above-mean"),))
+    write_config(TrainConfig("unet2d-k5", (96, 96), pipeline=pipeline), Path(old), overwrite=True)
+    assert main(["train", "--data", str(data), "-o", str(tmp_path / "run"), "--init", old]) == 0
+    assert trained["run"].config.pipeline == pipeline
+
+
 def test_a_training_that_goes_on_needs_the_source_of_its_weights_no_more(
     data, tmp_path, trained, old
 ):
@@ -254,6 +263,53 @@ def test_a_training_that_goes_on_needs_the_source_of_its_weights_no_more(
     shutil.rmtree(old)
     assert main(command) == 0
     assert trained["run"].config == first
+
+
+def test_a_training_that_learned_nothing_decides_nothing(data, tmp_path, trained, old):
+    command = ["train", "--data", str(data), "-o", str(tmp_path / "run"), "--init", old]
+    assert main([*command, "--patch-size", "32", "32"]) == 0
+    write_config(trained["run"].config, tmp_path / "run", overwrite=True)
+    assert main(command) == 0
+    assert trained["run"].config.patch_size == (96, 96)
+
+
+def test_weights_do_not_come_from_the_folder_that_the_run_is_to_be(data, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert main(["train", "--data", str(data), "-o", run, "--init", run]) == 1
+    assert "run: the weights come from there: give --out another" in capsys.readouterr().err
+
+
+def test_weights_that_a_config_names_bring_the_same(data, tmp_path, trained, old):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"init": {"source": old}}))
+    command = ["train", "--data", str(data), "-o", str(tmp_path / "run"), "--config", str(path)]
+    assert main(command) == 0
+    config = trained["run"].config
+    assert (config.model, config.patch_size) == ("unet2d-k5", (96, 96))
+    assert config.pipeline.steps[0].landmarks == (tuple(map(float, range(13))),)
+
+
+@pytest.mark.parametrize("folds", [(), ("--folds", "2", "--fold", "1")])
+def test_what_the_memory_of_another_machine_decided_stays(
+    data, tmp_path, trained, monkeypatch, folds
+):
+    run = tmp_path / "run"
+    command = ["train", "--data", str(data), "-o", str(run), *folds]
+    assert main(command) == 0
+    usual = trained["fold1" if folds else "run"].config
+    begun = run / "fold0" if folds else run
+    (begun / "checkpoints" / "1").mkdir(parents=True)
+    write_config(usual, begun, overwrite=True)
+    monkeypatch.setattr("segjax.train.plans.advice._device_memory", lambda: (0.05, ""))
+    assert main(command) == 0
+    assert trained["fold1" if folds else "run"].config == usual
+
+
+def test_the_licence_of_weights_that_come_with_segjax_is_said(tmp_path, trained, capsys):
+    write_dataset(tmp_path / "heads", count=2, shape=(16, 16, 16))
+    command = ["train", "--data", str(tmp_path / "heads"), "-o", str(tmp_path / "run")]
+    assert main([*command, "--init", "hippocampus", "--new-head"]) == 0
+    assert "hippocampus: CC-BY-SA-4.0; not for diagnosis" in "".join(capsys.readouterr())
 
 
 def test_what_is_said_otherwise_stands_above_what_comes_with_the_weights(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from segjax.cli import main
 from segjax.data.io.formats import read_label
 from segjax.models import count_parameters
 from segjax.pretrained import model_path, pretrained_models
@@ -36,6 +37,22 @@ def test_a_file_that_goes_its_own_way_says_what_it_is_not_for(name):
     about = read_metadata(name).about
     assert about.license == CARDS[name].license
     assert "not for diagnosis" in (about.intended_use or "").lower()
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_file_tells_the_dice_that_the_card_does(name):
+    labels, rows = CARDS[name].labels, CARDS[name].dice
+    own = rows if len(labels) == 1 else [row for row in rows if row.label]
+    measured = {row.label or labels[0]: row.value for row in own}
+    assert read_metadata(name).about.dice == measured
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CARDS)
+def test_a_package_for_other_programs_is_made_of_a_name(name, tmp_path):
+    package = tmp_path / "model.zip"
+    assert main(["export", name, "--bioimage", "-o", str(package), "--authors", "Jane Doe"]) == 0
+    assert package.is_file()
 
 
 @pytest.mark.parametrize("name", CARDS)

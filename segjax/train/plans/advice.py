@@ -80,6 +80,7 @@ def advise(
     model: str | None = None,
     pipeline: Pipeline | None = None,
     look: bool = True,
+    small_patches: bool = True,
     memory_gb: float | None = None,
 ) -> Advice:
     """Propose how to train on a dataset.
@@ -107,6 +108,8 @@ def advise(
         model: The network, if it is decided already; without a look ``"mpunet++"`` else.
         pipeline: Preprocessing, if it is decided already; for a cache the one it was made by.
         look: Whether to look at the images, too.
+        small_patches: Whether small patches are taken where pieces of foreground are tiny; many of
+            them make a batch and a case, which is too much of larger ones.
         memory_gb: Memory that a training may take; by default that of the GPU, or half of what
             the computer has or this container may have of it; no limit where neither is known.
 
@@ -129,7 +132,11 @@ def advise(
     config = _usual(network.value, pipeline, after, len(dataset.cases))
     config, augmented = _choose_augmentation(config, len(dataset.cases))
     if look:
+        small = None
+        if small_patches:
+            config, small = _choose_small_patches(config, looks, len(dataset.cases))
         config, chosen = _looked_at(config, dataset, grid, looks, memory_gb)
+        chosen = (small or chosen[0], *chosen[1:])
     else:
         chosen = (_patch(config), Reason("batch", f"{config.batch_size} in a step", "the usual"))
     chosen = (*chosen, augmented)
@@ -191,9 +198,7 @@ def _looked_at(
     memory_gb: float | None,
 ) -> tuple[TrainConfig, tuple[Reason, ...]]:
     """Change what memory, the places of the foreground and symmetry speak against."""
-    config, small = _choose_small_patches(config, looks, len(dataset.cases))
     config, memory = _fit_memory(config, memory_gb)
-    memory = (small or memory[0], memory[1])
     hits = hit_rate(read_labels(_some(dataset), Pipeline(grid.steps)), config.patch_size)
     config, drawing = _choose_foreground(config, hits)
     config, mirrors = _choose_mirrors(config, looks, grid)
@@ -427,6 +432,8 @@ def _choose_small_patches(
     middle = float(np.median(pieces)) if pieces else math.inf
     voxels = math.prod(config.patch_size)
     if config.rank == 2 or min(config.patch_size) <= _AROUND or voxels < _PIECE * middle:
+        return config, None
+    if _AROUND % _model(config).size_multiple:
         return config, None
     per_case = min(64, max(8, 8 * math.ceil(128 / cases)))
     small = dataclasses.replace(config, patch_size=(_AROUND,) * 3, batch_size=8)

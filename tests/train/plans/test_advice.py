@@ -363,6 +363,18 @@ def test_tiny_pieces_of_foreground_get_many_small_patches(tmp_path, radius, patc
     assert 1000 <= steps <= 1010
 
 
+@pytest.mark.parametrize(
+    ("patch", "batch_size", "patches_per_case"), [((64, 64, 48), 2, 1), ((32, 32, 32), 8, 64)]
+)
+def test_many_patches_make_a_batch_only_if_they_are_small(
+    tmp_path, patch, batch_size, patches_per_case
+):
+    write(tmp_path, "c0", ball((64, 60, 48), (20, 30, 20), 3))
+    config = plan(tmp_path, {"patch_size": patch}, memory_gb=8.0, validation=0).config
+    assert config.patch_size == patch
+    assert (config.batch_size, config.patches_per_case) == (batch_size, patches_per_case)
+
+
 def test_defaults_of_images(tmp_path):
     config = usual(labelled(tmp_path, [(300, 70)], rank=2), "unet2d-k3")
     assert config.patch_size == (256, 96)
