@@ -49,7 +49,7 @@ class Plan:
 
     Example:
         >>> plan("brains", {"model": "mpunet++"}).facts["cases"]
-        '5'
+        '5 (5 images looked at, 0 without any label)'
     """
 
     dataset: Dataset
