@@ -136,7 +136,8 @@ def test_preprocessing_leaves_a_report_and_figures(data, cache):
     assert all(path.exists() for path in again.written.values())
     first, second = read_parts(cache)
     assert Path(first.data) == data / "images"
-    assert first.seconds >= sum(float(row["seconds"]) for row in rows) > second.seconds
+    spent = sum(float(row["seconds"]) for row in rows)
+    assert first.seconds + 0.05 >= spent > second.seconds  # the first is told in tenths
 
 
 def test_cases_of_different_channels_are_named(data, tmp_path):
