@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -363,18 +362,19 @@ class Train:
         from segjax.data.cache.layout import is_cache
         from segjax.pretrained import model_path
         from segjax.runs.folder import RunFolder
+        from segjax.train.transfer import source_exists
 
         source = self.init or (Path(config["init"]["source"]) if config.get("init") else None)
         if source is None:
             return {}
-        if _is_there(source):
+        if source_exists(source):
             print_notices([model_path(source)])
         if source == self.out:
             raise InputError(f"{self.out}: the weights come from there: give --out another folder")
         run = RunFolder(self.out)
         there = [folder for folder in (run, *run.folds) if folder.config.is_file()]
-        begun = [folder for folder in there if folder.has_checkpoints or not _is_there(source)]
-        if self.init is None and not begun and not _is_there(source):
+        begun = [folder for folder in there if folder.has_checkpoints or not source_exists(source)]
+        if self.init is None and not begun and not source_exists(source):
             return {}  # the config of a run whose weights have moved
         known = _trained_with(begun[0].path if begun else source)
         return {k: v for k, v in known.items() if k != "pipeline" or not is_cache(self.data)}
@@ -424,14 +424,6 @@ class Train:
         """Return a term with --alpha, and the beta that follows from it, where it is Tversky's."""
         mine = {"alpha": self.alpha, "beta": None}
         return term | mine if term.get("name") == "tversky" else term
-
-
-def _is_there(source: Path) -> bool:
-    from segjax.pretrained import model_path
-
-    with suppress(InputError):
-        return model_path(source).exists()
-    return False
 
 
 def _trained_with(source: Path) -> dict[str, Any]:

@@ -39,6 +39,7 @@ __all__ = [
     "hold",
     "load_source",
     "recorded",
+    "source_exists",
     "warm_start",
 ]
 
@@ -61,6 +62,21 @@ class Source:
     variables: dict[str, Any]
     digest: str
     labels: tuple[str, ...] | None = None
+
+
+def source_exists(source: str | Path) -> bool:
+    """Say whether weights are where a training takes them from.
+
+    Args:
+        source: File or folder, or the name of a model that comes with segjax.
+
+    Example:
+        >>> source_exists("run"), source_exists("no-run")
+        (True, False)
+    """
+    with suppress(InputError):
+        return model_path(source).exists()
+    return False
 
 
 def load_source(path: str | Path, model: str) -> Source:
@@ -108,7 +124,7 @@ def recorded(config: TrainConfig, run: str | Path | None = None) -> TrainConfig:
     init = config.init
     if init is None:
         return config
-    if _exists(init.source):
+    if source_exists(init.source):
         digest: str | None = _checked(init, config.model).digest
     elif run is None:
         return config
@@ -131,7 +147,7 @@ def hold(config: TrainConfig, run: Path, *, begun: bool) -> None:
     init = config.init
     if init is None or (begun and RunFolder(run).init.exists()):
         return
-    if _exists(init.source):
+    if source_exists(init.source):
         _write_held(RunFolder(run).init, _checked(init, config.model), init.source)
     elif (held := _held(init, run)) is not None:
         _write_held(RunFolder(run).init, held, init.source)
@@ -275,15 +291,8 @@ def _matching(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
     return found
 
 
-def _exists(source: str) -> bool:
-    """Say whether weights are where they were, or still come with segjax."""
-    with suppress(InputError):
-        return model_path(source).exists()
-    return False
-
-
 def _source(init: InitConfig, model: str, run: Path | None) -> Source:
-    held = None if run is None or _exists(init.source) else _held(init, run)
+    held = None if run is None or source_exists(init.source) else _held(init, run)
     return _checked(init, model) if held is None else held
 
 
