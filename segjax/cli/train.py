@@ -377,7 +377,9 @@ class Train:
         if self.init is None and not begun and not source_exists(source):
             return {}  # the config of a run whose weights have moved
         known = _trained_with(begun[0].path if begun else source)
-        return {k: v for k, v in known.items() if k != "pipeline" or not is_cache(self.data)}
+        if is_cache(self.data):
+            _compare_steps(self.data, known.pop("pipeline", None), source)
+        return known
 
     def _settings(self, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the options that were given, as fields of a configuration, over other settings."""
@@ -446,6 +448,21 @@ def _trained_with(source: Path) -> dict[str, Any]:
     else:
         known = {}
     return known
+
+
+def _compare_steps(cache: Path, steps: Sequence[Any] | None, source: Path) -> None:
+    """Say if a cache's images are not as those that weights learned from; training goes on."""
+    from segjax.data.cache.layout import read_manifest
+    from segjax.data.prepare.pipeline import Pipeline
+
+    if steps is None:  # a state dict does not say
+        return
+    if Pipeline.from_json(read_manifest(cache)["pipeline"]) != Pipeline.from_json(steps):
+        print(
+            f"Warning: {cache} was not preprocessed as the weights of {source} saw images (segjax "
+            f"info {source}); train on the images themselves, and they will be",
+            file=sys.stderr,
+        )
 
 
 def _inherits_fitted(layers: Sequence[Mapping[str, Any]]) -> bool:

@@ -10,6 +10,8 @@ import pytest
 
 from segjax import workflow
 from segjax.cli import main
+from segjax.data.cache.cache import preprocess
+from segjax.data.cases import find_cases
 from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.prepare.steps import HistogramStandardization, ZScore
@@ -251,6 +253,20 @@ def test_preprocessing_that_learns_nothing_from_images_comes_with_the_weights(
     write_config(TrainConfig("unet2d-k5", (96, 96), pipeline=pipeline), Path(old), overwrite=True)
     assert main(["train", "--data", str(data), "-o", str(tmp_path / "run"), "--init", old]) == 0
     assert trained["run"].config.pipeline == pipeline
+
+
+@pytest.mark.parametrize("where", ["all", "nonzero"])
+def test_a_cache_prepared_otherwise_than_for_the_weights_is_told_of(
+    data, tmp_path, trained, old, capsys, where
+):
+    pipeline = Pipeline((ZScore("all"),))
+    write_config(TrainConfig("unet2d-k5", (96, 96), pipeline=pipeline), Path(old), overwrite=True)
+    preprocess(find_cases(data), Pipeline((ZScore(where),)), tmp_path / "cache", workers=1)
+    command = ["train", "--data", str(tmp_path / "cache"), "--init", old]
+    assert main([*command, "-o", str(tmp_path / "run")]) == 0
+    assert trained["run"].config.pipeline.steps == (ZScore(where),)
+    told = "was not preprocessed as the weights" in capsys.readouterr().err
+    assert told == (where != "all")
 
 
 def test_a_training_that_goes_on_needs_the_source_of_its_weights_no_more(
