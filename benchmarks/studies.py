@@ -54,6 +54,7 @@ class Training:
     images: tuple[str, ...] = ()  # of subject folders: one file for each channel
     split: dict = field(default_factory=dict)
     folds: str = ""  # table of the data, with columns case and fold
+    alone: bool = False  # whether nothing but the cases to train on is there, to choose settings by
 
 
 def meningioma(size, epochs, *options, patience=False):
@@ -68,13 +69,17 @@ def meningioma(size, epochs, *options, patience=False):
     return Training("meningioma2d", (*preset, *options), settings)
 
 
-def meningioma_recipe(model, *options, folds=""):
+MIRRORED = [{"transform": "flip", "axes": [0]}, *study("meningioma-2d").transforms]
+AUGMENTED = {"dropout": 0.0, "optimizer": {"learning_rate": 5e-3}, "augment": MIRRORED}
+
+
+def meningioma_recipe(model, split, **changes):
     """Return a training on mirrored slices of 256 × 256, with averaged parameters."""
     base = meningioma(256, 60).settings
-    augment = [{"transform": "flip", "axes": [0]}, *study("meningioma-2d").transforms]
     usual = study("meningioma-2d").training | {"loss": [{"name": "tversky", "alpha": 0.5}]}
-    settings = usual | base | {"model": model, "augment": augment, "ema": 0.998}
-    settings |= {"dropout": 0.0} if model == "unet2d-small" else {}
+    settings = usual | base | {"model": model, "augment": MIRRORED, "ema": 0.998}
+    settings |= ({"dropout": 0.0} if model == "unet2d-small" else {}) | changes
+    options, folds = MENINGIOMA_SPLITS[split]
     return Training("meningioma2d", options, settings, folds=folds)
 
 
@@ -132,6 +137,29 @@ PEAK = [BRAIN[0], NORMALISATIONS["upper half of the tissue peak"], BRAIN[2]]
 CROPPED = [PEAK[0], {"step": "crop-to-brain"}, *PEAK[1:]]
 CLIPPED = [*CROPPED[:-1], {"step": "clip", "low": -5.0, "high": 8.0}, CROPPED[-1]]
 PATIENTS = ("patient07", "patient19")
+MENINGIOMA_RECIPES = {
+    "mirrored": {},
+    "mirrored, no dropout, cross-entropy too": {
+        "dropout": 0.0,
+        "loss": [{"name": "tversky", "alpha": 0.5}, {"name": "cross-entropy"}],
+    },
+}
+MENINGIOMA_SPLITS = {"random split seed 0": ((*RANDOM_SPLIT, "--seed", "0"), "")} | {
+    f"patient fold {fold}": (("--fold", str(fold)), "patient_folds.csv") for fold in range(5)
+}
+PICTURES = {  # what nobody asked for, on slices as they are: patches of 256 × 256
+    "intensities scaled and noise, dropout": {
+        "dropout": 0.3,
+        "optimizer": {"learning_rate": 1e-3},
+        "augment": [
+            {"transform": "scale-intensity", "factor": [0.7, 1.3], "probability": 0.5},
+            {"transform": "noise", "std": [0.0, 0.1], "probability": 0.5},
+        ],
+    },
+    "augmentation of meningioma-2d, mirrored": AUGMENTED,
+    "augmentation of meningioma-2d, mirrored, patches of 512": AUGMENTED
+    | {"patch_size": [512, 512], "batch_size": 2, "patches_per_case": 1},
+}
 RATES = {"mpunet++": 1.2e-2, "unet3d": 2e-3}
 
 
@@ -187,6 +215,11 @@ def put_in_large(low, high, probability):
     return put_in(2, low, high, probability) | {"by_volume": True, "box": 40}
 
 
+def drawn(transform):
+    """Return lesions put in as ellipsoids, without a folder of shapes."""
+    return {field: value for field, value in transform.items() if field != "shapes"}
+
+
 MS_7T = study("ms-7t").transforms
 RECIPES = {
     "strong augmentation": {
@@ -214,12 +247,35 @@ RECIPES = {
         "validate_every": 30,
         "augment": [*MS_7T],
     },
+    "augmentation of ms-7t, Tversky 0.8": {
+        "pipeline": CROPPED,
+        "epochs": 30,
+        "validate_every": 30,
+        "loss": [{"name": "tversky", "alpha": 0.8}],
+        "augment": [*MS_7T],
+    },
     "put-in lesions of all sizes, ms-7t": {
         "pipeline": CLIPPED,
         "foreground": 0.4,
         "epochs": 30,
         "validate_every": 30,
         "augment": [put_in(4, 1.0, 2.5, 0.6), put_in_large(1.0, 2.5, 0.3), *MS_7T],
+    },
+    "put-in lesions of all sizes, ms-7t, Tversky 0.8": {
+        "pipeline": CLIPPED,
+        "foreground": 0.4,
+        "epochs": 30,
+        "validate_every": 30,
+        "loss": [{"name": "tversky", "alpha": 0.8}],
+        "augment": [put_in(4, 1.0, 2.5, 0.6), put_in_large(1.0, 2.5, 0.3), *MS_7T],
+    },
+    "drawn lesions of all sizes, ms-7t, Tversky 0.8": {
+        "pipeline": CLIPPED,
+        "foreground": 0.4,
+        "epochs": 30,
+        "validate_every": 30,
+        "loss": [{"name": "tversky", "alpha": 0.8}],
+        "augment": [drawn(put_in(4, 1.0, 2.5, 0.6)), drawn(put_in_large(1.0, 2.5, 0.3)), *MS_7T],
     },
     "put-in lesions of all sizes alone, ms-7t": {
         "pipeline": CLIPPED,
@@ -268,6 +324,7 @@ RECIPES = {
         ],
     },
 }
+AS_CHOSEN = {"validate_every": 1000}  # nothing but what `segjax train` chooses
 TRAININGS = {
     "meningioma 256 random split seed 0": meningioma(256, 60, *RANDOM_SPLIT, "--seed", "0"),
     **{
@@ -280,17 +337,18 @@ TRAININGS = {
     "meningioma 128 5 random folds": meningioma(128, 16, "--folds", "5"),
     "meningioma 128 5 folds of neighbours": meningioma(128, 16, *BLOCKS),
     **{
-        f"meningioma 256 {model}, mirrored, random split seed 0": meningioma_recipe(
-            model, *RANDOM_SPLIT, "--seed", "0"
-        )
-        for model in ("unet2d-k3", "unet2d-small")
+        f"meningioma 256 {model}, {name}, {split}": meningioma_recipe(model, split, **changes)
+        for name, changes in MENINGIOMA_RECIPES.items()
+        for model in ("unet2d-k3", "unet2d-k5", "unet2d-small")
+        for split in MENINGIOMA_SPLITS
     },
     **{
-        f"meningioma 256 {model}, mirrored, patient fold {fold}": meningioma_recipe(
-            model, "--fold", str(fold), folds="patient_folds.csv"
+        f"meningioma 512, {name}, random split seed 0": Training(
+            "meningioma2d",
+            (*RANDOM_SPLIT, "--seed", "0"),
+            {"epochs": 10, "validate_every": 10} | changes,
         )
-        for model in ("unet2d-k3", "unet2d-small")
-        for fold in range(5)
+        for name, changes in PICTURES.items()
     },
     "hippocampus mpunet++ 5 folds": hippocampus("mpunet++", 16),
     "hippocampus unet3d 5 folds": hippocampus("unet3d", 60),
@@ -321,6 +379,17 @@ TRAININGS = {
         for name, step in NORMALISATIONS.items()
         for chosen_on in PATIENTS
         for on in PATIENTS
+    },
+    **{
+        f"ms {train} to {test}, flair, nothing asked for": Training(
+            "ms_lesions",
+            (),
+            AS_CHOSEN,
+            ("flair.nii.gz",),
+            {"train": [train], "validation": [], "test": [test]},
+            alone=True,
+        )
+        for train, test in (PATIENTS, PATIENTS[::-1])
     },
     **{
         f"ms {train} to {test}, flair, {name}, seed {seed}": ms_recipe(train, test, seed, **recipe)
@@ -399,19 +468,23 @@ def run(training, data, folder):
     """Train, unless that is done, and collect."""
     source = data / training.data
     if training.images:
-        source = with_links(source, training.images, folder / "data")
+        subjects, source = source, with_links(source, training.images, folder / "data")
+    seen, split = source, training.split
+    if training.alone:
+        seen = with_links(subjects, training.images, folder / "alone", split["train"])
+        split = split | {"test": []}
     settings = folder / "settings.json"
     wanted = json.dumps(training.settings, indent=2).replace(f'"{DATA}/', f'"{data.resolve()}/')
     settings.write_text(wanted + "\n", encoding="utf-8")
     options = [*training.options, "--config", str(settings)]
-    if training.split:
-        (folder / "split.json").write_text(json.dumps(training.split), encoding="utf-8")
+    if split:
+        (folder / "split.json").write_text(json.dumps(split), encoding="utf-8")
         options += ["--split", str(folder / "split.json")]
     if training.folds:
         write_folds(source / training.folds, folder / "folds.json")
         options += ["--split", str(folder / "folds.json")]
     out = folder / "run"
-    run_segjax("train", "--data", source, "--out", out, *options)
+    run_segjax("train", "--data", seen, "--out", out, *options)
     rows = measured(source, folder, training.split) if training.split else validated(out)
     runs = sorted(out.glob("fold?")) or [out]
     return {
@@ -465,9 +538,11 @@ def dice_over(blur, least, blurred, lesions, count):
     return float(2 * (found & lesions).sum() / (found.sum() + count))
 
 
-def with_links(subjects, images, folder):
+def with_links(subjects, images, folder, only=()):
     """Lay out folders of subjects as a data folder with one file for each channel."""
     for subject in sorted(path for path in subjects.iterdir() if path.is_dir()):
+        if only and subject.name not in only:
+            continue
         for channel, image in enumerate(images):
             link(folder / "images" / f"{subject.name}_{channel:04}.nii.gz", subject / image)
         link(folder / "labels" / f"{subject.name}.nii.gz", subject / "lesions.nii.gz")

@@ -37,7 +37,7 @@ _STRETCH = 1.15  # that a bent shape needs at most to have its volume
 _FEWEST = 3  # voxels: what is smaller has no shape
 _FINEST = 8  # parts of a voxel along an axis at most
 _ALIKE = 3.0  # shapes of up to so many times a volume, or its part, are scaled to it
-_DIAMETERS = (3.0, 12.0)  # mm
+_SMALLEST = 3.0  # mm, diameter of a drawn ellipsoid
 _ACROSS = 10  # voxels across a drawn ellipsoid
 
 
@@ -137,16 +137,19 @@ def read_shapes(folder: str | Path) -> LesionShapes:
 
 
 @lru_cache(maxsize=4)
-def ellipsoids(count: int = 64, *, rank: int = 3, seed: int = 0) -> LesionShapes:
+def ellipsoids(
+    count: int = 64, *, rank: int = 3, seed: int = 0, largest: float = 12.0
+) -> LesionShapes:
     """Draw ellipsoids (in rank 2 ellipses) to use where there are no masks.
 
-    Diameters are log-uniform from 3 to 12 mm, half axes differ by up to a factor of 1 / 0.6.
+    Diameters are log-uniform from 3 mm on, half axes differ by up to a factor of 1 / 0.6.
     :func:`draw_shape` gives them their uneven surface.
 
     Args:
         count: How many.
         rank: 2 or 3.
         seed: Of the draws.
+        largest: Largest diameter, in mm.
 
     Example:
         >>> len(ellipsoids()), ellipsoids().masks[0].ndim
@@ -159,7 +162,7 @@ def ellipsoids(count: int = 64, *, rank: int = 3, seed: int = 0) -> LesionShapes
         places = np.indices((_ACROSS,) * rank) - (_ACROSS - 1) / 2
         column = (rank,) + (1,) * rank
         mask = ((places / (axes * _ACROSS / 2).reshape(column)) ** 2).sum(axis=0) <= 1
-        diameter = np.exp(rng.uniform(*np.log(_DIAMETERS)))
+        diameter = np.exp(rng.uniform(*np.log((_SMALLEST, largest))))
         spacing = float((_ball(diameter, rank) / mask.sum()) ** (1 / rank))
         masks.append(mask[box_of(mask)])
         spacings.append((spacing,) * rank)

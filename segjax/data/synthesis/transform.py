@@ -30,6 +30,7 @@ __all__ = ["PutLesions"]
 
 _EDGE, _APART, _TISSUE = 2, 2, 2  # voxels, see Room
 _HALF = np.float32(0.5)
+_LARGEST = {False: 12.0, True: 24.0}  # mm, of drawn ellipsoids, by ``by_volume``
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class PutLesions(Transform):
     whose brain was extracted. List it before transforms that change the background, such as noise.
 
     Args:
-        shapes: Folder of masks whose lesions are put in; None draws ellipsoids. It is read when the
-            first patch is drawn, once in each process.
+        shapes: Folder of masks whose lesions are put in; None draws ellipsoids of 3 to
+            12 mm, with ``by_volume`` to 24 mm. It is read when the first patch is drawn, once in
+            each process.
         lesions: Bounds of their number, both included.
         contrast: Bounds of the contrast, drawn uniformly for every lesion; one pair for all
             channels, or a pair for each.
@@ -189,7 +191,9 @@ class PutLesions(Transform):
         raise InputError(f"{self.name}: needs the image besides the label: use apply_both")
 
     def _library(self, rank: int) -> LesionShapes:
-        return ellipsoids(rank=rank) if self.shapes is None else read_shapes(self.shapes)
+        if self.shapes is not None:
+            return read_shapes(self.shapes)
+        return ellipsoids(rank=rank, largest=_LARGEST[self.by_volume])
 
     def _contrasts(
         self, rng: np.random.Generator, channels: int

@@ -137,3 +137,12 @@ def test_the_lesions_of_patients_are_read(data_dir):
     shapes = read_shapes(data_dir / "ms_lesion_masks")
     assert len(shapes) > 2000
     assert np.median(shapes.volumes) < 50  # mm³: most lesions are small
+
+
+@pytest.mark.parametrize("largest", [12.0, 24.0])
+def test_drawn_ellipsoids_have_diameters_of_3_mm_to_the_largest(largest):
+    diameters = (6 / np.pi * ellipsoids(500, largest=largest).volumes) ** (1 / 3)
+    assert 2.99 < diameters.min() < 3.1
+    assert 0.97 * largest < diameters.max() < 1.001 * largest
+    middle = np.sqrt(3 * largest)
+    assert 0.45 < (diameters < middle).mean() < 0.55
