@@ -28,6 +28,8 @@ class Look:
         background: Fraction of the voxels that are exactly 0 in every channel.
         tail: How far the brightest voxel lies over the median, in units of the 99.5th percentile.
         median: Median intensity of the voxels that are not 0, averaged over channels.
+        contrasts: How far the median of the foreground lies over that of the voxels that are not
+            0, in their interquartile ranges, for each channel; NaN without any.
         fractions: Fraction of the voxels of each foreground label.
         lesions: Voxels of every connected piece of foreground.
         symmetry: Correlation of the image with its mirror image, for each axis.
@@ -37,6 +39,7 @@ class Look:
     background: float
     tail: float
     median: float
+    contrasts: tuple[float, ...]
     fractions: tuple[float, ...]
     lesions: tuple[int, ...]
     symmetry: tuple[float, ...]
@@ -91,12 +94,13 @@ def _look(case: Case, pipeline: Pipeline, classes: int) -> Look:
     given = read_image(case.images)
     image = pipeline.apply(given).data
     label = pipeline.apply_label(case.read_label(like=grid(given))).data
-    seen = image.any(axis=-1)
+    seen = np.asarray(image.any(axis=-1))
     values = [channel[seen] for channel in np.moveaxis(image, -1, 0)] if seen.any() else [image]
     return Look(
         background=1 - float(seen.mean()),
         tail=max(map(_tail, values)),
         median=float(np.mean([np.median(channel) for channel in values])),
+        contrasts=tuple(_contrast(c, seen, foreground(label)) for c in np.moveaxis(image, -1, 0)),
         fractions=tuple(float((label == value).mean()) for value in range(1, classes)),
         lesions=_pieces(foreground(label)),
         symmetry=_symmetry(image.mean(axis=-1)),
@@ -107,6 +111,14 @@ def _look(case: Case, pipeline: Pipeline, classes: int) -> Look:
 def _tail(values: np.ndarray) -> float:
     median, high, highest = np.percentile(values, (50, 99.5, 100))
     return float((highest - median) / (high - median)) if high > median else 1.0
+
+
+def _contrast(channel: np.ndarray, seen: np.ndarray, lesions: np.ndarray) -> float:
+    if not seen.any() or not lesions.any():
+        return float("nan")
+    first, median, third = np.percentile(channel[seen], (25, 50, 75))
+    spread = third - first
+    return float((np.median(channel[lesions]) - median) / spread) if spread else float("nan")
 
 
 def _pieces(mask: np.ndarray) -> tuple[int, ...]:

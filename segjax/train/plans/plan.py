@@ -30,6 +30,7 @@ _SETTING = {  # that decides a choice of the advice, where it is given
     "foreground": "foreground",
     "mirroring": "augment",
     "augmentation": "augment",
+    "loss": "loss",
     "length": "epochs",
 }
 _SMALL_PATCHES = (None, (32, 32, 32), [32, 32, 32])
@@ -258,6 +259,7 @@ def _draft(
     pipeline = _pipeline(wanted) if source.cache is None else source.cache.pipeline
     options: dict[str, Any] = {"pipeline": pipeline, "look": look, "memory_gb": memory_gb}
     options["small_patches"] = wanted.get("patch_size") in _SMALL_PATCHES
+    options["put_lesions"] = "augment" not in wanted
     advice = advise(source.dataset, model=wanted.get("model"), **options)
     others = {name: value for name, value in wanted.items() if name != "pipeline"}
     config = TrainConfig.from_json(_merged(advice.config.to_json(), _held(source, wanted), others))

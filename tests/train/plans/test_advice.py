@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import warnings
 
 import numpy as np
@@ -15,7 +16,16 @@ from segjax.data.cases import Case, Dataset, find_cases
 from segjax.data.io.formats import write_volume
 from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import Pipeline
-from segjax.data.prepare.steps import ClipPercentiles, Reorient, Resample, ZScore
+from segjax.data.prepare.steps import (
+    Clip,
+    ClipPercentiles,
+    CropToForeground,
+    Reorient,
+    Resample,
+    TissuePeak,
+    ZScore,
+)
+from segjax.data.synthesis.transform import PutLesions
 from segjax.errors import InputError
 from segjax.train.config import TrainConfig
 from segjax.train.losses import Loss, Term
@@ -24,6 +34,7 @@ from segjax.train.plans.examine import hit_rate
 from segjax.train.plans.plan import plan, read_settings
 from segjax.volume import Volume
 
+MOVED = ["affine", "elastic", "noise", "scale-intensity", "bias-field", "motion"]
 SUFFIX = {2: ".npy", 3: ".nii.gz"}
 
 
@@ -363,6 +374,85 @@ def test_tiny_pieces_of_foreground_get_many_small_patches(tmp_path, radius, patc
     assert 1000 <= steps <= 1010
 
 
+QUARTILES = 13.49  # between those of noise with a standard deviation of 10
+
+
+def brain(folder, name, *, brighter=2.0, background=0.0, labels=1, large=False, seed=0):
+    """Write a brain with two tiny lesions, so many interquartile ranges brighter."""
+    shape = (64, 60, 48)
+    places = ((30, 30, 20), (50, 30, 20))
+    pieces = [ball(shape, place, 3) for place in places]
+    label = pieces[0] * 1 + pieces[1] * labels
+    if large:
+        label[ball(shape, (40, 12, 35), 9)] = 1
+    rng = np.random.default_rng(seed)
+    image = rng.normal(100, 10, shape) + brighter * QUARTILES * (label > 0)
+    image[:16] = background
+    write(folder, name, label, image=image)
+
+
+def put_in(config):
+    return [each for each in config.augment if isinstance(each, PutLesions)]
+
+
+@pytest.mark.parametrize(("brighter", "bounds"), [(2.0, (1.33, 3.33)), (-1.5, (-2.5, -1.0))])
+def test_lesions_are_drawn_into_few_extracted_brains_as_bright_as_theirs(
+    tmp_path, brighter, bounds
+):
+    brain(tmp_path, "c0", brighter=brighter)
+    config, why, _ = proposal(tmp_path, memory_gb=8.0)
+    assert [each.by_volume for each in put_in(config)] == [False, True]
+    for each in put_in(config):
+        assert each.contrast == pytest.approx(bounds, abs=0.2)
+    assert config.augment[2].name == "affine"
+    assert config.loss == Loss((Term("tversky", alpha=0.8),))
+    told = re.search(r"([+-][\d.]+) interquartile ranges", why["augmentation"].why)
+    assert float(told[1]) == pytest.approx(brighter, abs=0.2)
+    assert set(why) >= {"augmentation", "loss"}
+    if brighter > 0:
+        upper = (CropToForeground(), TissuePeak(side="upper"), Clip(low=-5.0, high=8.0))
+        assert config.pipeline.steps[2:] == upper
+    else:
+        assert config.pipeline.steps[-1] == ZScore("nonzero")
+
+
+def test_lesions_are_drawn_as_bright_as_theirs_in_every_channel(tmp_path):
+    for channel, brighter in (("0000", 2.0), ("0001", -1.0)):
+        brain(tmp_path, f"c0_{channel}", brighter=brighter)
+    (tmp_path / "labels/c0_0000.nii.gz").rename(tmp_path / "labels/c0.nii.gz")
+    (tmp_path / "labels/c0_0001.nii.gz").unlink()
+    config, _, _ = proposal(tmp_path, memory_gb=8.0)
+    assert put_in(config)[0].contrast == pytest.approx((1.33, 3.33, -1.67, -0.67), abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("cases", "options"),
+    [
+        (4, {}),
+        (1, {"background": 90.0}),
+        (1, {"brighter": 0.2}),
+        (1, {"labels": 2}),
+        (1, {"large": True}),
+    ],
+    ids=["four cases", "heads", "lesions that hardly differ", "two labels", "many lesions"],
+)
+def test_lesions_are_not_drawn_where_nothing_speaks_for_it(tmp_path, cases, options):
+    for n in range(cases):
+        brain(tmp_path, f"c{n}", seed=n, **options)
+    config, why, _ = proposal(tmp_path, memory_gb=8.0)
+    assert config.patch_size == (32, 32, 32)
+    assert not put_in(config)
+    assert config.loss == Loss()
+    assert "loss" not in why
+
+
+def test_lesions_are_not_drawn_where_another_augmentation_is_asked_for(tmp_path):
+    brain(tmp_path, "c0")
+    chosen = plan(tmp_path, {"augment": []}, memory_gb=8.0, validation=0)
+    assert (chosen.config.augment, chosen.config.loss) == ((), Loss())
+    assert not {reason.choice for reason in chosen.reasons} & {"augmentation", "loss"}
+
+
 @pytest.mark.parametrize(
     ("patch", "batch_size", "patches_per_case"), [((64, 64, 48), 2, 1), ((32, 32, 32), 8, 64)]
 )
@@ -379,11 +469,14 @@ def test_defaults_of_images(tmp_path):
     config = usual(labelled(tmp_path, [(300, 70)], rank=2), "unet2d-k3")
     assert config.patch_size == (256, 96)
     assert config.batch_size == 8
+    assert (config.dropout, config.optimizer.learning_rate) == (0.0, 5e-3)
+    assert [transform.name for transform in config.augment] == MOVED
 
 
 def test_2d_network_on_volumes_gets_slices(tmp_path):
     config = usual(labelled(tmp_path, [(60, 70, 20)]), "unet2d-k3")
     assert config.patch_size == (64, 96, 1)
+    assert [transform.name for transform in config.augment] == MOVED
 
 
 def test_3d_network_on_images_is_refused(tmp_path):
