@@ -123,7 +123,7 @@ def test_loss_and_settings_file_reach_the_configuration(data, tmp_path, monkeypa
     assert (optimizer.name, optimizer.schedule, optimizer.learning_rate) == (
         "sgd",
         "polynomial",
-        1e-3,
+        5e-3,
     )
     assert plan.config.foreground == 0.25
     assert plan.config.epochs == 1  # the command line wins
