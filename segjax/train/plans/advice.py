@@ -508,9 +508,12 @@ def _choose_augmentation(config: TrainConfig, cases: int) -> tuple[TrainConfig, 
 
 def _rare_lesions(looks: Sequence[Look]) -> np.ndarray | None:
     """Return the contrast of rare lesions in extracted brains, for each channel in their units."""
+    seen = [look.contrasts for look in looks if look.lesions]
+    if not seen:
+        return None
     stripped = np.median([look.background for look in looks]) >= _STRIPPED
     share = np.mean([sum(look.fractions) / max(1 - look.background, 1e-9) for look in looks])
-    contrasts = np.median([look.contrasts for look in looks if look.lesions], axis=0)
+    contrasts = np.median(seen, axis=0)
     told = np.isfinite(contrasts).all() and np.abs(contrasts).max() >= _SEEN
     return contrasts if stripped and told and share < _RARE else None
 

@@ -446,6 +446,17 @@ def test_lesions_are_not_drawn_where_nothing_speaks_for_it(tmp_path, cases, opti
     assert "loss" not in why
 
 
+def test_few_brains_without_any_lesion_are_planned_without_a_warning(tmp_path):
+    image = np.random.default_rng(0).normal(100, 10, (64, 60, 48))
+    image[:16] = 0
+    write(tmp_path, "c0", ball(image.shape, (30, 30, 20), 3) & False, image=image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = dataclasses.replace(find_cases(tmp_path), labels={0: "background", 1: "lesion"})
+        config = advise(dataset, memory_gb=8.0).config
+    assert not put_in(config)
+
+
 def test_lesions_are_not_drawn_where_another_augmentation_is_asked_for(tmp_path):
     brain(tmp_path, "c0")
     chosen = plan(tmp_path, {"augment": []}, memory_gb=8.0, validation=0)
