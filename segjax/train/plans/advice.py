@@ -118,9 +118,10 @@ def advise(
     network; removed backgrounds are left out of the z-scores, and long tails clipped; batch, then
     patch are halved until a training fits the memory; where pieces of foreground are tiny, eight
     patches of 32³ make a batch, and of up to three brain-extracted cases lesions are drawn into
-    them, as bright as those that are labelled; rare foreground is drawn more often; patches are
-    mirrored along axes along which images are symmetric and labels take no side. Nothing is
-    mirrored without a look, since left and right differ in a brain.
+    them, as bright as those that are labelled, and scaled by the upper half of the tissue peak if
+    these are bright; rare foreground is drawn more often; patches are mirrored along axes along
+    which images are symmetric and labels take no side. Nothing is mirrored without a look, since
+    left and right differ in a brain.
 
     Args:
         dataset: Labelled cases, as files or, without a look, from a cache.
@@ -152,13 +153,14 @@ def advise(
     after = found if pipeline else functools.reduce(Survey.after, grid.steps, found)
     pipeline = pipeline or Pipeline((*grid.steps, *norm))
     config = _usual(network.value, pipeline, after, len(dataset.cases))
-    config, *augmented = _choose_augmentation(config, len(dataset.cases))
+    config, usual = _choose_augmentation(config, len(dataset.cases))
+    augmented: tuple[Reason, ...] = (usual,)
     if look:
         small = None
         if small_patches:
             config, small = _choose_small_patches(config, looks, len(dataset.cases))
         if small and put_lesions and contrasts is not None:
-            config, *augmented = _choose_lesions(config, contrasts, augmented[0])
+            config, augmented = _choose_lesions(config, contrasts, usual)
         config, chosen = _looked_at(config, dataset, grid, looks, memory_gb)
         chosen = (small or chosen[0], *chosen[1:])
     else:
@@ -341,25 +343,25 @@ def _choose_normalisation(
     if pipeline is not None:
         return (), Reason("normalisation", "as it is", "that of the preprocessing asked for")
     if contrasts is not None and (contrasts > 0).all():
-        steps = (CropToForeground(), TissuePeak(side="upper"), Clip(low=-5.0, high=8.0))
+        upper = (CropToForeground(), TissuePeak(side="upper"), Clip(low=-5.0, high=8.0))
         said = "few brains with bright lesions: so one MS patient served another (docs/recipes.md)"
-        return steps, Reason("normalisation", "upper half of the tissue peak", said)
+        return upper, Reason("normalisation", "upper half of the tissue peak", said)
     if not looks:
         return (ZScore(),), Reason("normalisation", "z-score of all voxels", "the usual")
     zeros = float(np.median([look.background for look in looks]))
     tail = float(np.median([look.tail for look in looks]))
     medians = [look.median for look in looks]
     why = [f"median intensities go from {min(medians):.3g} to {max(medians):.3g}"]
-    chosen: dict[str, Step] = {}
+    steps: dict[str, Step] = {}
     if tail > _LONG_TAIL:
-        chosen["clip percentiles"] = ClipPercentiles()
+        steps["clip percentiles"] = ClipPercentiles()
         why.append(f"the brightest voxel lies {tail:.1f} times as far out as the 99.5th percentile")
     if zeros >= _STRIPPED:
-        chosen["z-score of what is not 0"] = ZScore("nonzero")
+        steps["z-score of what is not 0"] = ZScore("nonzero")
         why.append(f"{zeros:.0%} of the voxels are exactly 0, a background that was removed")
     else:
-        chosen["z-score of all voxels"] = ZScore("all")
-    return tuple(chosen.values()), Reason("normalisation", ", then ".join(chosen), "; ".join(why))
+        steps["z-score of all voxels"] = ZScore("all")
+    return tuple(steps.values()), Reason("normalisation", ", then ".join(steps), "; ".join(why))
 
 
 def _fit_memory(
@@ -488,7 +490,7 @@ def _choose_augmentation(config: TrainConfig, cases: int) -> tuple[TrainConfig, 
             augment.Motion(probability=0.05),
         )
         value = "turned, scaled, bent, noise, intensities scaled, bias field, motion"
-        why = "slices of meningiomas: Dice 0.898, and 0.847 with less and dropout (docs/recipes.md)"
+        why = "meningiomas: Dice 0.898 with these and mirrored, 0.847 with less (docs/recipes.md)"
         return dataclasses.replace(config, augment=moved), Reason("augmentation", value, why)
     if cases >= _FEW:
         why = f"{cases} cases show turns and sizes themselves: hippocampi got worse by more of it"
@@ -520,7 +522,7 @@ def _rare_lesions(looks: Sequence[Look]) -> np.ndarray | None:
 
 def _choose_lesions(
     config: TrainConfig, contrasts: np.ndarray, usual: Reason
-) -> tuple[TrainConfig, *tuple[Reason, ...]]:
+) -> tuple[TrainConfig, tuple[Reason, ...]]:
     """Draw lesions into the patches, about as bright as those that are labelled.
 
     From patches with hardly any lesion, a network that learns by cross-entropy finds next to none
@@ -539,8 +541,7 @@ def _choose_lesions(
         f"few and rare lesions, {lie} interquartile ranges off the brain's median: with more of "
         "them drawn, one patient taught MS lesions (docs/recipes.md)"
     )
-    return (
-        config,
+    return config, (
         Reason("augmentation", f"lesions drawn, {usual.value}", why),
         Reason("loss", "tversky (alpha 0.8)", "what is missed weighs more where lesions are rare"),
     )
