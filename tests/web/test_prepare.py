@@ -23,6 +23,15 @@ INTENSITIES = [
     {"step": "rescale", "low": 3, "high": 7.5},
     {"step": "clip-percentiles"},
     {"step": "clip-percentiles", "low": 10, "high": 61.3},
+    {"step": "clip", "low": -0.1, "high": 70.3},
+    {"step": "robust-z-score"},
+    {"step": "robust-z-score", "where": "above-mean"},
+    {"step": "tissue-peak"},
+    {"step": "tissue-peak", "side": "upper"},
+    {"step": "tissue-peak", "peak": "first", "side": "lower", "where": "all"},
+    {"step": "tissue-peak", "peak": "last"},
+]
+HISTOGRAMS = [
     {"step": "histogram-standardization", "landmarks": [LANDMARKS]},
     {
         "step": "histogram-standardization",
@@ -96,7 +105,7 @@ def assert_as_segjax(page_modules, image, pipeline, rng, labels=3):
         np.testing.assert_allclose(array_of(volume), back[..., n], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("step", INTENSITIES + SPACES, ids=str)
+@pytest.mark.parametrize("step", INTENSITIES + HISTOGRAMS + SPACES, ids=str)
 def test_each_step_gives_what_segjax_gives(page_modules, step):
     for seed in range(6):
         rng = np.random.default_rng(seed)
@@ -107,7 +116,7 @@ def test_each_step_gives_what_segjax_gives(page_modules, step):
 def test_pipelines_of_any_order_give_what_segjax_gives(page_modules, seed):
     rng = np.random.default_rng(100 + seed)
     channels = int(rng.integers(1, 4))
-    steps = [(SPACES + INTENSITIES[:8])[n] for n in rng.integers(0, 16, 4)]
+    steps = [rng.choice(SPACES + INTENSITIES) for _ in range(4)]
     image = random_image(rng, channels)
     pipeline = Pipeline.from_json(steps)
     try:
@@ -138,7 +147,7 @@ def test_orientations_are_those_of_segjax(page_modules, letters):
 @pytest.mark.parametrize("value", [0, 7, -3.25, 1e-30])
 def test_constant_images_are_treated_as_segjax_does(page_modules, value):
     image = Volume(np.full((3, 4, 5, 1), value, np.float32), np.eye(4))
-    for step in INTENSITIES[:8]:
+    for step in INTENSITIES:
         expected = Pipeline.from_json([step]).apply(image)
         made = page_prepare(page_modules, image, [step])["channels"][0]
         np.testing.assert_array_equal(array_of(made), expected.data[..., 0])
@@ -147,8 +156,8 @@ def test_constant_images_are_treated_as_segjax_does(page_modules, value):
 def test_histograms_of_one_value_are_refused(page_modules):
     image = Volume(np.full((3, 4, 5, 1), 5, np.float32), np.eye(4))
     with pytest.raises(PageProblem, match="stepFlatImage"):
-        page_prepare(page_modules, image, [INTENSITIES[8]])
-    nothing = {**INTENSITIES[8], "where": "nonzero"}
+        page_prepare(page_modules, image, [HISTOGRAMS[0]])
+    nothing = {**HISTOGRAMS[0], "where": "nonzero"}
     with pytest.raises(PageProblem, match="stepNoVoxels"):
         page_prepare(page_modules, image.with_data(0 * image.data), [nothing])
 
@@ -226,9 +235,14 @@ def test_what_a_browser_cannot_run_is_named_before_anything_starts(page_modules)
         ({"step": "crop-to-brain", "margin": -1}, "stepValue", "margin"),
         ({"step": "rescale", "low": 2}, "stepValue", "high"),
         ({"step": "clip-percentiles", "high": 101}, "stepValue", "high"),
+        ({"step": "clip", "low": 1}, "stepValue", "high"),
+        ({"step": "clip", "low": 1, "high": 1}, "stepValue", "high"),
+        ({"step": "tissue-peak", "peak": "middle"}, "stepValue", "peak"),
+        ({"step": "tissue-peak", "side": "left"}, "stepValue", "side"),
+        ({"step": "robust-z-score", "where": 1}, "stepValue", "where"),
         ({"step": "histogram-standardization"}, "stepValue", "landmarks"),
         ({"step": "histogram-standardization", "landmarks": [[1, 2]]}, "stepValue", "landmarks"),
-        ({**INTENSITIES[8], "cutoff": [0.2, 1]}, "stepValue", "cutoff"),
+        ({**HISTOGRAMS[0], "cutoff": [0.2, 1]}, "stepValue", "cutoff"),
     ],
 )
 def test_fields_that_are_unknown_or_wrong_are_refused_by_name(page_modules, step, key, field):
@@ -267,6 +281,12 @@ def test_same_grids_are_those_of_segjax(page_modules):
             {"step": "z-score", "where": "nonzero"},
             {"step": "crop-or-pad", "shape": [160, 160, 80]},
         ],
+        [
+            {"step": "crop-to-brain"},
+            {"step": "tissue-peak", "side": "upper"},
+            {"step": "clip", "low": -5, "high": 8},
+        ],
+        [{"step": "robust-z-score"}, {"step": "tissue-peak", "peak": "last"}],
     ],
 )
 def test_a_real_flair_is_prepared_as_segjax_does(page_modules, data_dir, steps):

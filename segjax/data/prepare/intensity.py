@@ -40,6 +40,7 @@ _NORMAL_WIDTH = 2.3548200450309493  # its full width at half its height
 _SMOOTHING = 0.15  # deviation of the kernel that smooths a histogram, in robust deviations
 _BINS = 64  # of a histogram, in a robust deviation
 _REACH = 10  # of a histogram to both sides of the median, in robust deviations
+_SAME = 1e-9  # heights of a histogram that differ by less, of the larger, are the same
 _LEAST_PEAK = 0.1  # height of a peak that counts, of that of the largest
 _CUT = {"first": 99, "last": 96}  # percentile beyond which no peak counts
 
@@ -343,8 +344,8 @@ def _find_peak(
     scaled: Float64[np.ndarray, " chosen"],
     peak: Peak,
 ) -> int:
-    """Return the bin of a peak."""
-    largest = int(np.argmax(density))
+    """Return the bin of a peak: the first of equals, in whichever order a program has summed."""
+    largest = int(np.argmax(density >= (1 - _SAME) * density.max()))
     if peak == "largest":
         return largest
     middle = density[1:-1]

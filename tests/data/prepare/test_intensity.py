@@ -199,6 +199,17 @@ def test_mode_is_that_of_a_kernel_density():
     assert -shift / slope == pytest.approx(mode, abs=spread / 50)
 
 
+def test_of_equal_peaks_the_first_counts():
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        around = np.round(rng.normal(0, 1, rng.integers(20, 400)), 2)
+        around = np.concatenate([around, -around])
+        apart = round(rng.uniform(6, 40), 2)
+        data = np.concatenate([around, around + apart])[:, None]
+        slope, shift = np.polyfit(data.ravel(), tissue_peak(data, where="all").ravel(), 1)
+        assert -shift / slope == pytest.approx(0, abs=apart / 4)
+
+
 def test_far_values_move_neither_place_nor_width():
     data = two_tissues(share=0.6)
     with_far = np.concatenate([data, np.full((600, 1), 1e4)])

@@ -1,13 +1,12 @@
 /** Normalise the intensities of one channel. */
 import { Problem } from "../problem";
-import { percentiles } from "./percentiles";
+import { type Peak, peakOf, type Side } from "./peak";
+import { CONSTANT, medianAndSpread, percentiles } from "./percentiles";
 
 /** Voxels that statistics come from. */
 export const WHERE = ["all", "nonzero", "above-mean"] as const;
 export type Where = (typeof WHERE)[number];
 
-/** Relative spread that float32 cannot tell from none. */
-const CONSTANT = 2 ** -23;
 const SMALLEST_FLOAT32 = 2 ** -126;
 /** Numbers that are summed before they join the others, so that few digits are lost. */
 const BLOCK = 4096;
@@ -56,12 +55,32 @@ function deviationOf(data: Float32Array, mean: number): number {
 
 /** Return `(x - mean) / std`, both of the chosen voxels, of all where none is chosen. */
 export function zScore(data: Float32Array, where: Where): Float32Array {
+  return scaled(data, where, (used) => {
+    const mean = meanOf(used);
+    return [mean, deviationOf(used, mean)];
+  });
+}
+
+/** Return `(x - median) / (IQR / 1.349)`, both of the chosen voxels. */
+export function robustZScore(data: Float32Array, where: Where): Float32Array {
+  return scaled(data, where, medianAndSpread);
+}
+
+/** Return `(x - mode) / width`, both of a peak in the histogram of the chosen voxels. */
+export function tissuePeak(data: Float32Array, peak: Peak, side: Side, where: Where): Float32Array {
+  return scaled(data, where, (used) => peakOf(used, peak, side));
+}
+
+/** Shift and scale by what is measured of the chosen voxels, of all where none is chosen. */
+function scaled(
+  data: Float32Array,
+  where: Where,
+  measure: (used: Float32Array) => readonly [number, number],
+): Float32Array {
   const some = chosen(data, where);
-  const used = some.length ? some : data;
-  const mean = meanOf(used);
-  const deviation = deviationOf(used, mean);
-  const constant = deviation <= Math.max(CONSTANT * Math.abs(mean), SMALLEST_FLOAT32);
-  const [shift, scale] = [Math.fround(mean), constant ? 1 : Math.fround(deviation)];
+  const [centre, spread] = measure(some.length ? some : data);
+  const constant = spread <= Math.max(CONSTANT * Math.abs(centre), SMALLEST_FLOAT32);
+  const [shift, scale] = [Math.fround(centre), constant ? 1 : Math.fround(spread)];
   const out = new Float32Array(data.length);
   for (let n = 0; n < data.length; n++) out[n] = Math.fround(data[n] - shift) / scale;
   return out;
@@ -83,10 +102,15 @@ export function rescaled(data: Float32Array, low: number, high: number): Float32
   return out;
 }
 
+/** Return intensities from `low` to `high`, what is beyond as the nearer of both. */
+export function clipped(data: Float32Array, low: number, high: number): Float32Array {
+  return data.map((value) => Math.min(Math.max(value, low), high));
+}
+
 /** Return intensities between two of their percentiles. */
 export function clippedToPercentiles(data: Float32Array, low: number, high: number): Float32Array {
   const [least, most] = percentiles(data, [low, high]);
-  return data.map((value) => Math.min(Math.max(value, least), most));
+  return clipped(data, least, most);
 }
 
 /**

@@ -1,21 +1,36 @@
 /** Percentiles of many numbers, without sorting them. */
 
+/** Relative spread that float32 cannot tell from none. */
+export const CONSTANT = 2 ** -23;
+/** Interquartile range of a normal distribution of deviation 1. */
+const NORMAL_IQR = 1.3489795003921634;
 const HALF = 2 ** 16;
+
+/** Return the median, and the deviation of a normal distribution with these quartiles. */
+export function medianAndSpread(data: Float32Array): [number, number] {
+  const [low, median, high] = percentiles(data, [25, 50, 75], (difference) => difference);
+  return [median, (high - low) / NORMAL_IQR];
+}
 
 /**
  * Return percentiles, linear between the two nearest ranks.
  *
  * @param data At least one number, none of them NaN.
  * @param wanted From 0 to 100.
+ * @param round What NumPy does to a difference of two ranks: rounds it to float32.
  */
-export function percentiles(data: Float32Array, wanted: readonly number[]): number[] {
+export function percentiles(
+  data: Float32Array,
+  wanted: readonly number[],
+  round: (difference: number) => number = Math.fround,
+): number[] {
   const places = wanted.map((percent) => (percent / 100) * (data.length - 1));
   const ranks = places.flatMap((place) => [Math.floor(place), Math.ceil(place)]);
   const values = valuesAt(data, ranks);
   return places.map((place, n) => {
     const [low, high] = [values[2 * n], values[2 * n + 1]];
     const share = place - Math.floor(place);
-    const step = Math.fround(high - low);
+    const step = round(high - low);
     return share < 0.5 ? low + step * share : high - step * (1 - share);
   });
 }

@@ -12,8 +12,18 @@ import {
   turnsBack,
   turnsTo,
 } from "./grid";
-import { clippedToPercentiles, rescaled, standardized, WHERE, zScore } from "./intensity";
+import {
+  clipped,
+  clippedToPercentiles,
+  rescaled,
+  robustZScore,
+  standardized,
+  tissuePeak,
+  WHERE,
+  zScore,
+} from "./intensity";
 import { type Move, moved } from "./moves";
+import { PEAKS, SIDES } from "./peak";
 
 /** Channels on one grid; null where one is missing. */
 export interface Stack {
@@ -102,8 +112,20 @@ const STEPS: Readonly<Record<string, (step: Step) => Action>> = {
     };
   },
   "z-score"(step) {
-    const { where } = read(step, { where: text("all", isWhere) });
+    const { where } = read(step, { where: oneOf(WHERE, "all") });
     return eachChannel((data) => zScore(data, where));
+  },
+  "robust-z-score"(step) {
+    const { where } = read(step, { where: oneOf(WHERE, "nonzero") });
+    return eachChannel((data) => robustZScore(data, where));
+  },
+  "tissue-peak"(step) {
+    const { peak, side, where } = read(step, {
+      peak: oneOf(PEAKS, "largest"),
+      side: oneOf(SIDES, "both"),
+      where: oneOf(WHERE, "nonzero"),
+    });
+    return eachChannel((data) => tissuePeak(data, peak, side, where));
   },
   "min-max"(step) {
     read(step, {});
@@ -113,6 +135,11 @@ const STEPS: Readonly<Record<string, (step: Step) => Action>> = {
     const { low, high } = read(step, { low: number(-1), high: number(1) });
     if (low >= high) throw badField(step, "high");
     return eachChannel((data) => rescaled(data, low, high));
+  },
+  clip(step) {
+    const { low, high } = read(step, { low: number(), high: number() });
+    if (low >= high) throw badField(step, "high");
+    return eachChannel((data) => clipped(data, Math.fround(low), Math.fround(high)));
   },
   "clip-percentiles"(step) {
     const isPercentile = (value: number) => value >= 0 && value <= 100;
@@ -126,7 +153,7 @@ const STEPS: Readonly<Record<string, (step: Step) => Action>> = {
   "histogram-standardization"(step) {
     const { landmarks, where, cutoff } = read(step, {
       landmarks: landmarksOf,
-      where: text("all", isWhere),
+      where: oneOf(WHERE, "all"),
       cutoff: cutoffOf,
     });
     return (image) => {
@@ -230,14 +257,16 @@ function badField(step: Step, field: string): Problem {
   return new Problem("stepValue", { step: step.step, field, value: value.slice(0, 100) });
 }
 
-function number(standard: number, holds: (value: number) => boolean = () => true): Kind<number> {
+function number(standard?: number, holds: (value: number) => boolean = () => true): Kind<number> {
   return (value = standard) => (isNumber(value) && holds(value) ? value : undefined);
 }
 
-function text<V extends string>(standard: V, holds?: (value: string) => value is V): Kind<V>;
-function text(standard: string, holds?: (value: string) => boolean): Kind<string>;
 function text(standard: string, holds: (value: string) => boolean = () => true): Kind<string> {
   return (value = standard) => (typeof value === "string" && holds(value) ? value : undefined);
+}
+
+function oneOf<V extends string>(words: readonly V[], standard: V): Kind<V> {
+  return (value = standard) => words.find((word) => word === value);
 }
 
 function triple(holds: (value: number) => boolean, standard?: Shape): Kind<Shape> {
@@ -270,10 +299,6 @@ function isNumber(value: unknown): value is number {
 
 function isList(value: unknown): value is readonly number[] {
   return Array.isArray(value) && value.every(isNumber);
-}
-
-function isWhere(value: string): value is (typeof WHERE)[number] {
-  return WHERE.some((where) => where === value);
 }
 
 function times(numbers: readonly number[]): string {
