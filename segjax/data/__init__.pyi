@@ -74,6 +74,7 @@ from .prepare.steps import (
     Reorient as Reorient,
     Resample as Resample,
     Rescale as Rescale,
+    Resize as Resize,
     RobustZScore as RobustZScore,
     Step as Step,
     TissuePeak as TissuePeak,

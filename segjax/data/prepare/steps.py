@@ -15,6 +15,7 @@ from segjax.data.prepare.spatial import Interpolation
 from segjax.errors import InputError
 from segjax.grid import Grid, crop_to_grid, reorient, reorient_grid, restore_orientation
 from segjax.grid import grid as grid_of
+from segjax.text import brief
 from segjax.volume import Volume
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Reorient",
     "Resample",
     "Rescale",
+    "Resize",
     "RobustZScore",
     "Step",
     "TissuePeak",
@@ -162,6 +164,53 @@ class Resample(Step):
         spacing = _of_rank(self.spacing, before)
         ratios = np.divide(before.spacing, spacing)
         if self.tolerance and np.abs(ratios - 1).max() <= self.tolerance:
+            return before
+        return spatial.spacing_grid(before, spacing)
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return the volume resampled onto the grid it had."""
+        return spatial.resample(volume, before, interpolation=interpolation)
+
+
+@dataclass(frozen=True)
+class Resize(Step):
+    """Resample slices so that their longer side has a given number of pixels, which are square.
+
+    For pictures, which tell no spacing, and for slices of volumes that are to look like them: the
+    first two axes are resampled to the distance (longer side in mm) / `size`, linearly and labels
+    to the nearest (:func:`spatial.resample`), and slices stay as many and as far apart as they
+    are. MONAI's `Resized(size_mode="longest")`, of slices.
+
+    Attributes:
+        size: Number of pixels along the longer side, positive.
+
+    Example:
+        >>> picture, series = Grid((512, 400), np.eye(3)), Grid((256, 192, 22), np.eye(4))
+        >>> Resize(256).grid(picture).shape, Resize(128).grid(series).shape
+        ((256, 200), (128, 96, 22))
+    """
+
+    name: ClassVar[str] = "resize"
+    size: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise InputError(f"size {brief(self.size)}: give a whole number of pixels from 1 up")
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the resized image, linearly interpolated."""
+        return spatial.resample(image, self.grid(grid_of(image)), interpolation="linear")
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the resized label map, each pixel with its nearest label."""
+        return spatial.resample(label, after, interpolation="nearest")
+
+    def grid(self, before: Grid) -> Grid:
+        """Return the grid of the resized slices; the same one where it has that size."""
+        sides = np.multiply(before.shape[:2], before.spacing[:2])
+        pixel = float(sides.max()) / self.size
+        spacing = (pixel, pixel, *before.spacing[2:])
+        if np.allclose(before.spacing, spacing, rtol=1e-6, atol=0):
             return before
         return spatial.spacing_grid(before, spacing)
 

@@ -29,6 +29,7 @@ from segjax.data.prepare.steps import (
     Reorient,
     Resample,
     Rescale,
+    Resize,
     RobustZScore,
     Step,
     TissuePeak,
@@ -37,7 +38,7 @@ from segjax.data.prepare.steps import (
 from segjax.errors import InputError
 from segjax.grid import Grid, grid
 from segjax.volume import Volume
-from tests.peers import torch, torchio
+from tests.peers import monai, torch, torchio
 
 ALL = Pipeline(
     (
@@ -167,6 +168,41 @@ def test_rank_two_takes_the_first_two_numbers():
     mask = pipeline.apply_label(volume)
     np.testing.assert_array_equal(mask.data, [[0] * 5, [0] * 5, [1] * 5, [1] * 5, [0] * 5])
     assert pipeline.invert(mask, volume).data.shape == (4, 6)
+
+
+def test_resizing_gives_square_pixels_along_the_longer_side_and_keeps_slices():
+    series = Grid((256, 192, 22), affine_of((8, -5, 12), (0.8, 1.0, 6.5)))
+    (after,) = Pipeline((Resize(128),)).grids(Volume(np.zeros(series.shape), series.affine))[1:]
+    assert after.shape == (128, 120, 22)  # sides of 204.8 and 192 mm, pixels of 1.6 mm
+    np.testing.assert_allclose(after.spacing, (1.6, 1.6, 6.5))
+    middles = [g.affine @ (*(np.array(g.shape) - 1) / 2, 1) for g in (series, after)]
+    np.testing.assert_allclose(*middles, atol=1e-9)
+
+
+def test_resizing_leaves_slices_of_that_size_alone():
+    picture = Volume(np.random.default_rng(0).random((256, 200)).astype(np.float32), np.eye(3))
+    same = Pipeline((Resize(256),))
+    np.testing.assert_array_equal(same.apply(picture).data[..., 0], picture.data)
+    assert same.keeps_grid(picture)
+
+
+@pytest.mark.parametrize("size", [256, 1024])
+@pytest.mark.peer("monai")
+def test_resized_pictures_are_monais(size):
+    picture = np.random.default_rng(0).random((512, 400)).astype(np.float32)
+    resized = monai.transforms.Resized("image", size, size_mode="longest", mode="bilinear")
+    expected = np.asarray(resized({"image": picture[None]})["image"])[0]
+    image = Volume(picture, np.eye(3))
+    result = Pipeline((Resize(size),)).apply(image)
+    np.testing.assert_allclose(result.data[..., 0], expected, atol=1e-5)
+
+
+def test_a_mask_of_resized_slices_returns_to_their_grid():
+    series = Volume(np.zeros((60, 48, 5), np.uint8), affine_of((3, 2, 1), (0.5, 0.5, 6.0)))
+    series.data[20:40, 10:30, 2] = 1
+    pipeline = Pipeline((Reorient("PLS"), Resize(30)))
+    back = pipeline.invert(pipeline.apply_label(series), series)
+    np.testing.assert_array_equal(back.data, series.data)
 
 
 def test_two_numbers_do_not_suffice_for_rank_three():
@@ -565,6 +601,10 @@ def test_fields_may_be_left_out():
         ([{"step": "resample", "spacing": [1]}], "'resample': spacing"),
         ([{"step": "crop-or-pad", "shape": [4.5, 4, 4]}], "'crop-or-pad': .*4.5"),
         ([{"step": "crop-or-pad", "shape": [float("inf"), 4, 4]}], "'crop-or-pad': .*inf"),
+        ([{"step": "resize"}], "'resize': field size is missing"),
+        ([{"step": "resize", "size": 0}], "'resize': size 0: give a whole number of pixels"),
+        ([{"step": "resize", "size": 2.5}], "'resize': .*2.5"),
+        ([{"step": "resize", "size": True}], "'resize': .*True"),
         ([{"step": "rescale", "low": 2.0, "high": 1.0}], "'rescale': range 2.0 to 1.0"),
         ([{"step": "rescale", "low": "a"}], "'rescale': .*a"),
         ([{"step": "rescale", "low": True}], "'rescale': .*True"),

@@ -38,6 +38,8 @@ export type Action = (image: Stack) => { readonly image: Stack; readonly back?: 
 const MOST_VOXELS = 2 ** 29;
 /** In voxels; a field of view that is this close to one more voxel holds it. */
 const WHOLE = 1e-3;
+/** Pixels that are off by no more than this fraction are as they should be. */
+const SQUARE = 1e-6;
 const LANDMARKS = 13;
 
 /** Return why a step cannot run in a browser: its name, with its method; null where it can. */
@@ -80,9 +82,19 @@ const STEPS: Readonly<Record<string, (step: Step) => Action>> = {
       const { grid } = image;
       const apart = spacingOf(grid.affine).map((old, axis) => Math.abs(old / spacing[axis] - 1));
       if (tolerance && Math.max(...apart) <= tolerance) return { image };
-      const after = gridOfSpacing(grid, spacing);
-      const there: Move = { kind: "resample", from: grid, to: after };
-      return through(image, after, there, { kind: "resample", from: after, to: grid });
+      return resampled(image, spacing);
+    };
+  },
+  resize(step) {
+    const { size } = read(step, {
+      size: number(undefined, (pixels) => Number.isInteger(pixels) && pixels > 0),
+    });
+    return (image) => {
+      const [rows, columns, slices] = spacingOf(image.grid.affine);
+      const [height, width] = image.grid.shape;
+      const pixel = Math.max(height * rows, width * columns) / size;
+      const apart = [rows, columns].map((old) => Math.abs(old / pixel - 1));
+      return Math.max(...apart) <= SQUARE ? { image } : resampled(image, [pixel, pixel, slices]);
     };
   },
   "crop-or-pad"(step) {
@@ -190,6 +202,13 @@ function cutTo(image: Stack, start: readonly number[], to: Shape) {
   const from = image.grid.shape;
   const back: Move = { kind: "cut", from: to, start: start.map((first) => -first), to: from };
   return through(image, movedGrid(image.grid, start, to), { kind: "cut", from, start, to }, back);
+}
+
+function resampled(image: Stack, spacing: readonly number[]): ReturnType<Action> {
+  const { grid } = image;
+  const after = gridOfSpacing(grid, spacing);
+  const there: Move = { kind: "resample", from: grid, to: after };
+  return through(image, after, there, { kind: "resample", from: after, to: grid });
 }
 
 /** Return the grid of another spacing over a field of view; its axes and centre stay. */
