@@ -25,9 +25,12 @@ from studies import (
     DATA,
     FIELD,
     FLIP,
+    MENINGIOMA_RECIPES,
     MS_7T,
     PATIENTS,
+    STUDY_2D,
     contrast,
+    meningioma_recipe,
     noise,
     put_in,
     put_in_large,
@@ -71,7 +74,23 @@ class Recipe:
     cases: tuple[str, ...] = ()
 
 
+ANY_ANGLE = "mirrored and turned by any angle, no dropout, cross-entropy too"
 RECIPES = {
+    "meningioma": Recipe(
+        "meningioma2d",
+        meningioma_recipe(
+            "unet2d-small", "patient fold 0", **MENINGIOMA_RECIPES[ANY_ANGLE]
+        ).settings
+        | {
+            "label_values": {"meningioma": 1},
+            "pipeline": [
+                {"step": "reorient", "orientation": "LPS"},  # volumes as the set's slices lie
+                *STUDY_2D,
+                {"step": "resize", "size": 256},
+            ],
+        },
+        {"channels": ["T1 with contrast agent"]},
+    ),
     "ms-flair": Recipe(
         "ms_lesions",
         {

@@ -143,6 +143,15 @@ MENINGIOMA_RECIPES = {
         "dropout": 0.0,
         "loss": [{"name": "tversky", "alpha": 0.5}, {"name": "cross-entropy"}],
     },
+    "mirrored and turned by any angle, no dropout, cross-entropy too": {
+        "dropout": 0.0,
+        "loss": [{"name": "tversky", "alpha": 0.5}, {"name": "cross-entropy"}],
+        "augment": [
+            MIRRORED[0],
+            {"transform": "affine", "degrees": [-180.0, 180.0]},
+            *MIRRORED[2:],
+        ],
+    },
 }
 MENINGIOMA_SPLITS = {"random split seed 0": ((*RANDOM_SPLIT, "--seed", "0"), "")} | {
     f"patient fold {fold}": (("--fold", str(fold)), "patient_folds.csv") for fold in range(5)
