@@ -1,5 +1,6 @@
 """Preprocessing steps: frozen, plain values that are applied, inverted and stored."""
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from numbers import Real
@@ -125,8 +126,28 @@ class Reorient(Step):
         return restore_orientation(volume, before, self.orientation)
 
 
+class _Resampling(Step):
+    """Bring images onto the grid that `grid` says, whatever they hold."""
+
+    def apply(self, image: Volume) -> Volume:
+        """Return the image on the new grid, linearly interpolated."""
+        return spatial.resample(image, self.grid(grid_of(image)), interpolation="linear")
+
+    def apply_label(self, label: Volume, after: Grid) -> Volume:
+        """Return the label map on the new grid, each voxel with its nearest label."""
+        return spatial.resample(label, after, interpolation="nearest")
+
+    @abstractmethod
+    def grid(self, before: Grid) -> Grid:
+        """Return the new grid."""
+
+    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
+        """Return the volume resampled onto the grid it had."""
+        return spatial.resample(volume, before, interpolation=interpolation)
+
+
 @dataclass(frozen=True)
-class Resample(Step):
+class Resample(_Resampling):
     """Resample to another spacing: linearly, labels to the nearest (:func:`spatial.resample`).
 
     Attributes:
@@ -151,14 +172,6 @@ class Resample(Step):
             raise InputError(f"tolerance {tolerance!r}: give a fraction from 0 to below 1")
         object.__setattr__(self, "tolerance", float(tolerance))
 
-    def apply(self, image: Volume) -> Volume:
-        """Return the image at the new spacing, linearly interpolated."""
-        return spatial.resample(image, self.grid(grid_of(image)), interpolation="linear")
-
-    def apply_label(self, label: Volume, after: Grid) -> Volume:
-        """Return the label map at the new spacing, each voxel with its nearest label."""
-        return spatial.resample(label, after, interpolation="nearest")
-
     def grid(self, before: Grid) -> Grid:
         """Return the grid of the new spacing; the same one where it is near enough."""
         spacing = _of_rank(self.spacing, before)
@@ -167,13 +180,9 @@ class Resample(Step):
             return before
         return spatial.spacing_grid(before, spacing)
 
-    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
-        """Return the volume resampled onto the grid it had."""
-        return spatial.resample(volume, before, interpolation=interpolation)
-
 
 @dataclass(frozen=True)
-class Resize(Step):
+class Resize(_Resampling):
     """Resample slices so that their longer side has a given number of pixels, which are square.
 
     For pictures, which tell no spacing, and for slices of volumes that are to look like them: the
@@ -197,14 +206,6 @@ class Resize(Step):
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise InputError(f"size {brief(self.size)}: give a whole number of pixels from 1 up")
 
-    def apply(self, image: Volume) -> Volume:
-        """Return the resized image, linearly interpolated."""
-        return spatial.resample(image, self.grid(grid_of(image)), interpolation="linear")
-
-    def apply_label(self, label: Volume, after: Grid) -> Volume:
-        """Return the resized label map, each pixel with its nearest label."""
-        return spatial.resample(label, after, interpolation="nearest")
-
     def grid(self, before: Grid) -> Grid:
         """Return the grid of the resized slices; the same one where it has that size."""
         sides = np.multiply(before.shape[:2], before.spacing[:2])
@@ -213,10 +214,6 @@ class Resize(Step):
         if np.allclose(before.spacing, spacing, rtol=1e-6, atol=0):
             return before
         return spatial.spacing_grid(before, spacing)
-
-    def invert(self, volume: Volume, before: Grid, interpolation: Interpolation) -> Volume:
-        """Return the volume resampled onto the grid it had."""
-        return spatial.resample(volume, before, interpolation=interpolation)
 
 
 @dataclass(frozen=True)
