@@ -26,6 +26,7 @@ class Models:
         segjax models ms-flair                         # the card of one
         segjax models ms-flair --json
         segjax predict ms-flair flair.nii.gz -o masks
+        segjax predict meningioma slice.png -o masks
         segjax followup a.nii.gz b.nii.gz --model ms-flair
         segjax train --data patients --init ms-flair --out run
     """

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from segjax.cli import main
-from segjax.data.io.formats import read_label
+from segjax.data.io.formats import read_label, read_volume
 from segjax.models import count_parameters
 from segjax.pretrained import model_path, pretrained_models
+from segjax.volume import Volume
 from segjax_onnx.predict.metadata import read_metadata
 from segjax_onnx.predict.predictor import Predictor
 from segjax_onnx.write.weights import read_variables
@@ -14,7 +15,7 @@ from segjax_onnx.write.weights import read_variables
 CARDS = {card.name: card for card in pretrained_models()}
 CASES = {
     "hippocampus": "hippocampus/{}s/hippocampus_001.nii.gz",
-    "meningioma": "meningioma2d/{}s/meningioma_000.png",
+    "meningioma": "meningioma2d/{}s/meningioma_223.png",
     "ms-flair": "ms_lesions/patient19/{}.nii.gz",
 }
 """A case of the training of each model: that it fits shows that the file works, and no more."""
@@ -71,6 +72,25 @@ def test_a_case_of_the_training_is_segmented(name, data_dir):
     dice = [2 * both(mask.data, truth, n) / (size(mask.data, n) + size(truth, n)) for n in values]
     assert mask.data.shape == truth.shape
     assert min(dice) > 0.5
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_meningiomas_are_found_however_a_picture_is_turned(turns, data_dir):
+    image, label = (
+        np.rot90(read_volume(data_dir / CASES["meningioma"].format(kind)).data, turns).copy()
+        for kind in ("image", "label")
+    )
+    mask = Predictor("meningioma").predict(Volume(image, np.eye(3))).data
+    assert 2 * both(mask, label, 1) / (size(mask, 1) + size(label, 1)) > 0.8
+
+
+def test_a_slice_of_a_volume_gets_the_mask_of_its_picture(data_dir):
+    picture = read_volume(data_dir / CASES["meningioma"].format("image")).data
+    series = Volume(picture[::-1, ::-1, None].copy(), np.diag([0.49, 0.49, 6.0, 1.0]))  # RAS
+    expected = Predictor("meningioma").predict(Volume(picture, np.eye(3))).data
+    mask = Predictor("meningioma").predict(series).data
+    assert expected.any()
+    np.testing.assert_array_equal(mask[::-1, ::-1, 0], expected)
 
 
 def size(mask, value):
