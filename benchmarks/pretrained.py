@@ -83,11 +83,7 @@ RECIPES = {
         ).settings
         | {
             "label_values": {"meningioma": 1},
-            "pipeline": [
-                {"step": "reorient", "orientation": "LPS"},  # volumes as the set's slices lie
-                *STUDY_2D,
-                {"step": "resize", "size": 256},
-            ],
+            "pipeline": [*STUDY_2D, {"step": "resize", "size": 256}],
         },
         {"channels": ["T1 with contrast agent"]},
     ),
