@@ -154,7 +154,8 @@ def check_outcomes(outcomes: Sequence["Outcome"], out: str | Path) -> None:
     """
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
-        others = f" ({len(failed)} of {len(outcomes)} cases failed; the others are in {out})"
+        there = f"the others are in {out}" if len(failed) < len(outcomes) else "none is left"
+        others = f" ({len(failed)} of {len(outcomes)} cases failed; {there})"
         raise InputError(failed[0].error + (others if len(outcomes) > 1 else ""))
 
 

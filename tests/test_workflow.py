@@ -155,6 +155,8 @@ def test_failed_cases_are_counted_and_the_first_is_explained(tmp_path):
     workflow.check_outcomes([good, good], tmp_path)
     with pytest.raises(InputError, match=r"^b\.nii: broken$"):
         workflow.check_outcomes([bad], tmp_path)
+    with pytest.raises(InputError, match=r"b\.nii: broken \(2 of 2 cases failed; none is left"):
+        workflow.check_outcomes([bad, bad], tmp_path)
     with pytest.raises(InputError, match=r"b\.nii: broken \(1 of 2 cases failed; the others are"):
         workflow.check_outcomes([good, bad], tmp_path)
 

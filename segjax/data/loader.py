@@ -278,6 +278,13 @@ def _prefetch_by_thread(
                 future.cancel()
 
 
+def _slices(shape: Sequence[int], patch: tuple[int, ...]) -> str:
+    """Say how a network of slices learns from volumes."""
+    if (len(shape), len(patch)) != (3, 2):
+        return ""
+    return f"; slices of volumes are patches of {patch[0]} {patch[1]} 1 voxels"
+
+
 def _check_cases(
     cases: Sequence[TrainingCase], sampling: Sampling
 ) -> tuple[list[tuple[int, ...]], int]:
@@ -291,7 +298,7 @@ def _check_cases(
         if len(shape) != len(sampling.patch_size):
             raise InputError(
                 f"case '{case.name}' of shape {tuple(shape)} has another number of axes than "
-                f"the patch size {sampling.patch_size}"
+                f"the patch size {sampling.patch_size}{_slices(shape, sampling.patch_size)}"
             )
         if found != channels:
             raise InputError(

@@ -96,7 +96,7 @@ def before_and_after(case: CachedCase, path: PathLike, *, overwrite: bool = Fals
             low, high = view.window
             caption = " · ".join(text for text in (name, view.caption) if text)
             draw_panel(axes, view, f"{caption}\n{low:.4g} to {high:.4g}", [])
-            if view.truth is not None:
+            if view.truth is not None and min(view.truth.shape) > 1:
                 axes.contour(foreground(view.truth), [0.5], colors=[LABELS[3]], linewidths=0.8)
         draw_heading(figure, case.name)
 

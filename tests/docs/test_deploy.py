@@ -144,6 +144,22 @@ def test_program_is_short_and_says_what_it_does(path):
 
 
 @pytest.mark.docs
+def test_strangers_name_a_step_that_they_lack(program, images, tmp_path):
+    steps = dataclasses.replace(WINDOWS, pipeline=[{"step": "tissue-peak"}])
+    model = write_network(tmp_path / "model.onnx", steps)
+    told = subprocess.run(
+        [*program, model, tmp_path / "mask.nii.gz", images[0]],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert told.stderr == "step 'tissue-peak' is not here: docs/onnx-format.md says what it does\n"
+    assert not (tmp_path / "mask.nii.gz").exists()
+
+
+@pytest.mark.docs
 @pytest.mark.parametrize("name", NETWORKS)
 def test_strangers_give_the_mask_of_segjax_voxel_by_voxel(name, program, images, tmp_path):
     model = write_network(tmp_path / "model.onnx", NETWORKS[name])

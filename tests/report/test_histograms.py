@@ -6,7 +6,7 @@ from segjax.data.cache.cache import open_cache, preprocess
 from segjax.data.cases import Dataset
 from segjax.data.phantom.dataset import write_dataset
 from segjax.data.prepare.pipeline import Pipeline
-from segjax.data.prepare.steps import MinMax, Reorient
+from segjax.data.prepare.steps import MinMax, Reorient, Resize
 from segjax.errors import InputError
 from segjax.report import histograms as figures
 from segjax.report.histograms import before_and_after, draw_histograms
@@ -81,6 +81,13 @@ def test_case_is_shown_before_and_after(cache, tmp_path, monkeypatch):
     assert second.startswith("After · axial slice")
     np.testing.assert_array_equal(before.truth, after.truth)  # both in radiological convention
     assert after.image.max() <= 1 < before.image.max()
+
+
+def test_a_case_of_one_pixel_is_shown_too(tmp_path):
+    slices = write_dataset(tmp_path / "slices", count=1, shape=(32, 32))
+    preprocess(slices, Pipeline((Resize(1),)), tmp_path / "cache", workers=1)
+    before_and_after(open_cache(tmp_path / "cache").cases[0], tmp_path / "c.png")
+    assert (tmp_path / "c.png").is_file()
 
 
 def test_case_without_label_is_shown_too(tmp_path):

@@ -12,6 +12,9 @@ export function read(images, pipeline) {
       if (!there) continue;
       channels = channels.map(there);
       undo.unshift(back);
+    } else if (!(step in INTENSITY)) {
+      console.error(`step '${step}' is not here: docs/onnx-format.md says what it does`);
+      process.exit(1);
     } else {
       channels = channels.map((c) => ({ ...c, data: INTENSITY[step](c.data, fields) }));
     }

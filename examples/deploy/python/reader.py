@@ -16,6 +16,10 @@ def read(paths, pipeline):
         if step["step"] in SPATIAL:
             data, affine, *back = SPATIAL[step["step"]](data, affine, **fields)
             undo = back + undo
+        elif step["step"] not in INTENSITY:
+            raise SystemExit(
+                f"step {step['step']!r} is not here: docs/onnx-format.md says what it does"
+            )
         else:  # channel by channel
             done = [INTENSITY[step["step"]](one, **fields) for one in np.moveaxis(data, -1, 0)]
             data = np.stack(done, axis=-1).astype(np.float32)

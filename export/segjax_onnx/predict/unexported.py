@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from segjax.pretrained.shipped import pretrained_models
 from segjax.runs.folder import RunFolder
 
 
@@ -15,7 +16,14 @@ def what_to_do(folder: Path) -> str:
     if run.kind == "sweep":
         return "run the same segjax sweep again to finish and export it, or name one of its runs"
     if run.kind != "run":
-        return "name the folder of a run that has one, or an ONNX file"
+        if folder.name not in (card.name for card in pretrained_models()):
+            return "name the folder of a run that has one, or an ONNX file"
+        name = f"the model of that name ('segjax models {folder.name}' tells its file)"
+        return f"it hides {name}; call the folder otherwise"
+    return _run_to_do(folder, run)
+
+
+def _run_to_do(folder: Path, run: RunFolder) -> str:
     if run.epoch is None:
         if run.result.is_file():
             return "its training failed before it had learned anything"

@@ -22,12 +22,14 @@ class Lost(NamedTuple):
         lesions: Number of lesions of the label map as it is on disk: pieces of touching voxels of
             one label.
         lost: Number of those of which the processed label map holds no voxel.
-        largest: Size of the largest of these, in ml; in pixels of pictures.
+        largest: Size of the largest of these.
+        unit: Of that size: ml, or pixels of pictures.
     """
 
     lesions: int
     lost: int
     largest: float
+    unit: str = "ml"
 
 
 def lost_lesions(label: Volume, pipeline: Pipeline, grids: Sequence[Grid]) -> Lost | None:
@@ -46,7 +48,7 @@ def lost_lesions(label: Volume, pipeline: Pipeline, grids: Sequence[Grid]) -> Lo
         >>> label = Volume(np.eye(5, dtype=np.uint8)[:, :4] * [[1], [0], [1], [0], [0]], np.eye(3))
         >>> pipeline = Pipeline((CropOrPad((3, 4)),))
         >>> lost_lesions(label, pipeline, pipeline.grids(label))
-        Lost(lesions=2, lost=1, largest=1.0)
+        Lost(lesions=2, lost=1, largest=1.0, unit='pixels')
     """
     mask = foreground(label.data)
     if not mask.any() or _keeps_voxels(grids):
@@ -60,9 +62,9 @@ def lost_lesions(label: Volume, pipeline: Pipeline, grids: Sequence[Grid]) -> Lo
     lost = np.setdiff1d(np.arange(1, count + 1), processed)
     if not lost.size:
         return None
-    unit = label.voxel_size / 1000 if label.spatial_dims == 3 else 1.0
-    largest = float(np.bincount(pieces.ravel())[lost].max() * unit)
-    return Lost(int(count), int(lost.size), largest)
+    size, unit = (label.voxel_size / 1000, "ml") if label.spatial_dims == 3 else (1.0, "pixels")
+    largest = float(np.bincount(pieces.ravel())[lost].max() * size)
+    return Lost(int(count), int(lost.size), largest, unit)
 
 
 def _keeps_voxels(grids: Sequence[Grid]) -> bool:
@@ -75,13 +77,12 @@ def _keeps_voxels(grids: Sequence[Grid]) -> bool:
     )
 
 
-def warn_of_lost(found: Mapping[str, Lost], cases: int, *, unit: str = "ml") -> None:
+def warn_of_lost(found: Mapping[str, Lost], cases: int) -> None:
     """Warn, with numbers, of lesions that vanish in preprocessing.
 
     Args:
         found: By case, where any is lost.
         cases: Number of all cases.
-        unit: Of the sizes.
 
     Warns:
         UserWarning: There is any.
@@ -91,12 +92,13 @@ def warn_of_lost(found: Mapping[str, Lost], cases: int, *, unit: str = "ml") -> 
     """
     if not found:
         return
-    lost, total = sum(one.lost for one in found.values()), sum(o.lesions for o in found.values())
+    lost = sum(one.lost for one in found.values())
     worst, most = max(found.items(), key=lambda item: item[1].lost)
-    largest = max(one.largest for one in found.values())
+    largest = max(found.values(), key=lambda one: one.largest)
     warnings.warn(
-        f"preprocessing makes {lost} of {total} lesions vanish, in {len(found)} of {cases} cases "
-        f"(most in '{worst}': {most.lost} of {most.lesions}; the largest has {largest:.3g} {unit}):"
-        " the network never sees them; take a finer spacing, or crop less",
+        f"preprocessing makes {lost} lesion{'s' if lost > 1 else ''} vanish, in {len(found)} of "
+        f"{cases} cases (most in '{worst}': {most.lost} of {most.lesions}; the largest has "
+        f"{largest.largest:.6g} {largest.unit}): the network never sees them; take a finer "
+        "spacing, more pixels, or crop less",
         stacklevel=3,
     )

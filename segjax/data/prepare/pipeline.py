@@ -347,6 +347,8 @@ def read_pipeline(path: str | Path) -> Pipeline:
     try:
         return Pipeline.from_json(values["pipeline"] if isinstance(values, dict) else values)
     except KeyError as error:
-        raise InputError(f"{path}: has no 'pipeline', and is no list of steps") from error
+        raise InputError(
+            f'{path}: has no \'pipeline\', and is no list of steps, such as [{{"step": "z-score"}}]'
+        ) from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

@@ -106,7 +106,8 @@ def spacing_grid(volume: Volume | Grid, spacing: tuple[int | float, ...]) -> Gri
     if np.prod(after) > _MOST_VOXELS:
         raise InputError(
             f"voxels of {_text(new)} mm over {size.tolist()} voxels of {_text(old)} mm would be "
-            f"{np.prod(after):.3g}: check the spacing in the image's header"
+            f"{np.prod(after):.3g}: check the spacing in the image's header, and what the pipeline "
+            "asks for"
         )
     linear = before.affine[:-1, :-1] * (new / old)
     affine = before.affine.copy()

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -203,8 +203,9 @@ class Resize(_Resampling):
     size: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+        if isinstance(self.size, bool) or not isinstance(self.size, Integral) or self.size < 1:
             raise InputError(f"size {brief(self.size)}: give a whole number of pixels from 1 up")
+        object.__setattr__(self, "size", int(self.size))
 
     def grid(self, before: Grid) -> Grid:
         """Return the grid of the resized slices; the same one where it has that size."""

@@ -490,7 +490,7 @@ def _choose_augmentation(config: TrainConfig, cases: int) -> tuple[TrainConfig, 
             augment.Motion(probability=0.05),
         )
         value = "turned, scaled, bent, noise, intensities scaled, bias field, motion"
-        why = "meningiomas: Dice 0.898 with these and mirrored, 0.847 with less (docs/recipes.md)"
+        why = "meningiomas: Dice 0.895 with these, 0.847 with less (docs/recipes.md)"
         return dataclasses.replace(config, augment=moved), Reason("augmentation", value, why)
     if cases >= _FEW:
         why = f"{cases} cases show turns and sizes themselves: hippocampi got worse by more of it"

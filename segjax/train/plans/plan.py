@@ -168,7 +168,10 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     """
     values = read_json(path)
     if not isinstance(values, dict):
-        raise InputError(f'{path}: settings are an object, such as {{"epochs": 50}}')
+        raise InputError(
+            f'{path}: settings are an object, such as {{"epochs": 50}}; steps of preprocessing '
+            'stand in it as {"pipeline": [...]}'
+        )
     values = values.get("base", values)  # of a sweep
     settings = {name: value for name, value in values.items() if name != "segjax"}
     try:  # with what a dataset would decide

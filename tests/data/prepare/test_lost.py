@@ -6,7 +6,7 @@ import pytest
 from segjax.data.labels import IGNORED
 from segjax.data.prepare.lost import Lost, lost_lesions, warn_of_lost
 from segjax.data.prepare.pipeline import Pipeline
-from segjax.data.prepare.steps import CropOrPad, Reorient, Resample, ZScore
+from segjax.data.prepare.steps import CropOrPad, Reorient, Resample, Resize, ZScore
 from segjax.volume import Volume
 
 
@@ -53,9 +53,18 @@ def test_empty_and_ignored_labels_hold_no_lesions():
 
 def test_the_warning_gives_the_numbers():
     found = {"a": Lost(20, 20, 0.002), "b": Lost(5, 1, 0.5)}
-    words = r"21 of 25 lesions vanish, in 2 of 9 cases \(most in 'a': 20 of 20; .* has 0\.5 ml\)"
+    words = r"21 lesions vanish, in 2 of 9 cases \(most in 'a': 20 of 20; .* has 0\.5 ml\)"
     with pytest.warns(UserWarning, match=words):
         warn_of_lost(found, 9)
+
+
+def test_lesions_of_pictures_are_told_in_pixels():
+    data = np.zeros((40, 40), np.uint8)
+    data[4:7, 4:6] = 1
+    found = lose(Volume(data, np.eye(3)), Resize(2))
+    assert found == Lost(1, 1, 6.0, "pixels")
+    with pytest.warns(UserWarning, match="makes 1 lesion vanish, .* has 6 pixels"):
+        warn_of_lost({"a": found}, 3)
 
 
 def test_lesions_of_another_label_that_touch_are_counted_apart():
