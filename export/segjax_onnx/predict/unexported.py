@@ -16,9 +16,9 @@ def what_to_do(folder: Path) -> str:
     if run.kind == "sweep":
         return "run the same segjax sweep again to finish and export it, or name one of its runs"
     if run.kind != "run":
-        if folder.name not in (card.name for card in pretrained_models()):
+        if str(folder) not in (card.name for card in pretrained_models()):
             return "name the folder of a run that has one, or an ONNX file"
-        name = f"the model of that name ('segjax models {folder.name}' tells its file)"
+        name = f"the model of that name ('segjax models {folder}' tells its file)"
         return f"it hides {name}; call the folder otherwise"
     return _run_to_do(folder, run)
 

@@ -20,7 +20,7 @@ from segjax.data.io.formats import Source, read_image
 from segjax.data.phantom.dataset import phantom
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.prepare.spatial import crop_or_pad
-from segjax.data.prepare.steps import MinMax, Resample, Rescale, Step, ZScore
+from segjax.data.prepare.steps import MinMax, Resample, Rescale, Resize, Step, ZScore
 from segjax.errors import InputError
 from segjax.files import atomic_path, check_new
 from segjax.report.views import View, best_view
@@ -250,7 +250,8 @@ def _space(metadata: ModelMetadata) -> list[dict[str, Any]]:
 def _spacing(metadata: ModelMetadata) -> tuple[float, ...]:
     """Return the spacing that the network sees, mm; nothing where none is told."""
     steps = Pipeline.from_json(metadata.pipeline).steps
-    asked = [step.spacing for step in steps if isinstance(step, Resample)]
+    resized = any(isinstance(step, Resize) for step in steps)
+    asked = [step.spacing for step in steps if isinstance(step, Resample) and not resized]
     seen = metadata.seen.spacing if metadata.seen else ()
     spacing = tuple(asked[-1]) if asked else seen
     return spacing if len(spacing) >= metadata.spatial_dims else ()

@@ -95,10 +95,11 @@ def warn_of_lost(found: Mapping[str, Lost], cases: int) -> None:
     lost = sum(one.lost for one in found.values())
     worst, most = max(found.items(), key=lambda item: item[1].lost)
     largest = max(found.values(), key=lambda one: one.largest)
+    size = f"{largest.largest:.3g}" if largest.unit == "ml" else f"{largest.largest:,.0f}"
     warnings.warn(
         f"preprocessing makes {lost} lesion{'s' if lost > 1 else ''} vanish, in {len(found)} of "
         f"{cases} cases (most in '{worst}': {most.lost} of {most.lesions}; the largest has "
-        f"{largest.largest:.6g} {largest.unit}): the network never sees them; take a finer "
+        f"{size} {largest.unit}): the network never sees them; take a finer "
         "spacing, more pixels, or crop less",
         stacklevel=3,
     )

@@ -188,7 +188,8 @@ class Resize(_Resampling):
     For pictures, which tell no spacing, and for slices of volumes that are to look like them: the
     first two axes are resampled to the distance (longer side in mm) / `size`, linearly and labels
     to the nearest (:func:`spatial.resample`), and slices stay as many and as far apart as they
-    are. MONAI's `Resized(size_mode="longest")`, of slices.
+    are. MONAI's `Resized(size_mode="longest")`, of slices, but that the shorter side is rounded
+    down, so that pixels are square.
 
     Attributes:
         size: Number of pixels along the longer side, positive.

@@ -22,6 +22,7 @@ from segjax.data.prepare.steps import (
     CropToForeground,
     Reorient,
     Resample,
+    Resize,
     Step,
     TissuePeak,
     ZScore,
@@ -291,7 +292,9 @@ def _resampling(found: Survey, spacing: Sequence[float]) -> tuple[Step, ...]:
 
 def _given_grid(found: Survey, pipeline: Pipeline) -> _Grid:
     """Take the grid of a preprocessing that is decided, and warn where it leaves spacings apart."""
-    if spacing_spread(found.spacings) > SAME_SPACING:
+    steps = tuple(step for step in pipeline.steps if isinstance(step, Reorient | Resample | Resize))
+    resized = any(isinstance(step, Resize) for step in steps)
+    if not resized and spacing_spread(found.spacings) > SAME_SPACING:
         rows = np.array(found.spacings)
         low, high = (" × ".join(f"{mm:.3g}" for mm in row) for row in (rows.min(0), rows.max(0)))
         warnings.warn(
@@ -299,7 +302,6 @@ def _given_grid(found: Survey, pipeline: Pipeline) -> _Grid:
             "look different in size to the network; segjax plan proposes a spacing",
             stacklevel=4,
         )
-    steps = tuple(step for step in pipeline.steps if isinstance(step, Reorient | Resample))
     spacing, size = (np.median(np.array(rows), axis=0) for rows in (found.spacings, found.shapes))
     reason = Reason("spacing", _spacing_range(found), "that of the preprocessing asked for")
     return _Grid(steps, tuple(map(float, spacing)), tuple(map(round, size)), reason)

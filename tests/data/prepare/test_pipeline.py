@@ -699,7 +699,7 @@ def test_steps_are_read_from_a_list_or_a_configuration(wrapped, tmp_path):
     ("text", "message"),
     [
         ("{", "is no JSON"),
-        ('{"epochs": 3}', "has no 'pipeline'"),
+        ('{"epochs": 3}', "has no 'pipeline', and is no list of steps, such as"),
         ('[{"step": "magic"}]', "unknown step 'magic'"),
         ('"reorient"', "a pipeline is a list of steps"),
     ],

@@ -72,9 +72,12 @@ def test_sweep_without_network_is_told_how_to_get_one(tmp_path):
         find_files(tmp_path)
 
 
-def test_a_folder_that_hides_a_model_of_its_name_is_told(tmp_path):
+def test_a_folder_that_hides_a_model_of_its_name_is_told(tmp_path, monkeypatch):
     (tmp_path / "ms-flair").mkdir()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"it hides the model of that name .*call the folder"):
+        find_files("ms-flair")
+    with pytest.raises(InputError, match="name the folder of a run that has one"):
         find_files(tmp_path / "ms-flair")
 
 

@@ -22,6 +22,7 @@ from segjax.data.prepare.steps import (
     CropToForeground,
     Reorient,
     Resample,
+    Resize,
     TissuePeak,
     ZScore,
 )
@@ -340,6 +341,22 @@ def test_default_patch_is_measured_after_the_spatial_steps(tmp_path):
     config = usual(labelled(tmp_path, [(64, 64, 32)]), pipeline=pipeline)
     assert config.patch_size == (32, 32, 16)
     assert config.pipeline == pipeline
+
+
+def test_resized_pictures_are_drawn_from_as_the_network_sees_them(tmp_path, recwarn):
+    cases = []
+    for size in (64, 128) * 3:
+        label = np.zeros((size, size), np.uint8)
+        label[: size // 2, : size // 2] = 1
+        file = tmp_path / f"{len(cases)}.png"
+        write_volume(Volume(label, np.eye(3)), file)
+        cases.append(Case(file.stem, (file,), file))
+    pipeline = Pipeline((Resize(32),))
+    made = advise(Dataset(tuple(cases)), look=True, pipeline=pipeline)
+    assert made.config.patch_size == (32, 32)
+    why = {reason.choice: reason.why for reason in made.reasons}
+    assert why["foreground"].startswith("100%")
+    assert not [one for one in recwarn if "nothing resamples" in str(one.message)]
 
 
 def test_defaults_of_volumes(tmp_path):

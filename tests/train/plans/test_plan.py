@@ -216,6 +216,13 @@ def test_folds_share_what_was_learned_before_only_where_it_is_to_stay(data):
         assert shared.config.pipeline == Pipeline.from_json(learned["pipeline"])
 
 
+def test_a_list_of_steps_is_told_where_it_belongs(tmp_path):
+    path = tmp_path / "steps.json"
+    path.write_text('[{"step": "z-score"}]')
+    with pytest.raises(InputError, match=r'stand in it as \{"pipeline": \[\.\.\.\]\}'):
+        read_settings(path)
+
+
 @pytest.mark.parametrize("settings", ['{"epoch": 3}', '{"epochs": -1}', '{"optimizer": {"x": 1}}'])
 def test_wrong_settings_are_said_to_be_in_their_file(settings, tmp_path):
     path = tmp_path / "settings.json"
