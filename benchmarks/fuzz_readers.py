@@ -213,7 +213,7 @@ def damage(content, name, rng):
     """Return a damaged copy of a file, by one to three kinds of damage."""
     if name.endswith(".gz") and rng.random() < 0.6:
         inner = damage(gzip.decompress(content), name.removesuffix(".gz"), rng)
-        return gzip.compress(inner, 1)
+        return gzip.compress(inner, 1, mtime=0)
     kinds = [flip, flip_header, cut, lengthen, overwrite, splice]
     kinds += [lie_nifti] * 6 if name.endswith(".nii") else []
     if name.endswith(".dcm"):
