@@ -25,10 +25,10 @@ from studies import (
     DATA,
     FIELD,
     FLIP,
-    MENINGIOMA_RECIPES,
     MS_7T,
     PATIENTS,
     STUDY_2D,
+    TURNED,
     contrast,
     meningioma_recipe,
     noise,
@@ -74,13 +74,10 @@ class Recipe:
     cases: tuple[str, ...] = ()
 
 
-ANY_ANGLE = "mirrored and turned by any angle, no dropout, cross-entropy too"
 RECIPES = {
     "meningioma": Recipe(
         "meningioma2d",
-        meningioma_recipe(
-            "unet2d-small", "patient fold 0", **MENINGIOMA_RECIPES[ANY_ANGLE]
-        ).settings
+        meningioma_recipe("unet2d-small", "patient fold 0", **TURNED).settings
         | {
             "label_values": {"meningioma": 1},
             "pipeline": [*STUDY_2D, {"step": "resize", "size": 256}],

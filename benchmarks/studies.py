@@ -137,21 +137,21 @@ PEAK = [BRAIN[0], NORMALISATIONS["upper half of the tissue peak"], BRAIN[2]]
 CROPPED = [PEAK[0], {"step": "crop-to-brain"}, *PEAK[1:]]
 CLIPPED = [*CROPPED[:-1], {"step": "clip", "low": -5.0, "high": 8.0}, CROPPED[-1]]
 PATIENTS = ("patient07", "patient19")
+NO_DROPOUT = {
+    "dropout": 0.0,
+    "loss": [{"name": "tversky", "alpha": 0.5}, {"name": "cross-entropy"}],
+}
+TURNED = NO_DROPOUT | {
+    "augment": [
+        MIRRORED[0],
+        {"transform": "affine", "degrees": [-180.0, 180.0]},
+        *MIRRORED[2:],
+    ],
+}
 MENINGIOMA_RECIPES = {
     "mirrored": {},
-    "mirrored, no dropout, cross-entropy too": {
-        "dropout": 0.0,
-        "loss": [{"name": "tversky", "alpha": 0.5}, {"name": "cross-entropy"}],
-    },
-    "mirrored and turned by any angle, no dropout, cross-entropy too": {
-        "dropout": 0.0,
-        "loss": [{"name": "tversky", "alpha": 0.5}, {"name": "cross-entropy"}],
-        "augment": [
-            MIRRORED[0],
-            {"transform": "affine", "degrees": [-180.0, 180.0]},
-            *MIRRORED[2:],
-        ],
-    },
+    "mirrored, no dropout, cross-entropy too": NO_DROPOUT,
+    "mirrored and turned by any angle, no dropout, cross-entropy too": TURNED,
 }
 MENINGIOMA_SPLITS = {"random split seed 0": ((*RANDOM_SPLIT, "--seed", "0"), "")} | {
     f"patient fold {fold}": (("--fold", str(fold)), "patient_folds.csv") for fold in range(5)
