@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from segjax.cli.options import PRESETS
 from segjax.errors import InputError
+from segjax.extras import needed_for
 
 if TYPE_CHECKING:
     from segjax.data.prepare.pipeline import Pipeline
@@ -138,6 +139,8 @@ class Export:
         from segjax_onnx.write.bioimage import check_package, write_bioimage
 
         self._refuse("a package holds it", "json")
+        with needed_for("making a package"):
+            import onnx  # noqa: F401  # its extra brings all that a package takes
         check_package(out, overwrite=self.overwrite)
         options: dict[str, Any] = {"authors": self.authors, "example": self.example or None}
         options["overwrite"] = self.overwrite

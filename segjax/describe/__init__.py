@@ -19,7 +19,7 @@ from segjax.describe.trainings import (
 )
 from segjax.describe.words import Facts
 from segjax.errors import InputError
-from segjax.pretrained.shipped import model_path
+from segjax.pretrained.shipped import hidden_model, model_path
 from segjax.runs.folder import RunFolder
 
 __all__ = ["describe", "describe_plan"]
@@ -61,7 +61,10 @@ def describe(path: str | Path, *, series: str | None = None) -> Facts:
     if series is not None:
         return describe_series(choose_series(path, series))
     if path.is_dir():
-        return _describe_folder(path)
+        try:
+            return _describe_folder(path)
+        except InputError as error:
+            raise InputError(f"{error}{hidden_model(path)}") from error
     if is_label_object(path):
         return describe_segments(path)
     return _BY_SUFFIX.get(path.suffix, describe_volume)(path)

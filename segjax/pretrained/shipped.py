@@ -9,7 +9,7 @@ from segjax.pretrained import card as cards
 from segjax.pretrained.card import ModelCard, read_model_card
 from segjax.text import unknown
 
-__all__ = ["card_of", "model_path", "pretrained_model", "pretrained_models"]
+__all__ = ["card_of", "hidden_model", "model_path", "pretrained_model", "pretrained_models"]
 
 
 def pretrained_models() -> tuple[ModelCard, ...]:
@@ -74,6 +74,24 @@ def model_path(path: str | Path) -> Path:
     if path.suffix and path.stem not in names:
         return path
     raise InputError(f"{path}: no such file or folder; {unknown('model', path.name, names)}")
+
+
+def hidden_model(folder: str | Path) -> str:
+    """Return the end of a message about a folder: that it hides a model, or nothing.
+
+    Args:
+        folder: One that is not what was asked for.
+
+    Example:
+        >>> hidden_model("ms-flair")
+        "; it hides the model of that name ('segjax models ms-flair' tells its file); call the ..."
+        >>> hidden_model("run")
+        ''
+    """
+    if str(folder) not in _names():
+        return ""
+    name = f"the model of that name ('segjax models {folder}' tells its file)"
+    return f"; it hides {name}; call the folder otherwise"
 
 
 def card_of(path: str | Path) -> ModelCard | None:

@@ -23,7 +23,7 @@ from segjax import models
 from segjax.errors import InputError
 from segjax.files import atomic_path
 from segjax.models import torch_files
-from segjax.pretrained.shipped import model_path
+from segjax.pretrained.shipped import hidden_model, model_path
 from segjax.registry import register, registry
 from segjax.runs.folder import RunFolder
 from segjax.text import listed
@@ -102,7 +102,10 @@ def load_source(path: str | Path, model: str) -> Source:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder to start from")
     if path.is_dir():
-        return _of_run(path, model)
+        try:
+            return _of_run(path, model)
+        except InputError as error:
+            raise InputError(f"{error}{hidden_model(path)}") from error
     known = registry("weights")
     if (kind := path.suffix.lower()) not in known:
         raise InputError(f"{path}: give the folder of a run or a file ({', '.join(known.names())})")

@@ -130,6 +130,15 @@ def test_packages_that_a_pipeline_wants_are_named_with_their_extra(
     assert f"needs {package.partition('.')[0]}: " in error
 
 
+def test_a_package_asks_once_for_all_that_it_takes(toys, monkeypatch, capsys):
+    for package in ("onnx", "scipy.ndimage", "PIL"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert main(["export", "half", "--bioimage", "--authors", "Jane"]) == 1
+    error = capsys.readouterr().err
+    assert "making a package needs onnx: pip install" in error
+    assert '".[train]"' in error
+
+
 @pytest.mark.slow
 def test_visits_are_segmented_by_a_name(toys, capsys):
     rng = np.random.default_rng(0)

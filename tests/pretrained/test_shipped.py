@@ -165,3 +165,16 @@ def test_weights_that_are_no_model_are_answered_with_the_nearest(toys, tmp_path)
         recorded(config, tmp_path)
     with pytest.raises(InputError, match="unknown model 'olt': did you mean 'old'"):
         load_source("olt", "mpunet++")
+
+
+def test_a_folder_that_hides_a_model_is_told_wherever_it_is_no_use(toys, tmp_path, monkeypatch):
+    from segjax.describe import describe
+    from segjax.train.transfer import load_source
+
+    (tmp_path / "old").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for ask in (describe, lambda folder: load_source(folder, "mpunet++")):
+        with pytest.raises(InputError, match=r"it hides the model of that name .*call the folder"):
+            ask("old")
+        with pytest.raises(InputError, match=r"^(?!.*it hides)"):
+            ask(tmp_path / "old")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from segjax.pretrained.shipped import pretrained_models
+from segjax.pretrained.shipped import hidden_model
 from segjax.runs.folder import RunFolder
 
 
@@ -16,10 +16,7 @@ def what_to_do(folder: Path) -> str:
     if run.kind == "sweep":
         return "run the same segjax sweep again to finish and export it, or name one of its runs"
     if run.kind != "run":
-        if str(folder) not in (card.name for card in pretrained_models()):
-            return "name the folder of a run that has one, or an ONNX file"
-        name = f"the model of that name ('segjax models {folder}' tells its file)"
-        return f"it hides {name}; call the folder otherwise"
+        return f"name the folder of a run that has one, or an ONNX file{hidden_model(folder)}"
     return _run_to_do(folder, run)
 
 

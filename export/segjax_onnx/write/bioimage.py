@@ -23,6 +23,8 @@ from segjax.data.prepare.spatial import crop_or_pad
 from segjax.data.prepare.steps import MinMax, Resample, Rescale, Resize, Step, ZScore
 from segjax.errors import InputError
 from segjax.files import atomic_path, check_new
+from segjax.pretrained.card import ModelCard
+from segjax.pretrained.shipped import card_of
 from segjax.report.views import View, best_view
 from segjax.volume import Volume
 from segjax_onnx.predict.metadata import About, ModelMetadata, read_metadata
@@ -169,13 +171,17 @@ def _describe(
     given = _block(before.apply(image), metadata)
     answer = _run(model, after.apply(given))
     opset = next(o.version for o in load_proto(model).opset_import if not o.domain)
+    card = card_of(model)
+    text = _documentation(metadata, before, card)
+    citations = [metadata.about.citation] if card is None else card.citations
     weights = package.add("model.onnx", Path(model).read_bytes())
     return {
         "format_version": _FORMAT,
         "type": "model",
-        **_told_by_people(metadata.about),
+        "license": metadata.about.license,
+        "cite": [_cited(text, metadata.about.url) for text in citations],
         "description": f"Segments {_listed(metadata.labels[1:])} by {metadata.model} of segjax.",
-        "documentation": package.add("README.md", _documentation(metadata, before).encode()),
+        "documentation": package.add("README.md", text.encode()),
         "covers": [package.add("cover.png", _cover(model, image, metadata))],
         "attachments": [package.add("model.json", _json(json.loads(metadata.to_json())))],
         "tags": [*_TAGS, f"{metadata.spatial_dims}d", *metadata.labels[1:]],
@@ -202,10 +208,9 @@ def _describe(
     }
 
 
-def _told_by_people(about: About) -> dict[str, Any]:
-    doi = _DOI.search(about.citation or "")
-    reference = {"doi": doi.group()} if doi else {"url": about.url}
-    return {"license": about.license, "cite": [{"text": about.citation, **reference}]}
+def _cited(text: str | None, url: str | None) -> dict[str, Any]:
+    doi = _DOI.search(text or "")
+    return {"text": text, **({"doi": doi.group()} if doi else {"url": url})}
 
 
 def _json(content: Any) -> bytes:
@@ -386,11 +391,9 @@ def _pictures(
     return grey.astype(np.uint8), shown.astype(np.uint8)
 
 
-def _documentation(metadata: ModelMetadata, before: Pipeline) -> str:
+def _documentation(metadata: ModelMetadata, before: Pipeline, card: ModelCard | None) -> str:
     about = metadata.about
     steps = [f"- `{json.dumps(step)}`" for step in before.to_json()] or ["- none"]
-    dice = [f"| {label} | {value:.4g} |" for label, value in (about.dice or {}).items()]
-    table = ["| label | Dice |", "|---|---|", *dice] if dice else ["Not told."]
     spacing = " × ".join(f"{size:g}" for size in _spacing(metadata))
     voxels = f" Voxels of {spacing} mm." if spacing else ""
     sections = {
@@ -408,9 +411,10 @@ def _documentation(metadata: ModelMetadata, before: Pipeline) -> str:
         ],
         "Intended use": [about.intended_use or "Not told."],
         "Training data": [about.training_data or "Not told."],
-        "Validation": ["On images that it was not trained on:", "", *table] if dice else table,
+        "Validation": _validation(about) if card is None else _measured(card),
+        **({} if card is None else {"Limits": [f"- {limit}" for limit in card.limits]}),
         "Citation": [about.citation or "", *([about.url] if about.url else [])],
-        "Licence": [about.license or ""],
+        "Licence": [about.license or "", *([] if card is None else ["", card.attribution])],
         "The whole of it": [
             "`model.onnx` holds all of its preprocessing, rules and labels in its metadata, entry "
             "`segjax`; `model.json` is the same text. `segjax predict model.onnx IMAGE` follows it."
@@ -418,3 +422,18 @@ def _documentation(metadata: ModelMetadata, before: Pipeline) -> str:
     }
     text = [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items()]
     return "\n\n".join([f"# {metadata.model} of segjax", *text]) + "\n"
+
+
+def _validation(about: About) -> list[str]:
+    if not about.dice:
+        return ["Not told."]
+    rows = [f"| {label} | {value:.4g} |" for label, value in about.dice.items()]
+    return ["On images that it was not trained on:", "", "| label | Dice |", "|---|---|", *rows]
+
+
+def _measured(card: ModelCard) -> list[str]:
+    rows = [
+        f"| {row.label or 'all'} | {row.on} | {row.split} | {row.value:.3f} | {row.cases} |"
+        for row in card.dice
+    ]
+    return ["| label | on | split | Dice | n |", "|---|---|---|---|---|", *rows]

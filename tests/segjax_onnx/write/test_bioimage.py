@@ -15,8 +15,10 @@ from segjax.data.io.formats import write_volume
 from segjax.data.prepare.pipeline import Pipeline
 from segjax.data.prepare.steps import CropOrPad, MinMax, Reorient, Resample, Rescale, ZScore
 from segjax.errors import InputError
+from segjax.pretrained import pretrained_model
 from segjax.volume import Volume
-from segjax_onnx.predict.metadata import About
+from segjax_onnx.predict.metadata import About, read_metadata
+from segjax_onnx.write import bioimage as module
 from segjax_onnx.write.bioimage import write_bioimage
 from tests.geometry import noise
 from tests.peers import bioimageio_spec
@@ -107,6 +109,28 @@ def test_a_package_tells_what_people_need_to_know(files):
     assert "z-score" not in text
     assert "| lesion | 0.74 |" in text
     assert json.loads(files["model.json"])["labels"] == ["background", "lesion", "vein"]
+
+
+def test_a_package_of_a_model_that_comes_along_tells_all_of_its_card():
+    card = pretrained_model("hippocampus")
+    metadata = read_metadata(card.path)
+    text = module._documentation(metadata, Pipeline(), card)
+    for told in (*card.limits, card.attribution, card.intended_use, *card.citations):
+        assert told in text
+    for row in card.dice:
+        assert f"{row.on} | {row.split} | {row.value:.3f} | {row.cases} |" in text
+    assert "On images that it was not trained on" not in text
+
+
+@pytest.mark.slow
+def test_a_package_of_a_model_that_comes_along_cites_all_that_its_card_does(tmp_path):
+    card = pretrained_model("meningioma")
+    told = tmp_path / "told.zip"
+    main(["export", "meningioma", "--bioimage", "--authors", "Jane Doe", "--out", str(told)])
+    with zipfile.ZipFile(told) as archive:
+        described = json.loads(archive.read("bioimageio.yaml"))
+    assert [cited["text"] for cited in described["cite"]] == list(card.citations)
+    assert all(cited["doi"] in cited["text"] for cited in described["cite"])
 
 
 def test_axes_are_those_of_the_graph(files):
