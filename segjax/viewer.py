@@ -29,7 +29,7 @@ from segjax.data.io.dicom.series import Series, choose_series, is_dicom
 from segjax.data.io.formats import check_same_grid, read_grid, read_label, read_volume, stem
 from segjax.data.io.nifti import write_nifti
 from segjax.errors import InputError
-from segjax.extras import how_to_install
+from segjax.extras import source_folder
 from segjax.grid import Grid, grid
 from segjax.volume import Volume
 
@@ -228,7 +228,8 @@ def _page_folder() -> Path:
             return place
     if (checkout / "export" / "web" / "package.json").is_file():
         raise InputError(f"the page is not built yet: {_BUILD} in {checkout}")
-    raise InputError(f"segjax view needs segjax-web: {how_to_install('web')}")
+    install = f"{_BUILD} && pip install ./export/web"
+    raise InputError(f"segjax view needs the page, segjax-web: {install} in {source_folder()}")
 
 
 # -- what is shown --------------------------------------------------------------------------------

@@ -87,8 +87,8 @@ def names_of(requirements: list[str]) -> set[str]:
 
 
 def test_every_package_is_named_with_an_extra_that_brings_it():
-    modules = {"pillow": "PIL", "orbax-checkpoint": "orbax", "segjax-web": "segjax_web"}
-    known = {"runtime", "prepare", "dicom", "report", "train", "tensorboard", "web", "atlas"}
+    modules = {"pillow": "PIL", "orbax-checkpoint": "orbax"}
+    known = {"runtime", "prepare", "dicom", "report", "train", "tensorboard", "atlas"}
     for extra, requirements in extras_of_project().items():
         for name in names_of(requirements) - {"segjax"} if extra in known else ():
             module = modules.get(name, name)

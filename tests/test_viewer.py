@@ -345,10 +345,10 @@ def test_a_checkout_without_the_page_says_the_command_that_builds_it(monkeypatch
     refused("npm ci --prefix export/web --ignore-scripts && npm run build", image)
 
 
-def test_an_install_without_the_page_says_the_extra(monkeypatch, image, tmp_path):
+def test_an_install_without_the_page_says_how_to_build_and_install_it(monkeypatch, image, tmp_path):
     monkeypatch.setattr("segjax.viewer.__file__", str(tmp_path / "segjax" / "viewer.py"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    refused(r"segjax view needs segjax-web: pip install .*\.\[web\]", image)
+    refused(r"needs the page, segjax-web: npm ci .* && pip install \./export/web in /", image)
 
 
 # -- beginning and end ----------------------------------------------------------------------------
