@@ -194,7 +194,9 @@ def _print_lesions(label: "LabelMeasures") -> None:
 
     if not label.lesions:
         return
-    say(f"Lesions of label {label.label}, in mm; the centre to the right, front and head")
+    flat = " (a pixel of PNG or NPY, which tell no size, counts as 1 mm)"
+    unit = "mm" + flat * (label.unit == "pixels")
+    say(f"Lesions of label {label.label}, in {unit}; the centre to the right, front and head")
     rows = [dict(_cells(lesion)) for lesion in label.lesions[:_PRINTED]]
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     print_table(columns, [[_text(row[name]) for name in columns] for row in rows])

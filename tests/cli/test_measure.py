@@ -44,6 +44,17 @@ def line(text, start):
     return next(row.split() for row in text.splitlines() if row.startswith(start))
 
 
+@pytest.mark.parametrize(("name", "told"), [("a.png", True), ("a.nii.gz", False)])
+def test_pictures_are_said_to_have_no_millimetres(measure, tmp_path, name, told):
+    data = np.zeros((9, 8, 3)[: 2 if told else 3], np.uint8)
+    data[2:6, 3:5] = 1
+    mask = tmp_path / name
+    write_volume(Volume(data, np.eye(data.ndim + 1)), mask)
+    code, text = measure(mask)
+    assert code == 0
+    assert ("a pixel of PNG or NPY, which tell no size, counts as 1 mm" in text) is told
+
+
 def test_lesions_of_a_mask_and_its_totals_are_printed(measure, folder):
     code, text = measure(
         folder / "masks" / "a.nii.gz",
