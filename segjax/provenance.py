@@ -19,7 +19,7 @@ from typing import Any
 
 from segjax.errors import InputError
 from segjax.files import atomic_path, read_json
-from segjax.memory import machine_bytes
+from segjax.machine import cores, machine_bytes
 from segjax.runs.folder import RunFolder
 from segjax.text import duration, plural
 
@@ -210,7 +210,7 @@ def _machine() -> str:
     parts = [
         _system(),
         _processor(),
-        plural(_cores(), "core"),
+        plural(cores(), "core"),
         f"{memory / 2**30:.0f} GiB of memory" if memory else "",
         _accelerators(),
     ]
@@ -238,12 +238,6 @@ def _processor() -> str:
         if found := re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE):
             return " ".join(found[1].split())
     return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _accelerators() -> str:

@@ -52,7 +52,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 ORDER = [  # a room imports from the lines above its own, and from itself
     "segjax.errors",
-    "segjax.text segjax.extras segjax.memory segjax.interrupt",
+    "segjax.text segjax.extras segjax.machine segjax.interrupt",
     "segjax.components segjax.interpolation",
     "segjax.files segjax.registry segjax.progress",
     "segjax.codec",

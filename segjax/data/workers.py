@@ -23,22 +23,15 @@ import numpy as np
 
 from segjax.errors import InputError
 from segjax.extras import how_to_install
-from segjax.memory import available_bytes
+from segjax.machine import available_bytes, cores
 
-__all__ = ["cores", "default_workers", "prefetch_by_workers"]
+__all__ = ["default_workers", "prefetch_by_workers"]
 
 _MOST = 8  # processes, unless more are asked for
 _SHARE = 1 / 2  # of the memory that cases may take in this process and the others together
 
 _NO_DEVICES = {"CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def default_workers(copied: int = 0) -> int:

@@ -21,7 +21,7 @@ from segjax.data.augment.transform import (
 )
 from segjax.data.loader import Loader, PatchDraw
 from segjax.errors import InputError
-from segjax.memory import device_bytes, taken_bytes
+from segjax.machine import device_bytes, taken_bytes
 from segjax.train.display import show_loading
 
 __all__ = ["ResidentLoader", "augment_batch", "keep_on_devices", "stack_parameters"]

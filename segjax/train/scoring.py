@@ -15,7 +15,7 @@ from segjax.data.loaded import LoadedCase, TrainingCase
 from segjax.data.patches import grid_corners, to_mask, trailing
 from segjax.data.tiles import Locality
 from segjax.evaluate.scores import Score, Scores, score_of_counts
-from segjax.memory import device_bytes
+from segjax.machine import device_bytes
 from segjax.train.config import TrainConfig
 from segjax.train.step import Predict
 from segjax.train.validate import segment_case, validate_cases

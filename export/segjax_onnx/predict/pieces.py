@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from segjax.data.tiles import Tile, padded_shape, plan_tiles
 from segjax.errors import InputError
-from segjax.memory import free_bytes, resident_bytes
+from segjax.machine import free_bytes, resident_bytes
 from segjax_onnx.predict.metadata import ModelMetadata
 from segjax_onnx.predict.stages import Stage
 

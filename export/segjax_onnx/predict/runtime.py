@@ -12,6 +12,7 @@ from typing import Any
 
 from segjax.errors import InputError
 from segjax.extras import how_to_install, needed_for
+from segjax.machine import cores
 from segjax_onnx.predict.digest import checked
 
 CPU = "CPUExecutionProvider"
@@ -151,15 +152,13 @@ def _share_arena(onnxruntime: Any) -> bool:
 
 def _usable_cores() -> int:
     """Return how many cores this process may use, or 0 (onnxruntime decides) if that is all."""
-    if not hasattr(os, "sched_getaffinity"):
-        return 0
-    usable = len(os.sched_getaffinity(0))
+    usable = cores()
     return 0 if usable == os.cpu_count() else usable
 
 
 def usable_threads(threads: int | None) -> int:
     """Return a number of threads; by default one per core that this process may use."""
-    return threads or _usable_cores() or os.cpu_count() or 1
+    return threads or cores()
 
 
 def _choose_providers(onnxruntime: Any, wanted: Sequence[str] | None) -> list[str]:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 
 from segjax.data.cache.make import Job, Outcome
-from segjax.data.workers import cores
 from segjax.errors import InputError
+from segjax.machine import cores
 
 _MOST = 8  # processes, unless more are asked for: each holds a volume and its copies
 _THREADS = (

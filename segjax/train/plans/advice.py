@@ -29,7 +29,7 @@ from segjax.data.prepare.steps import (
 )
 from segjax.data.synthesis.transform import PutLesions
 from segjax.errors import InputError
-from segjax.memory import device_bytes
+from segjax.machine import device_bytes
 from segjax.models.unet import UNet
 from segjax.models.unet_plus_plus import UNetPlusPlus
 from segjax.text import plural

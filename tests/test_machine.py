@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from segjax import memory
-from segjax.memory import available_bytes, device_bytes, taken_bytes
+from segjax import machine
+from segjax.machine import available_bytes, cores, device_bytes, taken_bytes
 
 GB = 2**30
 
@@ -86,7 +86,7 @@ def test_a_limit_is_known_where_the_machine_is_not(root, monkeypatch):
     ],
 )
 def test_memory_of_a_device_is_its_own_or_that_of_the_host(monkeypatch, platform, stats, expected):
-    monkeypatch.setattr(memory, "available_bytes", lambda: (GB, "container"))
+    monkeypatch.setattr(machine, "available_bytes", lambda: (GB, "container"))
     device = SimpleNamespace(platform=platform, memory_stats=lambda: stats)
     assert device_bytes(device) == expected
     assert taken_bytes(device) == 0
@@ -95,3 +95,11 @@ def test_memory_of_a_device_is_its_own_or_that_of_the_host(monkeypatch, platform
 def test_memory_that_is_taken_is_that_of_the_device():
     device = SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_in_use": 3})
     assert taken_bytes(device) == 3
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == 8

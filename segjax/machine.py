@@ -1,4 +1,4 @@
-"""How much memory there is: that of the machine or of a device, or what one may have of it."""
+"""What the machine has of cores and memory, and what this process may have of it."""
 
 import os
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "available_bytes",
+    "cores",
     "device_bytes",
     "free_bytes",
     "machine_bytes",
@@ -18,6 +19,18 @@ __all__ = [
 ]
 
 _ROOT = Path("/")
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use.
+
+    Example:
+        >>> 1 <= cores() <= (os.cpu_count() or 1)
+        True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def machine_bytes() -> int | None:
